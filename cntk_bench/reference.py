@@ -1,0 +1,112 @@
+"""The definition: the recursion of the CNTK in float64 NumPy, one pair of images at a time.
+
+Slow, plain and independent of every backend; the backends are tested against it, and it is
+tested against neural-tangents and closed forms. Equations: Arora et al., "On Exact Computation
+with an Infinitely Wide Neural Net" (NeurIPS 2019), section 4, with a 3x3 filter (q = 3), zero
+padding and ReLU.
+
+Symbols: x, z images (C, P, P); p = (i, j) a pixel of x and q = (k, l) a pixel of z; S and T the
+paper's Sigma and Theta, arrays (P, P, P, P) over [i, j, k, l]; v a pixel's variance Sigma[p, p].
+
+Where two images agree, c must be exactly 1: an error of one unit in its last place is 1e-8 in
+the angle, in every layer. So S and v are summed in the same order, and n is sqrt(v v), which
+returns v itself.
+"""
+
+import numpy as np
+
+from cntk_bench.spec import Readout
+
+
+def gram(x, z=None, *, readouts, backend="reference"):
+    """Exact kernels between all images of x and all images of z.
+
+    Parameters
+    ----------
+    x : array (n, C, P, P), float
+        Images, preprocessed.
+    z : array (m, C, P, P), float, optional
+        The other images; x itself by default (half is then computed, and mirrored).
+    readouts : sequence of Readout
+        Which kernels; all come from one run of the recursion at the largest depth.
+    backend : ignored
+        Present so that this function can stand in for `cntk_bench.gram`.
+
+    Returns
+    -------
+    array (len(readouts), n, m), float64
+        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
+    """
+    x = np.asarray(x, np.float64)
+    other = x if z is None else np.asarray(z, np.float64)
+    out = np.empty((len(readouts), len(x), len(other)))
+    for a in range(len(x)):
+        for b in range(a + 1 if z is None else len(other)):
+            out[:, a, b] = pair(x[a], other[b], readouts)
+            if z is None:
+                out[:, b, a] = out[:, a, b]
+    return out
+
+
+def pair(x, z, readouts: list[Readout]):
+    """The kernels of one pair: x, z arrays (C, P, P) -> float64 array (len(readouts),)."""
+    x, z = np.asarray(x, np.float64), np.asarray(z, np.float64)
+    out = np.empty(len(readouts))
+    vx, vz = box2((x**2).sum(0)), box2((z**2).sum(0))  # (P, P)
+    S = box4(sum(a[:, :, None, None] * b for a, b in zip(x, z, strict=True)))
+    T = {"all": S, "hidden": np.zeros_like(S)}  # the first layer is trained, or fixed
+    for depth in range(2, max(r.depth for r in readouts) + 1):
+        n = np.sqrt(vx[:, :, None, None] * vz)  # (P, P, P, P)
+        c = np.clip(np.divide(S, n, out=np.zeros_like(S), where=n > 0), -1, 1)
+        angle = np.arccos(c)
+        k0 = (np.pi - angle) / np.pi
+        k1 = (c * (np.pi - angle) + np.sqrt(1 - c**2)) / np.pi
+        K = n * k1 / 9  # E[relu relu], c_sigma = 2; 1/q^2 = 1/9
+        G = {train: k0 / 9 * T[train] + K for train in T}
+        for index, readout in enumerate(readouts):
+            if readout.depth == depth:
+                out[index] = pool(_value(readout, K, G), readout)
+        S, T = box4(K), {train: box4(G[train]) for train in T}
+        vx, vz = box2(vx / 9), box2(vz / 9)  # exact: k1(1) = 1
+    return out
+
+
+def _value(readout, K, G):
+    if readout.kernel == "nngp":
+        return K
+    if readout.train == "all":
+        return G["all"]
+    return G["hidden"] - K  # the last layer is fixed
+
+
+def pool(A, readout):
+    """Pool A (P, P, P, P) over both images' pixels into one number."""
+    if readout.pool == "v":
+        return np.einsum("ijij->", A)
+    if readout.pool == "gap":
+        return A.mean()
+    # LAP(c): the average over a window of each image, then the sum over window positions.
+    c, size = readout.window, A.shape[0]
+    pixel = np.arange(size)
+    inside = (abs(pixel[:, None] - pixel[None, :]) <= c) / (2 * c + 1)  # (position, pixel)
+    rows = np.einsum("oi,ijkl,ok->jl", inside, A, inside, optimize=True)
+    return np.einsum("oj,jl,ol->", inside, rows, inside, optimize=True)
+
+
+def box2(a):
+    """Sum of the 3x3 neighbours of each pixel of a (P, P), zero outside."""
+    size = a.shape[0]
+    padded = np.pad(a, 1)
+    return sum(padded[s : s + size, t : t + size] for s in range(3) for t in range(3))
+
+
+def box4(A):
+    """Sum over shifts s in {-1, 0, 1}^2 of A[p + s, q + s], zero where p + s or q + s is outside."""
+    size = A.shape[0]
+    padded = np.pad(A, 1)
+    out = np.zeros_like(A)
+    for s in range(3):
+        for t in range(3):
+            rows, columns = slice(s, s + size), slice(t, t + size)
+            out += padded[rows, columns, rows, columns]
+    return out

@@ -1,0 +1,122 @@
+"""What is computed: readouts, and the one recursion that serves them all."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from cntk_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Readout:
+    """One kernel, read from the recursion at one depth.
+
+    Parameters
+    ----------
+    kernel : {"ntk", "nngp"}
+        Neural tangent kernel (every trained layer moves) or NNGP kernel (only the last layer
+        is trained).
+    pool : {"v", "gap", "lap:C"}
+        How pixels are pooled: "v" vectorises (sum over p of the entries [p, p]), "gap" averages
+        over all p, q (global average pooling), "lap:C" pools windows of (2C+1) x (2C+1) pixels
+        with stride 1, zero padding and division by the full window (Li et al. 2019).
+    depth : int
+        Number of 3x3 convolutions plus one, as the paper counts; at least 2, and at least 3
+        for the NTK with training "hidden", which is identically zero at depth 2.
+    train : {"all", "hidden"}, optional
+        NTK only: train every layer, or keep the first and the last fixed. By default the
+        paper's setting: "hidden" for "gap", "all" otherwise. An NNGP readout always has "all".
+
+    Raises
+    ------
+    UserError
+        If a value is not one of the above.
+
+    References
+    ----------
+    Arora et al., "On Exact Computation with an Infinitely Wide Neural Net", NeurIPS 2019.
+    """
+
+    kernel: str
+    pool: str
+    depth: int
+    train: str | None = None
+
+    def __post_init__(self):
+        if self.kernel not in ("ntk", "nngp"):
+            raise UserError(f"kernel {self.kernel!r} is unknown: use 'ntk' or 'nngp'")
+        if self.pool not in ("v", "gap") and not re.fullmatch(r"lap:(0|[1-9]\d{0,3})", str(self.pool)):
+            raise UserError(f"pool {self.pool!r} is unknown: use 'v', 'gap' or 'lap:C', such as 'lap:4'")
+        if self.train not in (None, "all", "hidden"):
+            raise UserError(f"train {self.train!r} is unknown: use 'all' or 'hidden'")
+        if self.kernel == "nngp":
+            object.__setattr__(self, "train", "all")
+        elif self.train is None:
+            object.__setattr__(self, "train", "hidden" if self.pool == "gap" else "all")
+        least = 3 if self.train == "hidden" else 2
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < least:
+            raise UserError(
+                f"depth {self.depth!r} is not possible for {self.kernel}/{self.pool}/{self.train}: "
+                f"use an integer of at least {least} (depth = 3x3 convolutions + 1)"
+            )
+
+    @property
+    def window(self) -> int | None:
+        """Half-width c of the pooling window: 0 for "v", None for "gap" (every displacement)."""
+        if self.pool == "gap":
+            return None
+        return 0 if self.pool == "v" else int(self.pool[4:])
+
+    def __str__(self):
+        name = f"{self.kernel}-{self.pool.replace(':', '')}-{self.depth}"
+        return name if self.kernel == "nngp" else f"{name}-{self.train}"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The readouts of one pass over images of one shape.
+
+    Parameters
+    ----------
+    readouts : tuple of Readout
+        In the order in which results are returned; no duplicates.
+    channels : int
+        Channels C of an image.
+    size : int
+        Height and width P of an image, in pixels.
+    """
+
+    readouts: tuple[Readout, ...]
+    channels: int
+    size: int
+
+    def __post_init__(self):
+        if not self.readouts:
+            raise UserError("no readouts: name at least one kernel and one depth")
+        for readout in self.readouts:
+            if self.readouts.count(readout) > 1:
+                raise UserError(f"readout {readout} is listed twice: list it once")
+        if self.channels < 1 or self.size < 1:
+            raise UserError(f"images of shape ({self.channels}, {self.size}, {self.size}) are empty")
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Distinct depths read, ascending; the last is the depth of the recursion."""
+        return tuple(sorted({r.depth for r in self.readouts}))
+
+    @cached_property
+    def layers(self) -> int:
+        """ReLU layers the recursion runs through: the largest depth minus one."""
+        return self.depths[-1] - 1
+
+    @cached_property
+    def pools(self) -> tuple[str, ...]:
+        """Distinct pools, in order of first use."""
+        return tuple(dict.fromkeys(r.pool for r in self.readouts))
+
+    def displacements(self, pool: str) -> tuple[int, ...]:
+        """Cyclic displacements along one axis that a pool needs: a subset of 0 .. P-1."""
+        window = next(r.window for r in self.readouts if r.pool == pool)
+        if window is None or 4 * window + 1 >= self.size:
+            return tuple(range(self.size))
+        return tuple(sorted(d % self.size for d in range(-2 * window, 2 * window + 1)))
