@@ -1,0 +1,312 @@
+"""The YAML: what is accepted, what each mistake is told, and that dumping loses nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from cntk_bench import config
+from cntk_bench.columns import readout
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Readout
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+DEPTHS = (3, 4, 6, 11, 21)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load YAML text, with overrides."""
+
+    def load(text, *overrides):
+        path = tmp_path / "run.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return config.load(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def refusal(load):
+    """The one line that loading YAML text is refused with."""
+
+    def refusal(text, *overrides):
+        with pytest.raises(UserError) as caught:
+            load(text, *overrides)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 350
+        return str(caught.value)
+
+    return refusal
+
+
+def test_the_least_config_has_sensible_defaults(load):
+    found = load("dataset: {name: digits}")
+    assert found.name == "run"
+    assert found.dataset.model_dump() == {
+        "name": "digits",
+        "path": None,
+        "train": None,
+        "test": None,
+        "seed": 0,
+        "preprocess": "standardize",
+    }
+    assert found.kernel.columns == ("CNTK-V", "CNTK-GAP") and found.kernel.depths == DEPTHS
+    assert found.compute.backend == "auto" and found.compute.tile == "auto"
+    assert found.solve.ridge == 0.0 and found.solve.precision == "auto"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_are_headed(path):
+    found = config.load(path)
+    assert found.name == path.stem
+    assert found.kernel.depths == DEPTHS
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any(f"Command:  cntk-bench run configs/{path.name}" in line for line in head)
+    for label in ("Time:", "Score:"):
+        assert any(label in line for line in head)
+
+
+def test_shipped_configs_are_all_there():
+    names = {path.stem for path in CONFIGS}
+    assert names >= {"quickstart", "cifar10-small", "cifar10-cntk-v", "cifar10-cntk-gap"}
+    full = config.load(next(path for path in CONFIGS if path.stem == "cifar10-cntk-gap"))
+    assert (full.dataset.train, full.dataset.test, full.solve.ridge) == (None, None, 0.0)
+
+
+def test_overrides_are_yaml_and_the_last_one_counts(load):
+    found = load(
+        "name: a\ndataset: {train: 5}",
+        "dataset.train=100",
+        "dataset.train=200",
+        "dataset.path=../data/x=1.npz",
+        "kernel.depths=[3, 5]",
+        "solve.ridge=loo",
+        "compute.tile=64",
+        "compute={tile: 32}",
+    )
+    assert found.dataset.train == 200
+    assert found.dataset.path == "../data/x=1.npz"
+    assert found.kernel.depths == (3, 5)
+    assert found.solve.ridge == "loo"
+    assert found.compute.tile == 32
+    assert load("dataset: {train: 5}", "dataset.train=null").dataset.train is None
+
+
+@pytest.mark.parametrize(
+    "text, ridge",
+    [
+        ("0", 0.0),
+        ("1e-6", 1e-6),
+        ("1.0e-6", 1e-6),
+        ("[0, 1e-6, 0.5]", (0.0, 1e-6, 0.5)),
+        ("loo", "loo"),
+    ],
+)
+def test_ridges(load, text, ridge):
+    assert load(f"solve: {{ridge: {text}}}").solve.ridge == ridge
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dataset: {name: npz, path: ü/x y.npz, train: 10, test: 7, seed: 3, preprocess: none}",
+        "name: 695e0514\nkernel: {columns: [CNN-GP-LAP4, CNTK-GAP], depths: [21, 3]}",
+        "compute: {backend: cpu, tile: 7}\nsolve: {ridge: [0, 1e-20, 3], precision: float32, device: cpu}",
+        "name: 'null'\nsolve: {ridge: loo}",
+    ],
+)
+def test_dump_loads_back_equal(load, text):
+    found = load(text)
+    assert load(config.dump(found)) == found
+    assert config.dump(found).startswith("name: ")
+
+
+def test_a_config_cannot_be_changed(load):
+    with pytest.raises(ValueError):
+        load("name: a").name = "b"
+
+
+def test_readouts_go_column_by_column(load):
+    kernel = load("kernel: {columns: [CNTK-GAP, CNN-GP-LAP12], depths: [4, 3]}").kernel
+    assert kernel.cells == (("CNTK-GAP", 4), ("CNTK-GAP", 3), ("CNN-GP-LAP12", 4), ("CNN-GP-LAP12", 3))
+    assert kernel.readouts == (
+        Readout("ntk", "gap", 4, "hidden"),
+        Readout("ntk", "gap", 3, "hidden"),
+        Readout("nngp", "lap:12", 4),
+        Readout("nngp", "lap:12", 3),
+    )
+
+
+@pytest.mark.parametrize(
+    "column, expected",
+    [
+        ("CNTK-V", Readout("ntk", "v", 6, "all")),
+        ("CNTK-GAP", Readout("ntk", "gap", 6, "hidden")),
+        ("CNTK-LAP0", Readout("ntk", "lap:0", 6, "all")),
+        ("CNN-GP-V", Readout("nngp", "v", 6)),
+        ("CNN-GP-GAP", Readout("nngp", "gap", 6)),
+        ("CNN-GP-LAP4", Readout("nngp", "lap:4", 6)),
+    ],
+)
+def test_columns(column, expected):
+    assert readout(column, 6) == expected
+
+
+@pytest.mark.parametrize(
+    "column, remedy",
+    [
+        ("CNTK-v", "did you mean CNTK-V?"),
+        ("CNTK_GAP", "did you mean CNTK-GAP?"),
+        ("CNKT-GAP", "did you mean CNTK-GAP?"),
+        ("CNN-GAP", "did you mean CNN-GP-GAP?"),
+        ("cntk-gap", "did you mean CNTK-GAP?"),
+        ("CNTK-LAP", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
+        ("CNN-GP-LAP04", "did you mean CNN-GP-LAP<c>, such as CNN-GP-LAP4?"),
+        ("CNTK-LAP-1", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
+        ("", "use one of CNTK-V, CNTK-GAP, CNTK-LAP<c>, CNN-GP-V, CNN-GP-GAP, CNN-GP-LAP<c>"),
+    ],
+)
+def test_an_unknown_column_is_told_the_nearest(column, remedy):
+    with pytest.raises(UserError) as caught:
+        readout(column, 3)
+    assert str(caught.value) == f"column {column!r} is unknown: {remedy}"
+
+
+def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
+    assert load("kernel: {columns: [CNTK-V], depths: [2, 3]}").kernel.depths == (2, 3)
+    assert "depth 2 is not possible for ntk/gap/hidden" in refusal("kernel: {depths: [2, 3]}")
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("dataset.trian=3", "unknown key dataset.trian: did you mean dataset.train?"),
+        ("dataset.nam=a", "unknown key dataset.nam: did you mean dataset.name?"),
+        ("nam=a", "unknown key nam: did you mean name?"),
+        ("train=200", "unknown key train: did you mean dataset.train?"),
+        ("kernel.column=[CNTK-V]", "unknown key kernel.column: did you mean kernel.columns?"),
+        ("solver.ridge=1", "unknown key solver: did you mean solve?"),
+        (
+            "solve.zzz=1",
+            "unknown key solve.zzz: the keys here are solve.ridge, solve.precision, solve.device",
+        ),
+        ("dataset.train=-5", "dataset.train is -5: expected an integer of at least 1, or null for all"),
+        ("dataset.train=0", "dataset.train is 0: expected an integer of at least 1, or null for all"),
+        ("dataset.test=1.5", "dataset.test is 1.5: expected an integer of at least 1, or null for all"),
+        ("dataset.test=true", "dataset.test is true: expected an integer of at least 1, or null for all"),
+        ("dataset.test='9'", "dataset.test is '9': expected an integer of at least 1, or null for all"),
+        ("dataset.test.x=9", "dataset.test is {'x': 9}: expected an integer of at least 1, or null for all"),
+        ("dataset.seed=-1", "dataset.seed is -1: expected an integer of at least 0"),
+        ("dataset.seed=null", "dataset.seed is null: expected an integer of at least 0"),
+        ("dataset.name=5", "dataset.name is 5: expected the name of a data set, such as digits"),
+        ("dataset.path=[a]", "dataset.path is ['a']: expected a file or folder, or null"),
+        ("dataset.preprocess=zca", "dataset.preprocess is 'zca': expected standardize or none"),
+        ("dataset=5", "dataset is 5: expected a mapping"),
+        ("dataset=", "dataset is null: expected a mapping"),
+        ("kernel.depths=[]", "kernel.depths is []: expected a list of integers, such as [3, 4, 6]"),
+        ("kernel.depths=3", "kernel.depths is 3: expected a list of integers, such as [3, 4, 6]"),
+        (
+            "kernel.depths=[3, x]",
+            "kernel.depths is [3, 'x']: expected a list of integers, such as [3, 4, 6]",
+        ),
+        ("kernel.depths=[3, 4, 3]", "kernel.depths lists 3 twice: list it once"),
+        ("kernel.columns=[CNTK-V, CNTK-V]", "kernel.columns lists CNTK-V twice: list it once"),
+        (
+            "kernel.columns=CNTK-V",
+            "kernel.columns is 'CNTK-V': expected a list of columns, such as [CNTK-V, CNTK-GAP]",
+        ),
+        ("kernel.columns=[CNTK-GPA]", "column 'CNTK-GPA' is unknown: did you mean CNTK-GAP?"),
+        (
+            "kernel.depths=[1]",
+            "depth 1 is not possible for ntk/v/all: use an integer of at least 2 "
+            "(depth = 3x3 convolutions + 1)",
+        ),
+        ("compute.tile=0", "compute.tile is 0: expected auto, or an integer of at least 1"),
+        ("compute.tile=big", "compute.tile is 'big': expected auto, or an integer of at least 1"),
+        ("compute.backend=3", "compute.backend is 3: expected auto, cpu or cuda"),
+        ("solve.precision=half", "solve.precision is 'half': expected auto, float64 or float32"),
+        ("solve.device=gpu", "solve.device is 'gpu': expected auto, cpu or cuda"),
+        ("name=a/b", "name is 'a/b': expected a name of letters, digits, spaces and any of . + - _"),
+        ("name=..", "name is '..': expected a name of letters, digits, spaces and any of . + - _"),
+        ("dataset.train", "expected key=value, such as dataset.train=200"),
+        ("=3", "expected key=value, such as dataset.train=200"),
+        ("dataset.=3", "expected key=value, such as dataset.train=200"),
+        ("kernel.depths=[3", "not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("dataset={a: 1, a: 2}", "not valid YAML: the key 'a' is given twice: keep one"),
+    ],
+)
+def test_each_mistake_is_told_its_value_and_the_remedy(refusal, override, message):
+    assert refusal("name: a", override) == f"--set {override}: {message}"
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", ".nan", "nan", ".inf", "'-inf'", "true", "null", "lou", "[]", "[0, -1]", "{}", "[loo]"]
+)
+def test_impossible_ridges(refusal, value):
+    message = refusal("name: a", f"solve.ridge={value}")
+    assert "solve.ridge is" in message and "expected a finite number of at least 0, a list" in message
+
+
+def test_a_mistake_in_the_file_names_the_file(refusal, tmp_path):
+    path = tmp_path / "run.yaml"
+    assert refusal("dataset:\n  tran: 5", "name=b") == (
+        f"{path}: unknown key dataset.tran: did you mean dataset.train?"
+    )
+
+
+def test_a_mistake_in_several_overrides_names_the_one_that_counts(refusal):
+    message = refusal("name: a", "dataset={train: 3}", "dataset.train=-1", "dataset.test=5")
+    assert message.startswith("--set dataset.train=-1: dataset.train is -1")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a: 1\nb: : 2", " line 2: not valid YAML: mapping values are not allowed here"),
+        (
+            "dataset:\n  train: 1\n  train: 2",
+            " line 3: not valid YAML: the key 'train' is given twice: keep one",
+        ),
+        ("name: a\nname: a", " line 2: not valid YAML: the key 'name' is given twice: keep one"),
+        ("", " is not a config: expected keys such as 'dataset:', found null"),
+        ("- a\n- b", " is not a config: expected keys such as 'dataset:', found ['a', 'b']"),
+        ("hello", " is not a config: expected keys such as 'dataset:', found 'hello'"),
+        ("1: 2", ": unknown key 1: the keys here are name, dataset, kernel, compute, solve"),
+        ("? [a]\n: 1", " line 1: not valid YAML: found unhashable key"),
+        ("a: 1\n---\nb: 1", " line 2: not valid YAML: but found another document"),
+    ],
+)
+def test_files_that_are_no_config(refusal, tmp_path, text, message):
+    assert refusal(text) == f"{tmp_path / 'run.yaml'}{message}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff\xfe\x00bad",
+        b"name: \x01",
+        "name: !!python/object/apply:os.system [true]",
+        "name: !!int ''",
+        "name: 2020-13-45",
+        "name: " + "[" * 600,
+        "name: " + "9" * 5000,
+        "dataset: &a [*a]",
+    ],
+    ids=range(8),
+)
+def test_hostile_yaml_is_refused_in_one_line(refusal, text):
+    refusal(text)
+
+
+def test_aliases_that_multiply_are_refused_at_once(refusal):
+    levels = "\n".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]" for i in range(1, 40))
+    refusal(f"k0: &k0 [x]\n{levels}\nname: *k39")
+
+
+def test_a_merge_key_may_be_overridden(load):
+    assert load("dataset: {<<: {train: 3, test: 2}, train: 5}").dataset.train == 5
+
+
+@pytest.mark.parametrize("path", ["missing.yaml", ".", "a\0b"])
+def test_an_unreadable_file(tmp_path, path):
+    with pytest.raises(UserError, match="^cannot read the config"):
+        config.load(tmp_path / path)
