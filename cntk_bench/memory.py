@@ -1,0 +1,82 @@
+"""How much memory is free, on the host and on a GPU."""
+
+import os
+from pathlib import Path
+
+from cntk_bench.errors import UserError
+
+GIB = 2**30
+
+
+def available(device: str = "cpu") -> int | None:
+    """Bytes that can still be allocated on "cpu" or "cuda"; None where the system does not tell.
+
+    On Linux the host's figure respects the limits of control groups, hence of containers and of
+    batch systems. Elsewhere it is the installed memory.
+
+    Raises
+    ------
+    UserError
+        If "cuda" is asked for and there is no CuPy or no GPU.
+    """
+    if device == "cuda":
+        return _gpu()
+    free = [_host(), *_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
+    return min((f for f in free if f is not None), default=None)
+
+
+def _gpu() -> int:
+    try:
+        import cupy
+    except ImportError:
+        raise UserError(
+            "device 'cuda' needs CuPy: install cntk-bench[cuda12] or cntk-bench[cuda13]"
+        ) from None
+    if not cupy.cuda.is_available():
+        raise UserError("device 'cuda' needs an NVIDIA GPU and its driver, and none was found: use 'cpu'")
+    cupy.get_default_memory_pool().free_all_blocks()  # what CuPy only keeps for later is free
+    return cupy.cuda.runtime.memGetInfo()[0]
+
+
+def _host() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def _groups(membership: Path, root: Path) -> list[int]:
+    """Bytes left under the memory limit of each control group (v1 or v2) this process is in.
+
+    A container may see its own group at the root instead of at its path, so the whole way up is
+    looked at; ancestors limit too. Cached file pages count as used, and are given back on demand.
+    """
+    left = []
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return left
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                bytes_ = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # not there, or "max": no limit
+                continue
+            cached = ("active_file", "inactive_file")
+            left.append(bytes_ + sum(int(stat.get(f"total_{key}", stat.get(key, 0))) for key in cached))
+    return left

@@ -1,0 +1,412 @@
+"""Kernel regression against dense linear algebra, brute-force refits and scikit-learn."""
+
+import sys
+import tracemalloc
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cntk_bench import cholesky, memory, ridge
+from cntk_bench.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Small matrices, so small blocks: 7 leaves a ragged last block."""
+    monkeypatch.setattr(cholesky, "BLOCK", 7)
+
+
+def problem(n=40, m=25, classes=3, seed=0):
+    """A Gram matrix of clustered points under a Laplace kernel: (K, labels, K_test, labels_test)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n + m) % classes
+    x = rng.standard_normal((n + m, 4)) + 1.5 * rng.standard_normal((classes, 4))[labels]
+    gram = np.exp(-0.3 * np.sqrt(((x[:, None] - x) ** 2).sum(-1)))
+    return gram[:n, :n], labels[:n], gram[n:, :n], labels[n:]
+
+
+def onehot(labels, classes):
+    return np.array([[0.9 if c == label else -0.1 for c in range(classes)] for label in labels])
+
+
+class TestSolve:
+    @pytest.mark.parametrize("r", [0.0, 1e-3, 0.5])
+    def test_equals_dense_solve(self, r):
+        K, y, _, _ = problem()
+        K = 5.0 * K  # so that the mean diagonal is not 1
+        expected = np.linalg.solve(K + r * 5.0 * np.eye(len(K)), onehot(y, 3))
+        solution = ridge.solve(K, y, classes=3, ridge=r)
+        np.testing.assert_allclose(solution.alpha, expected, rtol=1e-9, atol=1e-11)
+        assert (solution.chosen.ridge, solution.chosen.jitter, solution.path) == (r, 0, (solution.chosen,))
+
+    def test_predicts_as_scikit_learn(self):
+        from sklearn.kernel_ridge import KernelRidge
+
+        K, y, K_test, y_test = problem(60, 200)
+        model = KernelRidge(alpha=0.02, kernel="precomputed").fit(K, onehot(y, 3))
+        expected = model.predict(K_test).argmax(axis=1)
+        alpha = ridge.solve(K, y, classes=3, ridge=0.02).alpha  # the diagonal of K is 1
+        got = ridge.predict(alpha, (K_test[i : i + 33].astype(np.float32) for i in range(0, 200, 33)))
+        np.testing.assert_array_equal(got, expected)
+        assert 0.5 < (got == y_test).mean() < 1  # neither chance nor trivial
+
+    def test_leaves_the_gram_alone_unless_told(self):
+        K, y, _, _ = problem()
+        kept = K.copy()
+        ridge.solve(K, y, classes=3)
+        np.testing.assert_array_equal(K, kept)
+
+    def test_reads_one_triangle_and_overwrites(self):
+        K, y, _, _ = problem()
+        expected = ridge.solve(K, y, classes=3, ridge=[0, 0.1])
+        spoilt = K.copy()
+        for start in range(0, len(K), cholesky.BLOCK):
+            spoilt[start : start + cholesky.BLOCK, start + cholesky.BLOCK :] = 0
+        got = ridge.solve(spoilt, y, classes=3, ridge=[0, 0.1], overwrite=True)
+        np.testing.assert_array_equal(got.alpha, expected.alpha)
+        if len(K) > cholesky.BLOCK:
+            assert spoilt[0, -1] != 0  # it was the workspace
+
+    def test_float32(self):
+        K, y, K_test, _ = problem()
+        double = ridge.solve(K, y, classes=3)
+        single = ridge.solve(K.astype(np.float32), y, classes=3, dtype="float32")
+        assert single.alpha.dtype == np.float32 and double.alpha.dtype == np.float64
+        np.testing.assert_allclose(single.alpha, double.alpha, atol=1e-4 * np.abs(double.alpha).max())
+        assert 1e-9 < single.chosen.residual < 1e-4
+
+    def test_scale_changes_nothing_but_alpha(self):
+        K, y, _, _ = problem()
+        a = ridge.solve(K, y, classes=3, ridge=[1e-4, 1e-1])
+        b = ridge.solve(1000 * K, y, classes=3, ridge=[1e-4, 1e-1])
+        np.testing.assert_allclose(1000 * b.alpha, a.alpha, rtol=1e-9, atol=1e-12)
+        for p, q in zip(a.path, b.path, strict=True):
+            assert (p.ridge, p.jitter, p.loo_accuracy) == (q.ridge, q.jitter, q.loo_accuracy)
+            got = [q.loo_error, q.condition, q.smallest_pivot]
+            np.testing.assert_allclose(got, [p.loo_error, p.condition, p.smallest_pivot], rtol=1e-8)
+
+
+class TestLeaveOneOut:
+    @pytest.mark.parametrize("r", [0.0, 1e-2, 1.0])
+    def test_equals_refitting(self, r):
+        K, y, _, _ = problem(30)
+        K = K * np.outer(w := np.linspace(0.5, 2, 30), w)  # an uneven diagonal: r must not follow it
+        shift = r * np.trace(K) / 30
+        Y, held_out = onehot(y, 3), np.empty((30, 3))
+        for i in range(30):
+            rest = np.delete(np.arange(30), i)
+            alpha = np.linalg.solve(K[np.ix_(rest, rest)] + shift * np.eye(29), Y[rest])
+            held_out[i] = K[i, rest] @ alpha
+        fit = ridge.solve(K, y, classes=3, ridge=r).chosen
+        np.testing.assert_allclose(fit.loo_error, ((Y - held_out) ** 2).mean(), rtol=1e-9)
+        assert fit.loo_accuracy == (held_out.argmax(1) == y).mean()
+
+    def test_path_equals_separate_solves(self):
+        K, y, _, _ = problem()
+        values = (1.0, 0.0, 1e-2)
+        solution = ridge.solve(K, y, classes=3, ridge=list(values))
+        singles = [ridge.solve(K, y, classes=3, ridge=v) for v in values]
+        for fit, single in zip(solution.path, singles, strict=True):
+            for name in ("ridge", "jitter", "loo_error", "loo_accuracy", "condition", "smallest_pivot"):
+                assert getattr(fit, name) == getattr(single.chosen, name)
+        best = min(singles, key=lambda s: s.chosen.loo_error)
+        np.testing.assert_array_equal(solution.alpha, best.alpha)
+        assert solution.chosen in solution.path and solution.chosen.ridge == best.chosen.ridge
+
+    def test_noise_asks_for_a_ridge_and_clean_labels_do_not(self):
+        K, y, _, _ = problem(120)
+        noisy = np.where(np.random.default_rng(1).random(120) < 0.4, (y + 1) % 3, y)
+        assert ridge.solve(K, noisy, classes=3, ridge="loo").chosen.ridge >= 0.1
+        two = np.repeat([0, 1], 60)  # two clusters far apart, smooth labels
+        x = np.linspace(0, 1, 120) + 10 * two
+        K = np.exp(-np.abs(x[:, None] - x))
+        assert ridge.solve(K, two, classes=2, ridge="loo").chosen.ridge <= 1e-3
+
+    def test_of_equal_errors_the_larger_ridge_wins(self):
+        K, y = np.eye(12), np.arange(12) % 2  # nothing is learnt: every held-out output is 0
+        for values in ([0, 3], [3, 0]):  # sqrt(1 + r) is exact
+            assert ridge.solve(K, y, classes=2, ridge=values).chosen.ridge == 3
+
+    def test_default_path_starts_at_the_paper(self):
+        assert ridge.ridges("loo")[0] == 0 and ridge.ridges(0.5) == (0.5,) and ridge.ridges([1, 1]) == (1,)
+
+
+class TestDiagnostics:
+    @pytest.mark.parametrize("r", [0.0, 0.1])
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_figures(self, r, order):
+        K, y, _, _ = problem()
+        K = K * np.outer(w := np.linspace(0.3, 2, 40)[::order], w)  # the smallest pivot first, or last
+        mean_diagonal = np.trace(K) / 40
+        A = K + r * mean_diagonal * np.eye(40)
+        fit = ridge.solve(K, y, classes=3, ridge=r).chosen
+        condition = np.linalg.cond(A, 1)
+        assert condition / 3 <= fit.condition <= condition * (1 + 1e-9)
+        pivot = (np.linalg.cholesky(A).diagonal() ** 2).min()
+        np.testing.assert_allclose(fit.smallest_pivot, pivot / mean_diagonal, rtol=1e-9)
+        assert fit.residual < 1e-12 and fit.seconds > 0
+
+    def test_residual_is_measured(self, monkeypatch):
+        K, y, _, _ = problem()
+        monkeypatch.setattr(cholesky.Cholesky, "solve", lambda self, b: 2 * np.linalg.solve(K, b))
+        np.testing.assert_allclose(ridge.solve(K, y, classes=3).chosen.residual, 1, rtol=1e-9)
+
+    def test_condition_is_repeatable_and_leaves_random_state_alone(self):
+        K, y, _, _ = problem()
+        before = np.random.get_state()[1].copy()
+        a, b = (ridge.solve(K, y, classes=3).chosen.condition for _ in range(2))
+        assert a == b
+        np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+class TestJitter:
+    def duplicated(self):
+        """40 images, of which 5 occur again at the end."""
+        K, y, _, _ = problem()
+        index = np.r_[0:40, 20:25]
+        return K[np.ix_(index, index)], y[index]
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    def test_duplicated_images(self, dtype):
+        K, y = self.duplicated()
+        assert np.linalg.matrix_rank(K) == 40
+        solution = ridge.solve(K, y, classes=3, dtype=dtype)
+        assert 1e-10 <= solution.chosen.jitter <= (1e-9 if dtype == "float64" else 1e-4)
+        fitted = K @ solution.alpha
+        assert (fitted.argmax(axis=1) == y).all()
+        A = K + solution.chosen.jitter * np.eye(45)
+        if dtype == "float64":
+            residual = np.linalg.norm(A @ solution.alpha - onehot(y, 3)) / np.linalg.norm(onehot(y, 3))
+            assert residual < 1e-5 and solution.chosen.condition > 1e8
+
+    def test_leave_one_out_tends_to_the_projector_formula(self):
+        K, y = self.duplicated()
+        y = y.copy()
+        y[40:] = (y[40:] + 1) % 3  # each copy contradicts its original: leaving one out, the other rules
+        values, vectors = np.linalg.eigh(K)
+        null = values < 1e-12 * values.max()
+        P, Y = vectors[:, null] @ vectors[:, null].T, onehot(y, 3)
+        inverse = (vectors[:, ~null] / values[~null]) @ vectors[:, ~null].T
+        singular = P.diagonal() > 1e-6
+        assert set(np.flatnonzero(singular)) == {*range(20, 25), *range(40, 45)}
+        left_out = np.where(
+            singular[:, None],
+            (P @ Y) / np.where(singular, P.diagonal(), 1)[:, None],
+            (inverse @ Y) / inverse.diagonal()[:, None],
+        )
+        fit = ridge.solve(K, y, classes=3).chosen
+        np.testing.assert_allclose(fit.loo_error, (left_out**2).mean(), rtol=1e-5)
+        assert fit.loo_accuracy == ((Y - left_out).argmax(axis=1) == y).mean()
+
+    def test_is_the_least_that_suffices(self):
+        K, y, _, _ = problem()
+        values, vectors = np.linalg.eigh(K)
+        values[0] = -3e-7
+        K = (vectors * values) @ vectors.T
+        fit = ridge.solve(K, y, classes=3).chosen
+        np.testing.assert_allclose(fit.jitter, 1e-6)
+        assert ridge.solve(K, y, classes=3, ridge=1e-3).chosen.jitter == 0
+
+    def test_a_pivot_of_rounding_size_is_not_trusted(self):
+        K = np.eye(30)
+        K[20, 3] = K[3, 20] = 1 - 2.0**-51  # the pivot of image 20 is 2**-50: positive, but noise
+        assert ridge.solve(K, np.arange(30) % 2, classes=2).chosen.jitter == 1e-10
+
+    @pytest.mark.parametrize("j", [3, 18], ids=["across blocks", "within a block"])
+    def test_indefinite_is_refused_with_its_pivot(self, j):
+        K = np.eye(30)
+        K[20, j] = K[j, 20] = 1.5  # the Schur complement of image j is 1 - 2.25 at image 20
+        with pytest.raises(UserError, match=r"not positive definite.* pivot is -1\.2.*raise solve\.ridge"):
+            ridge.solve(K, np.arange(30) % 2, classes=2)
+        assert ridge.solve(K, np.arange(30) % 2, classes=2, ridge=0.6).chosen.jitter == 0
+
+    @pytest.mark.parametrize("i, j", [(0, 0), (20, 3), (29, 29)])
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_nan_is_told_apart(self, value, i, j):
+        K = np.eye(30)
+        K[i, j] = K[j, i] = value
+        with pytest.raises(UserError, match=rf"NaN or infinity \(first in row {min(i, j)}\)"):
+            ridge.solve(K, np.arange(30) % 2, classes=2)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(gram=np.ones((3, 4))), r"shape \(3, 4\)"),
+        (dict(gram=np.zeros((4, 4))), "mean diagonal 0"),
+        (dict(gram=np.ones((1, 1)), labels=[0]), r"shape \(1, 1\)"),
+        (dict(labels=[0, 1, 2]), "4 integers"),
+        (dict(labels=[0.0, 1.0, 0.0, 1.0]), "float64"),
+        (dict(labels=[0, 1, 2, 3]), r"label 3 is outside 0 \.\. 2"),
+        (dict(labels=[0, 1, -1, 2]), "label -1"),
+        (dict(classes=1), "1 classes"),
+        (dict(ridge=-0.1), "ridge -0.1"),
+        (dict(ridge=[0, float("nan")]), "ridge nan"),
+        (dict(ridge=True), "ridge True"),
+        (dict(ridge=[]), "empty"),
+        (dict(ridge="cv"), "'cv' is unknown"),
+    ],
+)
+def test_bad_input(change, message):
+    arguments = dict(gram=np.eye(4), labels=[0, 1, 2, 0], classes=3, ridge=0.0) | change
+    with pytest.raises(UserError, match=message) as caught:
+        ridge.solve(arguments.pop("gram"), np.array(arguments.pop("labels")), **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_predict_refuses_nan():
+    with pytest.raises(UserError, match="test Gram matrix holds NaN"):
+        ridge.predict(np.ones((2, 3)), [np.ones((4, 2)), np.array([[1, np.nan]])])
+
+
+class TestMemory:
+    @pytest.mark.parametrize("dtype, n", [("float64", 600), ("float32", 600)])
+    def test_peak_is_as_predicted(self, dtype, n, monkeypatch):
+        monkeypatch.setattr(cholesky, "BLOCK", 200)
+        labels = np.arange(n) % 10
+        ridge.solve(np.eye(10), labels[:10], classes=10, dtype=dtype)  # what is allocated only once
+        tracemalloc.start()
+        try:
+            gram = np.full((n, n), 0.5, dtype)
+            gram[np.diag_indices(n)] = 1
+            ridge.solve(gram, labels, classes=10, ridge=[0, 1e-2], dtype=dtype, overwrite=True)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        predicted = ridge.predict_memory(n, classes=10, device="cpu", dtype=dtype)
+        arrays = predicted.host - ridge.BLAS_BUFFERS  # tracemalloc sees arrays only
+        assert 0.75 * arrays < peak <= arrays and predicted.gpu == 0
+
+    def test_the_paper_fits_where_it_should(self, monkeypatch):
+        monkeypatch.setattr(cholesky, "BLOCK", 512)
+        host = ridge.predict_memory(50_000, classes=10, device="cpu", dtype="float64").host
+        gpu = ridge.predict_memory(50_000, classes=10, device="cuda", dtype="float64").gpu
+        assert 20e9 < host < 22e9 and 20e9 < gpu < 24 * memory.GIB
+
+    def test_places(self, monkeypatch):
+        monkeypatch.setattr(cholesky, "BLOCK", 512)
+        free = {"cpu": 10 * memory.GIB, "cuda": 24 * memory.GIB}
+
+        def available(device="cpu"):
+            if free[device] == 0:
+                raise UserError("no GPU")
+            return free[device]
+
+        monkeypatch.setattr(memory, "available", available)
+
+        def where(n, **chosen):
+            p = ridge.place(n, classes=10, **chosen)
+            return p.device, p.dtype
+
+        assert where(1000) == ("cuda", "float64")
+        assert where(1000, device="cpu") == ("cpu", "float64")
+        assert where(45_000) == ("cuda", "float64")  # 16 GiB on the GPU, 8 on the host
+        assert where(45_000, device="cpu") == ("cpu", "float32")
+        free["cuda"] = 9 * memory.GIB
+        assert where(31_000) == ("cuda", "float64") and where(34_000) == ("cpu", "float64")
+        free["cuda"] = 0
+        assert where(1000) == ("cpu", "float64")
+        with pytest.raises(UserError, match="no GPU"):
+            where(1000, device="cuda")
+        with pytest.raises(
+            UserError, match=r"100000 .* float32 needs 3\d\.\d GiB and this machine has 10\.0"
+        ):
+            where(100_000)
+        with pytest.raises(UserError, match=r"45000 .* float64 needs 1\d\.\d GiB .*, float32 or more memory"):
+            where(45_000, dtype="float64")
+        with pytest.raises(UserError, match="'gpu' is unknown"):
+            where(10, device="gpu")
+        with pytest.raises(UserError, match="'half' is unknown"):
+            where(10, dtype="half")
+
+    def test_free_memory_of_this_machine(self):
+        assert 2**20 < memory.available() < 2**50
+
+    def test_control_groups(self, tmp_path):
+        membership = tmp_path / "membership"
+        for folder, names, numbers in [
+            ("user/job", ("memory.max", "memory.current"), ("max", 5)),
+            ("user", ("memory.max", "memory.current"), (1000, 700)),
+            ("memory/job", ("memory.limit_in_bytes", "memory.usage_in_bytes"), (900, 850)),
+        ]:
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            for name, number in zip(names, numbers, strict=True):
+                (tmp_path / folder / name).write_text(f"{number}\n")
+            (tmp_path / folder / "memory.stat").write_text("anon 7\nactive_file 30\ninactive_file 50\n")
+        membership.write_text("9:name=systemd:/\n4:cpu,memory:/job\n0::/user/job\n")
+        assert sorted(memory._groups(membership, tmp_path)) == [130, 380]
+        assert memory._groups(tmp_path / "absent", tmp_path) == []
+
+
+class DeviceArray(np.ndarray):
+    """An array that, like CuPy's, refuses to meet a host array."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
+        for a in (*inputs, *out):
+            if isinstance(a, np.ndarray) and not isinstance(a, DeviceArray):
+                raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        inputs = [np.asarray(a) if isinstance(a, np.ndarray) else a for a in inputs]
+        if out:
+            kwargs["out"] = tuple(np.asarray(a) for a in out)
+        result = getattr(ufunc, method)(*inputs, **kwargs)
+        return out[0] if out else np.asarray(result).view(DeviceArray)
+
+    def __setitem__(self, key, value):
+        if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        super().__setitem__(key, value)
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    """CuPy's names over DeviceArray: the host code of the GPU path runs without a GPU."""
+    from scipy.linalg import solve_triangular
+
+    def on_device(make):
+        return lambda *args, **kwargs: make(*args, **kwargs).view(DeviceArray)
+
+    def solve(a, b, trans=0):
+        assert isinstance(a, DeviceArray) and isinstance(b, DeviceArray)
+        return solve_triangular(np.asarray(a), np.asarray(b), trans=trans).view(DeviceArray)
+
+    cupy = ModuleType("cupy")
+    for name in ("array", "asarray", "empty", "zeros", "eye"):
+        setattr(cupy, name, on_device(getattr(np, name)))
+    cupy.asnumpy = lambda a: np.array(a)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.cuda = SimpleNamespace(
+        is_available=lambda: True,
+        runtime=SimpleNamespace(memGetInfo=lambda: (2 * memory.GIB, 3 * memory.GIB)),
+    )
+    linalg = ModuleType("cupyx.scipy.linalg")
+    linalg.solve_triangular = solve
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.linalg", linalg)
+
+
+class TestGpuHostCode:
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    def test_equals_cpu(self, fake_cupy, dtype):
+        K, y, _, _ = problem()
+        K = K.astype(np.float32)
+        cpu = ridge.solve(K, y, classes=3, ridge="loo", dtype=dtype)
+        gpu = ridge.solve(K, y, classes=3, ridge="loo", dtype=dtype, device="cuda")
+        assert type(gpu.alpha) is np.ndarray and gpu.alpha.dtype == dtype
+        scale = np.abs(cpu.alpha).max()
+        np.testing.assert_allclose(gpu.alpha, cpu.alpha, atol=(1e-10 if dtype == "float64" else 1e-4) * scale)
+        assert gpu.chosen.ridge == cpu.chosen.ridge and len(gpu.path) == 8
+
+    def test_free_memory(self, fake_cupy):
+        assert memory.available("cuda") == 2 * memory.GIB
+        assert ridge.place(5000, classes=10).device == "cuda"
+
+
+def test_missing_gpu_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(UserError, match="needs CuPy"):
+        memory.available("cuda")
+    absent = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+    monkeypatch.setitem(sys.modules, "cupy", absent)
+    with pytest.raises(UserError, match="needs an NVIDIA GPU"):
+        memory.available("cuda")
