@@ -1,0 +1,58 @@
+"""Where the recursion runs: a backend prepares images once, then computes tiles of kernels.
+
+To add a backend, write a module with `available()`, `source()` and a class that follows `Backend`,
+and add its name to `NAMES`.
+"""
+
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Spec
+
+NAMES = ("cuda", "cpu")  # in order of preference
+
+
+class Backend(Protocol):
+    """Computes kernels for one `Spec`."""
+
+    name: str
+    source: str  # digest of the code that decides the bits of the results
+
+    def prepare(self, images: np.ndarray) -> Any:
+        """Images (n, C, P, P), float32, finite -> whatever `tile` wants to see of them."""
+
+    def tile(self, x: Any, z: Any, symmetric: bool = False) -> np.ndarray:
+        """Kernels of all pairs of two prepared sets: float32 (len(spec.readouts), n, m).
+
+        An entry depends on its two images alone. With `symmetric`, x is z: entries [i, j] are
+        computed for i >= j and mirrored.
+        """
+
+    def tile_bytes(self, side: int) -> int:
+        """Host memory, in bytes, that a tile of side x side pairs needs at its peak, about."""
+
+
+def available() -> list[str]:
+    """The backends that work on this machine, in order of preference."""
+    return [name for name in NAMES if _module(name).available()]
+
+
+def choose(name: str = "auto") -> str:
+    """The backend to use on this machine: `name`, or for "auto" the first one available."""
+    if name == "auto":
+        return available()[0]
+    if name not in NAMES:
+        raise UserError(f"backend {name!r} is unknown: use 'auto', {' or '.join(map(repr, NAMES))}")
+    return name
+
+
+def create(name: str, spec: Spec) -> Backend:
+    """The backend called `name` ("cuda" or "cpu"), for one spec; UserError where it cannot run."""
+    return _module(name).Backend(spec)
+
+
+def _module(name):
+    return import_module(f"cntk_bench.backends.{name}")

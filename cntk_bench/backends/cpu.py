@@ -1,0 +1,155 @@
+"""The CPU backend: cuts a tile's displacements into tasks and runs them in threads."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.backends import cpu_planes
+from cntk_bench.spec import Spec
+
+SLAB = 1024  # entries of a slab, at most (or one plane): its arrays stay in the L1 cache
+BLOCK = 4  # column images of a task, so that a row image's deviations are read once for all
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Displacements computed alike: in one precision, with the same trainings, for the same pools."""
+
+    wide: type  # dtype of S, n and u
+    columns: list[int]  # displacements b
+    rows: list[np.ndarray]  # displacements a, for each b
+    states: np.ndarray  # trainings whose T is run: HIDDEN, ALL
+    reads: np.ndarray  # (r, 4) of layer, readout, quantity, pool; ascending layers
+
+
+def passes(spec: Spec) -> list[Pass]:
+    """Cuts the displacements a spec needs into passes; (0, 0) first, in float64."""
+    sets = {pool: set(spec.displacements(pool)) for pool in spec.pools}
+    out, done = [], set()
+    for reach in [{0}] + sorted(sets.values(), key=len):
+        zone = {(a, b) for a in reach for b in reach} - done
+        if zone:
+            done |= zone
+            pools = [pool for pool in spec.pools if sets[pool] >= reach]
+            out.append(_one_pass(spec, pools, zone, np.float64 if reach == {0} else np.float32))
+    return out
+
+
+def _one_pass(spec, pools, zone, wide):
+    columns = sorted({b for _, b in zone})
+    rows = [np.array(sorted(a for a, other in zone if other == b)) for b in columns]
+    reads = sorted(
+        (readout.depth - 2, number, _quantity(readout), spec.pools.index(readout.pool))
+        for number, readout in enumerate(spec.readouts)
+        if readout.pool in pools
+    )
+    trained = {quantity for _, _, quantity, _ in reads} - {cpu_planes.NNGP}
+    return Pass(wide, columns, rows, np.array(sorted(trained)), np.array(reads))
+
+
+def _quantity(readout) -> int:
+    if readout.kernel == "nngp":
+        return cpu_planes.NNGP
+    return cpu_planes.ALL if readout.train == "all" else cpu_planes.HIDDEN
+
+
+def pixel_weights(pool: str, size: int) -> np.ndarray:
+    """Weights m (P, P) of an axis: the pool's weight of entry [i, j, k, l] is m[i, k] m[j, l]."""
+    if pool == "gap":
+        return np.full((size, size), 1 / size**2)
+    window = 0 if pool == "v" else int(pool[4:])
+    pixel = np.arange(size)
+    inside = abs(pixel[:, None] - pixel) <= window  # (centre, pixel)
+    return (inside.T @ inside.astype(np.float64)) / (2 * window + 1) ** 2
+
+
+class Backend:
+    """The CPU backend for one spec; see `cntk_bench.backends.Backend`."""
+
+    name = "cpu"
+
+    def __init__(self, spec: Spec):
+        self.spec = spec
+        self.source = source()
+        self.passes = passes(spec)
+        self.weights = np.array([pixel_weights(pool, spec.size) for pool in spec.pools])
+
+    def prepare(self, images):
+        """Images (n, C, P, P) -> {dtype: (images, deviations / 3, inverse deviations)}, planes flat."""
+        n, size = len(images), self.spec.size
+        flat = images.reshape(n, self.spec.channels, size * size)
+        deviations = np.empty((n, self.spec.layers, size, size))
+        v = box2((images.astype(np.float64) ** 2).sum(1))
+        for layer in range(self.spec.layers):
+            deviations[:, layer] = np.sqrt(v)
+            v = box2(v / 9)
+        inverses = np.divide(1, deviations, out=np.zeros_like(deviations), where=deviations > 0)
+        arrays = (flat, (deviations / 3).reshape(n, -1, size * size), inverses.reshape(n, -1, size * size))
+        return {p.wide: tuple(a.astype(p.wide) for a in arrays) for p in self.passes}
+
+    def tile(self, x, z, symmetric=False):
+        """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
+        n, m = len(x[np.float64][0]), len(z[np.float64][0])
+        total = np.zeros((len(self.spec.readouts), n, m))
+        for each in self.passes:
+            # One after the other, whatever the tile: the order of a sum decides its bits.
+            for part in self._displacements(each, x[each.wide], z[each.wide], symmetric, total.shape):
+                total += part
+        if symmetric:
+            total += np.tril(total, -1).swapaxes(1, 2)
+        return total.astype(np.float32)
+
+    def _displacements(self, each, x, z, symmetric, shape):
+        """What every column of displacements of a pass adds: (columns, readouts, n, m)."""
+        size, m = self.spec.size, shape[2]
+        planes = min(max(1, SLAB // size**2), max(map(len, each.rows)))
+        x = tuple(np.tile(array, planes) for array in x)
+        out = np.zeros((len(each.columns), *shape))
+
+        def run(job):
+            column, first = job
+            block = tuple(array[first : first + BLOCK] for array in z)
+            cpu_planes.task(size, planes, each.rows[column], each.columns[column], x, block, first,
+                            each.states, each.reads, self.weights, symmetric, out[column])  # fmt: skip
+
+        with ThreadPoolExecutor(threads()) as pool:
+            jobs = [(column, first) for column in range(len(out)) for first in range(0, m, BLOCK)]
+            for _ in pool.map(run, jobs):
+                pass  # raises what a job raised
+        return out
+
+    def tile_bytes(self, side):
+        """Two prepared blocks, what each column of displacements adds, and the threads' arrays."""
+        image = self.spec.size**2 * (self.spec.channels + 2 * self.spec.layers)
+        prepared = sum(np.dtype(each.wide).itemsize for each in self.passes) * image
+        parts = max(len(each.columns) for each in self.passes) + 2
+        return (
+            side * 3 * prepared + parts * len(self.spec.readouts) * side**2 * 8 + threads() * BLOCK * prepared
+        )
+
+
+def source() -> str:
+    """Digest (sha256, hex) of the code that decides the bits of the results."""
+    files = (Path(__file__), Path(cpu_planes.__file__))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def threads() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def available() -> bool:
+    """A CPU is always there."""
+    return True
+
+
+def box2(a):
+    """Sum of the 3x3 neighbours of each pixel of a (n, P, P), zero outside."""
+    size = a.shape[-1]
+    padded = np.pad(a, ((0, 0), (1, 1), (1, 1)))
+    return sum(padded[:, s : s + size, t : t + size] for s in range(3) for t in range(3))

@@ -1,0 +1,231 @@
+"""The recursion on the CPU, in Numba: one displacement after another, each in the L1 cache.
+
+Every layer maps the displacement q - p to itself, so the recursion over (P, P, P, P) falls into
+planes of P x P entries that never meet. Displacements are taken modulo P, (a, b) with
+0 <= a, b < P: entry (i, j) of a plane pairs pixel (i, j) of x with pixel ((i + a) % P, (j + b) % P)
+of z, every plane is full, and masks keep box sums from crossing the seam where a displacement
+wraps. A slab is a few planes of equal b, one behind the other, treated as one flat vector: all
+loops over it run without branches and vectorise.
+
+The plane of displacement (0, 0) is computed in float64 where rounding shows: 1 - c is tiny where
+two images agree, and an error of one float32 unit in c moves the angle by 3.5e-4. S, n and
+u = 1 - c are float64 there; the square root, the polynomials and T need only float32. The other
+planes are float32. Sums over entries are float64.
+
+Symbols follow `cntk_bench.reference`; u = 1 - c, and with p and q polynomials (fitted by
+scripts/fit_polynomials.py)
+
+    arccos(c) = sqrt(u) p(u)                            error 9e-8
+    k1(c)     = 1 - w,   w = u (1 - sqrt(u) q(u))       error 8e-9
+"""
+
+import numpy as np
+from numba import njit
+
+f32 = np.float32
+index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
+
+_P = (
+    1.414214838,
+    1.178066258e-1,
+    2.696291439e-2,
+    5.945320620e-3,
+    6.921749123e-3,
+    -3.666930182e-3,
+    2.611721116e-3,
+)
+_Q = (3.001039351e-1, 1.502740420e-2, 2.296368541e-3, 8.382076632e-4, -1.796684580e-4, 2.236311593e-4)
+p0, p1, p2, p3, p4, p5, p6 = (f32(coefficient / (9 * np.pi)) for coefficient in _P)
+q0, q1, q2, q3, q4, q5 = (f32(coefficient) for coefficient in _Q)
+NINTH, ONE, ZERO = f32(1 / 9), f32(1), f32(0)
+
+# What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
+NNGP, HIDDEN, ALL = range(3)
+
+# Not "fast": nothing that would let the compiler assume away NaN, or change a sum's order.
+compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", cache=True)
+
+
+@compiled
+def first_activation(size, S, T, x_dev, x_inv, x, z_dev, z_inv, z, K, G, k0):
+    """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
+    for t in range(index(size)):
+        n = x_dev[index(x) + t] * z_dev[index(z) + t]
+        c = S[t] * (x_inv[index(x) + t] * z_inv[index(z) + t])
+        u = f32(max(ONE - abs(c), ZERO))
+        s = np.sqrt(u)
+        angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
+        w = u * (ONE - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
+        k0[t] = angle if c < ZERO else NINTH - angle
+        K[t + index(1)] = n - n * w + n * min(c, ZERO)
+        G[t + index(1)] = k0[t] * T[t] + f32(K[t + index(1)])
+
+
+@compiled
+def activation(size, S, T, x_dev, x_inv, x, z_dev, z_inv, z, K, G, k0):
+    """One layer's K, G and k0 / 9 from S and T; from the second layer on, c >= 0.
+
+    `x` and `z` are where the layer starts in the images' deviations / 3 and inverse deviations:
+    n is divided by 9. K and G are written one entry late, so that `box` may read to the left.
+    """
+    for t in range(index(size)):
+        n = x_dev[index(x) + t] * z_dev[index(z) + t]
+        u = f32(max(ONE - S[t] * (x_inv[index(x) + t] * z_inv[index(z) + t]), ZERO))
+        s = np.sqrt(u)
+        angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
+        w = u * (ONE - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
+        k = n - n * w
+        k0[t] = NINTH - angle
+        K[t + index(1)] = k
+        G[t + index(1)] = k0[t] * T[t] + f32(k)
+
+
+@compiled
+def tangent(size, T, K, k0, G):
+    """G of a second training, from its T and the K and k0 / 9 at hand."""
+    for t in range(index(size)):
+        G[t + index(1)] = k0[t] * T[t] + f32(K[t + index(1)])
+
+
+@compiled
+def box(size, width, A, left, right, up, down, H, out):
+    """Sums of A over 3x3 neighbours within each plane; A is read one entry late; H is scratch."""
+    for t in range(index(size)):
+        H[t + index(width)] = A[t + index(1)] + left[t] * A[t] + right[t] * A[t + index(2)]
+    for t in range(index(size)):
+        out[t] = H[t + index(width)] + up[t] * H[t] + down[t] * H[t + index(2 * width)]
+
+
+@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
+def weighted_sum(size, A, weights, pool):
+    """Sum of A (one entry late) with a pool's weights, in float64."""
+    total = 0.0
+    for t in range(index(size)):
+        total += weights[pool, t] * np.float64(A[t + index(1)])
+    return total
+
+
+@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
+def weighted_difference(size, A, B, weights, pool):
+    """Sum of A - B (one entry late) with a pool's weights, in float64."""
+    total = 0.0
+    for t in range(index(size)):
+        total += weights[pool, t] * (np.float64(A[t + index(1)]) - np.float64(B[t + index(1)]))
+    return total
+
+
+@compiled
+def products(size, x, z, K):
+    """sum_c x_c z_c of two images (C, size) -> K, one entry late."""
+    for t in range(index(size)):
+        K[t + index(1)] = x[0, t] * z[0, t]
+    for c in range(1, len(x)):
+        for t in range(index(size)):
+            K[t + index(1)] += x[c, t] * z[c, t]
+
+
+@compiled
+def fill_slab(P, rows, b, pixel_weights, left, right, up, down, weights):
+    """Edge masks (size,) and pool weights (pools, size) of the planes (a, b), a in `rows`."""
+    t = 0
+    for a in rows:
+        for i in range(P):
+            k = (i + a) % P
+            for j in range(P):
+                m = (j + b) % P
+                left[t] = j != 0 and m != 0
+                right[t] = j != P - 1 and m != P - 1
+                up[t] = i != 0 and k != 0
+                down[t] = i != P - 1 and k != P - 1
+                for pool in range(len(weights)):
+                    weights[pool, t] = pixel_weights[pool, i, k] * pixel_weights[pool, j, m]
+                t += 1
+
+
+@compiled
+def shift(P, rows, b, planes, out):
+    """planes (k, P * P) -> out (k, size): each plane moved by (a, b) for every a in `rows`."""
+    for h in range(len(planes)):
+        t = 0
+        for a in rows:
+            for i in range(P):
+                start = ((i + a) % P) * P
+                for j in range(P):
+                    out[h, t + j] = planes[h, start + (j + b) % P]
+                t += P
+
+
+@compiled
+def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetric, out):
+    """Adds to out what displacements (a, b), a in `rows`, give to a few images z.
+
+    x, z : triples of images (n, C, P * P), deviations / 3 and inverse deviations (n, layers, P * P),
+        x's with every plane repeated `planes` times; z is images `first` .. of the tile
+    states : (0 to 2,) trainings whose T is run, HIDDEN before ALL
+    reads : (r, 4) of layer, readout, quantity, pool; ascending layers
+    out : (readouts, n, m) float64; with `symmetric`, only [:, i, j] with i >= j
+    """
+    x_images, x_dev, x_inv = x
+    z_images, z_dev, z_inv = z
+    wide = x_dev.dtype
+    channels, layers, most = x_images.shape[1], x_dev.shape[1], x_dev.shape[2]
+    trained = len(states)
+    S, H = np.zeros(most, wide), np.zeros(most + 2 * P, wide)
+    T, T2, k0, H32 = (
+        np.zeros(most, f32),
+        np.zeros(most, f32),
+        np.zeros(most, f32),
+        np.zeros(most + 2 * P, f32),
+    )
+    K, G, G2 = np.zeros(most + 2, wide), np.zeros(most + 2, f32), np.zeros(most + 2, f32)
+    left, right, up, down = np.empty(most, f32), np.empty(most, f32), np.empty(most, f32), np.empty(most, f32)
+    weights = np.empty((len(pixel_weights), most))
+    images = np.empty((len(z_images), channels, most), wide)
+    dev, inv = np.empty((len(z_dev), layers, most), wide), np.empty((len(z_dev), layers, most), wide)
+    flat_x_dev, flat_x_inv = x_dev.reshape(-1), x_inv.reshape(-1)
+    flat_dev, flat_inv = dev.reshape(-1), inv.reshape(-1)
+
+    for start in range(0, len(rows), planes):
+        slab = rows[start : start + planes]
+        size = len(slab) * P * P
+        fill_slab(P, slab, b, pixel_weights, left, right, up, down, weights)
+        for m in range(len(images)):
+            shift(P, slab, b, z_images[m], images[m])
+            shift(P, slab, b, z_dev[m], dev[m])
+            shift(P, slab, b, z_inv[m], inv[m])
+        for n in range(first if symmetric else 0, len(x_dev)):
+            for m in range(min(len(images), n + 1 - first) if symmetric else len(images)):
+                products(size, x_images[n], images[m], K)
+                box(size, P, K, left, right, up, down, H, S)
+                for t in range(index(size)):
+                    T2[t] = f32(S[t])  # the first layer is trained
+                    T[t] = T2[t] if trained > 0 and states[0] == ALL else ZERO
+                read = 0
+                for layer in range(layers):
+                    at_x, at_z = (n * layers + layer) * most, (m * layers + layer) * most
+                    if layer == 0:
+                        first_activation(
+                            size, S, T, flat_x_dev, flat_x_inv, at_x, flat_dev, flat_inv, at_z, K, G, k0
+                        )
+                    else:
+                        activation(
+                            size, S, T, flat_x_dev, flat_x_inv, at_x, flat_dev, flat_inv, at_z, K, G, k0
+                        )
+                    if trained == 2:
+                        tangent(size, T2, K, k0, G2)
+                    while read < len(reads) and reads[read, 0] == layer:
+                        _, readout, quantity, pool = reads[read]
+                        if quantity == NNGP:
+                            value = weighted_sum(size, K, weights, pool)
+                        elif quantity == HIDDEN:
+                            value = weighted_difference(size, G, K, weights, pool)
+                        else:
+                            value = weighted_sum(size, G2 if trained == 2 else G, weights, pool)
+                        out[readout, n, first + m] += value
+                        read += 1
+                    if layer + 1 < layers:
+                        box(size, P, K, left, right, up, down, H, S)
+                        if trained > 0:
+                            box(size, P, G, left, right, up, down, H32, T)
+                        if trained == 2:
+                            box(size, P, G2, left, right, up, down, H32, T2)
