@@ -1,0 +1,111 @@
+"""What a computation will cost on this machine, from a short measurement, before it is spent."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from cntk_bench import backends, ridge
+from cntk_bench.backends import Backend
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Spec
+from cntk_bench.tiles import Plan
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a backend computes pairs: `pairs` in each of `runs` calls of `seconds` (median)."""
+
+    pairs: int
+    runs: int
+    seconds: float
+
+    @property
+    def pairs_per_second(self) -> float:
+        return self.pairs / self.seconds
+
+
+def rate(backend: Backend, images, seconds: float = 1.0, runs: int = 3) -> Rate:
+    """Time a backend on square tiles of images, after a warm-up that also compiles.
+
+    Parameters
+    ----------
+    backend : Backend
+    images : array (n, C, P, P), float32
+        As many as the largest tile to be tried needs; fewer make it smaller.
+    seconds : float
+        The tile is enlarged until it takes about so long, or no images are left.
+    runs : int
+        Timed repetitions of that tile.
+    """
+    side, elapsed = 1, _time(backend, images[:1], images[:1])
+    elapsed = _time(backend, images[:1], images[:1])
+    while elapsed < seconds / 2 and side < len(images):
+        side = min(2 * side, len(images))
+        elapsed = _time(backend, images[:side], images[:side])
+    return Rate(side**2, runs, median(_time(backend, images[:side], images[:side]) for _ in range(runs)))
+
+
+def _time(backend, x, z) -> float:
+    x, z = backend.prepare(x), backend.prepare(z)
+    started = time.perf_counter()
+    backend.tile(x, z)
+    return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a run: sizes in bytes, times in seconds; `disk_free` where the run is to go."""
+
+    tiles: Plan
+    rate: Rate
+    disk: int
+    disk_free: int
+    compute_memory: int
+    solve_memory: int | None  # None: no solve of this size fits
+
+    @property
+    def seconds(self) -> float:
+        """Of computing the Gram matrices."""
+        return self.tiles.pairs / self.rate.pairs_per_second
+
+
+def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classes: int) -> Cost:
+    """Predict a run's tiles, bytes, memory and time; measures the backend for a few seconds.
+
+    Parameters
+    ----------
+    spec, tiles : Spec, Plan
+    images : array (n, C, P, P), float32
+        Training images to measure on.
+    backend : Backend
+    output : Path
+        Where the run is to go.
+    classes : int
+    """
+    existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    image = 4 * spec.channels * spec.size**2
+    try:
+        place = ridge.place(tiles.n_train, classes=classes)
+        solve_memory = place.host
+    except UserError:
+        solve_memory = None
+    return Cost(
+        tiles=tiles,
+        rate=rate(backend, images[: tiles.tile]),
+        disk=tiles.bytes,
+        disk_free=shutil.disk_usage(existing).free,
+        compute_memory=(tiles.n_train + tiles.n_test) * image + backend.tile_bytes(tiles.tile),
+        solve_memory=solve_memory,
+    )
+
+
+def benchmark(spec: Spec, backend_name: str = "auto", seed: int = 0) -> tuple[str, Rate]:
+    """A backend's name and its rate for a spec, on random images."""
+    backend = backends.create(backends.choose(backend_name), spec)
+    shape = (1024, spec.channels, spec.size, spec.size)
+    images = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return backend.name, rate(backend, images, seconds=2.0)

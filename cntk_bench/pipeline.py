@@ -1,0 +1,238 @@
+"""One experiment, from top to bottom: data, Gram matrices, solutions, report.
+
+A run directory holds what a run was asked (config.yaml), what it did (record.json), its Gram
+matrices (gram.zarr), its solutions and its report: enough to go on after an interruption, to
+solve again without computing a kernel, and to redo it all.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench import backends, config, data, gram, record, report, ridge, store
+from cntk_bench.backends import Backend
+from cntk_bench.config import Config
+from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Spec
+from cntk_bench.tiles import Plan
+
+log = logging.getLogger(__name__)
+
+FETCHED = "data"  # where official data sets are kept when the config names no path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, by its path."""
+
+    path: Path
+
+    @property
+    def gram(self) -> Path:
+        """The Gram store."""
+        return self.path / "gram.zarr"
+
+    @property
+    def record(self) -> Path:
+        """The record of what was done."""
+        return self.path / "record.json"
+
+    @property
+    def solutions(self) -> Path:
+        """Dual coefficients and predictions, one .npz file a column and depth."""
+        return self.path / "solutions"
+
+    def config(self, overrides=()) -> Config:
+        """The config the run was computed with; UserError if the directory is not a run's."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            raise UserError(
+                f"{self.path} is not a run directory (no config.yaml): give the --output of a run"
+            )
+        return config.load(path, overrides)
+
+
+def fetch(name: str, path: str | None) -> Path | None:
+    """Download an official data set, unless it is there; returns its folder. None: nothing to fetch."""
+    if name not in data.FETCHABLE or Path(path or "").suffix == ".npz":
+        return None
+    folder = Path(path or FETCHED)
+    data.fetch(name, folder)
+    return folder
+
+
+def load(settings: config.Dataset) -> Dataset:
+    """The images and labels a config asks for."""
+    asked = settings.model_dump()
+    if settings.path is None and settings.name in data.FETCHABLE:
+        asked["path"] = FETCHED
+    return data.load(asked.pop("name"), **asked)
+
+
+def plan(settings: Config, images: Dataset) -> tuple[Spec, Plan]:
+    """What is computed for a config, and how it is cut into tiles."""
+    spec = Spec(settings.kernel.readouts, *images.x_train.shape[1:3])
+    tile = None if settings.compute.tile == "auto" else settings.compute.tile
+    return spec, gram.make_plan(spec, len(images.x_train), len(images.x_test), tile)
+
+
+def compute(settings: Config, run: Run, progress: Callable | None = None) -> None:
+    """Compute what is missing of a run's Gram matrices; makes the run if there is none.
+
+    Parameters
+    ----------
+    settings : Config
+    run : Run
+    progress : callable, optional
+        Given the store's plan and the missing tiles, returns what `gram.compute` calls with each
+        tile stored.
+
+    Raises
+    ------
+    UserError
+        If the run is of another configuration, or anything else is in the way.
+    """
+    name = _backend_name(settings.compute.backend, run)
+    images = load(settings.dataset)
+    spec, tiles = plan(settings, images)
+    backend = backends.create(name, spec)
+    log.info("%d tiles of side %d on %s", len(tiles.tiles()), tiles.tile, backend.name)
+    attributes = _attributes(spec, images, settings, backend)
+    labels = images.y_train, images.y_test
+    grams = store.ensure(run.gram, tiles, attributes, labels)
+    _remember(settings, run, images)
+    report_tile = progress and progress(tiles, grams.missing())
+    gram.compute(grams, backend, images.x_train, images.x_test, report_tile)
+    seconds = sum(done.seconds for done in grams.done.values())
+    timing = {"seconds": seconds, "pairs": tiles.pairs, "backend": backend.name}
+    record.save(record.with_timing(record.load(run.record), "compute", **timing), run.record)
+
+
+def _backend_name(asked: str, run: Run) -> str:
+    """The backend asked for; for "auto", the one that a begun run was computed with."""
+    if asked == "auto" and (run.gram / "zarr.json").exists():
+        asked = store.open(run.gram).attributes["backend"]
+    return backends.choose(asked)
+
+
+def _attributes(spec: Spec, images: Dataset, settings: Config, backend: Backend) -> dict:
+    """What decides the bits of a store: two runs with equal attributes give equal stores."""
+    return {
+        "readouts": [str(readout) for readout in spec.readouts],
+        "data": images.fingerprint,
+        "preprocess": settings.dataset.preprocess,
+        "dtype": "float32",
+        "backend": backend.name,
+        "source": backend.source,
+    }
+
+
+def _remember(settings: Config, run: Run, images: Dataset) -> None:
+    """Write the config, and the record if the run has none yet."""
+    with _writing(run):
+        (run.path / "config.yaml").write_text(config.dump(settings))
+    if not run.record.exists():
+        facts = {
+            "name": images.name,
+            "fingerprint": images.fingerprint,
+            "n_train": len(images.x_train),
+            "n_test": len(images.x_test),
+            "classes": images.classes,
+            "preprocess": settings.dataset.preprocess,
+        }
+        record.save(record.start(settings.model_dump(mode="json"), facts), run.record)
+
+
+def solve(run: Run, settings: config.Solve, progress: Callable | None = None) -> None:
+    """Solve every column and depth of a computed run, and score each on the test set once.
+
+    Parameters
+    ----------
+    run : Run
+    settings : config.Solve
+        How; may differ from what the run's config says.
+    progress : callable, optional
+        Called with (column, depth) once it is solved.
+    """
+    started = time.perf_counter()
+    past = record.load(run.record)
+    cells, classes = run.config().kernel.cells, past["data"]["classes"]
+    grams = store.open(run.gram)
+    y_train, y_test = grams.labels
+    place = ridge.place(len(y_train), classes=classes, device=settings.device, dtype=settings.precision)
+    log.info(
+        "solving on %s in %s, at most %.1f GiB", place.device, place.dtype, (place.host + place.gpu) / 2**30
+    )
+    solutions = []
+    for index, (column, depth) in enumerate(cells):
+        matrix = grams.matrix("train", index, np.float32 if place.device == "cuda" else place.dtype)
+        solution = ridge.solve(
+            matrix,
+            y_train,
+            classes=classes,
+            ridge=settings.ridge,
+            device=place.device,
+            dtype=place.dtype,
+            overwrite=True,
+        )
+        predicted = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(index)))
+        with _writing(run):
+            run.solutions.mkdir(exist_ok=True)
+            np.savez(
+                run.solutions / f"{column}-{depth}.npz",
+                alpha=solution.alpha,
+                predicted=predicted,
+                y_test=y_test,
+                ridge=solution.chosen.ridge + solution.chosen.jitter,
+            )
+        solutions.append(
+            {"column": column, "depth": depth, "accuracy": 100 * float((predicted == y_test).mean())}
+            | asdict(solution.chosen)
+            | {"path": [asdict(fit) for fit in solution.path]}
+        )
+        if progress is not None:
+            progress((column, depth))
+    seconds = time.perf_counter() - started
+    used = past["config"] | {"solve": settings.model_dump(mode="json")}
+    timing = {"seconds": seconds, "device": place.device, "precision": place.dtype}
+    past = record.with_timing(past | {"config": used}, "solve", **timing)
+    past = record.with_solutions(past, solutions)
+    record.save(past, run.record)
+    report.write(past, run.path / "report")
+
+
+@contextmanager
+def _writing(run: Run):
+    """Turn what the disk refuses into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {run.path}: {error.strerror or error}; free space or choose another --output"
+        ) from None
+
+
+def verify(run: Run, sample: int, repair: bool, progress: Callable | None = None) -> gram.Verification:
+    """Check a run's store; with `repair`, compute damaged tiles anew and check again."""
+    settings = run.config()
+    grams = store.open(run.gram)
+    x_train = x_test = None
+    if sample or repair:
+        images = load(settings.dataset)
+        grams.require({"data": images.fingerprint})
+        x_train, x_test = images.x_train, images.x_test
+    readouts = settings.kernel.readouts
+    found = gram.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
+    if found.damaged and repair:
+        spec, _ = plan(settings, images)
+        backend = backends.create(_backend_name("auto", run), spec)
+        grams.require({"source": backend.source})
+        gram.repair(grams, found.damaged, backend, x_train, x_test)
+        found = gram.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
+    return found
