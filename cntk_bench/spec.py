@@ -45,16 +45,18 @@ class Readout:
     def __post_init__(self):
         if self.kernel not in ("ntk", "nngp"):
             raise UserError(f"kernel {self.kernel!r} is unknown: use 'ntk' or 'nngp'")
-        if self.pool not in ("v", "gap") and not re.fullmatch(r"lap:(0|[1-9]\d{0,3})", str(self.pool)):
+        if self.pool not in ("v", "gap") and not re.fullmatch(r"lap:(0|[1-9][0-9]{0,3})", str(self.pool)):
             raise UserError(f"pool {self.pool!r} is unknown: use 'v', 'gap' or 'lap:C', such as 'lap:4'")
         if self.train not in (None, "all", "hidden"):
             raise UserError(f"train {self.train!r} is unknown: use 'all' or 'hidden'")
+        if hasattr(self.depth, "__index__"):  # a NumPy integer
+            object.__setattr__(self, "depth", self.depth.__index__())
         if self.kernel == "nngp":
             object.__setattr__(self, "train", "all")
         elif self.train is None:
             object.__setattr__(self, "train", "hidden" if self.pool == "gap" else "all")
         least = 3 if self.train == "hidden" else 2
-        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < least:
+        if not isinstance(self.depth, int) or self.depth < least:
             raise UserError(
                 f"depth {self.depth!r} is not possible for {self.kernel}/{self.pool}/{self.train}: "
                 f"use an integer of at least {least} (depth = 3x3 convolutions + 1)"

@@ -1,0 +1,84 @@
+"""Readouts and Specs: what is accepted, what is refused, which displacements are run."""
+
+import pytest
+
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Readout, Spec
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        (("cntk", "v", 3), "kernel 'cntk'"),
+        (("ntk", "max", 3), "pool 'max'"),
+        (("ntk", "lap", 3), "pool 'lap'"),
+        (("ntk", "lap:-1", 3), "pool 'lap:-1'"),
+        (("ntk", "lap:1.5", 3), "pool 'lap:1.5'"),
+        (("ntk", "lap:01", 3), "pool 'lap:01'"),  # one name for one pool
+        (("ntk", None, 3), "pool None"),
+        (("ntk", "v", 3, "first"), "train 'first'"),
+        (("ntk", "v", 1), "depth 1"),
+        (("ntk", "gap", 2), "depth 2"),  # "hidden" by default: identically zero
+        (("ntk", "v", 2, "hidden"), "depth 2"),
+        (("nngp", "v", 1), "depth 1"),
+        (("ntk", "v", 3.0), "depth 3.0"),
+        (("ntk", "v", True), "depth True"),
+        (("ntk", "v", "3"), "depth '3'"),
+    ],
+)
+def test_impossible_readout_is_named(arguments, named):
+    with pytest.raises(UserError) as error:
+        Readout(*arguments)
+    assert named in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, train, window, name",
+    [
+        (("ntk", "v", 2), "all", 0, "ntk-v-2-all"),
+        (("ntk", "gap", 3), "hidden", None, "ntk-gap-3-hidden"),
+        (("ntk", "gap", 2, "all"), "all", None, "ntk-gap-2-all"),
+        (("ntk", "lap:4", 11), "all", 4, "ntk-lap4-11-all"),
+        (("ntk", "lap:0", 3, "hidden"), "hidden", 0, "ntk-lap0-3-hidden"),
+        (("nngp", "gap", 2), "all", None, "nngp-gap-2"),
+    ],
+)
+def test_defaults(arguments, train, window, name):
+    readout = Readout(*arguments)
+    assert (readout.train, readout.window, str(readout)) == (train, window, name)
+
+
+def test_nngp_has_one_training():
+    readouts = {Readout("nngp", "gap", 2, train) for train in (None, "all", "hidden")}
+    assert len(readouts) == 1
+    assert Readout("ntk", "v", 3, "all") != Readout("ntk", "v", 3, "hidden")
+
+
+def test_spec_lists_depths_and_pools():
+    spec = Spec((Readout("nngp", "lap:2", 6), Readout("ntk", "v", 3), Readout("ntk", "lap:2", 3)), 3, 8)
+    assert spec.depths == (3, 6) and spec.layers == 5 and spec.pools == ("lap:2", "v")
+
+
+def test_impossible_spec():
+    v = Readout("nngp", "v", 3)
+    with pytest.raises(UserError, match="no readouts"):
+        Spec((), 3, 8)
+    with pytest.raises(UserError, match="nngp-v-3 is listed twice"):
+        Spec((v, Readout("nngp", "v", 3, "hidden")), 3, 8)
+    for channels, size in ((0, 8), (3, 0)):
+        with pytest.raises(UserError, match=rf"\({channels}, {size}, {size}\)"):
+            Spec((v,), channels, size)
+
+
+@pytest.mark.parametrize("size", range(1, 11))
+@pytest.mark.parametrize("pool", ["v", "gap", *(f"lap:{c}" for c in range(5))])
+def test_displacements_are_those_of_pixels_pooled_together(pool, size):
+    readout = Readout("nngp", pool, 2)
+    reach = size if pool == "gap" else readout.window
+    needed = {
+        (b - a) % size
+        for a in range(size)
+        for b in range(size)
+        if any(abs(o - a) <= reach and abs(o - b) <= reach for o in range(size))
+    }
+    assert Spec((readout,), 1, size).displacements(pool) == tuple(sorted(needed))
