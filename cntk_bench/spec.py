@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from cntk_bench.errors import UserError
 
 
@@ -49,8 +51,8 @@ class Readout:
             raise UserError(f"pool {self.pool!r} is unknown: use 'v', 'gap' or 'lap:C', such as 'lap:4'")
         if self.train not in (None, "all", "hidden"):
             raise UserError(f"train {self.train!r} is unknown: use 'all' or 'hidden'")
-        if hasattr(self.depth, "__index__"):  # a NumPy integer
-            object.__setattr__(self, "depth", self.depth.__index__())
+        if isinstance(self.depth, np.integer):
+            object.__setattr__(self, "depth", int(self.depth))
         if self.kernel == "nngp":
             object.__setattr__(self, "train", "all")
         elif self.train is None:
