@@ -1,0 +1,115 @@
+"""What arrays from outside must be before they are used."""
+
+from numbers import Integral
+
+import numpy as np
+
+from cntk_bench.data.scaling import chunks
+from cntk_bench.errors import UserError
+
+LARGEST = np.float64(1e9)  # of a pixel: its square and the kernel's sums stay far inside float32
+
+
+def images(x, what: str):
+    """Images in any accepted layout -> a view (n, C, P, P) of them.
+
+    Accepted are (n, P, P), one channel; (n, P, P, C), channels last; (n, C, P, P), channels
+    first. The two equal sides tell which; a shape in which all three agree, such as
+    (n, 3, 3, 3), is read as channels last.
+
+    Parameters
+    ----------
+    x : array, uint8 or float
+    what : str
+        Its name, for messages.
+
+    Raises
+    ------
+    UserError
+        If the type or shape is another, there is no image or no pixel, or a pixel is NaN,
+        infinite or beyond 1e9.
+    """
+    given = np.shape(x)
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise UserError(f"{what} has the type {x.dtype}: store pixels as uint8 (0..255) or as floats")
+    if x.ndim not in (3, 4):
+        raise UserError(f"{what} has the shape {given}: use (n, P, P), (n, P, P, C) or (n, C, P, P)")
+    if x.size == 0:
+        raise UserError(f"{what} has the shape {given}, which is empty: give at least one image")
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.shape[1] == x.shape[2]:
+        x = np.moveaxis(x, 3, 1)
+    if x.shape[2] != x.shape[3]:
+        raise UserError(f"{what} has the shape {given}, images that are not square: crop or pad them")
+    if x.dtype.kind == "f":
+        fine = np.concatenate([(abs(part) <= LARGEST).all((1, 2, 3)) for part in chunks(x)])
+        if not fine.all():
+            raise UserError(
+                f"{what} has a pixel that is NaN, infinite or beyond {LARGEST:g} in image {fine.argmin()}: "
+                "remove that image or mend it"
+            )
+    return x
+
+
+def require_alike(x_train, x_test):
+    """Refuse training and test images that differ in shape or in the kind of their pixels."""
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise UserError(
+            f"training images (C, P, P) are {x_train.shape[1:]}, test images {x_test.shape[1:]}: "
+            "give both one shape"
+        )
+    if x_train.dtype.kind != x_test.dtype.kind:
+        raise UserError(
+            f"x_train is {x_train.dtype} and x_test {x_test.dtype}: store both as uint8 or both as floats"
+        )
+
+
+def labels(y, n: int, what: str):
+    """Integer labels of shape (n,) or (n, 1) -> array (n,), int64."""
+    if y.dtype.kind not in "iu" or (y.ndim != 1 and y.shape[1:] != (1,)):
+        raise UserError(
+            f"{what} has the shape {y.shape} and type {y.dtype}: store integer labels of shape (n,)"
+        )
+    if len(y) != n:
+        raise UserError(f"{what} has {len(y)} labels for {n} images: give one label an image")
+    return y.reshape(n).astype(np.int64)
+
+
+def classes(y_train, y_test) -> int:
+    """The number of classes k: training labels must be exactly 0 .. k-1, test labels among them."""
+    present = np.unique(y_train)
+    k = int(present[-1]) + 1
+    if present[0] < 0:
+        raise UserError(f"y_train has the label {present[0]}: number the classes 0, 1, 2, ...")
+    if len(present) < k:
+        missing = np.flatnonzero(present != np.arange(len(present)))[0]
+        raise UserError(
+            f"y_train has the label {k - 1}, but no image of class {missing}: "
+            "number the classes 0, 1, 2, ... without gaps"
+        )
+    if k < 2:
+        raise UserError("y_train has the label 0 only: give at least two classes")
+    outside = y_test[(y_test < 0) | (y_test >= k)]
+    if outside.size:
+        raise UserError(
+            f"y_test has the label {outside[0]}, outside the training labels 0..{k - 1}: "
+            "remove these test images or relabel them"
+        )
+    return k
+
+
+def require_integer(value, least: int, what: str):
+    """Refuse a value that is not an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise UserError(f"{what} is {value!r}: use an integer of at least {least}")
+
+
+def count(requested, available: int, what: str) -> int:
+    """How many of the available images are requested; None is all of them."""
+    if requested is None:
+        return available
+    require_integer(requested, 1, what)
+    if requested > available:
+        raise UserError(f"{what} is {requested}, but the data have {available}: use at most {available}")
+    return int(requested)

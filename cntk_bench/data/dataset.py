@@ -1,0 +1,127 @@
+"""From a data set's name to the arrays that decide a Gram matrix."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.data import checks, digits, npz, official
+from cntk_bench.data.identity import is_published
+from cntk_bench.data.order import balanced_order
+from cntk_bench.data.scaling import scaled, scaling
+from cntk_bench.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# One entry a data set: a function of the path that returns x_train, y_train, x_test, y_test in
+# the data set's own order and layout, which `load` then checks.
+READERS = {"digits": digits.read, "npz": npz.read} | {
+    name: partial(official.read, name) for name in official.FETCHABLE
+}
+PREPROCESS = ("standardize", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The selected images, prepared, and their labels.
+
+    Parameters
+    ----------
+    name : str
+        As given to `load`; "npz" if a file was said to be CIFAR-10 and is not.
+    x_train, x_test : array (n, C, P, P), float32
+        Images, in the seeded order.
+    y_train, y_test : array (n,), int64
+        Labels 0 .. classes - 1.
+    classes : int
+        Classes of the whole data set, k; a small subset may lack some.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the four arrays: their types, shapes and bytes, whatever their source."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standardize") -> Dataset:
+    """Read a data set, select images and prepare them.
+
+    Parameters
+    ----------
+    name : str
+        "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), or "cifar10",
+        "cifar100", "svhn", "mnist", "fashion-mnist" (fetched with `fetch` before).
+    path : path-like, optional
+        The file of "npz"; the folder that an official data set was fetched to, or an .npz file
+        that holds it. "mnist" and "fashion-mnist" also take a folder that holds the four idx
+        files themselves. "digits" takes none.
+    train, test : int, optional
+        How many images, all by default: the first ones of `order.balanced_order`, so that every
+        prefix is balanced over the classes and a larger number contains a smaller one's images.
+    seed : int, optional
+        Of that order, at least 0. Training and test images have a stream of their own.
+    preprocess : {"standardize", "none"}, optional
+        See `scaling.scaling`. The statistics are those of the whole training set, so that they
+        do not depend on `train`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    UserError
+        If an argument is not possible, the data cannot be read, or they are not square, finite
+        images with labels 0 .. k-1 of at least two classes.
+    """
+    if name not in READERS:
+        near = get_close_matches(str(name), READERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(READERS)}"
+        raise UserError(f"data set {name!r} is unknown: {hint}")
+    if preprocess not in PREPROCESS:
+        raise UserError(f"preprocess {preprocess!r} is unknown: use one of {', '.join(PREPROCESS)}")
+    checks.require_integer(seed, 0, "seed")
+    if name == "digits" and path is not None:
+        raise UserError(f"path {str(path)!r} is not used by digits, which ships with scikit-learn: remove it")
+    if name != "digits" and path is None:
+        what = "the .npz file" if name == "npz" else "the folder it was fetched to (cntk-bench fetch)"
+        raise UserError(f"data set {name} needs a path: give {what}")
+
+    x_train, y_train, x_test, y_test = READERS[name](None if path is None else Path(path).expanduser())
+    x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
+    checks.require_alike(x_train, x_test)
+    y_train = checks.labels(y_train, len(x_train), "y_train")
+    y_test = checks.labels(y_test, len(x_test), "y_test")
+    classes = checks.classes(y_train, y_test)
+    if Path(path or "").suffix == ".npz" and not is_published(name, (x_train, y_train), (x_test, y_test)):
+        log.warning("%s does not hold the images of %s: no published numbers will be shown", path, name)
+        name = "npz"
+    n_train = checks.count(train, len(x_train), "train")
+    n_test = checks.count(test, len(x_test), "test")
+
+    first_train = balanced_order(y_train, seed, stream=0)[:n_train]
+    first_test = balanced_order(y_test, seed, stream=1)[:n_test]
+    shift, scale = scaling(x_train, preprocess)
+    return Dataset(
+        name=name,
+        x_train=scaled(x_train, first_train, shift, scale),
+        y_train=y_train[first_train],
+        x_test=scaled(x_test, first_test, shift, scale),
+        y_test=y_test[first_test],
+        classes=classes,
+    )

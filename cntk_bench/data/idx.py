@@ -1,0 +1,90 @@
+"""The idx format of MNIST and its kin: a few header bytes, then uint8."""
+
+import gzip
+import hashlib
+import math
+import zlib
+from os.path import isfile  # unlike Path.is_file, False where access is denied
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+# x_train, y_train, x_test, y_test: file and number of dimensions.
+FILES = {
+    "train-images-idx3-ubyte": 3,
+    "train-labels-idx1-ubyte": 1,
+    "t10k-images-idx3-ubyte": 3,
+    "t10k-labels-idx1-ubyte": 1,
+}
+
+
+def complete(folder) -> bool:
+    """Whether the folder holds the four files, each gzipped (.gz) or not."""
+    return all(isfile(_find(folder, name)) for name in FILES)
+
+
+def read(folder, md5s=None):
+    """Read the four files of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With the four files of FILES; where a file is there both gzipped and not, the gzipped one
+        is read, for it carries a checksum.
+    md5s : dict of str, optional
+        Checksums of the gzipped files by their names: then only gzipped files are read, and
+        none is unpacked before its checksum has been verified. Without it any file of the right
+        form is accepted; the format is plain numbers, so nothing in it can be executed.
+
+    Returns
+    -------
+    x_train, y_train, x_test, y_test : arrays (n, P, Q) and (n,), uint8
+
+    Raises
+    ------
+    UserError
+        If a file is missing, has another checksum, or is not a complete idx file.
+    """
+    arrays = []
+    for name, ndim in FILES.items():
+        file = _find(folder, name) if md5s is None else folder / f"{name}.gz"
+        try:
+            content = file.read_bytes()
+            if md5s is not None and md5(content) != md5s[file.name]:
+                raise UserError(
+                    f"{file} does not have its published checksum: fetch it again (cntk-bench fetch)"
+                )
+            if content[:2] == b"\x1f\x8b":
+                content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(
+                f"{file} cannot be read ({getattr(error, 'strerror', None) or error}): fetch it again"
+            ) from None
+        arrays.append(parse(content, ndim, file))
+    return arrays
+
+
+def parse(content: bytes, ndim: int, what):
+    """The array in the bytes of an idx file: two zeros, 8 (uint8), ndim, big-endian sizes, data."""
+    start = 4 + 4 * ndim
+    if len(content) < start or content[:4] != bytes([0, 0, 8, ndim]):
+        raise UserError(
+            f"{what} is no idx file of {ndim} dimensions (it begins with {content[:4].hex()}): copy it again"
+        )
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
+    if len(content) - start != math.prod(shape):
+        raise UserError(
+            f"{what} has {len(content) - start} bytes of data where its header tells "
+            f"{math.prod(shape)}: copy it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _find(folder, name):
+    zipped = folder / f"{name}.gz"
+    return zipped if isfile(zipped) else folder / name

@@ -1,0 +1,64 @@
+"""A user's own data set: one .npz file. Nothing in it is ever unpickled."""
+
+import zipfile
+import zlib
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+# What NumPy and zipfile raise on files that are damaged, forged, encrypted or not what they claim.
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def read(path):
+    """Read the four arrays of a .npz file.
+
+    Parameters
+    ----------
+    path : Path
+        With x_train, y_train, x_test, y_test; layouts and types as in `checks.images` and
+        `checks.labels`. Zip's checksum of each array is verified.
+
+    Returns
+    -------
+    x_train, y_train, x_test, y_test : arrays
+
+    Raises
+    ------
+    UserError
+        If there is no such file, it is not a readable .npz, an array is missing, or an array
+        holds Python objects.
+    """
+    try:
+        with path.open("rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
+            missing = [key for key in KEYS if key not in file]
+            if missing:
+                raise UserError(
+                    f"{path} has no array {', '.join(missing)}: name its arrays {', '.join(KEYS)}"
+                )
+            return [_array(file, key, path) for key in KEYS]
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}: give the path of an .npz file") from None
+    except UNREADABLE as error:
+        raise UserError(
+            f"{path} is not a readable .npz file ({_line(error)}): give one written by np.savez"
+        ) from None
+
+
+def _array(file, key, path):
+    try:
+        array = file[key]
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is no array")
+    except UNREADABLE as error:
+        raise UserError(
+            f"{key} in {path} cannot be read ({_line(error)}): write plain arrays with np.savez"
+        ) from None
+    return array
+
+
+def _line(error):
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,69 @@
+"""Preprocessing of pixels: by the training set's statistics, or none."""
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+CHUNK = 500  # images; bounds the float64 temporaries
+
+
+def chunks(x):
+    """Views of x, at most CHUNK images each."""
+    return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
+
+
+def scaling(x_train, preprocess: str):
+    """Shift and scale of each channel.
+
+    Parameters
+    ----------
+    x_train : array (n, C, P, P), uint8 or float
+        The whole training set, finite.
+    preprocess : {"standardize", "none"}
+        "standardize" takes a channel's mean and standard deviation (dividing by the number of
+        pixels) over all images and pixels, as the paper does. A channel that is constant, such
+        as an alpha channel, has no deviation: it gets the scale 1 and so becomes 0, which adds
+        nothing to a kernel. "none" divides uint8 by 255 and leaves floats as they are.
+
+    Returns
+    -------
+    shift, scale : array (C, 1, 1), float64
+        A prepared pixel is (pixel - shift) / scale.
+
+    Raises
+    ------
+    UserError
+        If every channel is constant: there is nothing to standardise.
+    """
+    shape = (x_train.shape[1], 1, 1)
+    if preprocess == "none":
+        return np.zeros(shape), np.full(shape, 255.0 if x_train.dtype == np.uint8 else 1.0)
+    mean, deviation = np.array([_moments(x_train[:, channel]) for channel in range(x_train.shape[1])]).T
+    if not deviation.any():
+        raise UserError(
+            "x_train is constant in every channel, so it cannot be standardised: "
+            "give images that differ, or preprocess none"
+        )
+    return mean.reshape(shape), np.where(deviation == 0, 1, deviation).reshape(shape)
+
+
+def _moments(pixels):
+    """Mean and standard deviation of an array (n, P, P), in float64; exactly 0 for a constant."""
+    parts = (part.astype(np.float64) for part in chunks(pixels))
+    sizes, means, variances, lows, highs = np.array(
+        [(part.size, part.mean(), part.var(), part.min(), part.max()) for part in parts]
+    ).T
+    mean = np.average(means, weights=sizes)
+    if lows.min() == highs.max():  # the mean's rounding would leave a tiny variance
+        return lows.min(), 0.0
+    # The law of total variance: within the parts plus between them.
+    return mean, np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes))
+
+
+def scaled(x, index, shift, scale):
+    """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous."""
+    out = np.empty((len(index), *x.shape[1:]), np.float32)
+    for start in range(0, len(index), CHUNK):
+        part = slice(start, start + CHUNK)
+        out[part] = (x[index[part]] - shift) / scale
+    return out

@@ -1,0 +1,24 @@
+"""What several test files need."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    """torchvision, or a skip where it is not installed.
+
+    A torchvision built for CUDA beside a torch built without it cannot load its compiled
+    operators, and then fails to import because two of them are not declared; data sets need
+    neither, so the declarations are enough here.
+    """
+    torch = pytest.importorskip("torch")
+    try:
+        import torchvision.datasets
+    except ImportError:
+        pytest.skip("torchvision is not installed")
+    except RuntimeError:
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision.datasets
+    yield torchvision  # the operators stay declared for as long as `operators` lives

@@ -1,0 +1,399 @@
+"""Official data sets: fetched from a server on loopback, verified, read; idx files.
+
+Small synthetic archives stand in for the real ones, their addresses and checksums patched into
+torchvision's classes. Tests of idx files in a folder need no torchvision.
+"""
+
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import sys
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cntk_bench import data
+from cntk_bench.errors import UserError
+
+CLASSES = 4
+IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def images(n, *shape, seed=0):
+    return np.random.default_rng([seed, n]).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def labels(n):
+    return np.arange(n) % CLASSES
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+class Bomb:
+    """A pickle that leaves a trace when it is opened."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+# The server
+
+
+class Server:
+    """Serves `files` (path -> bytes) and notes the path of every request."""
+
+    def __init__(self):
+        self.files, self.requests = {}, []
+        self.truncate = set()  # paths whose transfer breaks off half way
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.requests.append(self.path)
+                content = server.files.get(self.path)
+                if content is None:
+                    return self.send_error(404)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content) // 2] if self.path in server.truncate else content)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    def add(self, name, content):
+        self.files[f"/{name}"] = content
+        return f"{self.url}/{name}"
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+# Synthetic archives: each returns the x_train (n, C, P, P), y_train, x_test, y_test it holds.
+
+
+def cifar(name, cls, server, patch):
+    key = "labels" if name == "cifar10" else "fine_labels"
+    batches = {file: 8 for file, _ in cls.train_list} | {cls.test_list[0][0]: 12}
+    content = {
+        file: pickle.dumps({"data": images(n, 3072, seed=i), key: labels(n).tolist()})
+        for i, (file, n) in enumerate(batches.items())
+    }
+    content[cls.meta["filename"]] = pickle.dumps({cls.meta["key"]: list("abcd")})
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for file, body in content.items():
+            info = tarfile.TarInfo(f"{cls.base_folder}/{file}")
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    patch(cls, "url", server.add(cls.filename, buffer.getvalue()))
+    patch(cls, "tgz_md5", md5(buffer.getvalue()))
+    patch(cls, "train_list", [[file, md5(content[file])] for file, _ in cls.train_list])
+    patch(cls, "test_list", [[file, md5(content[file])] for file, _ in cls.test_list])
+    patch(cls, "meta", cls.meta | {"md5": md5(content[cls.meta["filename"]])})
+    parts = [images(n, 3072, seed=i).reshape(n, 3, 32, 32) for i, n in enumerate(batches.values())]
+    y_train = np.concatenate([labels(8)] * len(cls.train_list))
+    return np.concatenate(parts[:-1]), y_train, parts[-1], labels(12)
+
+
+def svhn(name, cls, server, patch):
+    from scipy.io import savemat
+
+    files, truth = {}, []
+    for split, n in (("train", 20), ("test", 12)):
+        x, y = images(n, 3, 32, 32), labels(n)
+        buffer = io.BytesIO()
+        ones_to_ten = np.where(y == 0, 10, y)[:, None].astype(np.uint8)
+        savemat(buffer, {"X": x.transpose(2, 3, 1, 0), "y": ones_to_ten})
+        file = cls.split_list[split][1]
+        files[split] = [server.add(file, buffer.getvalue()), file, md5(buffer.getvalue())]
+        truth += [x, y]
+    patch(cls, "split_list", files)
+    return truth
+
+
+def mnist(name, cls, server, patch):
+    truth = [images(20, 28, 28), labels(20), images(12, 28, 28), labels(12)]
+    resources = []
+    for file, array in zip(IDX, truth, strict=True):
+        content = gzip.compress(idx(array.astype(np.uint8)))
+        server.add(f"data/{file}.gz", content)
+        resources.append((f"{file}.gz", md5(content)))
+    patch(cls, "mirrors", [f"{server.url}/gone/", f"{server.url}/data/"])
+    patch(cls, "resources", resources)
+    return truth[0][:, None], truth[1], truth[2][:, None], truth[3]
+
+
+KINDS = {
+    "cifar10": ("CIFAR10", cifar),
+    "cifar100": ("CIFAR100", cifar),
+    "svhn": ("SVHN", svhn),
+    "mnist": ("MNIST", mnist),
+    "fashion-mnist": ("FashionMNIST", mnist),
+}
+
+
+@pytest.fixture(params=KINDS)
+def official(request, torchvision, server, monkeypatch):
+    """name, truth: a synthetic official data set, on the server."""
+    class_name, make = KINDS[request.param]
+    cls = getattr(torchvision.datasets, class_name)
+    return request.param, make(request.param, cls, server, monkeypatch.setattr)
+
+
+def check(loaded, truth):
+    """The loaded data set is the truth, in another order."""
+    for part, x, y in (("train", *truth[:2]), ("test", *truth[2:])):
+        expected = {
+            (image / 255).astype(np.float32).tobytes(): label for image, label in zip(x, y, strict=True)
+        }
+        found = getattr(loaded, f"x_{part}")
+        assert found.shape == x.shape
+        got = {
+            image.tobytes(): label for image, label in zip(found, getattr(loaded, f"y_{part}"), strict=True)
+        }
+        assert got == expected and len(got) == len(x)
+    assert loaded.classes == CLASSES
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def fails(call, message):
+    with pytest.raises(UserError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+# Fetching
+
+
+def test_fetch_and_load(official, server, tmp_path, capfd):
+    name, truth = official
+    folder = tmp_path / "new" / "folder"
+    data.fetch(name, folder)
+    assert "%" in capfd.readouterr().err  # the progress bar
+    check(data.load(name, path=folder, preprocess="none"), truth)
+
+    server.requests.clear()
+    before = files_of(folder)
+    data.fetch(name, str(folder))
+    assert not server.requests
+    assert files_of(folder) == before
+
+
+def test_fetch_can_be_quiet(official, tmp_path, capfd):
+    name, _ = official
+    data.fetch(name, tmp_path, progress=False)
+    captured = capfd.readouterr()
+    assert not captured.err and not captured.out
+
+
+def test_a_damaged_download_is_fetched_again(official, server, tmp_path):
+    name, truth = official
+    data.fetch(name, tmp_path, progress=False)
+    for file in files_of(tmp_path):
+        intact = file.read_bytes()
+        half = len(intact) // 2
+        for broken in (intact[:half] + bytes([intact[half] ^ 1]) + intact[half + 1 :], intact[:half], None):
+            file.unlink() if broken is None else file.write_bytes(broken)
+            server.requests.clear()
+            data.fetch(name, tmp_path, progress=False)
+            check(data.load(name, path=tmp_path, preprocess="none"), truth)
+            if not name.startswith("cifar"):
+                assert {Path(request).name for request in server.requests} == {file.name}
+            else:
+                assert not server.requests  # unpacked again from the verified archive
+                if file.suffix == ".gz":  # the archive itself is not missed while all is unpacked
+                    file.write_bytes(intact)
+            assert file.read_bytes() == intact
+
+
+def test_a_broken_transfer_is_reported_and_resumed(official, server, tmp_path):
+    name, truth = official
+    last = list(server.files)[-1]
+    server.truncate = {last}
+    fails(
+        lambda: data.fetch(name, tmp_path, progress=False),
+        f"{Path(last).name} could not be downloaded.*checksum",
+    )
+    fails(lambda: data.load(name, path=tmp_path), "fetch it")
+    server.truncate.clear()
+    server.requests.clear()
+    data.fetch(name, tmp_path, progress=False)
+    assert {Path(request).name for request in server.requests} == {Path(last).name}
+    check(data.load(name, path=tmp_path, preprocess="none"), truth)
+
+
+def test_another_file_than_the_published_one_is_refused(official, server, tmp_path):
+    name, _ = official
+    for file in server.files:
+        server.files[file] = b"another file"
+    fails(lambda: data.fetch(name, tmp_path, progress=False), "do not have the published checksum")
+    fails(lambda: data.load(name, path=tmp_path), "fetch it")
+
+
+def test_a_missing_file_and_a_missing_server(official, server, tmp_path):
+    name, truth = official
+    files, server.files = server.files, {}
+    fails(lambda: data.fetch(name, tmp_path, progress=False), "404.*check the connection")
+    server.files = files
+    data.fetch(name, tmp_path, progress=False)
+    server.close()
+    data.fetch(name, tmp_path, progress=False)  # complete: needs no server
+    check(data.load(name, path=tmp_path, preprocess="none"), truth)
+    fails(lambda: data.fetch(name, tmp_path / "other", progress=False), "refused.*check the connection")
+
+
+def test_a_stalled_server_is_given_up(torchvision, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("cntk_bench.data.official.TIMEOUT", 0.2)
+    cifar("cifar10", torchvision.datasets.CIFAR10, server, monkeypatch.setattr)
+    server.http.shutdown()  # the socket still listens, but nobody answers
+    fails(lambda: data.fetch("cifar10", tmp_path, progress=False), "timed out.*check the connection")
+
+
+def test_a_full_disk_and_an_impossible_folder(official, server, tmp_path):
+    name, _ = official
+    (tmp_path / "file").touch()
+    fails(
+        lambda: data.fetch(name, tmp_path / "file" / "folder"),
+        f"{name} cannot be stored in .*Not a directory",
+    )
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    for file in server.files:
+        folder = tmp_path / {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}.get(name, "")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / Path(file).name).symlink_to("/dev/full")
+    fails(lambda: data.fetch(name, tmp_path, progress=False), "No space left.*free space")
+
+
+# Loading
+
+
+def test_nothing_fetched(official, tmp_path):
+    name, _ = official
+    for folder in (tmp_path, tmp_path / "none"):
+        fails(lambda folder=folder: data.load(name, path=folder), "fetch it")
+
+
+def test_nothing_unverified_is_opened(official, tmp_path):
+    """Every file replaced by a pickle that would leave a trace; stray files likewise."""
+    name, _ = official
+    data.fetch(name, tmp_path, progress=False)
+    trace = tmp_path / "opened"
+    for file, stray in [(file, False) for file in files_of(tmp_path)] + [
+        (tmp_path / cls / "processed" / file, True)
+        for cls in ("MNIST", "FashionMNIST")
+        for file in ("training.pt", "test.pt")
+    ]:
+        intact = None if stray else file.read_bytes()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pickle.dumps(Bomb(trace)))
+        try:
+            data.load(name, path=tmp_path)
+        except UserError as error:
+            assert "fetch it" in str(error) and "\n" not in str(error)
+        assert not trace.exists()
+        if not stray:
+            file.write_bytes(intact)
+
+
+def test_a_damaged_file_is_refused(official, tmp_path):
+    name, _ = official
+    data.fetch(name, tmp_path, progress=False)
+    for file in files_of(tmp_path):
+        if name.startswith("cifar") and file.suffix == ".gz":
+            continue  # unpacked: no longer read
+        intact = file.read_bytes()
+        file.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        fails(lambda: data.load(name, path=tmp_path), "checksum.*fetch it")
+        file.write_bytes(intact)
+
+
+# idx files in a folder, without torchvision
+
+
+def write_idx(folder, truth, zipped):
+    folder.mkdir(exist_ok=True)
+    for file, array in zip(IDX, truth, strict=True):
+        content = idx(array.astype(np.uint8))
+        if zipped:
+            (folder / f"{file}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / file).write_bytes(content)
+
+
+@pytest.fixture
+def truth():
+    return images(20, 28, 28), labels(20), images(12, 28, 28), labels(12)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files_in_a_folder(tmp_path, truth, name, zipped, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    write_idx(tmp_path, truth, zipped)
+    loaded = data.load(name, path=tmp_path, preprocess="none")
+    check(loaded, (truth[0][:, None], truth[1], truth[2][:, None], truth[3]))
+    data.fetch(name, tmp_path)  # nothing to do
+
+
+def bad_idx():
+    x = images(20, 28, 28)
+    good = idx(x)
+    yield "labels for images", idx(labels(20).astype(np.uint8)), "no idx file of 3 dimensions"
+    yield "other type", good[:2] + b"\x0d" + good[3:], r"begins with 00000d03"
+    yield "no idx", b"x_train = 1", "no idx file"
+    yield "empty", b"", "no idx file"
+    yield "header only", good[:15], "no idx file"
+    yield "truncated", good[:-1], "has 15679 bytes of data where its header tells 15680"
+    yield "too long", good + b"\0", "has 15681 bytes"
+    yield "forged size", good[:4] + b"\xff" * 12 + good[16:], "where its header tells"
+    yield "truncated gzip", gzip.compress(good)[:-9], "cannot be read"
+    yield "damaged gzip", gzip.compress(good)[:-8] + bytes(8), "cannot be read"
+    yield "gzip of nothing", b"\x1f\x8b", "cannot be read"
+    yield "another number", idx(x[:19]), "20 labels for 19 images"
+    yield "not square", idx(x[:, :27]), "not square"
+
+
+@pytest.mark.parametrize("content, message", [pytest.param(*bad[1:], id=bad[0]) for bad in bad_idx()])
+def test_bad_idx_files(tmp_path, truth, content, message):
+    write_idx(tmp_path, truth, zipped=False)
+    (tmp_path / IDX[0]).write_bytes(content)
+    fails(lambda: data.load("fashion-mnist", path=tmp_path), message)
