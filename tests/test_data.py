@@ -200,7 +200,7 @@ def test_labels_of_other_integer_types_and_a_column_are_accepted(tmp_path, file)
 def test_an_official_data_set_can_come_from_an_npz_file(file, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     loaded = data.load(name, path=str(file), train=20)
-    assert loaded.name == name
+    assert loaded.name == ("npz" if name == "cifar10" else name)  # these images are not CIFAR-10
     assert loaded.fingerprint == data.load("npz", path=file, train=20).fingerprint
 
 
