@@ -79,17 +79,15 @@ class Backend:
         self.weights = np.array([pixel_weights(pool, spec.size) for pool in spec.pools])
 
     def prepare(self, images):
-        """Images (n, C, P, P) -> {dtype: (images, deviations / 3, inverse deviations)}, planes flat."""
+        """Images (n, C, P, P) -> {dtype: (images, deviations sqrt(v_h))}, planes flat."""
         n, size = len(images), self.spec.size
-        flat = images.reshape(n, self.spec.channels, size * size)
         deviations = np.empty((n, self.spec.layers, size, size))
         v = box2((images.astype(np.float64) ** 2).sum(1))
         for layer in range(self.spec.layers):
             deviations[:, layer] = np.sqrt(v)
             v = box2(v / 9)
-        inverses = np.divide(1, deviations, out=np.zeros_like(deviations), where=deviations > 0)
-        arrays = (flat, (deviations / 3).reshape(n, -1, size * size), inverses.reshape(n, -1, size * size))
-        return {p.wide: tuple(a.astype(p.wide) for a in arrays) for p in self.passes}
+        arrays = [array.reshape(n, -1, size * size) for array in (images, deviations)]
+        return {each.wide: tuple(a.astype(each.wide) for a in arrays) for each in self.passes}
 
     def tile(self, x, z, symmetric=False):
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
@@ -124,7 +122,7 @@ class Backend:
 
     def tile_bytes(self, side):
         """Two prepared blocks, what each column of displacements adds, and the threads' arrays."""
-        image = self.spec.size**2 * (self.spec.channels + 2 * self.spec.layers)
+        image = self.spec.size**2 * (self.spec.channels + self.spec.layers)
         prepared = sum(np.dtype(each.wide).itemsize for each in self.passes) * image
         parts = max(len(each.columns) for each in self.passes) + 2
         return (

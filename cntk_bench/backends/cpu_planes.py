@@ -36,8 +36,8 @@ _P = (
 )
 _Q = (3.001039351e-1, 1.502740420e-2, 2.296368541e-3, 8.382076632e-4, -1.796684580e-4, 2.236311593e-4)
 p0, p1, p2, p3, p4, p5, p6 = (f32(coefficient / (9 * np.pi)) for coefficient in _P)
-q0, q1, q2, q3, q4, q5 = (f32(coefficient) for coefficient in _Q)
-NINTH, ONE, ZERO = f32(1 / 9), f32(1), f32(0)
+q0, q1, q2, q3, q4, q5 = (f32(coefficient / 9) for coefficient in _Q)
+NINTH, ZERO, TINY = f32(1 / 9), f32(0), f32(1e-37)
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
 NNGP, HIDDEN, ALL = range(3)
@@ -47,34 +47,33 @@ compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="n
 
 
 @compiled
-def first_activation(size, S, T, x_dev, x_inv, x, z_dev, z_inv, z, K, G, k0):
+def first_activation(size, S, T, x_dev, x, z_dev, z, K, G, k0):
     """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        c = S[t] * (x_inv[index(x) + t] * z_inv[index(z) + t])
-        u = f32(max(ONE - abs(c), ZERO))
+        u = max(f32(n - abs(S[t])) / max(f32(n), TINY), ZERO)
         s = np.sqrt(u)
         angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
-        w = u * (ONE - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        k0[t] = angle if c < ZERO else NINTH - angle
-        K[t + index(1)] = n - n * w + n * min(c, ZERO)
+        w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
+        k0[t] = angle if S[t] < ZERO else NINTH - angle
+        K[t + index(1)] = n * ((u * x_dev.dtype.type(1 / 9) if S[t] < ZERO else x_dev.dtype.type(1 / 9)) - w)
         G[t + index(1)] = k0[t] * T[t] + f32(K[t + index(1)])
 
 
 @compiled
-def activation(size, S, T, x_dev, x_inv, x, z_dev, z_inv, z, K, G, k0):
+def activation(size, S, T, x_dev, x, z_dev, z, K, G, k0):
     """One layer's K, G and k0 / 9 from S and T; from the second layer on, c >= 0.
 
-    `x` and `z` are where the layer starts in the images' deviations / 3 and inverse deviations:
-    n is divided by 9. K and G are written one entry late, so that `box` may read to the left.
+    `x` and `z` are where the layer starts in the images' deviations. K and G are written one entry
+    late, so that `box` may read to the left.
     """
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        u = f32(max(ONE - S[t] * (x_inv[index(x) + t] * z_inv[index(z) + t]), ZERO))
+        u = max(f32(n - S[t]) / max(f32(n), TINY), ZERO)
         s = np.sqrt(u)
         angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
-        w = u * (ONE - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        k = n - n * w
+        w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
+        k = n * (x_dev.dtype.type(1 / 9) - w)
         k0[t] = NINTH - angle
         K[t + index(1)] = k
         G[t + index(1)] = k0[t] * T[t] + f32(k)
@@ -149,9 +148,11 @@ def shift(P, rows, b, planes, out):
         t = 0
         for a in rows:
             for i in range(P):
-                start = ((i + a) % P) * P
-                for j in range(P):
-                    out[h, t + j] = planes[h, start + (j + b) % P]
+                row = ((i + a) % P) * P
+                for j in range(index(P - b)):
+                    out[index(h), index(t) + j] = planes[index(h), index(row + b) + j]
+                for j in range(index(b)):
+                    out[index(h), index(t + P - b) + j] = planes[index(h), index(row) + j]
                 t += P
 
 
@@ -159,14 +160,14 @@ def shift(P, rows, b, planes, out):
 def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetric, out):
     """Adds to out what displacements (a, b), a in `rows`, give to a few images z.
 
-    x, z : triples of images (n, C, P * P), deviations / 3 and inverse deviations (n, layers, P * P),
-        x's with every plane repeated `planes` times; z is images `first` .. of the tile
+    x, z : pairs of images (n, C, P * P) and their deviations (n, layers, P * P), x's with every plane
+        repeated `planes` times; z is images `first` .. of the tile
     states : (0 to 2,) trainings whose T is run, HIDDEN before ALL
     reads : (r, 4) of layer, readout, quantity, pool; ascending layers
     out : (readouts, n, m) float64; with `symmetric`, only [:, i, j] with i >= j
     """
-    x_images, x_dev, x_inv = x
-    z_images, z_dev, z_inv = z
+    x_images, x_dev = x
+    z_images, z_dev = z
     wide = x_dev.dtype
     channels, layers, most = x_images.shape[1], x_dev.shape[1], x_dev.shape[2]
     trained = len(states)
@@ -181,9 +182,8 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
     left, right, up, down = np.empty(most, f32), np.empty(most, f32), np.empty(most, f32), np.empty(most, f32)
     weights = np.empty((len(pixel_weights), most))
     images = np.empty((len(z_images), channels, most), wide)
-    dev, inv = np.empty((len(z_dev), layers, most), wide), np.empty((len(z_dev), layers, most), wide)
-    flat_x_dev, flat_x_inv = x_dev.reshape(-1), x_inv.reshape(-1)
-    flat_dev, flat_inv = dev.reshape(-1), inv.reshape(-1)
+    dev = np.empty((len(z_dev), layers, most), wide)
+    flat_x, flat_z = x_dev.reshape(-1), dev.reshape(-1)
 
     for start in range(0, len(rows), planes):
         slab = rows[start : start + planes]
@@ -192,7 +192,6 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
         for m in range(len(images)):
             shift(P, slab, b, z_images[m], images[m])
             shift(P, slab, b, z_dev[m], dev[m])
-            shift(P, slab, b, z_inv[m], inv[m])
         for n in range(first if symmetric else 0, len(x_dev)):
             for m in range(min(len(images), n + 1 - first) if symmetric else len(images)):
                 products(size, x_images[n], images[m], K)
@@ -204,13 +203,9 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
                 for layer in range(layers):
                     at_x, at_z = (n * layers + layer) * most, (m * layers + layer) * most
                     if layer == 0:
-                        first_activation(
-                            size, S, T, flat_x_dev, flat_x_inv, at_x, flat_dev, flat_inv, at_z, K, G, k0
-                        )
+                        first_activation(size, S, T, flat_x, at_x, flat_z, at_z, K, G, k0)
                     else:
-                        activation(
-                            size, S, T, flat_x_dev, flat_x_inv, at_x, flat_dev, flat_inv, at_z, K, G, k0
-                        )
+                        activation(size, S, T, flat_x, at_x, flat_z, at_z, K, G, k0)
                     if trained == 2:
                         tangent(size, T2, K, k0, G2)
                     while read < len(reads) and reads[read, 0] == layer:
