@@ -20,7 +20,13 @@ scripts/fit_polynomials.py)
 """
 
 import numpy as np
-from numba import njit
+from llvmlite.binding import get_host_cpu_features
+from numba import config, njit
+
+# LLVM prefers vectors of 256 bits on every CPU that has 512, for the sake of the oldest ones; these
+# loops run about 1.4 times faster with 512. Without effect if something was compiled before.
+if not config.CPU_FEATURES and get_host_cpu_features().get("avx512f"):
+    config.CPU_FEATURES = get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
 f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
