@@ -1,7 +1,8 @@
 """Exact convolutional neural tangent kernels, and what they score.
 
 Rooms, from the bottom up: `spec` says what is computed, `reference` defines it in float64;
-`backends` compute it fast; `tiles`, `store` and `gram` keep a Gram matrix on disk and resume it;
+`backends` compute it fast; `tiles`, `store` and `gramian` keep a Gram matrix on disk and resume it,
+and `verification` audits it;
 `data` loads images; `ridge` solves; `config`, `record` and `report` are what a run reads and
 leaves behind; `pipeline` is one experiment, and `cli` the command line.
 """
@@ -15,7 +16,7 @@ __all__ = ["Readout", "UserError", "gram"]
 
 def __getattr__(name):  # `gram` brings Numba and Zarr: only when it is asked for
     if name == "gram":
-        from cntk_bench.gram import gram
+        from cntk_bench.gramian import gram
 
         return gram
     raise AttributeError(f"module 'cntk_bench' has no attribute {name!r}")

@@ -244,7 +244,7 @@ def plan(config, overrides, backend, output):
 def bench(columns, depths, size, channels, backend, as_json):
     """Measure the pairs a second that a backend computes on this machine."""
     from cntk_bench import columns as table
-    from cntk_bench import gram, measure
+    from cntk_bench import gramian, measure
     from cntk_bench.spec import Spec
 
     try:
@@ -255,7 +255,7 @@ def bench(columns, depths, size, channels, backend, as_json):
     for column in columns.split(","):
         spec = Spec(tuple(table.readout(column, depth) for depth in depths), channels, size)
         name, rate = measure.benchmark(spec, backend)
-        entry_layers = gram.work(spec) * rate.pairs_per_second
+        entry_layers = gramian.work(spec) * rate.pairs_per_second
         results.append(
             {
                 "column": column,

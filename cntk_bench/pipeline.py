@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench import backends, config, data, gram, record, report, ridge, store
+from cntk_bench import backends, config, data, gramian, record, report, ridge, store, verification
 from cntk_bench.backends import Backend
 from cntk_bench.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
+from cntk_bench.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def plan(settings: Config, images: Dataset) -> tuple[Spec, Plan]:
     """What is computed for a config, and how it is cut into tiles."""
     spec = Spec(settings.kernel.readouts, *images.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
-    return spec, gram.make_plan(spec, len(images.x_train), len(images.x_test), tile)
+    return spec, gramian.make_plan(spec, len(images.x_train), len(images.x_test), tile)
 
 
 def compute(settings: Config, run: Run, progress: Callable | None = None) -> None:
@@ -90,7 +91,7 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     settings : Config
     run : Run
     progress : callable, optional
-        Given the store's plan and the missing tiles, returns what `gram.compute` calls with each
+        Given the store's plan and the missing tiles, returns what `gramian.compute` calls with each
         tile stored.
 
     Raises
@@ -108,7 +109,7 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     grams = store.ensure(run.gram, tiles, attributes, labels)
     _remember(settings, run, images)
     report_tile = progress and progress(tiles, grams.missing())
-    gram.compute(grams, backend, images.x_train, images.x_test, report_tile)
+    gramian.compute(grams, backend, images.x_train, images.x_test, report_tile)
     seconds = sum(done.seconds for done in grams.done.values())
     timing = {"seconds": seconds, "pairs": tiles.pairs, "backend": backend.name}
     record.save(record.with_timing(record.load(run.record), "compute", **timing), run.record)
@@ -218,7 +219,9 @@ def _writing(run: Run):
         ) from None
 
 
-def verify(run: Run, sample: int, repair: bool, progress: Callable | None = None) -> gram.Verification:
+def verify(
+    run: Run, sample: int, repair: bool, progress: Callable | None = None
+) -> verification.Verification:
     """Check a run's store; with `repair`, compute damaged tiles anew and check again."""
     settings = run.config()
     grams = store.open(run.gram)
@@ -228,11 +231,11 @@ def verify(run: Run, sample: int, repair: bool, progress: Callable | None = None
         grams.require({"data": images.fingerprint})
         x_train, x_test = images.x_train, images.x_test
     readouts = settings.kernel.readouts
-    found = gram.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
+    found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
     if found.damaged and repair:
         spec, _ = plan(settings, images)
         backend = backends.create(_backend_name("auto", run), spec)
         grams.require({"source": backend.source})
-        gram.repair(grams, found.damaged, backend, x_train, x_test)
-        found = gram.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
+        gramian.repair(grams, found.damaged, backend, x_train, x_test)
+        found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
     return found

@@ -1,0 +1,78 @@
+"""The rooms and the arrows between them: imports go downward only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "cntk_bench"
+
+# What each room may import of the package, beside `errors`.
+ARROWS = {
+    "__init__": {"spec", "gramian"},
+    "errors": set(),
+    "spec": set(),
+    "reference": {"spec"},
+    "columns": {"spec"},
+    "config": {"columns", "spec"},
+    "published": set(),
+    "tiles": set(),
+    "store": {"tiles"},
+    "backends": {"spec", "backends"},
+    "gramian": {"backends", "spec", "tiles"},
+    "verification": {"reference", "spec", "tiles"},
+    "data": {"data"},
+    "memory": set(),
+    "cholesky": set(),
+    "ridge": {"cholesky", "memory"},
+    "record": {"__init__"},
+    "report": {"published"},
+    "measure": {"backends", "ridge", "spec", "tiles"},
+    "pipeline": {"backends", "config", "data", "gramian", "record", "report", "ridge"}
+    | {"spec", "store", "tiles", "verification"},
+    "__main__": {"cli"},
+}
+HEAVY = ("cupy", "torch", "torchvision", "matplotlib", "sklearn", "numba", "zarr", "scipy")
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Rooms of the package that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = modules if node.module == "cntk_bench" else [node.module]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "cntk_bench":
+                known = len(parts) > 1 and any(PACKAGE.glob(f"{parts[1]}*"))
+                yield parts[1] if known else "__init__"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_down(path):
+    if room(path) == "cli":
+        return  # the top: it may call anyone, and nobody calls it
+    assert set(imports(path)) - {"errors"} <= ARROWS[room(path)]
+
+
+def test_the_command_line_answers_without_heavy_libraries():
+    code = f"import sys, cntk_bench.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_gram_is_the_function_whatever_was_imported_before():
+    import cntk_bench
+    import cntk_bench.gramian
+
+    assert cntk_bench.gram is cntk_bench.gramian.gram

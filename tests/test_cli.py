@@ -1,0 +1,259 @@
+"""The command line from end to end, in processes of its own, as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
+SMALL = ("--set", "dataset.train=40", "--set", "dataset.test=30", "--set", "compute.tile=8")
+
+
+def call(*arguments, cwd=None, **kwargs):
+    command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, **kwargs)
+
+
+def succeed(*arguments, **kwargs):
+    done = call(*arguments, **kwargs)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fail(*arguments, code=2, **kwargs):
+    done = call(*arguments, **kwargs)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    if code == 2:
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small run of the quickstart."""
+    output = tmp_path_factory.mktemp("runs") / "digits"
+    stdout = succeed("run", QUICKSTART, *SMALL, "--output", output)
+    return output, stdout
+
+
+def grams(run):
+    import zarr
+
+    group = zarr.open_group(run / "gram.zarr", mode="r")
+    return {part: group[part][:] for part in ("train", "test")}
+
+
+def test_run_prints_the_table(finished):
+    _, stdout = finished
+    assert "CNTK-V" in stdout and "CNTK-GAP" in stdout
+    for depth in (3, 4, 6, 11, 21):
+        assert any(line.split()[:1] == [str(depth)] for line in stdout.splitlines())
+
+
+def test_table_as_json(finished):
+    run, _ = finished
+    rows = json.loads(succeed("table", run, "--format", "json"))
+    assert len(rows) == 10
+    assert set(rows[0]) == {"column", "depth", "accuracy", "published", "n_train", "n_test", "ridge"}
+    assert {(row["n_train"], row["n_test"], row["published"], row["ridge"]) for row in rows} == {
+        (40, 30, None, 0)
+    }
+    # 40 images of digits, four a class: far above chance, or something is badly wrong
+    assert all(60 <= row["accuracy"] <= 100 for row in rows)
+
+
+def test_accuracy_is_that_of_a_plain_solve(finished):
+    """The whole chain against three lines of NumPy on the stored matrices."""
+    import zarr
+
+    run, _ = finished
+    group = zarr.open_group(run / "gram.zarr", mode="r")
+    y, truth = group["y_train"][:], group["y_test"][:]
+    for index, row in enumerate(json.loads(succeed("table", run, "--format", "json"))):
+        lower = np.tril(np.nan_to_num(group["train"][index].astype(float)))
+        K = lower + np.tril(lower, -1).T
+        alpha = np.linalg.solve(K, np.eye(10)[y] - 0.1)
+        accuracy = 100 * ((group["test"][index] @ alpha).argmax(1) == truth).mean()
+        assert row["accuracy"] == pytest.approx(accuracy)
+
+
+def test_status_and_verify(finished):
+    run, _ = finished
+    assert succeed("status", run).startswith("35 of 35 tiles done, 2,020 of 2,020 pairs")
+    assert "35 tiles checked, 0 damaged" in succeed("verify", run, "--sample", 3)
+
+
+def test_solve_again_without_computing(finished):
+    run, before = finished
+    after = succeed("solve", run, "--set", "solve.ridge=[0.5]")
+    assert "ridge 0.5" in after and after != before
+    assert json.loads((run / "record.json").read_text())["config"]["solve"]["ridge"] == [0.5]
+    assert "only keys of solve" in fail("solve", run, "--set", "dataset.train=20")
+
+
+def test_damage_is_found_and_repaired(finished, tmp_path):
+    import shutil
+
+    run = tmp_path / "damaged"
+    shutil.copytree(finished[0], run)
+    whole = grams(run)
+    chunk = next((run / "gram.zarr" / "test").glob("**/*.1.2"))
+    content = bytearray(chunk.read_bytes())
+    content[17] ^= 4
+    chunk.write_bytes(content)
+    done = call("verify", run)
+    assert done.returncode == 1 and "damaged: test-1-2" in done.stdout and "--repair" in done.stderr
+    assert "verify" in fail("solve", run, code=1)
+    assert "0 damaged" in succeed("verify", run, "--repair")
+    for part, array in grams(run).items():
+        assert np.array_equal(array, whole[part], equal_nan=True)
+
+
+def test_killed_ten_times_then_the_same_bits(finished, tmp_path):
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, *SMALL, "--output", run]
+    rng = np.random.default_rng(0)
+    log = run / "gram.zarr" / "tiles.jsonl"
+    kept = ""
+    for _ in range(10):
+        before = log.stat().st_size if log.exists() else 0
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+        while process.poll() is None and (log.stat().st_size if log.exists() else 0) == before:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.01))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        text = log.read_text()
+        assert text.startswith(kept)  # finished tiles stay as they were, and are not computed again
+        kept = text[: text.rfind("\n") + 1]
+    succeed(*command[3:])
+    names = [json.loads(line)["tile"] for line in log.read_text().splitlines() if line.endswith("}")]
+    assert len(names) == len(set(names)) == 35
+    for part, array in grams(run).items():
+        assert np.array_equal(array, grams(finished[0])[part], equal_nan=True)
+
+
+def test_interrupt_keeps_what_is_finished(tmp_path):
+    run = tmp_path / "interrupted"
+    log = run / "gram.zarr" / "tiles.jsonl"
+    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, "--output", run]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (log.exists() and log.stat().st_size):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in stderr and "Traceback" not in stderr
+    assert 0 < int(succeed("status", run).split()[0]) < 108
+
+
+def test_two_runs_on_one_store(tmp_path):
+    run = tmp_path / "shared"
+    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, "--output", run]
+    first = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    try:
+        while not (run / "gram.zarr" / "tiles.jsonl").exists():
+            time.sleep(0.01)
+        assert "another run" in fail("compute", QUICKSTART, "--output", run)
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_store_of_another_configuration_is_refused(finished):
+    run, _ = finished
+    changed = (*SMALL, "--set", "kernel.depths=[3]")
+    assert "readouts" in fail("compute", QUICKSTART, *changed, "--output", run)
+    changed = (*SMALL, "--set", "dataset.seed=1")
+    assert "data" in fail("compute", QUICKSTART, *changed, "--output", run)
+
+
+def test_plan_spends_nothing(tmp_path):
+    stdout = succeed("plan", QUICKSTART, *SMALL, "--output", tmp_path / "planned")
+    for name in ("tiles", "disk", "memory, compute", "memory, solve", "time, compute"):
+        assert name in stdout
+    assert not (tmp_path / "planned").exists()
+
+
+def test_bench_prints_rates():
+    results = json.loads(succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--json"))
+    assert [result["column"] for result in results] == ["CNTK-V", "CNTK-GAP"]
+    assert all(result["pairs_per_second"] > 0 for result in results)
+
+
+def test_info():
+    stdout = succeed("info")
+    assert "backends" in stdout and "cifar10" in stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("datset.train=3", "dataset"),
+        ("dataset.trian=3", "dataset.train"),
+        ("dataset.train=many", "many"),
+        ("dataset.train=9999", "9999"),
+        ("kernel.depths=[2]", "at least 3"),
+        ("kernel.columns=[CNTK-GAPP]", "CNTK-GAP"),
+        ("solve.ridge=-1", "-1"),
+        ("compute.backend=gpu", "cuda"),
+        ("dataset.name=digit", "digits"),
+        ("dataset.preprocess=zca", "standardize"),
+    ],
+)
+def test_a_bad_value_is_one_line(setting, words, tmp_path):
+    assert words in fail("run", QUICKSTART, "--set", setting, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_npz_is_one_line(tmp_path):
+    images, labels = np.zeros((4, 5, 5), np.float32), np.array([0, 1, 0, 1])
+    good = {"x_train": images + 1, "y_train": labels, "x_test": images, "y_test": labels}
+    nan = images.copy()
+    nan[1, 2, 3] = np.nan
+    for changed, words in (
+        ({"x_train": nan}, "nan"),
+        ({"x_test": images[:, :4]}, "square"),
+        ({"y_train": labels + 5}, "label"),
+        ({"y_train": labels * 0, "y_test": labels * 0}, "class"),
+    ):
+        path = tmp_path / "data.npz"
+        np.savez(path, **(good | changed))
+        config = tmp_path / "config.yaml"
+        config.write_text(f"dataset: {{name: npz, path: {path}, preprocess: none}}\n")
+        assert words in fail("compute", config, "--output", tmp_path / "run").lower()
+    path.write_bytes(path.read_bytes()[:200])
+    assert "data.npz" in fail("compute", config, "--output", tmp_path / "run")
+
+
+def test_a_backend_that_is_not_here(tmp_path):
+    from cntk_bench.backends import available
+
+    if "cuda" in available():
+        pytest.skip("there is a GPU here")
+    message = fail("compute", QUICKSTART, "--backend", "cuda", "--output", tmp_path / "run")
+    assert "--backend cpu" in message
+
+
+def test_an_unwritable_output(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file" in fail("compute", QUICKSTART, *SMALL, "--output", tmp_path / "file" / "run")
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in call("run", "missing.yaml", "--debug").stderr
+    assert "missing.yaml" in fail("run", "missing.yaml")
+
+
+def test_not_a_run(tmp_path):
+    for command in ("solve", "table", "status", "verify"):
+        fail(command, tmp_path)
