@@ -1,0 +1,212 @@
+"""Gram matrices: at once in memory, or tile by tile into a store."""
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+
+from cntk_bench import backends
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Readout, Spec
+from cntk_bench.tiles import Plan, Tile, auto_tile
+
+WAITING = 2  # computed tiles that may wait in memory to be written
+
+
+def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np.ndarray:
+    """Exact kernels between all images of x and all images of z.
+
+    Parameters
+    ----------
+    x : array (n, C, P, P), float
+        Images, preprocessed; computed with as float32.
+    z : array (m, C, P, P), float, optional
+        The other images; x itself by default (half is then computed, and mirrored).
+    readouts : sequence of Readout
+        Which kernels; all come from one run of the recursion at the largest depth.
+    backend : {"auto", "cpu", "cuda"}
+        Where to compute; "auto" takes a GPU where there is one.
+
+    Returns
+    -------
+    array (len(readouts), n, m), float32
+        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
+        float32 is what the backends' accuracy fills, and the bits that a store keeps. Convert to
+        float64 before solving: these matrices are ill-conditioned.
+
+    Raises
+    ------
+    UserError
+        If images are not finite, real, square and of one shape; if a readout is listed twice; if
+        the backend is missing; if values leave the range of float32.
+
+    References
+    ----------
+    Arora et al., "On Exact Computation with an Infinitely Wide Neural Net", NeurIPS 2019.
+    """
+    x = _images(x, "x")
+    z = x if z is None else _images(z, "z", like=x)
+    readouts = tuple(readouts) if isinstance(readouts, Iterable) else (readouts,)
+    for readout in readouts:
+        if not isinstance(readout, Readout):
+            raise UserError(f"readout {readout!r} is not possible: give a list of Readout objects")
+    worker = backends.create(backends.choose(backend), Spec(readouts, *x.shape[1:3]))
+    prepared = worker.prepare(x)
+    other = prepared if z is x else worker.prepare(z)
+    return _finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+
+
+def work(spec: Spec) -> int:
+    """Entry-layers of one pair of images: layers x displacements x size^2."""
+    displacements = max(len(spec.displacements(pool)) for pool in spec.pools) ** 2
+    return spec.layers * displacements * spec.size**2
+
+
+def make_plan(spec: Spec, n_train: int, n_test: int, tile: int | None = None) -> Plan:
+    """The plan for a spec and two set sizes; by default with `auto_tile`'s tile."""
+    if tile is None:
+        tile = auto_tile(n_train, n_test, work(spec))
+    return Plan(n_train, n_test, tile, len(spec.readouts))
+
+
+def compute(store, backend, x_train, x_test, progress: Callable[[Tile], None] | None = None):
+    """Compute the tiles a store is missing, and write each as soon as it is finished.
+
+    Writing overlaps with the next tile's computing. However this ends, by an error, a full disk or
+    one Ctrl-C, the tiles computed until then are written first, if the disk lets them.
+
+    Parameters
+    ----------
+    store : Store
+        Is locked meanwhile.
+    backend : Backend
+    x_train, x_test : array (n, C, P, P), float32
+        As many images as the store's plan says.
+    progress : callable, optional
+        Called with each tile once it is safely stored.
+
+    Raises
+    ------
+    UserError
+        If another run holds the store, the disk is full, or a tile has values that are not finite.
+    """
+    evaluate = tile_function(store.plan, backend, x_train, x_test)
+    with store.lock():
+        _run(store, evaluate, store.missing(), progress)
+
+
+def repair(store, damaged, backend, x_train, x_test, progress=None):
+    """Compute damaged tiles anew. Interrupted, it leaves them missing, for `compute`.
+
+    Parameters
+    ----------
+    store, backend, x_train, x_test, progress
+        As for `compute`.
+    damaged : iterable of Tile
+        Such as `Verification.damaged`.
+    """
+    evaluate = tile_function(store.plan, backend, x_train, x_test)
+    with store.lock():
+        for tile in damaged:
+            store.discard(tile)
+        _run(store, evaluate, list(damaged), progress)
+
+
+def tile_function(plan: Plan, backend, x_train, x_test) -> Callable[[Tile], np.ndarray]:
+    """The function from a tile to its numbers, float32 (readouts, h, w): all a worker needs.
+
+    It keeps the two blocks of prepared images used last: in the plan's order, a tile prepares one
+    block, which is small beside the tile's pairs.
+    """
+    images = {"train": _images(x_train, "x_train")}
+    if plan.n_test:
+        images["test"] = _images(x_test, "x_test", like=images["train"])
+    for part, x in images.items():
+        if len(x) != plan.size(part):
+            raise UserError(f"{len(x)} {part} images given, but the store is for {plan.size(part)}")
+
+    @lru_cache(maxsize=2)
+    def prepared(part, block):
+        return backend.prepare(images[part][plan.block(part, block)])
+
+    def evaluate(tile):
+        rows, cols = prepared(tile.part, tile.row), prepared("train", tile.col)
+        return _finite(backend.tile(rows, cols, symmetric=tile.diagonal), f"tile {tile}")
+
+    return evaluate
+
+
+def _run(store, evaluate, tiles, progress):
+    waiting = deque()
+
+    def settle(most):
+        while waiting and (len(waiting) > most or waiting[0][1].done()):
+            tile, written = waiting.popleft()
+            written.result()
+            if progress is not None:
+                progress(tile)
+
+    # Leaving the pool waits for what was handed to it.
+    with _interrupt_noted() as interrupted, ThreadPoolExecutor(1) as writer:
+        for tile in tiles:
+            start = perf_counter()
+            block = evaluate(tile)
+            waiting.append((tile, writer.submit(store.write, tile, block, perf_counter() - start)))
+            settle(WAITING)
+            if interrupted.is_set():
+                break
+        settle(0)
+
+
+@contextmanager
+def _interrupt_noted():
+    """Hold the first SIGINT back until the end, as an event, so that no tile is dropped half way."""
+    noted, usual = threading.Event(), signal.default_int_handler
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not usual
+    ):
+        yield noted  # signals are not ours: another thread's, ignored in a background job, or handled
+        return
+
+    def note(*_):
+        noted.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if noted.is_set():
+        raise KeyboardInterrupt
+
+
+def _images(x, name, like=None) -> np.ndarray:
+    """Images (n, C, P, P) as contiguous float32, or a UserError that says what is wrong with them."""
+    try:
+        x = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} is not an array of images ({error}): give (n, C, P, P) numbers") from None
+    if x.dtype.kind not in "fiu":
+        raise UserError(f"{name} has dtype {x.dtype}: give real numbers, such as float32")
+    if x.ndim != 4 or 0 in x.shape or x.shape[2] != x.shape[3]:
+        raise UserError(f"{name} has shape {x.shape}: give (n, C, P, P), square images, channels first")
+    if like is not None and x.shape[1:] != like.shape[1:]:
+        raise UserError(f"{name} has images of shape {x.shape[1:]}, the others have {like.shape[1:]}")
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(x, np.float32)
+    return _finite(x, name, "mend or leave out such images")
+
+
+def _finite(values, name, remedy="scale the images down") -> np.ndarray:
+    if not np.isfinite(values).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise UserError(f"{name} is {values[place]} at {list(place)}, as float32: {remedy}")
+    return values

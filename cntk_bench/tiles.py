@@ -1,0 +1,153 @@
+"""The Gram matrices cut into square tiles: geometry, symmetry and sizes; no arrays, no I/O."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import isqrt
+
+from cntk_bench.errors import UserError
+
+SECONDS_OF_CPU = 10**10  # entry-layers: about ten seconds on two CPU cores
+FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
+SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One block of a Gram matrix, and the unit of work, of storage and of resuming.
+
+    Parameters
+    ----------
+    part : {"train", "test"}
+        "train" is train x train, of which only the tiles with row >= col exist; "test" is
+        test x train.
+    row, col : int
+        Block indices; block k of a set holds its images k * tile .. (k + 1) * tile - 1.
+    """
+
+    part: str
+    row: int
+    col: int
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the tile lies on the diagonal of train x train: symmetric, half computed."""
+        return self.part == "train" and self.row == self.col
+
+    def rows(self, plan: "Plan") -> slice:
+        """Row images: indices into the training set, or the test set for part "test"."""
+        return plan.block(self.part, self.row)
+
+    def cols(self, plan: "Plan") -> slice:
+        """Column images: indices into the training set."""
+        return plan.block("train", self.col)
+
+    def shape(self, plan: "Plan") -> tuple[int, int, int]:
+        """Shape (readouts, h, w) of the tile's numbers; smaller at the ragged ends."""
+        rows, cols = self.rows(plan), self.cols(plan)
+        return plan.readouts, rows.stop - rows.start, cols.stop - cols.start
+
+    def pairs(self, plan: "Plan") -> int:
+        """Pairs of images to compute."""
+        _, h, w = self.shape(plan)
+        return h * (h + 1) // 2 if self.diagonal else h * w
+
+    def __str__(self):
+        return f"{self.part}-{self.row}-{self.col}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How train x train and test x train are cut.
+
+    Parameters
+    ----------
+    n_train, n_test : int
+        Images in the two sets; n_test may be 0.
+    tile : int
+        Images along one side of a tile; the last tile of a row or column may be smaller.
+    readouts : int
+        Numbers kept for each pair.
+
+    Raises
+    ------
+    UserError
+        If a count is not positive.
+    """
+
+    n_train: int
+    n_test: int
+    tile: int
+    readouts: int
+
+    def __post_init__(self):
+        for name, least in (("n_train", 1), ("n_test", 0), ("tile", 1), ("readouts", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(f"{name} {value!r} is not possible: use an integer of at least {least}")
+
+    def size(self, part: str) -> int:
+        """Images along the rows of a part."""
+        return self.n_train if part == "train" else self.n_test
+
+    def blocks(self, part: str) -> int:
+        """Blocks along the rows of a part."""
+        return -(-self.size(part) // self.tile)
+
+    def block(self, part: str, index: int) -> slice:
+        """Images of one block."""
+        return slice(index * self.tile, min((index + 1) * self.tile, self.size(part)))
+
+    @cached_property
+    def _tiles(self) -> tuple[Tile, ...]:
+        train = [Tile("train", row, col) for row in range(self.blocks("train")) for col in range(row + 1)]
+        test = [
+            Tile("test", row, col)
+            for row in range(self.blocks("test"))
+            for col in range(self.blocks("train"))
+        ]
+        return (*train, *test)
+
+    def tiles(self, part: str | None = None) -> list[Tile]:
+        """Tiles in computing order, of one part or of both.
+
+        Row by row, so that neighbours in the list share their row's images, and the Gram of the
+        first images is complete first.
+        """
+        return [tile for tile in self._tiles if part in (None, tile.part)]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of images to compute: train x train counts half, with its diagonal."""
+        return self.n_train * (self.n_train + 1) // 2 + self.n_test * self.n_train
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk: a float32 chunk of full size and a checksum for each tile and readout."""
+        return len(self._tiles) * self.readouts * (4 * self.tile**2 + 4)
+
+
+def auto_tile(n_train: int, n_test: int, work: int) -> int:
+    """Side of a tile, from sizes alone, so that a store can be resumed on any machine.
+
+    A tile holds about ten seconds of work for two CPU cores: little is lost by an interruption,
+    and the overhead of a tile (some milliseconds) does not show. Two bounds come first: a
+    computation has at least about 100 tiles, to show its progress and to resume by, and at most
+    about 20,000, because each tile is a file for each readout. The side is a multiple of 8
+    between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
+
+    Parameters
+    ----------
+    n_train, n_test : int
+        Images in the two sets.
+    work : int
+        Entry-layers of one pair: layers x displacements x size^2 (2.1e7 for GAP at 32x32 and
+        depth 21, 2e4 for V).
+
+    Returns
+    -------
+    int
+        Images along one side of a tile.
+    """
+    pairs = Plan(n_train, n_test, 1, 1).pairs
+    area = max(min(SECONDS_OF_CPU // work, pairs // FEWEST), pairs // MOST)
+    return min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)

@@ -1,0 +1,177 @@
+"""Whether the numbers in a store are what they should be: digests, consistency, and float64 itself."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cntk_bench import reference
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Readout
+from cntk_bench.tiles import Tile
+
+NOT_A_KERNEL = "breaks K_ij^2 <= K_ii K_jj"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored number beside its value recomputed in float64.
+
+    `row` and `col` are image indices; `error` is relative, `tolerance` its bound.
+    """
+
+    tile: Tile
+    row: int
+    col: int
+    readout: Readout
+    stored: float
+    exact: float
+    error: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance
+
+    def __str__(self):
+        return (
+            f"{self.readout} of row {self.row}, column {self.col} is {self.stored:.9g}, in float64 "
+            f"{self.exact:.9g}: relative error {self.error:.1e}, allowed {self.tolerance:.0e}"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: counts of tiles, damaged tiles with the reason, recomputed entries."""
+
+    checked: int
+    missing: int
+    damaged: dict[Tile, str]
+    entries: tuple[Entry, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tile there is sound; tiles not computed yet are no fault."""
+        return not self.damaged
+
+
+def tolerance(readout: Readout) -> float:
+    """Bound on a stored entry's relative error against float64.
+
+    1e-6 for V, on every pair. For GAP and LAP 3e-5, the bound where images share flat backgrounds:
+    an ordinary pair is within 1e-6, but which pairs are ordinary cannot be told from the numbers,
+    and a check that fails sound stores would not be heeded. Damage that matters is far larger.
+    """
+    return 1e-6 if readout.pool == "v" else 3e-5
+
+
+def verify(
+    store, readouts, x_train=None, x_test=None, *, sample: int = 0, seed: int = 0, progress=None
+) -> Verification:
+    """Check every finished tile of a store, and recompute a sample of entries in float64.
+
+    Each tile: its digests; values finite; diagonal tiles symmetric bit for bit, with a diagonal
+    that is not negative; K_ij^2 <= K_ii K_jj, as for every kernel, within rounding. Of `sample`
+    pairs of images, drawn uniformly, every readout is compared with `reference.pair`.
+
+    Parameters
+    ----------
+    store : Store
+    readouts : sequence of Readout
+        Those of the store.
+    x_train, x_test : array (n, C, P, P), float32
+        The images; not needed where `sample` is 0.
+    sample : int
+        Pairs to recompute; all of them if there are fewer.
+    seed : int
+        Of the sample.
+    progress : callable, optional
+        Called after each tile checked and each pair recomputed.
+
+    Returns
+    -------
+    Verification
+        A tile with an entry off by more than `tolerance` counts as damaged.
+    """
+    if [str(r) for r in readouts] != store.attributes["readouts"]:
+        raise UserError(f"{store.path} holds other readouts than {', '.join(map(str, readouts))}")
+    tiles = [tile for tile in store.plan.tiles() if tile in store.done]
+    damaged = _structure(store, readouts, tiles, progress)
+    sound = [tile for tile in tiles if tile not in damaged]
+    entries = []
+    for tile, row, col in _sample(store.plan, sound, sample, seed):
+        x = (x_train if tile.part == "train" else x_test)[tile.rows(store.plan)][row]
+        z = x_train[tile.cols(store.plan)][col]
+        stored = store.read(tile)[:, row, col]
+        entries += _compare(store.plan, tile, row, col, readouts, stored, x, z)
+        if progress is not None:
+            progress()
+    damaged |= {entry.tile: str(entry) for entry in entries if not entry.ok}
+    return Verification(len(tiles), len(store.plan.tiles()) - len(tiles), damaged, tuple(entries))
+
+
+def _structure(store, readouts, tiles, progress) -> dict[Tile, str]:
+    """Damaged tiles, by their digests and by what holds for every kernel."""
+    damaged = {}
+    slack = [1 + 4 * tolerance(r) for r in readouts]  # two entries squared against two others
+    diagonal = np.full((len(readouts), store.plan.n_train), np.nan)  # NaN: unknown, and nothing exceeds it
+    for tile in sorted(tiles, key=lambda tile: not tile.diagonal):
+        block, fault = store.inspect(tile)
+        fault = fault or _inconsistency(store.plan, tile, block, diagonal, slack)
+        if fault is not None:
+            damaged[tile] = fault
+        if fault is NOT_A_KERNEL:  # the wrong number may be in any of the three
+            damaged.setdefault(Tile("train", tile.row, tile.row), fault)
+            damaged.setdefault(Tile("train", tile.col, tile.col), fault)
+        if progress is not None:
+            progress()
+    return damaged
+
+
+def _inconsistency(plan, tile, block, diagonal, slack) -> str | None:
+    """What no kernel's numbers could be. Enters a diagonal tile's diagonal into `diagonal`."""
+    if not np.isfinite(block).all():
+        return "values are not finite"
+    if tile.part == "test":
+        return None
+    if tile.diagonal:
+        if not (block == block.transpose(0, 2, 1)).all():
+            return "not symmetric"
+        own = np.einsum("rii->ri", block)
+        if (own < 0).any():
+            return "negative on the diagonal"
+        diagonal[:, tile.rows(plan)] = own
+    for values, own, most in zip(block, diagonal, slack, strict=True):
+        bound = most * np.outer(own[tile.rows(plan)], own[tile.cols(plan)])
+        if (np.square(values, dtype=np.float64) > bound).any():
+            return NOT_A_KERNEL
+    return None
+
+
+def _sample(plan, tiles, count, seed) -> list[tuple[Tile, int, int]]:
+    """Pairs drawn uniformly, without repeats, from the tiles' pairs: (tile, row, col) in the tile."""
+    ends = np.cumsum([0, *(tile.pairs(plan) for tile in tiles)])
+    drawn = np.random.default_rng(seed).choice(ends[-1], min(count, ends[-1]), replace=False)
+    pairs = []
+    for index in np.sort(drawn):
+        number = np.searchsorted(ends, index, side="right") - 1
+        tile, rest = tiles[number], index - ends[number]
+        _, h, w = tile.shape(plan)
+        row, col = (i[rest] for i in np.tril_indices(h)) if tile.diagonal else divmod(rest, w)
+        pairs.append((tile, int(row), int(col)))
+    return pairs
+
+
+def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
+    """The stored numbers of one pair against float64.
+
+    The NTK with every layer trained is K + (k0 / 9) T, whose second term may be negative and cancel
+    the first: its error is relative to the larger of the sum and K, the kernel of the NNGP.
+    """
+    exact, K = np.split(reference.pair(x, z, [*readouts, *(replace(r, kernel="nngp") for r in readouts)]), 2)
+    entries = []
+    for readout, value, true, k in zip(readouts, map(float, stored), exact, K, strict=True):
+        scale = max(abs(true), k if readout.train == "all" else 0)
+        error = 0.0 if value == true else float(abs(value - true) / scale) if scale else np.inf
+        place = tile.rows(plan).start + row, tile.cols(plan).start + col
+        entries.append(Entry(tile, *place, readout, value, float(true), error, tolerance(readout)))
+    return entries

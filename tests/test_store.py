@@ -1,0 +1,479 @@
+"""The store against plain arrays, and against every kind of damage."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import zarr
+
+from cntk_bench import store as stores
+from cntk_bench.errors import UserError, VerificationError
+from cntk_bench.tiles import Plan, Tile
+
+PLAN = Plan(n_train=7, n_test=5, tile=3, readouts=2)
+ATTRIBUTES = {"readouts": ["ntk-v-3-all", "ntk-gap-3-hidden"], "data": "ab12", "backend": "cpu"}
+LABELS = np.arange(7) % 3, np.arange(5) % 3
+RNG = np.random.default_rng(0)
+TRAIN = RNG.random((2, 7, 7), np.float32)
+TRAIN += TRAIN.transpose(0, 2, 1)
+TEST = RNG.random((2, 5, 7), np.float32)
+
+
+def block_of(tile):
+    whole = TRAIN if tile.part == "train" else TEST
+    return whole[:, tile.rows(PLAN), tile.cols(PLAN)]
+
+
+def fill(store, tiles):
+    with store.lock():
+        for tile in tiles:
+            store.write(tile, block_of(tile), 0.5)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    return stores.create(tmp_path / "run" / "gram.zarr", PLAN, ATTRIBUTES, LABELS)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    store = stores.create(tmp_path_factory.mktemp("filled") / "gram.zarr", PLAN, ATTRIBUTES, LABELS)
+    fill(store, PLAN.tiles())
+    return store.path
+
+
+@pytest.fixture
+def full(filled, tmp_path):
+    return stores.open(shutil.copytree(filled, tmp_path / "gram.zarr"))
+
+
+def chunk(store, tile, readout=0):
+    return store.path / tile.part / f"c.{readout}.{tile.row}.{tile.col}"
+
+
+# Round trip
+
+
+@pytest.mark.parametrize("readout", [0, 1])
+def test_round_trip(full, readout):
+    assert full.missing() == []
+    for dtype in (np.float32, np.float64):
+        train, test = full.matrix("train", readout, dtype), full.matrix("test", readout, dtype)
+        assert train.dtype == test.dtype == dtype
+        assert (train == TRAIN[readout]).all() and (test == TEST[readout]).all()
+    lower = full.matrix("train", readout, lower=True)
+    assert (np.tril(lower) == np.tril(TRAIN[readout])).all()
+    assert (lower[:3, 3:] == 0).all()
+    rows, blocks = zip(*full.row_blocks(readout), strict=True)
+    assert rows == (slice(0, 3), slice(3, 5))
+    assert (np.concatenate(blocks) == TEST[readout]).all()
+
+
+def test_tiles_and_records(full):
+    again = stores.open(full.path)
+    for tile in PLAN.tiles():
+        assert (again.read(tile) == block_of(tile)).all()
+        assert (again.read(tile, slice(1, 2)) == block_of(tile)[1:]).all()
+        assert again.done[tile].seconds == 0.5 and again.done[tile].time > 1.7e9
+    assert again.plan == PLAN
+    assert again.attributes["data"] == "ab12"
+    assert all((a == b).all() for a, b in zip(again.labels, LABELS, strict=True))
+
+
+def test_any_order_gives_the_same_chunks(full, tmp_path):
+    other = stores.create(tmp_path / "other.zarr", PLAN, ATTRIBUTES, LABELS)
+    fill(other, RNG.permutation(np.array(PLAN.tiles(), object)))
+    names = sorted(p.relative_to(full.path) for p in full.path.glob("t*/c.*"))
+    assert names == sorted(p.relative_to(other.path) for p in other.path.glob("t*/c.*"))
+    assert all((full.path / n).read_bytes() == (other.path / n).read_bytes() for n in names)
+
+
+def test_only_half_of_train_is_written(full):
+    array = zarr.open_group(full.path, mode="r")["train"][:]
+    assert np.isnan(array[:, :3, 3:]).all()
+    assert (array[:, 3:, :3] == TRAIN[:, 3:, :3]).all()
+
+
+def test_bytes_of_the_plan(full):
+    assert PLAN.bytes == sum(p.stat().st_size for p in full.path.glob("t*/c.*"))
+
+
+def test_no_test_images(tmp_path):
+    plan = Plan(4, 0, 3, 2)
+    store = stores.create(tmp_path / "s", plan, ATTRIBUTES, (np.zeros(4, int), np.zeros(0, int)))
+    with store.lock():
+        for tile in plan.tiles():
+            store.write(tile, TRAIN[:, tile.rows(plan), tile.cols(plan)])
+    assert (store.matrix("train", 0) == TRAIN[0, :4, :4]).all()
+    assert store.matrix("test", 0).shape == (0, 4)
+    assert [y.size for y in store.labels] == [4, 0]
+
+
+def test_unfinished(empty):
+    fill(empty, PLAN.tiles()[:4])
+    assert empty.missing() == PLAN.tiles()[4:]
+    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed"):
+        empty.matrix("train", 0)
+    with pytest.raises(UserError, match="3 of 3 test tiles"):
+        next(empty.row_blocks(0))
+    with pytest.raises(UserError, match="test-1-2 .* not computed"):
+        empty.read(Tile("test", 1, 2))
+
+
+def test_wrong_shape_and_writing_without_the_lock(empty):
+    tile = Tile("train", 2, 0)
+    with pytest.raises(RuntimeError, match="lock"):
+        empty.write(tile, block_of(tile))
+    with empty.lock(), pytest.raises(ValueError, match="shape"):
+        empty.write(tile, np.zeros((2, 3, 3), np.float32))
+
+
+# Damage: never a traceback, never a wrong number, and mended by writing again
+
+TILE = Tile("train", 2, 1)  # ragged: 1 x 3
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def consistent(path):
+    """Another number under a right checksum: only the digest can tell."""
+    array = zarr.open_group(path.parents[1], mode="r+")[path.parent.name]
+    array[1, TILE.rows(PLAN), TILE.cols(PLAN)] = 3.0
+
+
+DAMAGES = {
+    "flipped bit": flip,
+    "truncated": truncate,
+    "emptied": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+    "altered": consistent,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_chunk(full, damage):
+    damage(chunk(full, TILE, readout=1))
+    with pytest.raises(VerificationError, match="tile train-2-1 of .* is damaged .*--repair"):
+        full.read(TILE)
+    with pytest.raises(VerificationError, match="train-2-1"):
+        full.matrix("train", 1)
+    assert (full.matrix("train", 0) == TRAIN[0]).all()  # the other readout's chunk is sound
+    with full.lock():
+        full.discard(TILE)
+    assert stores.open(full.path).missing() == [TILE]
+    fill(full, [TILE])
+    assert stores.open(full.path).missing() == []
+    assert (full.matrix("train", 1) == TRAIN[1]).all()
+
+
+def test_unreadable_chunk(full, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
+    assert full.inspect(TILE) == (None, "OSError: [Errno 5] Input/output error")
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_torn_record(empty, cut):
+    fill(empty, PLAN.tiles()[:3])
+    log = empty.path / "tiles.jsonl"
+    log.write_bytes(log.read_bytes()[:-cut])
+    again = stores.open(empty.path)
+    assert again.missing() == PLAN.tiles()[3 if cut == 1 else 2 :]  # a lost newline loses nothing
+    fill(again, PLAN.tiles()[3:])
+    assert stores.open(empty.path).missing() == again.missing() == PLAN.tiles()[2 : 2 if cut == 1 else 3]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0\0\0\0",
+        b"\xff\xfe{",
+        b"[]",
+        b"3",
+        b'{"tile": "train-0-0"}',
+        b'{"tile": ["train"], "digests": ["a", "b"], "seconds": 1, "time": 1}',
+        b'{"tile": "train-9-9", "digests": ["a", "b"], "seconds": 1, "time": 1}',
+        b'{"tile": "train-0-0", "digests": 7, "seconds": 1, "time": 1}',
+        b'{"tile": "train-0-0", "digests": ["a"], "seconds": "soon", "time": 1}',
+    ],
+)
+def test_nonsense_in_the_log_is_passed_over(full, line):
+    log = full.path / "tiles.jsonl"
+    before = stores.open(full.path).done
+    log.write_bytes(log.read_bytes() + line + b"\n")
+    assert stores.open(full.path).done == before
+
+
+def test_altered_record_is_damage(full):
+    log = full.path / "tiles.jsonl"
+    entry = {"tile": str(TILE), "digests": ["a" * 64], "seconds": 1, "time": 1}
+    log.write_bytes(log.read_bytes() + json.dumps(entry).encode())
+    with pytest.raises(VerificationError, match="train-2-1"):
+        stores.open(full.path).read(TILE)
+
+
+def test_lost_log_means_nothing_is_done(full):
+    (full.path / "tiles.jsonl").unlink()
+    again = stores.open(full.path)
+    assert again.missing() == PLAN.tiles()
+    fill(again, PLAN.tiles())
+    assert (again.matrix("test", 1) == TEST[1]).all()
+
+
+@pytest.mark.parametrize("name", ["y_train", "y_test"])
+@pytest.mark.parametrize("how", ["flipped", "missing", "no metadata"])
+def test_damaged_labels(full, name, how):
+    if how == "no metadata":
+        (full.path / name / "zarr.json").unlink()
+    else:
+        (flip if how == "flipped" else os.unlink)(full.path / name / "c" / "0")
+    with pytest.raises(VerificationError, match="labels .* run `compute` again"):
+        _ = full.labels
+    again = stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS)
+    assert all((a == b).all() for a, b in zip(again.labels, LABELS, strict=True))
+    assert again.missing() == []
+
+
+def test_leftovers_of_a_killed_run_are_removed(full):
+    leftover = full.path / "train" / "c.0.0.0123.partial"
+    leftover.write_bytes(b"half")
+    with full.lock():
+        assert not leftover.exists()
+    assert (full.matrix("train", 0) == TRAIN[0]).all()
+
+
+# Opening
+
+
+def one_line(error, *words):
+    text = str(error.value)
+    assert "\n" not in text and error.value.exit_code == 2
+    for word in words:
+        assert str(word) in text
+    return text
+
+
+def test_another_configuration_is_refused(full):
+    same = {"readouts": tuple(ATTRIBUTES["readouts"]), "n_train": 7, "data": "ab12"}
+    assert stores.open(full.path, same).plan == PLAN
+    with pytest.raises(UserError) as error:
+        stores.open(full.path, {**same, "data": "cd34", "n_train": 8})
+    one_line(
+        error, full.path, "data is ab12 there, cd34 here", "n_train is 7 there, 8 here", "another output"
+    )
+    with pytest.raises(UserError) as error:
+        stores.ensure(full.path, Plan(7, 5, 2, 2), ATTRIBUTES, LABELS)
+    assert "tile is 3 there, 2 here" in one_line(error)
+    with pytest.raises(UserError) as error:
+        stores.open(full.path, {"preprocessing": "none"})
+    assert "preprocessing is None there, none here" in one_line(error)
+
+
+def test_ensure_opens_or_creates(tmp_path, full):
+    assert stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS).missing() == []
+    assert stores.ensure(tmp_path / "new", PLAN, ATTRIBUTES, LABELS).missing() == PLAN.tiles()
+
+
+def test_newer_format(full):
+    metadata = json.loads((full.path / "zarr.json").read_text())
+    metadata["attributes"]["cntk_bench_format"] = 2
+    (full.path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    one_line(error, "newer", "format 2", "upgrade")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attributes": {}}', '{"attributes": 3}', "\0\0"])
+def test_broken_group_metadata(full, text):
+    (full.path / "zarr.json").write_text(text)
+    for opening in (stores.open, lambda path: stores.ensure(path, PLAN, ATTRIBUTES, LABELS)):
+        with pytest.raises(UserError) as error:
+            opening(full.path)
+        one_line(error, full.path, "not a readable Gram store", "another output directory")
+
+
+@pytest.mark.parametrize("name, value", [("n_train", 0), ("n_train", 8), ("tile", 1), ("readouts", ["a"])])
+def test_attributes_that_do_not_fit_the_arrays(full, name, value):
+    metadata = json.loads((full.path / "zarr.json").read_text())
+    metadata["attributes"][name] = value
+    (full.path / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    one_line(error, full.path, "not a readable Gram store")
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+def test_broken_array_metadata(full, part, text):
+    if text is None:
+        (full.path / part / "zarr.json").unlink()
+    else:
+        (full.path / part / "zarr.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    one_line(error, full.path, "not a readable Gram store")
+
+
+def test_no_store(tmp_path):
+    with pytest.raises(UserError) as error:
+        stores.open(tmp_path / "none")
+    one_line(error, "no Gram store at", "compute it first")
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "full directory"])
+def test_taken_or_unwritable_path(tmp_path, kind):
+    path = tmp_path / "taken"
+    if kind == "full directory":
+        path.mkdir()
+        (path / "thesis.txt").write_text("precious")
+    else:
+        path.write_text("precious")
+    with pytest.raises(UserError) as error:
+        stores.ensure(path / "sub" if kind == "below a file" else path, PLAN, ATTRIBUTES, LABELS)
+    one_line(error, path, "cannot write", "output directory")
+    assert os.listdir(tmp_path) == ["taken"]  # nothing left behind, nothing lost
+    assert (path / "thesis.txt" if path.is_dir() else path).read_text() == "precious"
+
+
+# The lock
+
+
+def test_second_writer_is_refused(full):
+    other = stores.open(full.path)
+    with full.lock():
+        with pytest.raises(UserError) as error, other.lock():
+            pass
+        one_line(error, f"process {os.getpid()}", full.path, "wait for it to end")
+    with other.lock():
+        other.write(TILE, block_of(TILE))
+
+
+def test_lock_sees_what_others_wrote(empty):
+    other = stores.open(empty.path)
+    fill(other, PLAN.tiles())
+    assert empty.missing() == PLAN.tiles()
+    with empty.lock():
+        assert empty.missing() == []
+
+
+def test_lock_is_freed_by_sigkill(full):
+    code = (
+        "import sys, time; from cntk_bench import store\n"
+        "with store.open(sys.argv[1]).lock(): print('locked', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, full.path], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"locked\n"
+        with pytest.raises(UserError, match=f"process {child.pid} "), full.lock():
+            pass
+    finally:
+        child.kill()
+        child.communicate()
+    with full.lock():
+        assert full.missing() == []
+
+
+# Failing writes
+
+
+class Failing:
+    """Makes the n-th write or flush fail, whichever comes; counts them all."""
+
+    def __init__(self, monkeypatch, code):
+        self.left, self.count, self.code, self.lock = -1, 0, code, threading.Lock()
+        module = sys.modules["zarr.storage._local"]
+        monkeypatch.setattr(module, "_put", self.guard(module._put))
+        monkeypatch.setattr(stores.Path, "write_bytes", self.guard(stores.Path.write_bytes))
+        monkeypatch.setattr(stores.os, "fsync", self.guard(os.fsync))
+        monkeypatch.setattr(stores.Store, "_append", self.guard(stores.Store._append))
+
+    def guard(self, function):
+        def guarded(*args, **kwargs):
+            with self.lock:
+                self.count += 1
+                self.left -= 1
+                if self.left == 0:
+                    raise OSError(self.code, os.strerror(self.code))
+            return function(*args, **kwargs)
+
+        return guarded
+
+
+@pytest.mark.parametrize(
+    "code, words", [(errno.ENOSPC, "no space left to write"), (errno.EIO, "cannot write .* error")]
+)
+def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
+    failing = Failing(monkeypatch, code)
+    reference = stores.create(tmp_path / "reference", PLAN, ATTRIBUTES, LABELS)
+    steps = failing.count
+    for step in range(1, steps + 1):  # while creating: nothing is left
+        failing.left = step
+        with pytest.raises(UserError, match=words):
+            stores.create(tmp_path / "broken", PLAN, ATTRIBUTES, LABELS)
+        assert os.listdir(tmp_path) == ["reference"] or step == steps  # the last: flushing the name
+    first, second = PLAN.tiles()[:2]
+    with reference.lock():
+        failing.count = 0
+        reference.write(first, block_of(first))
+        steps = failing.count
+        for step in range(1, steps + 1):  # while writing a tile: the others stay
+            failing.left = step
+            with pytest.raises(UserError, match=words):
+                reference.write(second, block_of(second))
+            assert reference.missing()[0] == second
+            if step < steps:  # a record whose flush fails may still be there, and be right
+                assert stores.open(reference.path).missing()[0] == second
+        reference.write(second, block_of(second))
+    again = stores.open(reference.path)
+    assert again.missing() == PLAN.tiles()[2:]
+    assert (again.read(first) == block_of(first)).all() and (again.read(second) == block_of(second)).all()
+
+
+def test_flushed_before_it_is_recorded(empty, monkeypatch):
+    """A power cut must not leave a record without its chunks."""
+    events, append = [], stores.Store._append
+    monkeypatch.setattr(stores, "_flush", lambda path: events.append(str(path.relative_to(empty.path))))
+    monkeypatch.setattr(stores.Store, "_append", lambda *args: (events.append("record"), append(*args)))
+    monkeypatch.setattr(stores.os, "fsync", lambda handle: events.append("flush record"))
+    fill(empty, [TILE])
+    assert sorted(events[:2]) == ["train/c.0.2.1", "train/c.1.2.1"]
+    assert events[2:] == ["train", "record", "flush record"]
+
+
+def test_a_record_that_is_only_half_written(empty, monkeypatch):
+    """A disk that fills within the log's line: the torn line hides neither earlier nor later ones."""
+    first, second = PLAN.tiles()[:2]
+    fill(empty, [first])
+    with empty.lock():
+        log, written = empty._log, []
+
+        class Half:
+            def write(self, data):
+                if written:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                written.append(log.write(data[: len(data) // 2]))
+                return written[0]
+
+        empty._log = Half()
+        with pytest.raises(UserError, match="finished tiles are kept"):
+            empty.write(second, block_of(second))
+        empty._log = log
+        assert stores.open(empty.path).missing() == PLAN.tiles()[1:]
+        empty.write(second, block_of(second))
+    assert stores.open(empty.path).missing() == PLAN.tiles()[2:]

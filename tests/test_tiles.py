@@ -1,0 +1,71 @@
+"""Tile geometry against brute force over single entries."""
+
+import numpy as np
+import pytest
+
+from cntk_bench.errors import UserError
+from cntk_bench.tiles import FEWEST, LARGEST, MOST, SECONDS_OF_CPU, SMALLEST, Plan, Tile, auto_tile
+
+PLANS = [Plan(7, 5, 3, 2), Plan(6, 4, 2, 1), Plan(5, 3, 8, 4), Plan(1, 1, 1, 1), Plan(9, 0, 4, 3)]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_tiles_cover_each_entry_once(plan):
+    train, test = np.zeros((plan.n_train, plan.n_train), int), np.zeros((plan.n_test, plan.n_train), int)
+    for tile in plan.tiles():
+        (train if tile.part == "train" else test)[tile.rows(plan), tile.cols(plan)] += 1
+    on_or_below = np.kron(np.tri(plan.blocks("train")), np.ones((plan.tile, plan.tile)))
+    assert (train == on_or_below[: plan.n_train, : plan.n_train]).all()
+    assert (test == 1).all()
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_pairs_and_shapes(plan):
+    on_or_below = np.tri(plan.n_train)
+    for tile in plan.tiles():
+        rows, cols = tile.rows(plan), tile.cols(plan)
+        entries = on_or_below if tile.part == "train" else np.ones((plan.n_test, plan.n_train))
+        assert tile.pairs(plan) == entries[rows, cols].sum()
+        assert tile.shape(plan) == (plan.readouts, *entries[rows, cols].shape)
+        assert tile.diagonal == (tile.part == "train" and rows == cols)
+    assert plan.pairs == sum(tile.pairs(plan) for tile in plan.tiles())
+
+
+def test_order_completes_the_first_images_first():
+    plan = Plan(12, 4, 3, 1)
+    reach = [tile.rows(plan).stop for tile in plan.tiles("train")]
+    assert reach == sorted(reach)
+    assert plan.tiles() == plan.tiles("train") + plan.tiles("test")
+
+
+def test_names_are_distinct():
+    names = [str(tile) for tile in Plan(200, 150, 7, 1).tiles()]
+    assert str(Tile("test", 3, 7)) == "test-3-7"
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (4, -1, 1, 1), (4, 1, 0, 1), (4, 1, 1, 0), (4, 1, 2.0, 1)])
+def test_impossible_sizes(sizes):
+    with pytest.raises(UserError, match="is not possible"):
+        Plan(*sizes)
+
+
+GAP, V = 20 * 32**4, 20 * 32**2
+
+
+@pytest.mark.parametrize("n_train, n_test", [(20, 10), (200, 500), (4000, 2000), (50_000, 10_000)])
+@pytest.mark.parametrize("work", [GAP, V, 20 * 8**2])
+def test_auto_tile(n_train, n_test, work):
+    side = auto_tile(n_train, n_test, work)
+    plan = Plan(n_train, n_test, side, 5)
+    assert side % 8 == 0 and SMALLEST <= side <= LARGEST
+    if side > SMALLEST:  # no more than the intended work, unless tiles would be too many
+        assert side**2 * work < 2 * SECONDS_OF_CPU or len(plan.tiles()) > MOST / 2
+        assert len(plan.tiles()) > FEWEST / 2
+    assert len(plan.tiles()) < 2 * MOST
+
+
+def test_auto_tile_of_the_papers_columns():
+    assert auto_tile(50_000, 10_000, GAP) == 296
+    assert auto_tile(50_000, 10_000, V) == 696
+    assert auto_tile(200, 500, GAP) == 24
