@@ -239,9 +239,10 @@ def plan(config, overrides, backend, output):
 @click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Pixels along a side.")
 @click.option("--channels", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--backend", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each of three timed calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_common
-def bench(columns, depths, size, channels, backend, as_json):
+def bench(columns, depths, size, channels, backend, seconds, as_json):
     """Measure the pairs a second that a backend computes on this machine."""
     from cntk_bench import columns as table
     from cntk_bench import gramian, measure
@@ -254,7 +255,7 @@ def bench(columns, depths, size, channels, backend, as_json):
     results = []
     for column in columns.split(","):
         spec = Spec(tuple(table.readout(column, depth) for depth in depths), channels, size)
-        name, rate = measure.benchmark(spec, backend)
+        name, rate = measure.benchmark(spec, backend, seconds)
         entry_layers = gramian.work(spec) * rate.pairs_per_second
         results.append(
             {

@@ -1,35 +1,60 @@
-"""The command line from end to end, in processes of its own, as a user meets it."""
+"""The command line from end to end, as a user meets it; in a process of its own where it is killed."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
+
+from cntk_bench import cli
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
 SMALL = ("--set", "dataset.train=40", "--set", "dataset.test=30", "--set", "compute.tile=8")
 
 
-def call(*arguments, cwd=None, **kwargs):
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(*arguments):
+    """The command in this process, which has imported and compiled everything once."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["cntk-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    return Done(end.value.code or 0, out.getvalue(), err.getvalue())
+
+
+def start(*arguments, **kwargs):
+    """The command as a process."""
     command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, **kwargs)
+    return subprocess.Popen(command, env=environment, text=True, **kwargs)
 
 
-def succeed(*arguments, **kwargs):
-    done = call(*arguments, **kwargs)
+def succeed(*arguments):
+    done = call(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fail(*arguments, code=2, **kwargs):
-    done = call(*arguments, **kwargs)
+def fail(*arguments, code=2):
+    done = call(*arguments)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     if code == 2:
@@ -46,8 +71,6 @@ def finished(tmp_path_factory):
 
 
 def grams(run):
-    import zarr
-
     group = zarr.open_group(run / "gram.zarr", mode="r")
     return {part: group[part][:] for part in ("train", "test")}
 
@@ -73,8 +96,6 @@ def test_table_as_json(finished):
 
 def test_accuracy_is_that_of_a_plain_solve(finished):
     """The whole chain against three lines of NumPy on the stored matrices."""
-    import zarr
-
     run, _ = finished
     group = zarr.open_group(run / "gram.zarr", mode="r")
     y, truth = group["y_train"][:], group["y_test"][:]
@@ -101,8 +122,6 @@ def test_solve_again_without_computing(finished):
 
 
 def test_damage_is_found_and_repaired(finished, tmp_path):
-    import shutil
-
     run = tmp_path / "damaged"
     shutil.copytree(finished[0], run)
     whole = grams(run)
@@ -118,15 +137,15 @@ def test_damage_is_found_and_repaired(finished, tmp_path):
         assert np.array_equal(array, whole[part], equal_nan=True)
 
 
-def test_killed_ten_times_then_the_same_bits(finished, tmp_path):
+def test_killed_at_random_then_the_same_bits(finished, tmp_path):
     run = tmp_path / "killed"
-    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, *SMALL, "--output", run]
+    command = ("compute", QUICKSTART, *SMALL, "--output", run)
     rng = np.random.default_rng(0)
     log = run / "gram.zarr" / "tiles.jsonl"
     kept = ""
-    for _ in range(10):
+    for _ in range(3):
         before = log.stat().st_size if log.exists() else 0
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+        process = start(*command)
         while process.poll() is None and (log.stat().st_size if log.exists() else 0) == before:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.01))
@@ -135,7 +154,7 @@ def test_killed_ten_times_then_the_same_bits(finished, tmp_path):
         text = log.read_text()
         assert text.startswith(kept)  # finished tiles stay as they were, and are not computed again
         kept = text[: text.rfind("\n") + 1]
-    succeed(*command[3:])
+    succeed(*command)
     names = [json.loads(line)["tile"] for line in log.read_text().splitlines() if line.endswith("}")]
     assert len(names) == len(set(names)) == 35
     for part, array in grams(run).items():
@@ -145,9 +164,7 @@ def test_killed_ten_times_then_the_same_bits(finished, tmp_path):
 def test_interrupt_keeps_what_is_finished(tmp_path):
     run = tmp_path / "interrupted"
     log = run / "gram.zarr" / "tiles.jsonl"
-    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, "--output", run]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = start("compute", QUICKSTART, "--output", run, stderr=subprocess.PIPE)
     while not (log.exists() and log.stat().st_size):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -158,8 +175,7 @@ def test_interrupt_keeps_what_is_finished(tmp_path):
 
 def test_two_runs_on_one_store(tmp_path):
     run = tmp_path / "shared"
-    command = [sys.executable, "-m", "cntk_bench", "compute", QUICKSTART, "--output", run]
-    first = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)})
+    first = start("compute", QUICKSTART, "--output", run)
     try:
         while not (run / "gram.zarr" / "tiles.jsonl").exists():
             time.sleep(0.01)
@@ -185,7 +201,7 @@ def test_plan_spends_nothing(tmp_path):
 
 
 def test_bench_prints_rates():
-    results = json.loads(succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--json"))
+    results = json.loads(succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json"))
     assert [result["column"] for result in results] == ["CNTK-V", "CNTK-GAP"]
     assert all(result["pairs_per_second"] > 0 for result in results)
 
@@ -250,7 +266,8 @@ def test_an_unwritable_output(tmp_path):
 
 
 def test_debug_shows_the_traceback():
-    assert "Traceback" in call("run", "missing.yaml", "--debug").stderr
+    process = start("run", "missing.yaml", "--debug", stderr=subprocess.PIPE)
+    assert "Traceback" in process.communicate()[1] and process.returncode == 1
     assert "missing.yaml" in fail("run", "missing.yaml")
 
 
