@@ -221,7 +221,7 @@ def _writing(run: Run):
 
 def verify(
     run: Run, sample: int, repair: bool, progress: Callable | None = None
-) -> verification.Verification:
+) -> Verification:
     """Check a run's store; with `repair`, compute damaged tiles anew and check again."""
     settings = run.config()
     grams = store.open(run.gram)

@@ -1,0 +1,220 @@
+"""The CUDA backend without a GPU: its kernels' own text and its host code, run on the CPU.
+
+The emulator (tests/emulator) stands in for CuPy; everything else is what a GPU would run.
+"""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from backend_suite import DEPTHS, EVERYTHING, TABLE, BackendSuite, ordinary, readouts, relative_errors
+
+sys.path.insert(0, str(Path(__file__).with_name("emulator")))
+
+from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
+
+from cntk_bench.backends.cuda import Backend, Gpu, available, zones  # noqa: E402
+from cntk_bench.errors import UserError  # noqa: E402
+from cntk_bench.spec import Readout, Spec  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    compiler() is None, reason="no C++ compiler: set CXX, or install g++, clang++ or the package ziglang"
+)
+
+
+class TestEmulatedCuda(BackendSuite):
+    def create(self, spec):
+        return Backend(spec, Emulator())
+
+
+@pytest.mark.skipif(not available(), reason="no CuPy, or no NVIDIA GPU")
+class TestCuda(BackendSuite):
+    def create(self, spec):
+        return Backend(spec)
+
+
+def v_in_float64(x, z, depths):
+    """CNTK-V of one pair by its own short recursion: displacement 0 alone, arrays (P, P)."""
+
+    def box(a):
+        padded = np.pad(a, 1)
+        return sum(padded[i : i + len(a), j : j + len(a)] for i in range(3) for j in range(3))
+
+    vx, vz, S = (box((a * b).sum(0)) for a, b in ((x, x), (z, z), (x, z)))
+    T, out = S, []
+    for depth in range(2, max(depths) + 1):
+        n = np.sqrt(vx * vz)
+        angle = np.arccos(np.clip(S / n, -1, 1))
+        K = n * (np.cos(angle) * (np.pi - angle) + np.sin(angle)) / (9 * np.pi)
+        G = (1 - angle / np.pi) / 9 * T + K
+        if depth in depths:
+            out.append(G.sum())
+        S, T, vx, vz = box(K), box(G), box(vx / 9), box(vz / 9)
+    return out
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
+def test_v_of_real_sizes(channels, size):
+    """Among the images: one twice, and two that share half of their pixels."""
+    x = ordinary(5, channels, size)
+    x[1, :, :, 16:] = x[0, :, :, 16:]
+    x[2] = x[0]
+    backend = Backend(Spec(readouts(("ntk", "v")), channels, size), Emulator())
+    images = backend.prepare(x)
+    tile = backend.tile(images, images, symmetric=True)
+    wide = x.astype(np.float64)
+    for i, j in np.ndindex(5, 5):
+        exact = v_in_float64(wide[i], wide[j], DEPTHS)
+        assert abs(tile[:, i, j] / exact - 1).max() < 1e-6
+
+
+def test_the_whole_table_of_one_cifar_sized_pair():
+    x = ordinary(2, 3, 32)
+    backend = Backend(Spec((*TABLE, *readouts(("nngp", "gap"))), 3, 32), Emulator())
+    assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
+    assert backend.gpu.launches[-2] == ("displacements", 256)  # 1,023 planes, 4 a block
+
+
+def test_lap_of_mnist_sized_images():
+    x = ordinary(2, 1, 28)
+    backend = Backend(
+        Spec(readouts(("ntk", "lap:2", "hidden"), ("nngp", "lap:1"), depths=(4,)), 1, 28), Emulator()
+    )
+    assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
+
+
+@pytest.mark.parametrize("order", [REVERSED, SHUFFLED])
+def test_no_race(order):
+    """Lanes and warps may take their turns in any order between barriers: the bits stay."""
+    x = ordinary(3, 2, 6)
+    spec = Spec(EVERYTHING, 2, 6)
+
+    def tile(emulator):
+        backend = Backend(spec, emulator)
+        return backend.tile(backend.prepare(x), backend.prepare(x[:2]))
+
+    expected = tile(Emulator(FORWARD))
+    for seed in (1, 2) if order == SHUFFLED else (1,):
+        assert (tile(Emulator(order, seed)) == expected).all()
+
+
+def test_bits_do_not_depend_on_the_memory():
+    x = ordinary(5, 1, 6)
+    spec = Spec(EVERYTHING, 1, 6)
+
+    def run(emulator):
+        backend = Backend(spec, emulator)
+        prepared = backend.prepare(x)
+        return backend.tile(prepared, prepared[:4]), backend.tile(prepared, prepared, symmetric=True)
+
+    much, little = Emulator(), Emulator(free_bytes=60_000)
+    for expected, actual in zip(run(much), run(little), strict=True):
+        assert (expected == actual).all()
+    assert len(little.launches) > 3 * len(much.launches)
+
+
+def test_v_alone_runs_one_plane():
+    gpu = Emulator()
+    backend = Backend(Spec(readouts(("ntk", "v")), 1, 8), gpu)
+    images = backend.prepare(ordinary(4, 1, 8))
+    backend.tile(images, images)
+    assert [name for name, _ in gpu.launches] == ["deviations", "deviations", "diagonal", "read_diagonal"]
+    gpu.launches.clear()
+    backend.tile(images, images, symmetric=True)
+    assert ("diagonal", 3) in gpu.launches  # of 2 x 2 tiles, those on and below the diagonal
+
+
+def test_zones_are_rings_with_what_their_pools_need():
+    lap, gap = Readout("ntk", "lap:1", 5, "all"), Readout("ntk", "gap", 5)
+    middle, inner, outer = zones(Spec((gap, lap), 3, 32))
+    assert middle.displacements == (0,) and middle.trainings == ("hidden", "all")
+    assert len(inner.displacements) == 5**2 - 1 and inner.trainings == ("hidden", "all")
+    assert len(outer.displacements) == 32**2 - 5**2 and outer.trainings == ("hidden",)
+    assert inner.windows == ("lap:1",) and outer.windows == ()
+
+
+def test_large_images_are_refused():
+    with pytest.raises(UserError, match="33 x 33.*--backend cpu"):
+        Backend(Spec(TABLE, 3, 33), Emulator())
+
+
+def test_without_cupy_the_extras_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert not available()
+    with pytest.raises(UserError, match=r"pip install 'cntk-bench\[cuda13\]'.*cuda12.*--backend cpu"):
+        Gpu()
+
+
+def fake_cupy(monkeypatch, found=True, capability="90", nvrtc=lambda: (13, 0)):
+    cuda = SimpleNamespace(
+        is_available=lambda: found,
+        Device=lambda: SimpleNamespace(compute_capability=capability),
+        nvrtc=SimpleNamespace(getVersion=nvrtc),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+
+
+def test_without_a_usable_gpu_one_line_says_why(monkeypatch):
+    fake_cupy(monkeypatch, found=False)
+    with pytest.raises(UserError, match="no NVIDIA GPU.*--backend cpu"):
+        Gpu()
+    fake_cupy(monkeypatch, capability="70")
+    with pytest.raises(UserError, match="7.5 or newer, this one has 7.0.*--backend cpu"):
+        Gpu()
+
+    def missing():
+        raise OSError("libnvrtc.so.13: cannot open shared object file")
+
+    fake_cupy(monkeypatch, nvrtc=missing)
+    with pytest.raises(UserError, match="cannot load NVRTC.*cuda13.*libnvrtc.so.13"):
+        Gpu()
+    fake_cupy(monkeypatch)
+    Gpu()
+
+
+def test_a_full_gpu_is_the_users_to_mend():
+    class Full(Emulator):
+        def empty(self, shape, dtype):
+            raise MemoryError("Out of memory allocating 1,024 bytes")
+
+    backend = Backend(Spec(readouts(("ntk", "v")), 1, 4), Full())
+    images = backend.prepare(ordinary(1, 1, 4))
+    with pytest.raises(UserError, match="memory is full.*1,024 bytes"):
+        backend.tile(images, images)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("lane != P - b", "true"),  # the column seam, left
+        ("lane != P - 1 - b", "true"),  # the column seam, right
+        ("i != seams.row", "true"),  # the row seam
+        ("(lane + a) % P]", "lane]"),  # the row's weights in LAP
+        ("k0 = NINTH - k0;", ""),  # negative correlations
+    ],
+)
+def test_a_broken_kernel_is_noticed(old, new):
+    """The emulator runs the text it is given: with the mathematics broken, results are wrong."""
+
+    class Breaking(Emulator):
+        def module(self, text, options):
+            assert "Plane" not in text or old in text
+            return super().module(text.replace(old, new), options)
+
+    chosen = readouts(("ntk", "lap:1"), ("ntk", "gap"), depths=(3, 4))
+    x = ordinary(2, 1, 6)
+    assert relative_errors(Backend(Spec(chosen, 1, 6), Breaking()), x).max() > 1e-4
+
+
+def test_kernels_that_hang_a_gpu_are_reported():
+    text = """
+    extern "C" __global__ void early(float* out) { if (threadIdx.x < 40) __syncthreads(); }
+    extern "C" __global__ void alone(float* out) { if (threadIdx.x < 7) out[0] = __shfl_sync(~0u, 1.0f, 0); }
+    """
+    launch = Emulator().module(text, ())
+    with pytest.raises(RuntimeError, match="early: some threads .* __syncthreads"):
+        launch("early", 1, 64, (np.zeros(1, np.float32),))
+    with pytest.raises(RuntimeError, match="alone: some lanes .* shuffle"):
+        launch("alone", 1, 32, (np.zeros(1, np.float32),))
