@@ -30,6 +30,7 @@ if not config.CPU_FEATURES and get_host_cpu_features().get("avx512f"):
 
 f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
+late = index(1)
 
 _P = (
     1.414214838,
@@ -52,81 +53,87 @@ NNGP, HIDDEN, ALL = range(3)
 compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", cache=True)
 
 
+# Arrays of a slab start one entry late, so that `box` may read to the left and to the right of each.
+
+
 @compiled
-def first_activation(size, S, T, x_dev, x, z_dev, z, K, G, k0):
+def first_activation(size, S, T, x_dev, x, z_dev, z, k0):
     """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        u = max(f32(n - abs(S[t])) / max(f32(n), TINY), ZERO)
+        n32 = f32(n)
+        negative = S[t + late] < ZERO
+        u = max(f32(n - abs(S[t + late])) / max(n32, TINY), ZERO)
         s = np.sqrt(u)
         angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
         w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        k0[t] = angle if S[t] < ZERO else NINTH - angle
-        K[t + index(1)] = n * ((u * x_dev.dtype.type(1 / 9) if S[t] < ZERO else x_dev.dtype.type(1 / 9)) - w)
-        G[t + index(1)] = k0[t] * T[t] + f32(K[t + index(1)])
+        if negative:
+            w += NINTH - u * NINTH
+        k0[t] = angle if negative else NINTH - angle
+        S[t + late] = n * (x_dev.dtype.type(1 / 9) - w)
+        T[t + late] = k0[t] * T[t + late] + n32 * (NINTH - w)
 
 
 @compiled
-def activation(size, S, T, x_dev, x, z_dev, z, K, G, k0):
-    """One layer's K, G and k0 / 9 from S and T; from the second layer on, c >= 0.
+def activation(size, S, T, x_dev, x, z_dev, z, k0):
+    """One layer, in place: S becomes K and T becomes G, from the second layer on, where c >= 0.
 
-    `x` and `z` are where the layer starts in the images' deviations. K and G are written one entry
-    late, so that `box` may read to the left.
+    `x` and `z` are where the layer starts in the images' deviations; `k0` receives k0 / 9.
     """
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        u = max(f32(n - S[t]) / max(f32(n), TINY), ZERO)
+        n32 = f32(n)
+        u = max(f32(n - S[t + late]) / max(n32, TINY), ZERO)
         s = np.sqrt(u)
         angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
         w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        k = n * (x_dev.dtype.type(1 / 9) - w)
         k0[t] = NINTH - angle
-        K[t + index(1)] = k
-        G[t + index(1)] = k0[t] * T[t] + f32(k)
+        S[t + late] = n * (x_dev.dtype.type(1 / 9) - w)
+        T[t + late] = k0[t] * T[t + late] + n32 * (NINTH - w)
 
 
 @compiled
-def tangent(size, T, K, k0, G):
-    """G of a second training, from its T and the K and k0 / 9 at hand."""
+def tangent(size, K, T, k0):
+    """The T of a second training becomes its G, with the K and k0 / 9 at hand."""
     for t in range(index(size)):
-        G[t + index(1)] = k0[t] * T[t] + f32(K[t + index(1)])
+        T[t + late] = k0[t] * T[t + late] + f32(K[t + late])
 
 
 @compiled
-def box(size, width, A, left, right, up, down, H, out):
-    """Sums of A over 3x3 neighbours within each plane; A is read one entry late; H is scratch."""
+def box(size, width, A, left, right, up, down, H):
+    """A becomes its sums over 3x3 neighbours within each plane; H is scratch."""
     for t in range(index(size)):
-        H[t + index(width)] = A[t + index(1)] + left[t] * A[t] + right[t] * A[t + index(2)]
+        H[t + index(width)] = A[t + late] + left[t] * A[t] + right[t] * A[t + index(2)]
     for t in range(index(size)):
-        out[t] = H[t + index(width)] + up[t] * H[t] + down[t] * H[t + index(2 * width)]
+        A[t + late] = H[t + index(width)] + up[t] * H[t] + down[t] * H[t + index(2 * width)]
 
 
 @njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
 def weighted_sum(size, A, weights, pool):
-    """Sum of A (one entry late) with a pool's weights, in float64."""
+    """Sum of A with a pool's weights, in float64."""
     total = 0.0
     for t in range(index(size)):
-        total += weights[pool, t] * np.float64(A[t + index(1)])
+        total += weights[pool, t] * np.float64(A[t + late])
     return total
 
 
 @njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
 def weighted_difference(size, A, B, weights, pool):
-    """Sum of A - B (one entry late) with a pool's weights, in float64."""
+    """Sum of A - B with a pool's weights, in float64."""
     total = 0.0
     for t in range(index(size)):
-        total += weights[pool, t] * (np.float64(A[t + index(1)]) - np.float64(B[t + index(1)]))
+        total += weights[pool, t] * (np.float64(A[t + late]) - np.float64(B[t + late]))
     return total
 
 
 @compiled
 def products(size, x, z, K):
-    """sum_c x_c z_c of two images (C, size) -> K, one entry late."""
+    """sum_c x_c z_c of two images (C, size) -> K."""
     for t in range(index(size)):
-        K[t + index(1)] = x[0, t] * z[0, t]
+        K[t + late] = x[0, t] * z[0, t]
     for c in range(1, len(x)):
         for t in range(index(size)):
-            K[t + index(1)] += x[c, t] * z[c, t]
+            K[t + late] += x[c, t] * z[c, t]
 
 
 @compiled
@@ -177,15 +184,10 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
     wide = x_dev.dtype
     channels, layers, most = x_images.shape[1], x_dev.shape[1], x_dev.shape[2]
     trained = len(states)
-    S, H = np.zeros(most, wide), np.zeros(most + 2 * P, wide)
-    T, T2, k0, H32 = (
-        np.zeros(most, f32),
-        np.zeros(most, f32),
-        np.zeros(most, f32),
-        np.zeros(most + 2 * P, f32),
-    )
-    K, G, G2 = np.zeros(most + 2, wide), np.zeros(most + 2, f32), np.zeros(most + 2, f32)
+    S, H = np.zeros(most + 2, wide), np.zeros(most + 2 * P, wide)
+    T, T2, H32 = np.zeros(most + 2, f32), np.zeros(most + 2, f32), np.zeros(most + 2 * P, f32)
     left, right, up, down = np.empty(most, f32), np.empty(most, f32), np.empty(most, f32), np.empty(most, f32)
+    k0 = np.empty(most, f32)
     weights = np.empty((len(pixel_weights), most))
     images = np.empty((len(z_images), channels, most), wide)
     dev = np.empty((len(z_dev), layers, most), wide)
@@ -200,33 +202,34 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
             shift(P, slab, b, z_dev[m], dev[m])
         for n in range(first if symmetric else 0, len(x_dev)):
             for m in range(min(len(images), n + 1 - first) if symmetric else len(images)):
-                products(size, x_images[n], images[m], K)
-                box(size, P, K, left, right, up, down, H, S)
+                products(size, x_images[n], images[m], S)
+                box(size, P, S, left, right, up, down, H)
                 for t in range(index(size)):
-                    T2[t] = f32(S[t])  # the first layer is trained
-                    T[t] = T2[t] if trained > 0 and states[0] == ALL else ZERO
+                    T2[t + late] = f32(S[t + late])  # the first layer is trained
+                    T[t + late] = T2[t + late] if trained > 0 and states[0] == ALL else ZERO
                 read = 0
                 for layer in range(layers):
                     at_x, at_z = (n * layers + layer) * most, (m * layers + layer) * most
                     if layer == 0:
-                        first_activation(size, S, T, flat_x, at_x, flat_z, at_z, K, G, k0)
+                        first_activation(size, S, T, flat_x, at_x, flat_z, at_z, k0)
                     else:
-                        activation(size, S, T, flat_x, at_x, flat_z, at_z, K, G, k0)
+                        activation(size, S, T, flat_x, at_x, flat_z, at_z, k0)
                     if trained == 2:
-                        tangent(size, T2, K, k0, G2)
+                        tangent(size, S, T2, k0)
+                    # S is K now, T and T2 are G: read out, then sum over neighbours.
                     while read < len(reads) and reads[read, 0] == layer:
                         _, readout, quantity, pool = reads[read]
                         if quantity == NNGP:
-                            value = weighted_sum(size, K, weights, pool)
+                            value = weighted_sum(size, S, weights, pool)
                         elif quantity == HIDDEN:
-                            value = weighted_difference(size, G, K, weights, pool)
+                            value = weighted_difference(size, T, S, weights, pool)
                         else:
-                            value = weighted_sum(size, G2 if trained == 2 else G, weights, pool)
+                            value = weighted_sum(size, T2 if trained == 2 else T, weights, pool)
                         out[readout, n, first + m] += value
                         read += 1
                     if layer + 1 < layers:
-                        box(size, P, K, left, right, up, down, H, S)
+                        box(size, P, S, left, right, up, down, H)
                         if trained > 0:
-                            box(size, P, G, left, right, up, down, H32, T)
+                            box(size, P, T, left, right, up, down, H32)
                         if trained == 2:
-                            box(size, P, G2, left, right, up, down, H32, T2)
+                            box(size, P, T2, left, right, up, down, H32)
