@@ -170,7 +170,8 @@ def test_interrupt_keeps_what_is_finished(tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from there" in stderr and "Traceback" not in stderr
-    assert 0 < int(succeed("status", run).split()[0]) < 108
+    done, _, total = succeed("status", run).split()[:3]
+    assert 0 < int(done) < int(total)
 
 
 def test_two_runs_on_one_store(tmp_path):
