@@ -20,8 +20,11 @@ def main() -> None:
         sys.exit(cli(standalone_mode=False))
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:  # bad usage
+        click.echo(f"error: {' '.join(error.format_message().split())} See --help.", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: finished tiles are stored; the same command goes on from there", err=True)
@@ -31,11 +34,20 @@ def main() -> None:
             raise
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
-    except MemoryError as error:
+    except Exception as error:
         if debug:
             raise
-        click.echo(f"error: out of memory ({error}): use fewer images or smaller tiles", err=True)
+        click.echo(f"error: {_unforeseen(error)}", err=True)
         sys.exit(2)
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "out of memory: use fewer images or smaller tiles (--set compute.tile=...)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}: use another path"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}: this is a fault of cntk-bench; see --debug, and report it"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,18 +78,14 @@ def _configured(command):
         "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
     )(command)
     command = click.option(
-        "--backend",
-        type=click.Choice(["auto", "cpu", "cuda"]),
-        help="Where to compute; the same as --set compute.backend=...",
+        "--backend", metavar="NAME", help="auto, cpu or cuda; the same as --set compute.backend=NAME."
     )(command)
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override a key, such as dataset.train=200.",
-    )(command)
-    return _common(click.argument("config")(command))
+    return _common(click.argument("config")(_overridable("dataset.train=200")(command)))
+
+
+def _overridable(example):
+    text = f"Override a key, such as {example}. May be given again."
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
 
 
 def _settings(path, overrides, backend, output):
@@ -103,9 +111,9 @@ def run(config, overrides, backend, output):
     from cntk_bench import pipeline, record, report
 
     settings, where = _settings(config, overrides, backend, output)
-    pipeline.fetch(settings.dataset.name, settings.dataset.path)
+    pipeline.fetch(settings.dataset.name, settings.dataset.path, sys.stderr.isatty())
     _compute(settings, where)
-    _solve(where, settings.solve)
+    _solve(where, settings)
     click.echo(report.table(record.load(where.record)), nl=False)
     click.echo(f"\nEverything of this run is in {where.path}")
 
@@ -121,9 +129,7 @@ def compute(config, overrides, backend, output):
 
 @cli.command()
 @click.argument("directory", metavar="RUN")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, such as solve.ridge=loo."
-)
+@_overridable("solve.ridge=loo")
 @_common
 def solve(directory, overrides):
     """Solve the kernel regressions of RUN, a computed run directory, and print its table."""
@@ -133,7 +139,7 @@ def solve(directory, overrides):
     wrong = [override for override in overrides if not override.startswith("solve.")]
     if wrong:
         raise UserError(f"--set {wrong[0]}: only keys of solve can change here; run `compute` for the others")
-    _solve(where, where.config(overrides).solve)
+    _solve(where, where.config(overrides))
     click.echo(report.table(record.load(where.record)), nl=False)
 
 
@@ -170,13 +176,15 @@ def status(directory):
 @click.option("--sample", type=click.IntRange(0), default=4, show_default=True,
               help="Pairs to compute again in float64.")  # fmt: skip
 @click.option("--repair", is_flag=True, help="Compute damaged tiles anew.")
+@_overridable("dataset.path=FILE if the data have moved")
 @_common
-def verify(directory, sample, repair):
+def verify(directory, sample, repair, overrides):
     """Check RUN's stored tiles: checksums, consistency, and a sample of entries in float64."""
     from cntk_bench import pipeline
 
     with _bar("verifying", None) as advance:
-        found = pipeline.verify(_run(directory), sample, repair, lambda *_: advance(1))
+        where = _run(directory)
+        found = pipeline.verify(where.config(overrides), where, sample, repair, lambda *_: advance(1))
     for tile, fault in found.damaged.items():
         click.echo(f"damaged: {tile}: {fault}")
     errors = [entry.error for entry in found.entries]
@@ -201,7 +209,7 @@ def fetch(dataset, path):
     if dataset.endswith((".yaml", ".yml")):
         settings = config.load(dataset).dataset
         dataset, path = settings.name, path or settings.path
-    folder = pipeline.fetch(dataset, path)
+    folder = pipeline.fetch(dataset, path, sys.stderr.isatty())
     if folder is None:
         click.echo(f"{dataset} needs no download")
     else:
@@ -216,10 +224,12 @@ def plan(config, overrides, backend, output):
 
     settings, where = _settings(config, overrides, backend, output)
     images = pipeline.load(settings.dataset)
-    spec, tiles = pipeline.plan(settings, images)
+    spec, tiles = pipeline.cut(settings, images)
     worker = backends.create(backends.choose(settings.compute.backend), spec)
     cost = measure.cost(spec, tiles, images.x_train, worker, where.path, images.classes)
-    solving = "does not fit this machine" if cost.solve_memory is None else _size(cost.solve_memory)
+    solving = _size(cost.solve.host) + (f", {_size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else "")
+    if not cost.solve_fits:
+        solving += ", which this machine does not have free"
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
         "pairs": f"{tiles.pairs:,}",
@@ -238,8 +248,14 @@ def plan(config, overrides, backend, output):
 @click.option("--depths", default="3,4,6,11,21", show_default=True)
 @click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Pixels along a side.")
 @click.option("--channels", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--backend", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each of three timed calls.")
+@click.option("--backend", metavar="NAME", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.001, 3600),
+    default=2.0,
+    show_default=True,
+    help="Of each of three timed calls.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_common
 def bench(columns, depths, size, channels, backend, seconds, as_json):
@@ -313,7 +329,7 @@ def _solve(where, settings):
     from cntk_bench import pipeline
 
     with _bar("solving", None) as advance:
-        advance(0, total=len(where.config().kernel.cells), done=0)
+        advance(0, total=len(settings.kernel.cells), done=0)
         pipeline.solve(where, settings, lambda *_: advance(1))
 
 

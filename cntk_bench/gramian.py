@@ -72,7 +72,8 @@ def make_plan(spec: Spec, n_train: int, n_test: int, tile: int | None = None) ->
     """The plan for a spec and two set sizes; by default with `auto_tile`'s tile."""
     if tile is None:
         tile = auto_tile(n_train, n_test, work(spec))
-    return Plan(n_train, n_test, tile, len(spec.readouts))
+    # A tile is stored whole: a larger one than the data would only cost disk.
+    return Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
 
 
 def compute(store, backend, x_train, x_test, progress: Callable[[Tile], None] | None = None):

@@ -1,5 +1,6 @@
 """What a computation will cost on this machine, from a short measurement, before it is spent."""
 
+import resource
 import shutil
 import time
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Cost:
     disk: int
     disk_free: int
     compute_memory: int
-    solve_memory: int | None  # None: no solve of this size fits
+    solve: ridge.Place
+    solve_fits: bool
 
     @property
     def seconds(self) -> float:
@@ -87,19 +89,22 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
     classes : int
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
-    image = 4 * spec.channels * spec.size**2
     try:
-        place = ridge.place(tiles.n_train, classes=classes)
-        solve_memory = place.host
+        place, fits = ridge.place(tiles.n_train, classes=classes), True
     except UserError:
-        solve_memory = None
+        place = ridge.predict_memory(tiles.n_train, classes=classes, device="cpu", dtype="float64")
+        fits = False
+    measured = rate(backend, images[: tiles.tile])
+    # What this process has needed up to now, which has loaded the images and compiled, and a tile.
+    so_far = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         tiles=tiles,
-        rate=rate(backend, images[: tiles.tile]),
+        rate=measured,
         disk=tiles.bytes,
         disk_free=shutil.disk_usage(existing).free,
-        compute_memory=(tiles.n_train + tiles.n_test) * image + backend.tile_bytes(tiles.tile),
-        solve_memory=solve_memory,
+        compute_memory=so_far + backend.tile_bytes(tiles.tile),
+        solve=place,
+        solve_fits=fits,
     )
 
 

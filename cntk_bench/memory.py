@@ -30,7 +30,7 @@ def _gpu() -> int:
         import cupy
     except ImportError:
         raise UserError(
-            "device 'cuda' needs CuPy: install cntk-bench[cuda12] or cntk-bench[cuda13]"
+            "device 'cuda' needs CuPy: install the extra cntk-bench[cuda13] or [cuda12], or use 'cpu'"
         ) from None
     if not cupy.cuda.is_available():
         raise UserError("device 'cuda' needs an NVIDIA GPU and its driver, and none was found: use 'cpu'")

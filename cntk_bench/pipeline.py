@@ -21,7 +21,6 @@ from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
-from cntk_bench.verification import Verification
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +58,13 @@ class Run:
         return config.load(path, overrides)
 
 
-def fetch(name: str, path: str | None) -> Path | None:
+def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
     """Download an official data set, unless it is there; returns its folder. None: nothing to fetch."""
+    data.require_known(name)
     if name not in data.FETCHABLE or Path(path or "").suffix == ".npz":
         return None
     folder = Path(path or FETCHED)
-    data.fetch(name, folder)
+    data.fetch(name, folder, progress)
     return folder
 
 
@@ -76,7 +76,7 @@ def load(settings: config.Dataset) -> Dataset:
     return data.load(asked.pop("name"), **asked)
 
 
-def plan(settings: Config, images: Dataset) -> tuple[Spec, Plan]:
+def cut(settings: Config, images: Dataset) -> tuple[Spec, Plan]:
     """What is computed for a config, and how it is cut into tiles."""
     spec = Spec(settings.kernel.readouts, *images.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
@@ -101,13 +101,16 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     """
     name = _backend_name(settings.compute.backend, run)
     images = load(settings.dataset)
-    spec, tiles = plan(settings, images)
+    spec, tiles = cut(settings, images)
+    if tiles.n_train < 2:
+        raise UserError("dataset.train is 1: a regression needs at least 2 images")
     backend = backends.create(name, spec)
     log.info("%d tiles of side %d on %s", len(tiles.tiles()), tiles.tile, backend.name)
     attributes = _attributes(spec, images, settings, backend)
     labels = images.y_train, images.y_test
     grams = store.ensure(run.gram, tiles, attributes, labels)
-    _remember(settings, run, images)
+    with grams.lock():  # refuses a second run before it can change what the first one reads
+        _remember(settings, run, images)
     report_tile = progress and progress(tiles, grams.missing())
     gramian.compute(grams, backend, images.x_train, images.x_test, report_tile)
     seconds = sum(done.seconds for done in grams.done.values())
@@ -135,38 +138,55 @@ def _attributes(spec: Spec, images: Dataset, settings: Config, backend: Backend)
 
 
 def _remember(settings: Config, run: Run, images: Dataset) -> None:
-    """Write the config, and the record if the run has none yet."""
+    """Write the config, and a record unless the run has one already."""
+    _keep_config(settings, run)
+    facts = {
+        "name": images.name,
+        "fingerprint": images.fingerprint,
+        "n_train": len(images.x_train),
+        "n_test": len(images.x_test),
+        "classes": images.classes,
+        "preprocess": settings.dataset.preprocess,
+    }
+    asked = settings.model_dump(mode="json")
+    if run.record.exists():
+        new = record.load(run.record) | {"name": settings.name, "config": asked}
+    else:
+        new = record.start(asked, facts)
+    record.save(new, run.record)
+
+
+def _keep_config(settings: Config, run: Run) -> None:
+    """Write config.yaml, whole or not at all; its data path holds from any working directory."""
+    path = settings.dataset.path
+    if path is None and settings.dataset.name in data.FETCHABLE:
+        path = FETCHED
+    if path is not None:
+        found = settings.dataset.model_copy(update={"path": str(Path(path).expanduser().absolute())})
+        settings = settings.model_copy(update={"dataset": found})
     with _writing(run):
-        (run.path / "config.yaml").write_text(config.dump(settings))
-    if not run.record.exists():
-        facts = {
-            "name": images.name,
-            "fingerprint": images.fingerprint,
-            "n_train": len(images.x_train),
-            "n_test": len(images.x_test),
-            "classes": images.classes,
-            "preprocess": settings.dataset.preprocess,
-        }
-        record.save(record.start(settings.model_dump(mode="json"), facts), run.record)
+        new = run.path / "config.yaml.new"
+        new.write_text(config.dump(settings))
+        new.replace(run.path / "config.yaml")
 
 
-def solve(run: Run, settings: config.Solve, progress: Callable | None = None) -> None:
+def solve(run: Run, settings: Config, progress: Callable | None = None) -> None:
     """Solve every column and depth of a computed run, and score each on the test set once.
 
     Parameters
     ----------
     run : Run
-    settings : config.Solve
-        How; may differ from what the run's config says.
+    settings : Config
+        The run's, whose section `solve` may have changed since.
     progress : callable, optional
         Called with (column, depth) once it is solved.
     """
     started = time.perf_counter()
     past = record.load(run.record)
-    cells, classes = run.config().kernel.cells, past["data"]["classes"]
+    how, cells, classes = settings.solve, settings.kernel.cells, past["data"]["classes"]
     grams = store.open(run.gram)
     y_train, y_test = grams.labels
-    place = ridge.place(len(y_train), classes=classes, device=settings.device, dtype=settings.precision)
+    place = ridge.place(len(y_train), classes=classes, device=how.device, dtype=how.precision)
     log.info(
         "solving on %s in %s, at most %.1f GiB", place.device, place.dtype, (place.host + place.gpu) / 2**30
     )
@@ -177,7 +197,7 @@ def solve(run: Run, settings: config.Solve, progress: Callable | None = None) ->
             matrix,
             y_train,
             classes=classes,
-            ridge=settings.ridge,
+            ridge=how.ridge,
             device=place.device,
             dtype=place.dtype,
             overwrite=True,
@@ -200,10 +220,11 @@ def solve(run: Run, settings: config.Solve, progress: Callable | None = None) ->
         if progress is not None:
             progress((column, depth))
     seconds = time.perf_counter() - started
-    used = past["config"] | {"solve": settings.model_dump(mode="json")}
+    used = past["config"] | {"solve": how.model_dump(mode="json")}
     timing = {"seconds": seconds, "device": place.device, "precision": place.dtype}
     past = record.with_timing(past | {"config": used}, "solve", **timing)
     past = record.with_solutions(past, solutions)
+    _keep_config(settings, run)
     record.save(past, run.record)
     report.write(past, run.path / "report")
 
@@ -219,23 +240,39 @@ def _writing(run: Run):
         ) from None
 
 
-def verify(
-    run: Run, sample: int, repair: bool, progress: Callable | None = None
-) -> Verification:
-    """Check a run's store; with `repair`, compute damaged tiles anew and check again."""
-    settings = run.config()
+def verify(settings: Config, run: Run, sample: int, repair: bool, progress: Callable | None = None):
+    """Check a run's store; with `repair`, compute damaged tiles anew and check again.
+
+    Parameters
+    ----------
+    settings : Config
+        The run's; only its data path may have changed since.
+    run : Run
+    sample : int
+        Pairs to recompute in float64.
+    repair : bool
+    progress : callable, optional
+        Called after each tile checked and each pair recomputed.
+
+    Returns
+    -------
+    Verification
+    """
     grams = store.open(run.gram)
     x_train = x_test = None
     if sample or repair:
         images = load(settings.dataset)
         grams.require({"data": images.fingerprint})
         x_train, x_test = images.x_train, images.x_test
+    if repair:
+        spec, tiles = cut(settings, images)
+        backend = backends.create(_backend_name("auto", run), spec)
+        attributes = _attributes(spec, images, settings, backend)
+        grams = store.ensure(run.gram, tiles, attributes, (images.y_train, images.y_test))
+    _ = grams.labels  # damaged ones are an error
     readouts = settings.kernel.readouts
     found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
     if found.damaged and repair:
-        spec, _ = plan(settings, images)
-        backend = backends.create(_backend_name("auto", run), spec)
-        grams.require({"source": backend.source})
         gramian.repair(grams, found.damaged, backend, x_train, x_test)
         found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
     return found

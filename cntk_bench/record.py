@@ -8,7 +8,7 @@ A record is a plain dict; every function here returns a new one. It has the keys
     date       start, UTC, ISO 8601
     name       name of the run
     config     the whole config
-    data       facts of the images used: name, fingerprint, n_train, n_test, preprocess
+    data       facts of the images used: name, fingerprint, n_train, n_test, classes, preprocess
     versions   Python and libraries
     machine    platform, CPU, cores, memory in bytes, GPU
     timings    stage -> seconds, and where pairs were computed pairs and pairs_per_second
@@ -42,7 +42,7 @@ _RECORD = {
     "timings": dict,
     "solutions": list,
 }
-_DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "preprocess": str}
+_DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _SOLUTION = {"column": str, "depth": int, "accuracy": int | float, "ridge": int | float}
 _LIBRARIES = (
     "numpy scipy numba zarr pydantic scikit-learn torch torchvision cupy-cuda12x cupy-cuda13x matplotlib"
@@ -57,7 +57,7 @@ def start(config: dict, data: dict) -> dict:
     config : dict
         The whole config, plain (`config.model_dump(mode="json")`).
     data : dict
-        At least name (of the data set), fingerprint, n_train, n_test, preprocess.
+        At least name (of the data set), fingerprint, n_train, n_test, classes, preprocess.
     """
     return {
         "format": FORMAT,

@@ -269,7 +269,10 @@ def _title(record: dict) -> str:
         f"preprocess {data['preprocess']}"
     )
     ridges = {solution["ridge"] for solution in record["solutions"]}
-    return f"{title}, ridge {ridges.pop():.3g}" if len(ridges) == 1 else title
+    if len(ridges) == 1:
+        title += f", ridge {ridges.pop():.3g}"
+    tried = max(len(solution.get("path", [])) for solution in record["solutions"])
+    return f"{title} (best of {tried} by leave-one-out)" if tried > 1 else title
 
 
 def _notes(record: dict) -> list[str]:

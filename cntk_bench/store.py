@@ -318,7 +318,7 @@ class Store:
             )
         return block
 
-    def matrix(self, part: str, readout: int, dtype=np.float64, lower: bool = False) -> np.ndarray:
+    def matrix(self, part: str, readout: int, dtype=np.float64) -> np.ndarray:
         """One whole matrix, assembled tile by tile: peak memory is the result and a few tiles.
 
         Parameters
@@ -327,9 +327,6 @@ class Store:
         readout : int
             Index among the readouts.
         dtype : dtype
-        lower : bool
-            For "train": leave zeros above the diagonal tiles (half the memory is then never
-            touched), for solvers that read the lower triangle only.
 
         Returns
         -------
@@ -343,7 +340,7 @@ class Store:
         """
         out = np.zeros((self.plan.size(part), self.plan.n_train), dtype)
         self._assemble(out, 0, self.plan.tiles(part), readout)
-        for tile in self.plan.tiles(part) if part == "train" and not lower else ():
+        for tile in self.plan.tiles(part) if part == "train" else ():
             rows, cols = tile.rows(self.plan), tile.cols(self.plan)
             out[cols, rows] = out[rows, cols].T
         return out
@@ -440,7 +437,7 @@ def _writing(path):
                 "again; finished tiles are kept"
             ) from error
         raise UserError(
-            f"cannot write {path} ({error.strerror or error}): use an output directory that can be written"
+            f"cannot write {path} ({error.strerror or error}): use a new output directory that can be written"
         ) from error
 
 

@@ -118,6 +118,7 @@ def test_solve_again_without_computing(finished):
     after = succeed("solve", run, "--set", "solve.ridge=[0.5]")
     assert "ridge 0.5" in after and after != before
     assert json.loads((run / "record.json").read_text())["config"]["solve"]["ridge"] == [0.5]
+    assert "- 0.5" in (run / "config.yaml").read_text()
     assert "only keys of solve" in fail("solve", run, "--set", "dataset.train=20")
 
 
@@ -194,6 +195,29 @@ def test_a_store_of_another_configuration_is_refused(finished):
     assert "data" in fail("compute", QUICKSTART, *changed, "--output", run)
 
 
+def test_damaged_labels_are_found_and_repaired(finished, tmp_path):
+    run = tmp_path / "damaged"
+    shutil.copytree(finished[0], run)
+    shutil.rmtree(run / "gram.zarr" / "y_train")
+    assert "labels" in fail("verify", run, code=1)
+    assert "0 damaged" in succeed("verify", run, "--repair", "--sample", 1)
+    succeed("solve", run)
+
+
+def test_a_run_verifies_from_any_working_directory(finished, tmp_path, monkeypatch):
+    images, labels = np.random.default_rng(0).random((6, 5, 5), np.float32), np.arange(6) % 2
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    (tmp_path / "own.yaml").write_text("dataset: {name: npz, path: data.npz}\nkernel: {depths: [3]}\n")
+    monkeypatch.chdir(tmp_path)
+    succeed("compute", "own.yaml", "--output", "run", "--set", "compute.tile=5000")
+    assert sum(file.stat().st_size for file in (tmp_path / "run").rglob("*")) < 10**6
+    monkeypatch.chdir(tmp_path.parent)
+    assert "0 damaged" in succeed("verify", tmp_path / "run")
+    (tmp_path / "data.npz").rename(tmp_path / "moved.npz")
+    assert "data.npz" in fail("verify", tmp_path / "run")
+    succeed("verify", tmp_path / "run", "--set", f"dataset.path={tmp_path / 'moved.npz'}")
+
+
 def test_plan_spends_nothing(tmp_path):
     stdout = succeed("plan", QUICKSTART, *SMALL, "--output", tmp_path / "planned")
     for name in ("tiles", "disk", "memory, compute", "memory, solve", "time, compute"):
@@ -202,7 +226,9 @@ def test_plan_spends_nothing(tmp_path):
 
 
 def test_bench_prints_rates():
-    results = json.loads(succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json"))
+    results = json.loads(
+        succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json")
+    )
     assert [result["column"] for result in results] == ["CNTK-V", "CNTK-GAP"]
     assert all(result["pairs_per_second"] > 0 for result in results)
 
@@ -270,6 +296,17 @@ def test_debug_shows_the_traceback():
     process = start("run", "missing.yaml", "--debug", stderr=subprocess.PIPE)
     assert "Traceback" in process.communicate()[1] and process.returncode == 1
     assert "missing.yaml" in fail("run", "missing.yaml")
+
+
+def test_bad_usage_is_one_line(tmp_path):
+    assert "did you mean 'cifar10'" in fail("fetch", "cifr10")
+    assert "latex" in fail("table", tmp_path, "--format", "xml")
+    assert "frob" in fail("frob")
+    assert "'cpu'" in fail("bench", "--backend", "gpu")
+
+
+def test_what_nobody_foresaw_is_one_line_too(tmp_path):
+    assert "too long" in fail("solve", "x" * 300)
 
 
 def test_not_a_run(tmp_path):

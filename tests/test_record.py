@@ -13,7 +13,8 @@ import cntk_bench
 from cntk_bench import record
 from cntk_bench.errors import UserError
 
-DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "preprocess": "standardize"}
+DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}
+DATA |= {"preprocess": "standardize"}
 SOLUTION = {"column": "CNTK-V", "depth": 3, "accuracy": 91.5, "ridge": 0.0, "condition": 1e4}
 
 

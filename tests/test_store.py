@@ -67,9 +67,6 @@ def test_round_trip(full, readout):
         train, test = full.matrix("train", readout, dtype), full.matrix("test", readout, dtype)
         assert train.dtype == test.dtype == dtype
         assert (train == TRAIN[readout]).all() and (test == TEST[readout]).all()
-    lower = full.matrix("train", readout, lower=True)
-    assert (np.tril(lower) == np.tril(TRAIN[readout])).all()
-    assert (lower[:3, 3:] == 0).all()
     rows, blocks = zip(*full.row_blocks(readout), strict=True)
     assert rows == (slice(0, 3), slice(3, 5))
     assert (np.concatenate(blocks) == TEST[readout]).all()

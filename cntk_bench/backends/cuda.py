@@ -158,8 +158,8 @@ class Gpu:
             import cupy
         except ImportError as error:
             raise UserError(
-                "the cuda backend needs CuPy: pip install 'cntk-bench[cuda13]' ('cntk-bench[cuda12]' "
-                f"for a CUDA 12 driver), or use --backend cpu ({error})"
+                "the cuda backend needs CuPy: install the extra cntk-bench[cuda13] (cntk-bench[cuda12] for a "
+                f"CUDA 12 driver) with pip install -e '.[cuda13]', or use --backend cpu ({error})"
             ) from None
         if not available():
             raise UserError(
@@ -176,8 +176,8 @@ class Gpu:
             cupy.cuda.nvrtc.getVersion()
         except Exception as error:  # whatever the loader raises
             raise UserError(
-                "the cuda backend cannot load NVRTC, which compiles its kernels: pip install "
-                f"'cntk-bench[cuda13]' ('cntk-bench[cuda12]' for a CUDA 12 driver) ({error})"
+                "the cuda backend cannot load NVRTC, which compiles its kernels: install the extra "
+                f"cntk-bench[cuda13] (cntk-bench[cuda12] for a CUDA 12 driver), which brings it ({error})"
             ) from None
         self.cupy = cupy
 

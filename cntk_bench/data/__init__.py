@@ -4,7 +4,7 @@
 `checks`, `order` and `scaling` are the steps that all of them share.
 """
 
-from cntk_bench.data.dataset import Dataset, load
+from cntk_bench.data.dataset import Dataset, load, require_known
 from cntk_bench.data.official import FETCHABLE, fetch
 
-__all__ = ["FETCHABLE", "Dataset", "fetch", "load"]
+__all__ = ["FETCHABLE", "Dataset", "fetch", "load", "require_known"]

@@ -58,6 +58,14 @@ class Dataset:
         return digest.hexdigest()
 
 
+def require_known(name: str) -> None:
+    """UserError, with the nearest right name, if there is no such data set."""
+    if name not in READERS:
+        near = get_close_matches(str(name), READERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(READERS)}"
+        raise UserError(f"data set {name!r} is unknown: {hint}")
+
+
 def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standardize") -> Dataset:
     """Read a data set, select images and prepare them.
 
@@ -89,10 +97,7 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
         If an argument is not possible, the data cannot be read, or they are not square, finite
         images with labels 0 .. k-1 of at least two classes.
     """
-    if name not in READERS:
-        near = get_close_matches(str(name), READERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(READERS)}"
-        raise UserError(f"data set {name!r} is unknown: {hint}")
+    require_known(name)
     if preprocess not in PREPROCESS:
         raise UserError(f"preprocess {preprocess!r} is unknown: use one of {', '.join(PREPROCESS)}")
     checks.require_integer(seed, 0, "seed")

@@ -182,7 +182,7 @@ def _torchvision_class(name):
         reason = str(error).splitlines()[0]
         raise UserError(
             f"data set {name} needs torchvision, which cannot be imported ({reason}): "
-            "install it with pip install 'cntk-bench[torch]', or give the path of an .npz file"
+            "install the extra cntk-bench[torch] (pip install -e '.[torch]'), or give an .npz file"
         ) from None
     return getattr(torchvision.datasets, FETCHABLE[name])
 
