@@ -46,15 +46,20 @@ def sources() -> dict[str, str]:
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name, text in sources().items():
-        digest.update(f"{name}\n{text}\n".encode())
+    for module in MODULES:
+        digest.update(module_text(module).encode())
     return digest.hexdigest()
 
 
 def module_text(module: str) -> str:
-    """One module's whole source. Joined, not #included: CuPy's cache would miss an edited header."""
+    """One module's whole source."""
+    return joined(*MODULES[module][0])
+
+
+def joined(*names: str) -> str:
+    """Files of kernels_cuda, one after another. Not #included: CuPy's cache would miss an edited header."""
     files = sources()
-    return "\n".join(f'#line 1 "{name}"\n{files[name]}' for name in MODULES[module][0])
+    return "\n".join(f'#line 1 "{name}"\n{files[name]}' for name in names)
 
 
 @dataclass(frozen=True)
