@@ -80,20 +80,27 @@ def resources(log: str) -> tuple[int, int]:
     return registers, sum(int(n) for n in re.findall(r"(\d+) bytes spill", log))
 
 
+def disassembler() -> str:
+    """The program nvdisasm; FileNotFoundError or ImportError where it is not installed."""
+    found = shutil.which("nvdisasm")
+    if found:
+        return found
+    import nvidia
+
+    programs = [path for base in nvidia.__path__ for path in Path(base).glob("*/bin/nvdisasm*")]
+    if not programs:
+        raise FileNotFoundError("no nvdisasm: pip install nvidia-cuda-nvdisasm")
+    return str(programs[0])
+
+
 def disassemble(cubin: bytes) -> list[str]:
     """Lines of SASS: labels (of kernels, ".text.name:"), and instructions without addresses."""
-    program = shutil.which("nvdisasm")
-    if not program:
-        import nvidia
-
-        found = [path for base in nvidia.__path__ for path in Path(base).glob("*/bin/nvdisasm*")]
-        if not found:
-            raise FileNotFoundError("no nvdisasm: pip install nvidia-cuda-nvdisasm")
-        program = str(found[0])
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text = subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            [disassembler(), "-c", file.name], capture_output=True, text=True, check=True
+        ).stdout
     lines = (re.sub(r"/\*.*?\*/", "", line).strip() for line in text.splitlines())
     return [line for line in lines if re.match(r"\.L_x_\d+:|\.text\.\w+:|[^.#].*;$", line)]
 
