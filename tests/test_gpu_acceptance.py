@@ -119,6 +119,7 @@ def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, mo
     assert not results["passed"]
     assert results["sections"]["displacements"]["passed"] is False
     assert results["sections"]["original"]["passed"] is True
+    assert set(results["pairs_per_second"]) == {"original"}  # a wrong kernel's rate does not count
     assert "| displacements | FAILED |" in (tmp_path / "gpu-acceptance.md").read_text()
 
 
