@@ -450,7 +450,10 @@ def accept(acceptance, commit: str, folder: Path, sections=SECTIONS) -> dict:
 def nvidia_smi(fields: str) -> dict[str, str]:
     """The driver's tool on the first GPU: field -> value with its unit."""
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"nvidia-smi, which tells the clocks, does not answer ({error})") from None
     return dict(zip(fields.split(","), answer.splitlines()[0].split(", "), strict=True))
 
 
