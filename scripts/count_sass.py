@@ -2,7 +2,8 @@
 
 Compiles with NVRTC, disassembles with nvdisasm, finds the loop over layers in the control flow and
 prints registers, spills and the instructions an entry-layer: one entry of one plane in one layer
-that is not read out, everything the loop does between two layers included.
+that is not read out, everything the loop does between two layers included. Of the original algorithm
+(rung 0), whose layers are launches, it counts the straight line through a layer's three.
 
     python scripts/count_sass.py --arch sm_90 --size 32
 
@@ -16,15 +17,26 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import original  # noqa: E402
 
 from cntk_bench.backends import cuda  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
 DEPTHS = (3, 4, 6, 11, 21)
+# Instructions an entry-layer, sm_90, 32 x 32, by readouts and kernel: as last counted, rounded up. A test
+# holds the kernels to it; lower a number when a kernel improves.
+BUDGET = {
+    ("V", "diagonal"): 46.8,
+    ("V, GAP, NNGP", "diagonal"): 53.9,
+    ("V, GAP, NNGP", "displacements"): 35.9,
+}
 # Which pipe issues an instruction, by the beginning of its name; the first match holds.
 PIPES = (
     ("FP64", r"D(FMA|MUL|ADD|SETP|MNMX)"),
@@ -42,18 +54,24 @@ def pipe(opcode: str) -> str:
     return next(name for name, pattern in PIPES if re.match(pattern, opcode))
 
 
-def compile_module(module: str, options, arch: str) -> tuple[bytes, str]:
-    """One module with exactly the options the backend gives -> cubin and the assembler's log."""
+@cache
+def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
+    """Kernels with exactly the options they run with -> cubin and the assembler's log."""
     from cupy.cuda import nvrtc
 
-    program = nvrtc.createProgram(cuda.module_text(module), f"{module}.cu", [], [])
+    program = nvrtc.createProgram(text, "kernels.cu", [], [])
     try:
         nvrtc.compileProgram(program, [*options, f"-arch={arch}", "--ptxas-options=-v"])
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)  # CuPy drops the last byte
     except nvrtc.NVRTCError as error:
-        raise RuntimeError(f"{module} for {arch}: {error}\n{nvrtc.getProgramLog(program)}") from None
+        raise RuntimeError(f"{arch}: {error}\n{nvrtc.getProgramLog(program)}") from None
     finally:
         nvrtc.destroyProgram(program)
+
+
+def compile_module(module: str, zone: cuda.Zone, arch: str) -> tuple[bytes, str]:
+    """One module of the backend for a zone -> cubin and the assembler's log."""
+    return compile_text(cuda.module_text(module), zone.options(module), arch)
 
 
 def resources(log: str) -> tuple[int, int]:
@@ -62,20 +80,34 @@ def resources(log: str) -> tuple[int, int]:
     return registers, sum(int(n) for n in re.findall(r"(\d+) bytes spill", log))
 
 
-def disassemble(cubin: bytes) -> list[str]:
-    """Lines of SASS: labels, and instructions without addresses."""
-    program = shutil.which("nvdisasm")
-    if not program:
-        import nvidia
+def disassembler() -> str:
+    """The program nvdisasm; FileNotFoundError or ImportError where it is not installed."""
+    found = shutil.which("nvdisasm")
+    if found:
+        return found
+    import nvidia
 
-        found = (path for base in nvidia.__path__ for path in Path(base).glob("*/bin/nvdisasm*"))
-        program = str(next(path for path in found if path.is_file()))
+    programs = [path for base in nvidia.__path__ for path in Path(base).glob("*/bin/nvdisasm*")]
+    if not programs:
+        raise FileNotFoundError("no nvdisasm: pip install nvidia-cuda-nvdisasm")
+    return str(programs[0])
+
+
+def disassemble(cubin: bytes) -> list[str]:
+    """Lines of SASS: labels (of kernels, ".text.name:"), and instructions without addresses."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text = subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run(
+            [disassembler(), "-c", file.name], capture_output=True, text=True, check=True
+        ).stdout
     lines = (re.sub(r"/\*.*?\*/", "", line).strip() for line in text.splitlines())
-    return [line for line in lines if re.match(r"\.L_x_\d+:|[^.#].*;$", line)]
+    return [line for line in lines if re.match(r"\.L_x_\d+:|\.text\.\w+:|[^.#].*;$", line)]
+
+
+def opcode(instruction: str) -> str:
+    """The name in an instruction that a predicate may precede."""
+    return re.sub(r"^@!?U?P\w+\s+", "", instruction).rstrip(" ;").split()[0]
 
 
 def hot_loop(lines: list[str], size: int) -> Counter:
@@ -96,9 +128,6 @@ def hot_loop(lines: list[str], size: int) -> Counter:
             blocks[-1].append(line.rstrip(" ;"))
             if re.search(r"\b(BRA|EXIT|RET)\b", line):
                 blocks.append([])
-
-    def opcode(instruction):
-        return re.sub(r"^@!?U?P\w+\s+", "", instruction).split()[0]
 
     def following(b):
         if not blocks[b]:
@@ -125,6 +154,51 @@ def hot_loop(lines: list[str], size: int) -> Counter:
     return Counter(opcode(line) for b in turn for line in blocks[b])
 
 
+def straight_line(lines: list[str], kernel: str) -> Counter:
+    """Opcodes of a kernel from its entry to its last exit, subroutines for rare operands left out."""
+    body = lines[lines.index(f".text.{kernel}:") + 1 :]
+    ends = [n for n, line in enumerate(body) if line.startswith(".text.")]
+    body = [line for line in body[: ends[0] if ends else None] if not line.endswith(":")]
+    last = max(n for n, line in enumerate(body) if opcode(line) == "EXIT")
+    return Counter(opcode(line) for line in body[: last + 1])
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one kernel costs: registers a thread, bytes spilled, instructions an entry-layer by opcode."""
+
+    registers: int
+    spills: int
+    instructions: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.instructions.values())
+
+    def by_pipe(self) -> dict[str, float]:
+        out = dict.fromkeys((name for name, _ in PIPES), 0.0)
+        for name, count in self.instructions.items():
+            out[pipe(name)] += count
+        return out
+
+
+def count(module: str, zone: cuda.Zone, arch: str) -> Count:
+    """A shipped kernel's count, "diagonal" or "displacements", for a zone."""
+    cubin, log = compile_module(module, zone, arch)
+    size = zone.spec.size
+    loop = hot_loop(disassemble(cubin), size)
+    return Count(*resources(log), {name: number / size for name, number in loop.items()})
+
+
+def count_original(spec: Spec, arch: str) -> Count:
+    """Rung 0's count: one activation, two box sums; a warp has entries in 1 of (2P - 1) / P lanes."""
+    cubin, log = compile_text(original.text(), original.options(spec), arch)
+    lines = disassemble(cubin)
+    layer = straight_line(lines, "activate") + straight_line(lines, "box") + straight_line(lines, "box")
+    idle = (2 * spec.size - 1) / spec.size
+    return Count(*resources(log), {name: idle * number for name, number in layer.items()})
+
+
 def specs(size: int) -> dict[str, Spec]:
     """What is counted: a name -> what the kernels are compiled for."""
     gap = [Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for depth in DEPTHS]
@@ -138,23 +212,24 @@ def main():
     parser.add_argument("--size", type=int, default=32, help="pixels P")
     parser.add_argument("--opcodes", action="store_true", help="list the opcodes, too")
     arguments = parser.parse_args()
-    pipes = [name for name, _ in PIPES]
     columns = f"{'readouts':14}{'kernel':16}{'arch':8}{'registers':>10}{'spills':>8}{'total':>8}"
-    print(columns + "".join(f"{name:>9}" for name in pipes))
-    for name, spec in specs(arguments.size).items():
-        for kernel, zone in zip(("diagonal", "displacements"), cuda.zones(spec), strict=False):
-            for arch in arguments.arch:
-                cubin, log = compile_module(kernel, zone.options(kernel), arch)
-                registers, spills = resources(log)
-                counts = hot_loop(disassemble(cubin), spec.size)
-                by_pipe = Counter()
-                for opcode, count in counts.items():
-                    by_pipe[pipe(opcode)] += count
-                row = f"{name:14}{kernel:16}{arch:8}{registers:10}{spills:8}{counts.total() / spec.size:8.2f}"
-                print(row + "".join(f"{by_pipe[p] / spec.size:9.2f}" for p in pipes))
-                if arguments.opcodes:
-                    for opcode, count in counts.most_common():
-                        print(f"    {opcode:24}{count:6}  {pipe(opcode)}")
+    print(columns + "".join(f"{name:>9}" for name, _ in PIPES))
+    for name, kernel, arch, counted in counts(arguments.size, arguments.arch):
+        row = f"{name:14}{kernel:16}{arch:8}{counted.registers:10}{counted.spills:8}{counted.total:8.2f}"
+        print(row + "".join(f"{number:9.2f}" for number in counted.by_pipe().values()))
+        if arguments.opcodes:
+            for name_, number in sorted(counted.instructions.items(), key=lambda item: -item[1]):
+                print(f"    {name_:24}{number:8.2f}  {pipe(name_)}")
+
+
+def counts(size: int, architectures):
+    """All counts: (readouts, kernel, architecture, Count)."""
+    table = specs(size)
+    for arch in architectures:
+        yield "V, GAP, NNGP", "original", arch, count_original(table["V, GAP, NNGP"], arch)
+        for name, spec in table.items():
+            for kernel, zone in zip(("diagonal", "displacements"), cuda.zones(spec), strict=False):
+                yield name, kernel, arch, count(kernel, zone, arch)
 
 
 if __name__ == "__main__":

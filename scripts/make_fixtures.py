@@ -73,25 +73,36 @@ def make_images(channels, size, seed):
     }
 
 
+def network(pool, depth, channels, size):
+    """Body and head of a network, lists of layers, and what its kernel is multiplied by."""
+    body = [stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5), stax.Relu()] * (depth - 1)
+    if pool == "gap":
+        return body, [stax.GlobalAvgPool()], channels
+    c = 0 if pool == "v" else int(pool.removeprefix("lap:"))
+    head = [stax.AvgPool((2 * c + 1, 2 * c + 1), (1, 1), "SAME"), stax.Flatten()]
+    return body, head, channels * size**2  # neural-tangents averages over channels and flattened pixels
+
+
+def hidden_kernel(body, head):
+    """The NTK of the hidden layers: the first layer's tangents are dropped, there is no last to train."""
+
+    def ntk(x, z):
+        first = stax.serial(body[0])[2](x, z)
+        return stax.serial(*body[1:], *head)[2](first.replace(ntk=0 * first.nngp)).ntk
+
+    return ntk
+
+
 def kernel(images, kind, pool, train, depth):
     """Gram matrix (n, n), on Arora's scale, of images (n, C, P, P)."""
+    body, head, scale = network(pool, depth, *images.shape[1:3])
     x = images.transpose(0, 2, 3, 1)  # channels last
-    size, channels = x.shape[2:]
-    conv = stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5)
-    body = [conv, stax.Relu()] * (depth - 1)
-    if pool == "gap":
-        head, scale = [stax.GlobalAvgPool()], channels
-    else:
-        c = 0 if pool == "v" else int(pool.removeprefix("lap:"))
-        head = [stax.AvgPool((2 * c + 1, 2 * c + 1), (1, 1), "SAME"), stax.Flatten()]
-        scale = channels * size**2  # neural-tangents averages over channels and flattened pixels
     if kind == "nngp":
         result = stax.serial(*body, *head)[2](x, x, "nngp")
     elif train == "all":
         result = stax.serial(*body, *head, stax.Dense(1, W_std=1))[2](x, x, "ntk")
-    else:  # the first layer's tangents are dropped, and there is no last layer to train
-        first = stax.serial(conv)[2](x, x)
-        result = stax.serial(*body[1:], *head)[2](first.replace(ntk=0 * first.nngp)).ntk
+    else:
+        result = hidden_kernel(body, head)(x, x)
     return scale * np.asarray(result)
 
 

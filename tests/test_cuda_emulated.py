@@ -115,6 +115,31 @@ def test_bits_do_not_depend_on_the_memory():
     assert len(little.launches) > 3 * len(much.launches)
 
 
+def test_a_block_is_downloaded_while_the_next_one_runs():
+    class Watched(Emulator):
+        def download_later(self, array):
+            taken = array.copy()  # what was launched until now: later launches must leave it alone
+
+            def download():
+                np.testing.assert_array_equal(array, taken)
+                self.launches.append(("download", array.shape[1:]))
+                return array
+
+            return download
+
+    gpu = Watched(free_bytes=390_000)  # 3 images at once
+    backend = Backend(Spec(readouts(("ntk", "v")), 1, 8), gpu)
+    x = ordinary(5, 1, 8)
+    images = backend.prepare(x)
+    assert backend._side() == 3
+    tile = backend.tile(images, images, symmetric=True)
+    order = [name for name, _ in gpu.launches if name in ("diagonal", "download")]
+    assert order == ["diagonal", "diagonal", "download", "diagonal", "download", "download"]
+    whole = Backend(backend.spec, Emulator())
+    assert (tile == whole.tile(images, images, symmetric=True)).all()
+    assert backend.tile(images[:0], images).shape == (5, 0, 5)
+
+
 def test_v_alone_runs_one_plane():
     gpu = Emulator()
     backend = Backend(Spec(readouts(("ntk", "v")), 1, 8), gpu)
@@ -152,6 +177,7 @@ def fake_cupy(monkeypatch, found=True, capability="90", nvrtc=lambda: (13, 0)):
         is_available=lambda: found,
         Device=lambda: SimpleNamespace(compute_capability=capability),
         nvrtc=SimpleNamespace(getVersion=nvrtc),
+        Stream=lambda **_: None,
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
 

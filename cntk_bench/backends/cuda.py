@@ -8,7 +8,7 @@ entry's bits depend on its two images alone, not on the batch it is computed in.
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +46,20 @@ def sources() -> dict[str, str]:
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for name, text in sources().items():
-        digest.update(f"{name}\n{text}\n".encode())
+    for module in MODULES:
+        digest.update(module_text(module).encode())
     return digest.hexdigest()
 
 
 def module_text(module: str) -> str:
-    """One module's whole source. Joined, not #included: CuPy's cache would miss an edited header."""
+    """One module's whole source."""
+    return joined(*MODULES[module][0])
+
+
+def joined(*names: str) -> str:
+    """Files of kernels_cuda, one after another. Not #included: CuPy's cache would miss an edited header."""
     files = sources()
-    return "\n".join(f'#line 1 "{name}"\n{files[name]}' for name in MODULES[module][0])
+    return "\n".join(f'#line 1 "{name}"\n{files[name]}' for name in names)
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,16 @@ def _pairs(n, m, half):
     return np.argwhere(np.tri(n, m, dtype=bool) if half else np.ones((n, m), bool))
 
 
+def _one_ahead(items):
+    """The same items, each given once the next has been made."""
+    made = []
+    for item in items:
+        made.append(item)
+        if len(made) == 2:
+            yield made.pop(0)
+    yield from made
+
+
 def scale(readout, size: int) -> float:
     """What the readout's sum over planes is multiplied by."""
     return 1 / size**4 if readout.window is None else 1 / (2 * readout.window + 1) ** 4
@@ -180,6 +195,7 @@ class Gpu:
                 f"cntk-bench[cuda13] (cntk-bench[cuda12] for a CUDA 12 driver), which brings it ({error})"
             ) from None
         self.cupy = cupy
+        self.copies = cupy.cuda.Stream(non_blocking=True)
 
     def upload(self, array):
         return self.cupy.asarray(array)
@@ -189,6 +205,20 @@ class Gpu:
 
     def download(self, array):
         return self.cupy.asnumpy(array)
+
+    def download_later(self, array):
+        """A function that gives the array as what was launched until now leaves it, on the host.
+
+        It copies beside the kernels launched since, and does not wait for them.
+        """
+        ready = self.cupy.cuda.Event(disable_timing=True)
+        ready.record()
+
+        def download():
+            self.copies.wait_event(ready)
+            return array.get(stream=self.copies)
+
+        return download
 
     def free_bytes(self) -> int:
         return self.cupy.cuda.Device().mem_info[0] + self.cupy.get_default_memory_pool().free_bytes()
@@ -258,26 +288,24 @@ class Backend:
             self._upload([zone.column(readout) for readout in spec.readouts], np.int32) for zone in self.zones
         ]
 
+        self._lists = lru_cache(maxsize=4)(self._lists_of)  # most blocks have one shape
+
     def prepare(self, images):
         """Images (n, C, P, P), float32 -> the same on the device."""
         return self._upload(images, np.float32)
 
     def tile(self, x, z, symmetric=False):
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
-        n, m, side = len(x), len(z), self._side()
-        out = np.empty((len(self.spec.readouts), n, m), np.float32)
+        out = np.empty((len(self.spec.readouts), len(x), len(z)), np.float32)
         try:
-            for i in range(0, n, side):
-                rows = self._stages(x[i : i + side])
-                for j in range(0, min(m, i + 1) if symmetric else m, side):
-                    half = symmetric and i == j
-                    columns = rows if half else self._stages(z[j : j + side])
-                    block = self._block(rows, columns, half)
-                    if half:
-                        block = np.tril(block) + np.tril(block, -1).swapaxes(1, 2)
-                    elif symmetric:
-                        out[:, j : j + side, i : i + side] = block.swapaxes(1, 2)
-                    out[:, i : i + side, j : j + side] = block
+            # While the GPU computes a block, the one before it is copied and put in its place.
+            for rows, columns, block in _one_ahead(self._blocks(x, z, symmetric)):
+                block = block()
+                if symmetric and rows == columns:
+                    block = np.tril(block) + np.tril(block, -1).swapaxes(1, 2)
+                elif symmetric:
+                    out[:, columns, rows] = block.swapaxes(1, 2)
+                out[:, rows, columns] = block
         except MemoryError as error:  # CuPy's, too
             raise UserError(f"the GPU's memory is full: free some, or use --backend cpu ({error})") from None
         return out
@@ -286,6 +314,17 @@ class Backend:
         """The tile, one block of it, and that block's list of pairs."""
         readouts, block = len(self.spec.readouts), min(side, SIDE)
         return side**2 * readouts * 4 + block**2 * (3 * readouts * 4 + 24)
+
+    def _blocks(self, x, z, symmetric):
+        """Launches one block after another: its rows, its columns, a function that gives its numbers."""
+        n, m, side = len(x), len(z), self._side()
+        for i in range(0, n, side):
+            rows = self._stages(x[i : i + side])
+            for j in range(0, min(m, i + 1) if symmetric else m, side):
+                half = symmetric and i == j
+                columns = rows if half else self._stages(z[j : j + side])
+                numbers = self.gpu.download_later(self._block(rows, columns, half))
+                yield slice(i, i + side), slice(j, j + side), numbers
 
     def _stages(self, images):
         """Images (n, C, P, P) -> channels and deviations (n, stages, P, P), in float64 and float32."""
@@ -297,22 +336,28 @@ class Backend:
         return doubles, floats
 
     def _block(self, x, z, half):
-        """Kernels of all pairs of two sets of stages, or if `half` of those with i >= j: (readouts, n, m)."""
+        """Kernels of all pairs of two sets of stages, or if `half` of those with i >= j, on the device:
+        (readouts, n, m)."""
         shape = n, m = len(x[0]), len(z[0])
         totals = self.gpu.empty((len(self.spec.readouts), *shape), np.float64)
         out = self.gpu.empty(totals.shape, np.float32)
-        pairs, tiles = _pairs(n, m, half), TILE * _pairs(-(-n // TILE), -(-m // TILE), half)
+        pairs, tiles = self._lists(n, m, half)
         batch = self._batch()
         for first in range(0, len(pairs), batch):
-            some = self._upload(pairs[first : first + batch], np.int32)
+            some = pairs[first : first + batch]
             if first == 0:
-                sums = self._diagonal(x[0], z[0], self._upload(tiles, np.int32))
+                sums = self._diagonal(x[0], z[0], tiles)
             self._read("read_diagonal", 0, some, sums, totals, out)
             for zone in range(1, len(self.zones)):
                 displaced = self._displacements(zone, x[1], z[1], some)
                 planes = np.int32(len(self.displacements[zone]))
                 self._read("read_displacements", zone, some, displaced, totals, out, planes)
-        return self.gpu.download(out)
+        return out
+
+    def _lists_of(self, n, m, half):
+        """A block's pairs and, for `diagonal`, its tiles' first images: on the device, (count, 2) each."""
+        tiles = TILE * _pairs(-(-n // TILE), -(-m // TILE), half)
+        return self._upload(_pairs(n, m, half), np.int32), self._upload(tiles, np.int32)
 
     def _diagonal(self, x, z, tiles):
         """Sums over plane (0, 0) of the pairs of all tiles: (n, m, width)."""

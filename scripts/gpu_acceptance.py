@@ -1,0 +1,497 @@
+"""Accept a GPU machine: check every kernel there, time it, and write down what was measured.
+
+    python scripts/gpu_acceptance.py            # within nine minutes, offline
+    python scripts/gpu_acceptance.py --quick    # two
+
+Sections stand alone: one that fails does not lose the others, one whose packages are missing says so.
+Writes gpu-acceptance.json and gpu-acceptance.md to --output. Exit codes: 0 all checks passed, 1 some
+failed, 2 no GPU.
+
+Needs cupy, numpy and scipy; the store zarr, the tests pytest, the comparison jax and neural-tangents.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from math import isqrt
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import count_sass  # noqa: E402
+from original import Original  # noqa: E402
+
+from cntk_bench import gramian, measure, reference, ridge  # noqa: E402
+from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.errors import UserError  # noqa: E402
+from cntk_bench.spec import Readout, Spec  # noqa: E402
+
+DEPTHS = (3, 4, 6, 11, 21)
+SCHEDULERS = 4  # of a multiprocessor; each issues one warp instruction a clock
+V = tuple(Readout("ntk", "v", depth) for depth in DEPTHS)
+GAP = tuple(Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for depth in DEPTHS)
+
+
+class Skipped(Exception):
+    """A section cannot run here; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the share of the issue limit needs to know of a GPU."""
+
+    gpu: str
+    arch: str  # "sm_90"
+    multiprocessors: int
+    clock: float  # Hz, the highest
+
+    def issued(self, pairs_per_second: float, entry_layers: int, instructions: float) -> float:
+        """Share of the instructions that the schedulers could issue: `entry_layers` of a pair."""
+        warps = pairs_per_second * entry_layers * instructions / cuda.LANES
+        return warps / (self.multiprocessors * SCHEDULERS * self.clock)
+
+
+class TimedGpu(cuda.Gpu):
+    """A GPU that can time its kernels with events."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = None  # a list while `seconds` runs
+
+    def module(self, text, options):
+        launch = super().module(text, options)
+
+        def timed(name, *arguments):
+            if self.events is None:
+                return launch(name, *arguments)
+            start, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+            start.record()
+            launch(name, *arguments)
+            end.record()
+            self.events.append((name, start, end))
+
+        return timed
+
+    def seconds(self, work) -> dict[str, float]:
+        """Seconds in each kernel while `work` runs, by kernel."""
+        self.events, out = [], defaultdict(float)
+        work()
+        self.cupy.cuda.Device().synchronize()
+        for name, start, end in self.events:
+            out[name] += self.cupy.cuda.get_elapsed_time(start, end) / 1000
+        self.events = None
+        return out
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """One run: what every section is given.
+
+    gpu is a function that makes what `cuda.Backend` launches through; tests give an emulator's.
+    """
+
+    machine: Machine
+    gpu: type
+    quick: bool
+    deadline: float  # on time.monotonic's clock
+    channels: int = 3
+    size: int = 32
+    most: int = 2048  # images
+    seed: int = 0
+
+    @property
+    def left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """Random images, never zeros: those compute faster."""
+        shape = (self.most, self.channels, self.size, self.size)
+        return np.random.default_rng(self.seed).standard_normal(shape, dtype=np.float32)
+
+    def spec(self, readouts) -> Spec:
+        return Spec(readouts, self.channels, self.size)
+
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """(readouts V + GAP, 2, 2) float64: two images, each with itself and with the other."""
+        return reference.gram(self.images[:2], readouts=V + GAP)
+
+    def error(self, backend, readouts, self_pairs=True) -> float:
+        """Largest relative error of a backend against the definition."""
+        x = backend.prepare(self.images[:2])
+        exact = self.exact[[(V + GAP).index(readout) for readout in readouts]]
+        errors = abs(backend.tile(x, x) / exact - 1)
+        return float(errors.max() if self_pairs else errors[:, [0, 1], [1, 0]].max())
+
+    # The sections: each returns what it found; "passed" is False where a check failed.
+
+    def environment(self):
+        packages = {}
+        for name in ("cupy-cuda13x", "cupy-cuda12x", "numpy", "scipy", "zarr", "jax", "neural-tangents"):
+            try:
+                packages[name] = version(name)
+            except PackageNotFoundError:
+                pass
+        fields = "driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu,memory.total"
+        return {"python": sys.version.split()[0], "packages": packages, "nvidia_smi": nvidia_smi(fields)}
+
+    def cuda_tests(self):
+        return run_tests(["tests/test_cuda_emulated.py", "-k", "TestCuda"], 30 if self.quick else 120)
+
+    def whole_suite(self):
+        if self.quick:
+            raise Skipped("--quick leaves the whole suite out")
+        return run_tests([], self.left)
+
+    def original(self):
+        """Rung 0. Its float32 angle is off where images agree, so self-pairs are not held against it."""
+        rung = Original(self.spec(GAP), self.gpu())
+        counted = self.instructions(lambda: count_sass.count_original(rung.spec, self.machine.arch))
+        return self.rung(rung, GAP, counted, 1e-5, self_pairs=False)
+
+    def displacements(self):
+        """GAP, all depths, NTK of the hidden layers and NNGP."""
+        return self.shipped(GAP, "displacements", ("V, GAP, NNGP", "displacements"))
+
+    def diagonal(self):
+        """V, all depths."""
+        return self.shipped(V, "diagonal", ("V", "diagonal"))
+
+    def shipped(self, readouts, kernel, budget):
+        backend = cuda.Backend(self.spec(readouts), self.gpu())
+        zone = backend.zones[kernel == "displacements"]
+        counted = self.instructions(lambda: count_sass.count(kernel, zone, self.machine.arch), budget)
+        return self.rung(backend, readouts, counted, 1e-6, kernel)
+
+    def instructions(self, count, budget=None) -> float | None:
+        """Instructions an entry-layer: counted here, or where that cannot be, as committed for sm_90."""
+        try:
+            count_sass.disassembler()
+            return count().total
+        except Exception:  # no nvdisasm, or another compiler's loop
+            return count_sass.BUDGET.get(budget) if self.machine.arch == "sm_90" else None
+
+    def rung(self, backend, readouts, instructions, tolerance, kernel=None, self_pairs=True):
+        """Check, then time; the share is of `kernel`'s own time where events give it."""
+        error = self.error(backend, readouts, self_pairs)
+        rate = measure.rate(backend, self.images, 1.0 if self.quick else 4.0, runs=3 if self.quick else 5)
+        found = {
+            "passed": error <= tolerance,
+            "error": error,
+            "pairs": rate.pairs,
+            "runs": rate.runs,
+            "pairs_per_second": rate.pairs_per_second,
+            "instructions": instructions,
+        }
+        alone = rate.pairs_per_second
+        if kernel and hasattr(backend.gpu, "seconds"):
+            alone = found["kernel_pairs_per_second"] = rate.pairs / self.kernel_seconds(backend, rate, kernel)
+        if instructions:
+            work = gramian.work(backend.spec)
+            found["share"] = self.machine.issued(alone, work, instructions)
+        return found
+
+    def kernel_seconds(self, backend, rate, kernel) -> float:
+        x = backend.prepare(self.images[: isqrt(rate.pairs)])
+        return median(backend.gpu.seconds(lambda: backend.tile(x, x))[kernel] for _ in range(rate.runs))
+
+    def neural_tangents(self):
+        """GAP at the largest depth, by neural-tangents on the same GPU; its error is to ours."""
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave the others their memory
+        try:
+            import jax
+            from make_fixtures import hidden_kernel, network
+        except ImportError as error:
+            raise Skipped(str(error)) from None
+        body, head, scale = network("gap", DEPTHS[-1], self.channels, self.size)
+        kernel, side = jax.jit(hidden_kernel(body, head)), min(8, self.most // 2)
+        x, z = self.images[:side], self.images[side : 2 * side]
+        first, other = (np.moveaxis(images, 1, -1) for images in (x, z))
+        result = scale * np.asarray(kernel(first, other))  # and compiles
+        backend = cuda.Backend(self.spec((Readout("ntk", "gap", DEPTHS[-1]),)), self.gpu())
+        (ours,) = backend.tile(backend.prepare(x), backend.prepare(z))
+        seconds = []
+        for _ in range(3):
+            started = time.perf_counter()
+            kernel(first, other).block_until_ready()
+            seconds.append(time.perf_counter() - started)
+        error = float(abs(result / ours - 1).max())
+        return {
+            "passed": error <= 1e-4,
+            "device": str(jax.devices()[0]),
+            "packages": f"jax {jax.__version__}, neural-tangents {version('neural-tangents')}",
+            "error": error,
+            "pairs": side**2,
+            "runs": len(seconds),
+            "pairs_per_second": side**2 / median(seconds),
+        }
+
+    def stage_gap(self):
+        return self.stage(GAP, max(2, self.most // (8 if self.quick else 4)))
+
+    def stage_v(self):
+        return self.stage(V, self.most if self.quick else 4 * self.most)
+
+    def stage(self, readouts, n):
+        """The `compute` stage: tiles through the store to disk."""
+        try:
+            from cntk_bench import store
+        except ImportError as error:
+            raise Skipped(f"the store: {error}") from None
+        images = np.resize(self.images, (n, *self.images.shape[1:]))
+        backend = cuda.Backend(self.spec(readouts), self.gpu())
+        backend.tile(*[backend.prepare(images[:2])] * 2)  # compiles
+        plan = gramian.make_plan(backend.spec, n, 0)
+        labels = np.zeros(n, np.int64), np.zeros(0, np.int64)
+        attributes = {"readouts": [str(readout) for readout in readouts]}
+        with tempfile.TemporaryDirectory() as folder:
+            target = store.create(Path(folder) / "gram.zarr", plan, attributes, labels)
+            started = time.perf_counter()
+            gramian.compute(target, backend, images, images[:0])
+            seconds = time.perf_counter() - started
+        return {"pairs": plan.pairs, "seconds_computing": seconds, "pairs_per_second": plan.pairs / seconds}
+
+    def solve_small(self):
+        return self.solve(4_000 if self.quick else 10_000)
+
+    def solve_large(self):
+        return self.solve(10_000 if self.quick else 50_000)
+
+    def solve(self, n):
+        """A ridge path in float64 on a random positive definite Gram matrix, and the memory it took."""
+        place = ridge.place(n, classes=10, device="cuda", dtype="float64")  # UserError if it does not fit
+        import cupy
+
+        rng = np.random.default_rng(n)
+        gram, labels = random_gram(n, cupy), rng.integers(0, 10, n)
+        with peak_memory(cupy) as used:
+            started = time.perf_counter()
+            path = ridge.solve(gram, labels, classes=10, ridge=(0.0, 1e-3), device="cuda").path
+            seconds = time.perf_counter() - started
+        cupy.get_default_memory_pool().free_all_blocks()
+        residual = max(fit.residual for fit in path)
+        return {
+            "passed": residual < 1e-8 and used["bytes"] <= place.gpu,
+            "n": n,
+            "ridges": len(path),
+            "solve_seconds": seconds,
+            "residual": residual,
+            "predicted_gpu_gib": place.gpu / 2**30,
+            "used_gpu_gib": used["bytes"] / 2**30,
+        }
+
+
+SECTIONS = (
+    "environment", "cuda_tests", "displacements", "diagonal", "original", "neural_tangents",
+    "stage_gap", "stage_v", "solve_small", "solve_large", "whole_suite",
+)  # fmt: skip
+
+
+def random_gram(n: int, xp, rank: int = 256) -> np.ndarray:
+    """X X^T / rank + I for random X: (n, n) float32 on the host, computed block by block by `xp`."""
+    x = xp.asarray(np.random.default_rng(0).standard_normal((n, rank), dtype=np.float32) / rank**0.5)
+    gram = np.empty((n, n), np.float32)
+    for start in range(0, n, 2048):
+        block = x[start : start + 2048] @ x.T
+        gram[start : start + 2048] = block.get() if hasattr(block, "get") else block
+    gram[np.diag_indices(n)] += 1
+    return gram
+
+
+@contextmanager
+def peak_memory(cupy, every=0.02):
+    """The most GPU memory that was in use beyond what is now, looked at every so many seconds."""
+    cupy.get_default_memory_pool().free_all_blocks()
+    before, used, done = cupy.cuda.runtime.memGetInfo()[0], {"bytes": 0}, threading.Event()
+
+    def watch():
+        while not done.wait(every):
+            used["bytes"] = max(used["bytes"], before - cupy.cuda.runtime.memGetInfo()[0])
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield used
+    finally:
+        done.set()
+        watcher.join()
+
+
+def run_tests(arguments, seconds) -> dict:
+    """pytest in its own process; where time runs out, what was counted until then."""
+    command = [sys.executable, "-m", "pytest", "-v", "--continue-on-collection-errors", *arguments]
+    command += ["-p", "no:cacheprovider", "--color=no"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=seconds)
+        output, finished = done.stdout, True
+    except subprocess.TimeoutExpired as error:
+        output, finished = error.stdout or b"", False
+    return {**count_tests(output.decode(errors="replace")), "finished": finished}
+
+
+def count_tests(output: str) -> dict:
+    """Counts from pytest's verbose output. Tests that only miss a package are no failures; it is named."""
+    counts = Counter(re.findall(r"^\S+::.* (PASSED|FAILED|ERROR|SKIPPED)\b", output, re.M))
+    missing = re.findall(r"^E +ModuleNotFoundError: No module named '(\w+)", output, re.M)
+    broken = len(set(re.findall(r"^ERROR (\S+\.py)(?: - .*)?$", output, re.M)))
+    wrong = counts["FAILED"] + counts["ERROR"] + broken
+    return {
+        "passed": wrong <= len(missing) and counts["PASSED"] > 0,
+        "tests": {name.lower(): counts[name] for name in ("PASSED", "FAILED", "ERROR", "SKIPPED")},
+        "files_not_collected": broken,
+        "missing_packages": sorted(set(missing)),
+    }
+
+
+def run_section(acceptance, name: str) -> dict:
+    """One section's findings, its time, and its `passed`: True, False, or None where it was skipped."""
+    started = time.perf_counter()
+    try:
+        if acceptance.left < 5:
+            raise Skipped("no time left")
+        found = {"passed": True, **getattr(acceptance, name)()}
+    except (Skipped, UserError) as reason:
+        found = {"passed": None, "note": str(reason)}
+    except Exception as error:
+        traceback.print_exc()
+        found = {"passed": False, "note": f"{type(error).__name__}: {error}"}
+    return {**found, "seconds": round(time.perf_counter() - started, 2)}
+
+
+def table(results: dict) -> str:
+    """The results as Markdown: rates first, then every other finding."""
+    machine = results["machine"]
+    clock = machine["clock"] / 1e9
+    lines = [
+        f"# {machine['gpu']}, {results['date']}",
+        "",
+        f"Commit {results['commit']}; {machine['multiprocessors']} multiprocessors, {clock:.2f} GHz; "
+        f"{results['seconds']:.0f} s; {'all checks passed' if results['passed'] else 'A CHECK FAILED'}.",
+        "",
+        "| section | checked | error | pairs/s | kernel alone | instructions | share of issue limit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def cell(found, key, form):
+        return format(found[key], form) if found.get(key) is not None else "-"
+
+    for name, found in results["sections"].items():
+        if "pairs_per_second" in found:
+            checked = "yes" if found["passed"] and "error" in found else "-" if found["passed"] else "FAILED"
+            lines.append(
+                f"| {name} | {checked} | {cell(found, 'error', '.1e')} "
+                f"| {cell(found, 'pairs_per_second', ',.0f')} "
+                f"| {cell(found, 'kernel_pairs_per_second', ',.0f')} | {cell(found, 'instructions', '.1f')} "
+                f"| {cell(found, 'share', '.1%')} |"
+            )
+    lines += ["", "| section | passed | seconds | found |", "|---|---|---|---|"]
+    verdicts = {True: "yes", False: "NO", None: "skipped"}
+    for name, found in results["sections"].items():
+        if "pairs_per_second" not in found:
+            rest = {key: value for key, value in found.items() if key not in ("passed", "seconds")}
+            text = "; ".join(f"{key}: {value}" for key, value in rest.items()).replace("|", "/")
+            text = " ".join(text.split())
+            lines.append(f"| {name} | {verdicts[found['passed']]} | {found['seconds']:.1f} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(results: dict, folder: Path) -> None:
+    """gpu-acceptance.json and gpu-acceptance.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gpu-acceptance.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / "gpu-acceptance.md").write_text(table(results))
+
+
+def accept(acceptance, commit: str, folder: Path, sections=SECTIONS) -> dict:
+    """Run the sections in turn; what is known is written after each."""
+    machine, started = acceptance.machine, time.perf_counter()
+    results = {
+        "machine": {**machine.__dict__},
+        "commit": commit,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "passed": True,
+        "pairs_per_second": {},  # of sections whose check passed
+        "quick": acceptance.quick,
+        "seed": acceptance.seed,
+        "sections": {},
+    }
+    for name in sections:
+        print(f"{name} ...", flush=True)
+        found = run_section(acceptance, name)
+        results["sections"][name] = found
+        if found["passed"] and "pairs_per_second" in found:
+            results["pairs_per_second"][name] = found["pairs_per_second"]
+        results["passed"] = results["passed"] and found["passed"] is not False
+        results["seconds"] = round(time.perf_counter() - started, 1)
+        write(results, folder)
+        print(f"{name}: {json.dumps(found)}", flush=True)
+    return results
+
+
+def nvidia_smi(fields: str) -> dict[str, str]:
+    """The driver's tool on the first GPU: field -> value with its unit."""
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"nvidia-smi, which tells the clocks, does not answer ({error})") from None
+    return dict(zip(fields.split(","), answer.splitlines()[0].split(", "), strict=True))
+
+
+def find_machine() -> Machine:
+    """The current GPU; UserError where there is none that works."""
+    cupy = cuda.Gpu().cupy
+    device = cupy.cuda.Device()
+    name = cupy.cuda.runtime.getDeviceProperties(device.id)["name"]
+    return Machine(
+        gpu=name.decode() if isinstance(name, bytes) else name,
+        arch=f"sm_{device.compute_capability}",
+        multiprocessors=device.attributes["MultiProcessorCount"],
+        clock=1e6 * float(nvidia_smi("clocks.max.sm")["clocks.max.sm"].split()[0]),  # "1980 MHz"
+    )
+
+
+def this_commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two minutes instead of nine")
+    parser.add_argument("--output", type=Path, default=ROOT / "results", help="a folder")
+    parser.add_argument("--commit", default=None, help="to be recorded where git is not at hand")
+    options = parser.parse_args(arguments)
+    try:
+        machine = find_machine()
+    except UserError as error:
+        print(f"no acceptance without a GPU: {error}", file=sys.stderr)
+        return 2
+    deadline = time.monotonic() + (110 if options.quick else 520)
+    acceptance = Acceptance(machine, TimedGpu, options.quick, deadline, seed=int(time.time()))
+    results = accept(acceptance, options.commit or this_commit(), options.output)
+    print("\n" + table(results))
+    return 0 if results["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The acceptance script without a GPU: its arithmetic, its papers, and its sections on the emulator."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).with_name("emulator")), str(ROOT / "scripts")]
+
+import gpu_acceptance  # noqa: E402
+from emulated import Emulator, compiler  # noqa: E402
+from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, count_tests, random_gram  # noqa: E402
+
+from cntk_bench.backends import cuda  # noqa: E402
+
+H200 = Machine("Some GPU", "sm_90", 132, 1.98e9)
+RUNGS = ("displacements", "diagonal", "original")
+
+emulated = pytest.mark.skipif(compiler() is None, reason="no C++ compiler: set CXX, or install ziglang")
+
+
+class Timed(Emulator):
+    """An emulator that pretends each kernel takes a second."""
+
+    def seconds(self, work):
+        self.launches.clear()
+        work()
+        names = [name for name, _ in self.launches]
+        return {name: float(names.count(name)) for name in names}
+
+
+def small(gpu=Timed, **more):
+    return Acceptance(H200, gpu, True, time.monotonic() + 1000, channels=1, size=5, most=4, **more)
+
+
+class Clock:
+    """As much of CuPy as events need: time passes only in launches."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.cuda = self
+        self.get_elapsed_time = lambda start, end: 1000 * (end.at - start.at)
+
+    def Event(self):
+        event = SimpleNamespace(at=None)
+        event.record = lambda: setattr(event, "at", self.now)
+        return event
+
+    def Device(self):
+        return SimpleNamespace(synchronize=lambda: None)
+
+    def RawModule(self, code, options):
+        def launch(*_, **__):
+            self.now += 2
+
+        return SimpleNamespace(get_function=lambda name: launch)
+
+
+def test_kernels_are_timed_by_events_only_when_asked():
+    gpu = TimedGpu.__new__(TimedGpu)  # without looking for a GPU
+    gpu.cupy, gpu.events = Clock(), None
+    launch = gpu.module("", ())
+    launch("before", 1, 1, ())
+
+    def work():
+        for name in ("a", "b", "a"):
+            launch(name, 1, 1, ())
+
+    assert gpu.seconds(work) == {"a": 4, "b": 2}
+    launch("after", 1, 1, ())
+    assert gpu.seconds(lambda: None) == {}
+
+
+def test_share_of_the_issue_limit():
+    # 37 instructions, depth 21: the limit is 43,000 pairs a second on an H200.
+    entry_layers = 20 * 32**4
+    limit = 132 * 4 * 32 * 1.98e9 / (37 * entry_layers)
+    assert 43_000 < limit < 43_200
+    assert H200.issued(limit / 2, entry_layers, 37) == pytest.approx(0.5)
+
+
+@emulated
+def test_rungs_are_checked_timed_and_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_acceptance.count_sass, "disassembler", _unavailable)
+    results = accept(small(), "abc123", tmp_path, RUNGS)
+    assert results["passed"]
+    written = json.loads((tmp_path / "gpu-acceptance.json").read_text())
+    assert written["commit"] == "abc123" and written["machine"]["gpu"] == "Some GPU"
+    for name in RUNGS:
+        found = written["sections"][name]
+        assert found["passed"] and 0 < found["error"] <= 1e-5 and found["pairs_per_second"] > 0
+    found = written["sections"]["displacements"]
+    assert found["instructions"] == 35.9 and found["kernel_pairs_per_second"] == found["pairs"]
+    assert found["share"] == pytest.approx(H200.issued(found["pairs"], 20 * 5**4, 35.9))
+    assert written["sections"]["original"]["instructions"] is None
+    rows = (tmp_path / "gpu-acceptance.md").read_text().splitlines()
+    assert any(row.startswith("| displacements | yes |") and "| 35.9 |" in row for row in rows)
+
+
+def _unavailable():
+    raise FileNotFoundError("no nvdisasm")
+
+
+@emulated
+def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_acceptance.count_sass, "disassembler", _unavailable)
+
+    class Wrong(Timed):
+        def module(self, text, options):
+            return super().module(text.replace("i != seams.row", "true"), options)
+
+    results = accept(small(Wrong), "", tmp_path, ("displacements", "original"))
+    assert not results["passed"]
+    assert results["sections"]["displacements"]["passed"] is False
+    assert results["sections"]["original"]["passed"] is True
+    assert set(results["pairs_per_second"]) == {"original"}  # a wrong kernel's rate does not count
+    assert "| displacements | FAILED |" in (tmp_path / "gpu-acceptance.md").read_text()
+
+
+@emulated
+def test_the_stage_goes_through_a_store():
+    pytest.importorskip("zarr")
+    found = small().stage_gap()
+    assert found["pairs"] == 3 and found["pairs_per_second"] > 0
+
+
+def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
+    class Odd(Acceptance):
+        def breaks(self):
+            raise RuntimeError("a | b\nc")
+
+        def lacks(self):
+            raise Skipped("no package")
+
+    odd = Odd(H200, Timed, True, time.monotonic() + 1000)
+    results = accept(odd, "", tmp_path, ("lacks",))
+    lacks = results["sections"]["lacks"]
+    assert results["passed"] and lacks["passed"] is None and lacks["note"] == "no package"
+    results = accept(odd, "", tmp_path, ("breaks", "lacks"))
+    assert not results["passed"]
+    text = (tmp_path / "gpu-acceptance.md").read_text()
+    assert "| breaks | NO |" in text and "| note: RuntimeError: a / b c |" in text
+    assert "| lacks | skipped |" in text
+    late = Odd(H200, Timed, True, time.monotonic())
+    assert accept(late, "", tmp_path, ("breaks",))["sections"]["breaks"]["note"] == "no time left"
+
+
+PYTEST = """
+tests/test_a.py::test_one[x - y] PASSED [ 25%]
+tests/test_a.py::test_two SKIPPED (no GPU) [ 50%]
+tests/test_b.py::test_three FAILED [ 75%]
+E       assert 1 == 2
+ERROR tests/test_store.py
+E   ModuleNotFoundError: No module named 'zarr'
+FAILED tests/test_b.py::test_three - assert 1 == 2
+"""
+
+
+def test_test_counts_name_missing_packages_and_do_not_forgive_failures():
+    found = count_tests(PYTEST)
+    assert found["tests"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 1}
+    assert found["files_not_collected"] == 1 and found["missing_packages"] == ["zarr"]
+    assert not found["passed"]
+    assert count_tests(PYTEST.replace("FAILED", "PASSED"))["passed"]
+    assert not count_tests("")["passed"]  # nothing ran
+
+
+def test_random_gram_is_symmetric_and_positive_definite():
+    gram = random_gram(300, np)
+    assert gram.dtype == np.float32 and abs(gram - gram.T).max() < 1e-5
+    assert np.linalg.eigvalsh(gram.astype(np.float64)).min() > 0.9
+
+
+@pytest.mark.skipif(cuda.available(), reason="there is a GPU")
+def test_without_a_gpu_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "gpu_acceptance.py", "--output", tmp_path / "results"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("no acceptance without a GPU")
+    assert not (tmp_path / "results").exists()
