@@ -44,7 +44,9 @@ def start(*arguments, **kwargs):
     """The command as a process."""
     command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, env=environment, text=True, **kwargs)
+    # A test run in the background ignores SIGINT, and its children would inherit that.
+    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen(command, env=environment, text=True, preexec_fn=default, **kwargs)
 
 
 def succeed(*arguments):
