@@ -23,8 +23,9 @@ import numpy as np
 from llvmlite.binding import get_host_cpu_features
 from numba import config, njit
 
-# LLVM prefers vectors of 256 bits on every CPU that has 512, for the sake of the oldest ones; these
-# loops run about 1.4 times faster with 512. Without effect if something was compiled before.
+# LLVM prefers vectors of 256 bits on every CPU that has 512, for the sake of the oldest ones. On one
+# shared Xeon these loops ran 0.9 to 1.5 times as fast with 512, as its load went. Without effect if
+# something was compiled before.
 if not config.CPU_FEATURES and get_host_cpu_features().get("avx512f"):
     config.CPU_FEATURES = get_host_cpu_features().flatten() + ",-prefer-256-bit"
 
@@ -49,7 +50,8 @@ NINTH, ZERO, TINY = f32(1 / 9), f32(0), f32(1e-37)
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
 NNGP, HIDDEN, ALL = range(3)
 
-# Not "fast": nothing that would let the compiler assume away NaN, or change a sum's order.
+# Not "fast": nothing that would let the compiler assume away NaN. Only the readouts' sums, which are
+# float64, may be reordered.
 compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", cache=True)
 
 
