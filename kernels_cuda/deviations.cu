@@ -1,23 +1,34 @@
-// What the other kernels read of an image, plane after plane: its channels, then sqrt(v_h), h = 0, 1, ..
+// What the planes' kernels read of an image, stage after stage: its channels, then a multiple of
+// d = sqrt(v_h) for the input of every layer h = 0, 1, ..
 //     v_0 = box(sum_c x_c^2),  v_h = box(v_{h-1} / 9)
+// The product of two images' deviations is n = d_x d_z, scaled as the layer wants it (activation.cuh): by
+// 1 / (1 + B) in float, or by 1 / 9 as float-float numbers.
 //
-// images (n, CHANNELS, P, P) float32.  doubles (n, stages, P, P) float64, floats: the same in float32.
-// Grid: one block an image.
+// The host defines: CHANNELS; PARTS, floats a number: 1, or 2 for float-float (the hi plane, then the lo).
+// images (n, CHANNELS, P, P) float32.  out (n, stages, PARTS, PLANE) float32.  Grid: one block an image.
 constexpr int PIXELS = P * P;
 
-extern "C" __global__ void deviations(const float* images, int stages, double* doubles, float* floats)
+// Where no pixel lies, out keeps what it held: no kernel reads it.
+__device__ __forceinline__ void keep(float* stage, int pixel, double value)
+{
+    float* to = stage + place(pixel % P) + pixel / P;
+    to[0] = float(value);
+    if (PARTS == 2) to[PLANE] = float(value - to[0]);
+}
+
+extern "C" __global__ void deviations(const float* images, int stages, float* out)
 {
     __shared__ double v[2][PIXELS];
     images += blockIdx.x * (long long)CHANNELS * PIXELS;
-    doubles += blockIdx.x * (long long)stages * PIXELS;
-    floats += blockIdx.x * (long long)stages * PIXELS;
+    out += blockIdx.x * (long long)stages * PARTS * PLANE;
+    const double scale = PARTS == 2 ? 1.0 / 3 : sqrt(1 / (1 + B));
 
     for (int k = threadIdx.x; k < PIXELS; k += blockDim.x) {
         double sum = 0;
         for (int channel = 0; channel < CHANNELS; ++channel) {
-            const int pixel = channel * PIXELS + k;
-            doubles[pixel] = floats[pixel] = images[pixel];
-            sum += doubles[pixel] * doubles[pixel];
+            const double value = images[channel * PIXELS + k];
+            keep(out + channel * PARTS * PLANE, k, value);
+            sum += value * value;
         }
         v[1][k] = sum;
     }
@@ -31,9 +42,7 @@ extern "C" __global__ void deviations(const float* images, int stages, double* d
                 for (int column = max(j - 1, 0); column <= min(j + 1, P - 1); ++column)
                     sum += old[row * P + column];
             v[h % 2][k] = h == 0 ? sum : sum / 9;
-            const int pixel = (CHANNELS + h) * PIXELS + k;
-            doubles[pixel] = sqrt(v[h % 2][k]);
-            floats[pixel] = float(doubles[pixel]);
+            keep(out + (CHANNELS + h) * PARTS * PLANE, k, scale * sqrt(v[h % 2][k]));
         }
     }
 }

@@ -1,83 +1,85 @@
-"""Minimax polynomials of the kernels' two functions, printed with their errors.
+"""Minimax coefficients of the activation, printed with their errors.
 
-With u = 1 - c in [0, 1]:
+With y = (1 - c) / (1 + B c), c the correlation in [0, 1], t = arccos c:
 
-    arccos(1 - u) = sqrt(u) p(u)
-    k1(1 - u) = 1 - w,   w = u (1 - sqrt(u) q(u))
+    z = sin t / (1 + B c),    t = (1 + B) z (1 + y f(y))       see kernels_cuda/activation.cuh
 
-p and q are smooth, so short polynomials serve. Each is the minimax fit of what is used:
-sqrt(u) p(u) and u sqrt(u) q(u) have the least largest error on [0, 1] (Remez exchange).
+f is smooth, so a short polynomial serves. What an error of t does to a kernel grows with c, which
+nears 1 from layer to layer; so the weighted error (FLOOR + c^4) t, not t's own, is made least
+(a linear programme).
 
-    python scripts/fit_polynomials.py --degree-p 6 --degree-q 5
+    python scripts/fit_polynomials.py --degree 3 --b 0.475
 """
 
 import argparse
-import math
 
 import numpy as np
+from scipy.optimize import linprog
+
+FLOOR = 0.02
 
 
-def angle(u):
-    """arccos(1 - u), without cancellation at small u; any shape."""
-    return 2 * np.arcsin(np.sqrt(u / 2))
+def correlation(y, b):
+    """c, from y = (1 - c) / (1 + b c); any shape."""
+    return (1 - y) / (1 + b * y)
 
 
-def p(u):
-    """arccos(1 - u) / sqrt(u) for u in (0, 1]."""
-    return angle(u) / np.sqrt(u)
+def tilted_sine(y, b):
+    """z = sin t / (1 + b c), without cancellation at small y; any shape."""
+    return np.sqrt(y * (2 - (1 - b) * y) / (1 + b))
 
 
-def q(u):
-    """(k1(1 - u) - 1 + u) / u^(3/2) = (sin t - t cos t) / (pi u^(3/2)), t = arccos(1 - u), as a series."""
-    t = angle(u)
-    series = sum((-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) * t ** (2 * k) for k in range(14))
-    return t**3 * series / (np.pi * u**1.5)
+def angle(y, b):
+    """t = arccos c, without cancellation at small y; any shape."""
+    return 2 * np.arcsin(np.sqrt((1 + b) * y / (1 + b * y) / 2))
+
+
+def f(y, b):
+    """(t / ((1 + b) z) - 1) / y for y in (0, 1]."""
+    return (angle(y, b) / ((1 + b) * tilted_sine(y, b)) - 1) / y
 
 
 def minimax(f, weight, degree):
     """Coefficients (degree + 1,), constant first: least largest |weight (f - polynomial)| on [0, 1]."""
-    grid = (np.sin(np.linspace(0, np.pi / 2, 20001)) ** 2)[1:]  # dense at both ends, without 0
-    values, weights = f(grid), weight(grid)
-    nodes = np.linspace(0, len(grid) - 1, degree + 3).round().astype(int)[1:]  # the weight is 0 at u = 0
-    signs = (-1.0) ** np.arange(degree + 2)
-    for _ in range(30):
-        # polynomial + sign * level / weight = f on the nodes
-        matrix = np.column_stack(
-            [np.vander(grid[nodes], degree + 1, increasing=True), signs / weights[nodes]]
-        )
-        coefficients = np.linalg.solve(matrix, values[nodes])[:-1]
-        error = weights * (values - np.polynomial.polynomial.polyval(grid, coefficients))
-        ends = np.flatnonzero(np.diff(np.sign(error))) + 1
-        nodes = np.array([part[np.argmax(abs(error[part]))] for part in np.split(np.arange(len(grid)), ends)])
-        if len(nodes) != degree + 2:
-            raise ArithmeticError(f"degree {degree}: {len(nodes)} extrema instead of {degree + 2}")
-    return coefficients
-
-
-def horner32(coefficients, u):
-    """The polynomial in float32, as the kernels evaluate it (without fused multiply-adds)."""
-    value = np.full_like(u, np.float32(coefficients[-1]))
-    for coefficient in coefficients[-2::-1]:
-        value = value * u + np.float32(coefficient)
-    return value
+    grid = np.sin(np.linspace(0.01, np.pi / 2, 4000)) ** 2  # dense at both ends; f cancels at 0
+    rows = np.vander(2 * grid - 1, degree + 1, increasing=True) * weight(grid)[:, None]
+    values = f(grid) * weight(grid)
+    # In units of the least squares' largest error, which is near: minimise e with |values - rows x| <= e.
+    start = np.linalg.lstsq(rows, values)[0]
+    unit = abs(values - rows @ start).max()
+    left = (values - rows @ start) / unit
+    one = np.ones((len(grid), 1))
+    fit = linprog(
+        [0] * (degree + 1) + [1],
+        A_ub=np.block([[rows, -one], [-rows, -one]]),
+        b_ub=np.concatenate([left, -left]),
+        bounds=(None, None),
+    )
+    if not fit.success:
+        raise ArithmeticError(fit.message)
+    centred = np.polynomial.Polynomial(start + unit * fit.x[:-1], domain=[0, 1])  # in 2 y - 1
+    return centred.convert().coef
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--degree-p", type=int, default=6)
-    parser.add_argument("--degree-q", type=int, default=5)
+    parser.add_argument("--degree", type=int, default=3)
+    parser.add_argument("--b", type=float, default=0.475)
     arguments = parser.parse_args()
-    u = np.linspace(0, 1, 100001)[1:]
-    for name, f, weight, degree in (
-        ("p", p, np.sqrt, arguments.degree_p),
-        ("q", q, lambda u: u**1.5, arguments.degree_q),
-    ):
-        coefficients = minimax(f, weight, degree)
-        exact = weight(u) * (f(u) - np.polynomial.polynomial.polyval(u, coefficients))
-        single = weight(u) * (f(u) - horner32(coefficients, u.astype(np.float32)))
-        print(f"{name}: degree {degree}, error {abs(exact).max():.1e}, in float32 {abs(single).max():.1e}")
-        for power, coefficient in enumerate(coefficients):
-            print(f"    u^{power}  {coefficient:+.9e}")
+    b = arguments.b
+
+    def of_t(y):  # what an error of f does to t
+        return (1 + b) * tilted_sine(y, b) * y
+
+    coefficients = minimax(
+        lambda y: f(y, b), lambda y: of_t(y) * (FLOOR + correlation(y, b) ** 4), arguments.degree
+    )
+    for power, coefficient in enumerate(coefficients):
+        print(f"    y^{power}  {coefficient:+.9e}")
+    y = np.linspace(0, 1, 100001)[1:]
+    error = abs(of_t(y) * (f(y, b) - np.polynomial.polynomial.polyval(y, coefficients)))
+    for least in (0.0, 0.2, 0.4, 0.6, 0.8):
+        print(f"largest error of t where c >= {least}: {error[correlation(y, b) >= least].max():.1e}")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from original import Original  # noqa: E402
 
 from cntk_bench import gramian, measure, reference, ridge  # noqa: E402
 from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.backends.cuda_zones import LANES  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
@@ -64,7 +65,7 @@ class Machine:
 
     def issued(self, pairs_per_second: float, entry_layers: int, instructions: float) -> float:
         """Share of the instructions that the schedulers could issue: `entry_layers` of a pair."""
-        warps = pairs_per_second * entry_layers * instructions / cuda.LANES
+        warps = pairs_per_second * entry_layers * instructions / LANES
         return warps / (self.multiprocessors * SCHEDULERS * self.clock)
 
 
@@ -177,8 +178,8 @@ class Acceptance:
 
     def shipped(self, readouts, kernel, budget):
         backend = cuda.Backend(self.spec(readouts), self.gpu())
-        zone = backend.zones[kernel == "displacements"]
-        counted = self.instructions(lambda: count_sass.count(kernel, zone, self.machine.arch), budget)
+        planes = backend.rings[0] if kernel == "displacements" else backend.diagonal
+        counted = self.instructions(lambda: count_sass.count(kernel, planes.zone, self.machine.arch), budget)
         return self.rung(backend, readouts, counted, 1e-6, kernel)
 
     def instructions(self, count, budget=None) -> float | None:

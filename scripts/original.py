@@ -13,13 +13,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.backends import cuda_sources  # noqa: E402
+from cntk_bench.backends.cuda import Gpu  # noqa: E402
+from cntk_bench.reference import box2  # noqa: E402
 from cntk_bench.spec import Spec  # noqa: E402
 
 
 def text() -> str:
     """The kernels' source."""
-    return cuda.joined("original.cu")
+    return cuda_sources.joined("original.cu")
 
 
 def options(spec: Spec) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ class Original:
     ----------
     spec : Spec
         Pools "v" and "gap"; one training for all NTK readouts.
-    gpu : cuda.Gpu, optional
+    gpu : Gpu, optional
         The device; tests put a CPU emulator in its place.
     """
 
@@ -43,17 +45,20 @@ class Original:
         if len(trainings) > 1 or not set(spec.pools) <= {"v", "gap"}:
             raise ValueError(f"the original computes V and GAP for one training, not {spec.readouts}")
         self.spec, self.hidden = spec, np.int32("hidden" in trainings)
-        self.gpu = gpu or cuda.Gpu()
+        self.gpu = gpu or Gpu()
         self.kernels = self.gpu.module(text(), options(spec))
-        self.deviations = self.gpu.module(cuda.module_text("deviations"), options(spec))
 
     def prepare(self, images):
         """Images (n, C, P, P), float32 -> channels and deviations (n, stages, P, P) on the device."""
-        size, stages = self.spec.size, self.spec.channels + self.spec.layers
-        out = [self.gpu.empty((len(images), stages, size, size), dtype) for dtype in (np.float64, np.float32)]
-        images = self.gpu.upload(np.ascontiguousarray(images, np.float32))
-        self.deviations("deviations", len(images), cuda.THREADS, (images, np.int32(stages), *out))
-        return out[1]
+        stages = []
+        for image in np.asarray(images, np.float64):
+            v = box2((image**2).sum(0))
+            deviations = [np.sqrt(v)]
+            for _ in range(self.spec.layers - 1):
+                v = box2(v / 9)
+                deviations.append(np.sqrt(v))
+            stages.append([*image, *deviations])
+        return self.gpu.upload(np.array(stages, np.float32))
 
     def tile(self, x, z, symmetric=False):
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m), `symmetric` or not."""
@@ -63,7 +68,7 @@ class Original:
         sums = self.gpu.empty((n, m, len(depths), 2, planes), np.float32)
         for i, j in np.ndindex(n, m):
             self._pair(x[i], z[j], S, T, sums[i, j])
-        sums = self.gpu.download(sums).astype(np.float64)
+        sums = self.gpu.download_later(sums)().astype(np.float64)
         sums = {"v": sums[..., planes // 2], "gap": sums.sum(-1) / size**4}
         values = [
             sums[r.pool][:, :, depths.index(r.depth), int(r.kernel == "ntk")] for r in self.spec.readouts

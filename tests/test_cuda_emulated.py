@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 
 from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
 
-from cntk_bench.backends.cuda import Backend, Gpu, available, zones  # noqa: E402
+from cntk_bench.backends.cuda import Backend, Gpu, available  # noqa: E402
+from cntk_bench.backends.cuda_zones import zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
@@ -74,7 +75,8 @@ def test_the_whole_table_of_one_cifar_sized_pair():
     x = ordinary(2, 3, 32)
     backend = Backend(Spec((*TABLE, *readouts(("nngp", "gap"))), 3, 32), Emulator())
     assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
-    assert backend.gpu.launches[-2] == ("displacements", 256)  # 1,023 planes, 4 a block
+    blocks = [blocks for name, blocks in backend.gpu.launches if name == "displacements"]
+    assert blocks == [4] * 32  # 32 launches of one a each: 32 planes (31 for a = 0), 8 a block
 
 
 def test_lap_of_mnist_sized_images():
@@ -115,7 +117,7 @@ def test_bits_do_not_depend_on_the_memory():
     assert len(little.launches) > 3 * len(much.launches)
 
 
-def test_a_block_is_downloaded_while_the_next_one_runs():
+def test_blocks_are_downloaded_while_what_was_launched_later_runs():
     class Watched(Emulator):
         def download_later(self, array):
             taken = array.copy()  # what was launched until now: later launches must leave it alone
@@ -134,7 +136,11 @@ def test_a_block_is_downloaded_while_the_next_one_runs():
     assert backend._side() == 3
     tile = backend.tile(images, images, symmetric=True)
     order = [name for name, _ in gpu.launches if name in ("diagonal", "download")]
-    assert order == ["diagonal", "diagonal", "download", "diagonal", "download", "download"]
+    assert order == ["diagonal"] * 3 + ["download"] * 3
+    gpu.launches.clear()
+    one, other = backend.start(images, images), backend.start(images[:2], images)
+    assert "download" not in dict(gpu.launches)
+    assert (other() == one()[:, :2]).all()
     whole = Backend(backend.spec, Emulator())
     assert (tile == whole.tile(images, images, symmetric=True)).all()
     assert backend.tile(images[:0], images).shape == (5, 0, 5)
@@ -214,11 +220,13 @@ def test_a_full_gpu_is_the_users_to_mend():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("lane != P - b", "true"),  # the column seam, left
-        ("lane != P - 1 - b", "true"),  # the column seam, right
-        ("i != seams.row", "true"),  # the row seam
-        ("(lane + a) % P]", "lane]"),  # the row's weights in LAP
+        ("first != seam", "true"),  # the column seam, left of a lane's columns
+        ("last != seam", "true"),  # between them
+        ("last + 1 != seam", "true"),  # right of them
+        ("return open[i];", "return 1;"),  # the row seam
+        ("weights + a * P", "weights"),  # the row's weights in LAP
         ("k0 = NINTH - k0;", ""),  # negative correlations
+        ("(P - a) % 2", "0"),  # a seam inside a pair of rows
     ],
 )
 def test_a_broken_kernel_is_noticed(old, new):
@@ -226,7 +234,7 @@ def test_a_broken_kernel_is_noticed(old, new):
 
     class Breaking(Emulator):
         def module(self, text, options):
-            assert "Plane" not in text or old in text
+            assert " displacements(" not in text or old in text
             return super().module(text.replace(old, new), options)
 
     chosen = readouts(("ntk", "lap:1"), ("ntk", "gap"), depths=(3, 4))

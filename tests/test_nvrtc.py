@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from backend_suite import readouts
 
-from cntk_bench.backends.cuda import Zone, zones
+from cntk_bench.backends.cuda_zones import Zone, zones
 from cntk_bench.spec import Spec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))

@@ -22,6 +22,9 @@
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
 };
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
@@ -80,6 +83,23 @@ struct Context {
     static void change(Context& from, Context& to) { swapcontext(&from.saved, &to.saved); }
 };
 #endif
+
+// While it lives, denormal numbers count as 0, as on a GPU with -ftz=true.
+struct FlushDenormals {
+#if defined(__x86_64__)
+    unsigned saved = __builtin_ia32_stmxcsr();
+    FlushDenormals() { __builtin_ia32_ldmxcsr(saved | 0x8040); }
+    ~FlushDenormals() { __builtin_ia32_ldmxcsr(saved); }
+#elif defined(__aarch64__)
+    uint64_t saved;
+    FlushDenormals()
+    {
+        asm volatile("mrs %0, fpcr" : "=r"(saved));
+        asm volatile("msr fpcr, %0" ::"r"(saved | 1 << 24));
+    }
+    ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(saved)); }
+#endif
+};
 
 enum Order { FORWARD, REVERSED, SHUFFLED };
 enum Wait { READY, AT_WARP, AT_BLOCK, DONE };
@@ -214,6 +234,7 @@ template <class... A>
 const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* threads, void* shared,
                    size_t shared_bytes, size_t shared_limit, void** arguments, int order, uint64_t seed)
 {
+    const FlushDenormals as_a_gpu_does;
     Call<A...> bound = {kernel, arguments};
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {threads[0], threads[1], threads[2]};

@@ -101,12 +101,13 @@ class Emulator:
         In which order lanes and warps take turns between two barriers.
     seed : int
         Of the order SHUFFLED.
-    free_bytes : int
-        The memory it claims to have.
+    free_bytes, shared_bytes : int
+        The memory it claims to have, and that of a multiprocessor.
     """
 
-    def __init__(self, order=FORWARD, seed=1, free_bytes=1 << 30):
-        self.order, self.seed, self._free_bytes = order, seed, free_bytes
+    def __init__(self, order=FORWARD, seed=1, free_bytes=1 << 30, shared_bytes=228 << 10):
+        self.order, self.seed = order, seed
+        self._free_bytes, self._shared_bytes = free_bytes, shared_bytes
         self.launches = []  # (kernel's name, number of blocks)
 
     def upload(self, array):
@@ -115,14 +116,14 @@ class Emulator:
     def empty(self, shape, dtype):
         return np.full(shape, np.nan, dtype)  # what is never written shows
 
-    def download(self, array):
-        return array
-
     def download_later(self, array):
         return lambda: array
 
     def free_bytes(self):
         return self._free_bytes
+
+    def shared_bytes(self):
+        return self._shared_bytes
 
     def module(self, text, options):
         compiled = library(text, tuple(option for option in options if option.startswith("-D")))

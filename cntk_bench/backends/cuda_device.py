@@ -1,0 +1,93 @@
+"""The few things the CUDA backend asks of a GPU, by way of CuPy."""
+
+from cntk_bench.errors import UserError
+
+OLDEST = 75  # compute capability x 10
+
+
+def available() -> bool:
+    """Whether CuPy is installed and sees a GPU."""
+    try:
+        import cupy
+
+        return cupy.cuda.is_available()
+    except Exception:  # a broken driver raises whatever it likes; the answer is no
+        return False
+
+
+class Gpu:
+    """The current CUDA device.
+
+    Raises
+    ------
+    UserError
+        If CuPy, a working GPU or its compiler is missing.
+    """
+
+    def __init__(self):
+        try:
+            import cupy
+        except ImportError as error:
+            raise UserError(
+                "the cuda backend needs CuPy: install the extra cntk-bench[cuda13] (cntk-bench[cuda12] for a "
+                f"CUDA 12 driver) with pip install -e '.[cuda13]', or use --backend cpu ({error})"
+            ) from None
+        if not available():
+            raise UserError(
+                "the cuda backend found no NVIDIA GPU with a working driver: see nvidia-smi, "
+                "or use --backend cpu"
+            )
+        device = cupy.cuda.Device()
+        if int(device.compute_capability) < OLDEST:
+            raise UserError(
+                f"the cuda backend needs a GPU of compute capability {OLDEST / 10} or newer, this one has "
+                f"{int(device.compute_capability) / 10}: use --backend cpu"
+            )
+        try:
+            cupy.cuda.nvrtc.getVersion()
+        except Exception as error:  # whatever the loader raises
+            raise UserError(
+                "the cuda backend cannot load NVRTC, which compiles its kernels: install the extra "
+                f"cntk-bench[cuda13] (cntk-bench[cuda12] for a CUDA 12 driver), which brings it ({error})"
+            ) from None
+        self.cupy = cupy
+        self.copies = cupy.cuda.Stream(non_blocking=True)
+
+    def upload(self, array):
+        return self.cupy.asarray(array)
+
+    def empty(self, shape, dtype):
+        return self.cupy.empty(shape, dtype)
+
+    def download_later(self, array):
+        """A function that gives the array as what was launched until now leaves it, on the host.
+
+        It copies beside the kernels launched since, and does not wait for them.
+        """
+        ready = self.cupy.cuda.Event(disable_timing=True)
+        ready.record()
+
+        def download():
+            self.copies.wait_event(ready)
+            return array.get(stream=self.copies)
+
+        return download
+
+    def free_bytes(self) -> int:
+        return self.cupy.cuda.Device().mem_info[0] + self.cupy.get_default_memory_pool().free_bytes()
+
+    def shared_bytes(self) -> int:
+        """Shared memory of one multiprocessor."""
+        return self.cupy.cuda.Device().attributes["MaxSharedMemoryPerMultiprocessor"]
+
+    def module(self, text, options):
+        """The compiled text: a function of (kernel's name, blocks, threads, arguments, shared bytes)."""
+        compiled = self.cupy.RawModule(code=text, options=options)
+
+        def launch(name, blocks, threads, arguments, shared_bytes=0):
+            kernel = compiled.get_function(name)
+            if shared_bytes:
+                kernel.max_dynamic_shared_size_bytes = shared_bytes
+            kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes)
+
+        return launch

@@ -1,0 +1,37 @@
+"""The CUDA sources in kernels_cuda: which files make a module, and what they are compiled with."""
+
+from pathlib import Path
+
+from cntk_bench.errors import UserError
+
+# A module of kernels: its files, and the constants that the host defines for them.
+_PLANE = ("layout.cuh", "float_float.cuh", "activation.cuh", "plane.cuh")
+_OF_PLANES = "P CHANNELS COLUMNS HIDDEN ALL WINDOWS"
+MODULES = {
+    "deviations": (("layout.cuh", "activation.cuh", "deviations.cu"), "P CHANNELS COLUMNS PARTS"),
+    "diagonal": ((*_PLANE, "diagonal.cu"), f"{_OF_PLANES} TILE BUFFERS"),
+    "displacements": ((*_PLANE, "displacements.cu"), f"{_OF_PLANES} WARPS BLOCKS"),
+    "readouts": (("readouts.cu",), ""),
+}
+
+
+def text(module: str) -> str:
+    """One module's whole source."""
+    return joined(*MODULES[module][0])
+
+
+def options(module: str, constants: dict[str, int]) -> tuple[str, ...]:
+    """Compiler options of a module; of the constants, those that it wants."""
+    defines = (f"-D{name}={constants[name]}" for name in MODULES[module][1].split())
+    return ("--use_fast_math", *defines)
+
+
+def joined(*names: str) -> str:
+    """Files of kernels_cuda, one after another. Not #included: CuPy's cache would miss an edited header."""
+    folder = Path(__file__).parents[2] / "kernels_cuda"
+    try:
+        return "\n".join(f'#line 1 "{name}"\n{(folder / name).read_text()}' for name in names)
+    except OSError as error:
+        raise UserError(
+            f"the CUDA sources are missing from {folder} ({error.strerror}): install cntk-bench again"
+        ) from None

@@ -1,0 +1,143 @@
+"""Which planes the CUDA kernels compute alike, with which constants, and what each of them gives."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cntk_bench.spec import Readout, Spec
+
+LANES = 32  # threads of a warp, and the most columns an image may have
+WARPS = 4  # warps a block of `displacements`
+TILE = 2  # a block of `diagonal` takes TILE x TILE pairs
+REGISTERS = 1 << 16  # of a multiprocessor
+SPARE = 76  # registers that `displacements` needs beside its planes to lose none to memory
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How images lie in device memory for a kernel, stage after stage (kernels_cuda/layout.cuh).
+
+    columns : columns of a plane that a lane holds.  parts : floats a number (2: float-float).
+    """
+
+    columns: int
+    parts: int
+
+    def floats(self, size: int) -> int:
+        """Floats of one stage of an image of size x size pixels."""
+        stride = 4 * ((size + 3) // 4 | 1)
+        return self.parts * self.columns * -(-size // self.columns) * stride
+
+
+@dataclass(frozen=True)
+class Zone:
+    """Planes that one kernel computes alike: which states it runs, and what it sums.
+
+    Parameters
+    ----------
+    spec : Spec
+    pools : tuple of str
+        Pools with a share in these planes.
+    displacements : tuple of int
+        a P + b, for each plane (a, b), ascending; (0, 0) has a zone of its own.
+    """
+
+    spec: Spec
+    pools: tuple[str, ...]
+    displacements: tuple[int, ...]
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether this is plane (0, 0), which needs more precision than float32."""
+        return self.displacements == (0,)
+
+    @cached_property
+    def trainings(self) -> tuple[str, ...]:
+        """Trainings of which T is run, in the order of the kernels' states."""
+        needed = {r.train for r in self.spec.readouts if r.kernel == "ntk" and r.pool in self.pools}
+        return tuple(t for t in ("hidden", "all") if t in needed)
+
+    @cached_property
+    def windows(self) -> tuple[str, ...]:
+        """The pools that weight entries. V and GAP are plain sums."""
+        return tuple(pool for pool in self.pools if pool.startswith("lap"))
+
+    @property
+    def width(self) -> int:
+        """Numbers a plane gives: depths x pools x quantities, as in plane.cuh."""
+        return len(self.spec.depths) * (1 + len(self.windows)) * (1 + len(self.trainings))
+
+    def columns(self, readout: Readout) -> tuple[int, int]:
+        """Which of those numbers the readout adds up, and which it takes away; -1 for none."""
+        if readout.pool not in self.pools:
+            return -1, -1
+        depth = self.spec.depths.index(readout.depth)
+        pool = 1 + self.windows.index(readout.pool) if readout.pool in self.windows else 0
+        K = (depth * (1 + len(self.windows)) + pool) * (1 + len(self.trainings))
+        if readout.kernel == "nngp":
+            return K, -1
+        G = K + 1 + self.trainings.index(readout.train)
+        return G, K if readout.train == "hidden" else -1
+
+    def weights(self) -> np.ndarray:
+        """(windows, P, P) float32, at [w, a, i]: the row weight m(i, (i + a) % P) (2c + 1)^2, exact.
+
+        m(i, k) (2c + 1)^2 = #{o: |o - i| <= c and |o - k| <= c}, for columns alike.
+        """
+        size = self.spec.size
+        pixel = np.arange(size)
+        near = [abs(pixel[:, None] - pixel) <= int(window[4:]) for window in self.windows]
+        shifted = (pixel[:, None] + pixel) % size  # [a, i]
+        both = [(a.astype(np.float32) @ a)[pixel, shifted] for a in near]
+        return np.array(both, np.float32).reshape(-1, size, size)
+
+    def rows(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The planes of each a: a, the number of its first plane, its b (count,) int32."""
+        planes = np.array(self.displacements)
+        for a in np.unique(planes // self.spec.size):
+            (numbers,) = np.nonzero(planes // self.spec.size == a)
+            yield int(a), int(numbers[0]), (planes[numbers] % self.spec.size).astype(np.int32)
+
+    @property
+    def layout(self) -> Layout:
+        if self.diagonal:
+            return Layout(columns=1, parts=2)
+        # Two columns a lane halve the shuffles; three states of them would not fit the registers.
+        return Layout(columns=1 if len(self.trainings) == 2 else 2, parts=1)
+
+    def constants(self, buffers: int = 2) -> dict[str, int]:
+        """What the host defines for these planes' kernels."""
+        layout, size = self.layout, self.spec.size
+        needed = layout.columns * size * (1 + len(self.trainings)) + SPARE  # registers a thread
+        return {
+            "P": size,
+            "CHANNELS": self.spec.channels,
+            "COLUMNS": layout.columns,
+            "PARTS": layout.parts,
+            "HIDDEN": int("hidden" in self.trainings),
+            "ALL": int("all" in self.trainings),
+            "WINDOWS": len(self.windows),
+            "WARPS": WARPS,
+            "BLOCKS": max(REGISTERS // (LANES * WARPS * needed), 2),
+            "TILE": TILE,
+            "BUFFERS": buffers,
+        }
+
+
+def zones(spec: Spec) -> list[Zone]:
+    """The planes that some readout needs: (0, 0), which all of them need, then ring after ring.
+
+    The pools' displacements are squares, one inside the other; a ring is what one has beyond the
+    one before.
+    """
+    reaches = {pool: set(spec.displacements(pool)) for pool in spec.pools}
+    out, done = [Zone(spec, spec.pools, (0,))], {0}
+    for reach in sorted(reaches.values(), key=len):
+        ring = {a * spec.size + b for a in reach for b in reach} - done
+        if ring:
+            pools = tuple(pool for pool in spec.pools if reaches[pool] >= reach)
+            out.append(Zone(spec, pools, tuple(sorted(ring))))
+            done |= ring
+    return out
