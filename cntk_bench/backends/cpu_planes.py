@@ -8,15 +8,16 @@ wraps. A slab is a few planes of equal b, one behind the other, treated as one f
 loops over it run without branches and vectorise.
 
 The plane of displacement (0, 0) is computed in float64 where rounding shows: 1 - c is tiny where
-two images agree, and an error of one float32 unit in c moves the angle by 3.5e-4. S, n and
-u = 1 - c are float64 there; the square root, the polynomials and T need only float32. The other
-planes are float32. Sums over entries are float64.
+two images agree, and an error of one float32 unit in c moves the angle by 3.5e-4. S, n and n - S
+are float64 there; all else needs only float32. The other planes are float32, and angles that only
+rounding can have made count as 0: in flat backgrounds they would err the same way everywhere. Sums
+over entries are float64.
 
-Symbols follow `cntk_bench.reference`; u = 1 - c, and with p and q polynomials (fitted by
-scripts/fit_polynomials.py)
+Symbols follow `cntk_bench.reference`. With D = (n + B S) / (1 + B), y = (n - S) / ((1 + B) D), and f a
+polynomial (fitted by scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
 
-    arccos(c) = sqrt(u) p(u)                            error 9e-8
-    k1(c)     = 1 - w,   w = u (1 - sqrt(u) q(u))       error 8e-9
+    z = n sin(t) / ((1 + B) D) = sqrt(y (2 - (1 - B) y) / (1 + B)),    t = arccos(c) = (1 + B) z (1 + y f(y))
+    n k1 = S k0 + n sin(t) / pi
 """
 
 import numpy as np
@@ -33,19 +34,12 @@ f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
 late = index(1)
 
-_P = (
-    1.414214838,
-    1.178066258e-1,
-    2.696291439e-2,
-    5.945320620e-3,
-    6.921749123e-3,
-    -3.666930182e-3,
-    2.611721116e-3,
-)
-_Q = (3.001039351e-1, 1.502740420e-2, 2.296368541e-3, 8.382076632e-4, -1.796684580e-4, 2.236311593e-4)
-p0, p1, p2, p3, p4, p5, p6 = (f32(coefficient / (9 * np.pi)) for coefficient in _P)
-q0, q1, q2, q3, q4, q5 = (f32(coefficient / 9) for coefficient in _Q)
-NINTH, ZERO, TINY = f32(1 / 9), f32(0), f32(1e-37)
+B = 0.475
+NARROWED, SINE = f32(1 / (1 + B)), f32((1 + B) / 9)  # z is scaled by (1 + B) / (9 pi)
+LINEAR, QUADRATIC = (f32(factor * (1 + B) / (81 * np.pi**2)) for factor in (2, -(1 - B)))
+f0, f1, f2, f3 = f32(1.666936962e-2), f32(4.856969828e-2), f32(-4.023507614e-3), f32(3.730610755e-3)
+SNAP = f32(2.5e-7)
+NINTH, ZERO, ONE, TINY = f32(1 / 9), f32(0), f32(1), f32(1e-37)
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
 NNGP, HIDDEN, ALL = range(3)
@@ -58,22 +52,41 @@ compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="n
 # Arrays of a slab start one entry late, so that `box` may read to the left and to the right of each.
 
 
+@njit(inline="always")
+def k0_and_k1(n, S, gap):
+    """k0 / 9 and n k1 / 9 in float32, of n, S >= 0 and gap = n - S; y below SNAP counts as 0."""
+    D = max(S + gap * NARROWED, TINY)
+    y = gap * NARROWED / D
+    y = y if y > SNAP else ZERO
+    z = np.sqrt(y * (LINEAR + QUADRATIC * y))
+    k0 = NINTH - z * (ONE + y * (f0 + y * (f1 + y * (f2 + y * f3))))
+    return k0, z * D + S * k0
+
+
+@njit(inline="always")
+def k0_and_lost(S, gap):
+    """k0 / 9 and n (1 - k1) / 9 to float32's relative precision, however small gap = n - S is."""
+    gap *= NARROWED
+    r = ONE / max(S + gap, TINY)
+    y = max(gap * r, ZERO)
+    z = np.sqrt(y * (LINEAR + QUADRATIC * y))
+    f = f0 + y * (f1 + y * (f2 + y * f3))
+    return NINTH - z * (ONE + y * f), gap * (SINE - z * (ONE - S * r * f))
+
+
 @compiled
 def first_activation(size, S, T, x_dev, x, z_dev, z, k0):
     """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        n32 = f32(n)
-        negative = S[t + late] < ZERO
-        u = max(f32(n - abs(S[t + late])) / max(n32, TINY), ZERO)
-        s = np.sqrt(u)
-        angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
-        w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        if negative:
-            w += NINTH - u * NINTH
-        k0[t] = angle if negative else NINTH - angle
-        S[t + late] = n * (x_dev.dtype.type(1 / 9) - w)
-        T[t + late] = k0[t] * T[t + late] + n32 * (NINTH - w)
+        large = abs(S[t + late])
+        k, lost = k0_and_lost(f32(large), f32(n - large))
+        if S[t + late] < ZERO:
+            k = NINTH - k
+            lost += NINTH * f32(large)
+        k0[t] = k
+        S[t + late] = n * x_dev.dtype.type(1 / 9) - lost
+        T[t + late] = k * T[t + late] + f32(S[t + late])
 
 
 @compiled
@@ -84,14 +97,22 @@ def activation(size, S, T, x_dev, x, z_dev, z, k0):
     """
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        n32 = f32(n)
-        u = max(f32(n - S[t + late]) / max(n32, TINY), ZERO)
-        s = np.sqrt(u)
-        angle = s * (p0 + u * (p1 + u * (p2 + u * (p3 + u * (p4 + u * (p5 + u * p6))))))
-        w = u * (NINTH - s * (q0 + u * (q1 + u * (q2 + u * (q3 + u * (q4 + u * q5))))))
-        k0[t] = NINTH - angle
-        S[t + late] = n * (x_dev.dtype.type(1 / 9) - w)
-        T[t + late] = k0[t] * T[t + late] + n32 * (NINTH - w)
+        k, K = k0_and_k1(n, S[t + late], n - S[t + late])
+        k0[t] = k
+        S[t + late] = K
+        T[t + late] = k * T[t + late] + K
+
+
+@compiled
+def wide_activation(size, S, T, x_dev, x, z_dev, z, k0):
+    """`activation` where S and n are float64."""
+    for t in range(index(size)):
+        n = x_dev[index(x) + t] * z_dev[index(z) + t]
+        n32, gap = f32(n), f32(n - S[t + late])
+        k, lost = k0_and_lost(n32 - gap, gap)
+        k0[t] = k
+        S[t + late] = n * (1 / 9) - lost
+        T[t + late] = k * T[t + late] + (n32 * NINTH - lost)
 
 
 @compiled
@@ -214,8 +235,10 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
                     at_x, at_z = (n * layers + layer) * most, (m * layers + layer) * most
                     if layer == 0:
                         first_activation(size, S, T, flat_x, at_x, flat_z, at_z, k0)
-                    else:
+                    elif x_dev.itemsize == 4:
                         activation(size, S, T, flat_x, at_x, flat_z, at_z, k0)
+                    else:
+                        wide_activation(size, S, T, flat_x, at_x, flat_z, at_z, k0)
                     if trained == 2:
                         tangent(size, S, T2, k0)
                     # S is K now, T and T2 are G: read out, then sum over neighbours.
