@@ -309,7 +309,7 @@ struct Stages {
                     copy<float>(to + image * STAGE + k, images[image] + k);
 #pragma unroll
         for (int image = 0; image < IMAGES; ++image) images[image] += STAGE;
-        buffer = ALL_IMAGES - buffer;
+        if (RING > 1) buffer = ALL_IMAGES - buffer;
         --left;
     }
 };

@@ -13,7 +13,7 @@ from backend_suite import DEPTHS, EVERYTHING, TABLE, BackendSuite, ordinary, rea
 
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 
-from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
+from emulated import REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
 
 from cntk_bench.backends.cuda import Backend, Gpu, available  # noqa: E402
 from cntk_bench.backends.cuda_zones import zones  # noqa: E402
@@ -79,27 +79,38 @@ def test_the_whole_table_of_one_cifar_sized_pair():
     assert blocks == [4] * 32  # 32 launches of one a each: 32 planes (31 for a = 0), 8 a block
 
 
-def test_lap_of_mnist_sized_images():
-    x = ordinary(2, 1, 28)
-    backend = Backend(
-        Spec(readouts(("ntk", "lap:2", "hidden"), ("nngp", "lap:1"), depths=(4,)), 1, 28), Emulator()
-    )
-    assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
+V_ALONE = readouts(("ntk", "v"), depths=(3, 4))
+GAP_AND_NNGP = readouts(("ntk", "gap"), ("nngp", "gap"), depths=(3, 4))
+LAP_AND_BOTH_TRAININGS = readouts(
+    ("ntk", "lap:1"), ("ntk", "lap:2", "hidden"), ("nngp", "lap:2"), ("ntk", "gap", "all"), depths=(4,)
+)
 
 
-@pytest.mark.parametrize("order", [REVERSED, SHUFFLED])
-def test_no_race(order):
-    """Lanes and warps may take their turns in any order between barriers: the bits stay."""
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [5, 8, 28, 32])
+@pytest.mark.parametrize("chosen", [V_ALONE, GAP_AND_NNGP, LAP_AND_BOTH_TRAININGS], ids=["v", "gap", "lap"])
+def test_every_kernel_at_every_size(chosen, size, channels):
+    """Right, and free of races: lanes and warps may take their turns in any order between barriers."""
+    x = ordinary(3, channels, size)
+    x, z = (x, x[:1]) if chosen is V_ALONE else (x[:1], x[1:2])
+
+    def backend(*order):
+        return Backend(Spec(chosen, channels, size), Emulator(*order))
+
+    assert relative_errors(backend(), x, z).max() < 1e-6
+    expected = backend().tile(x, z)
+    for order in ((REVERSED,), (SHUFFLED, 1), (SHUFFLED, 2)):
+        assert (backend(*order).tile(x, z) == expected).all()
+
+
+@pytest.mark.parametrize("order", [(REVERSED,), (SHUFFLED, 1), (SHUFFLED, 2)])
+def test_no_race_whatever_the_shared_memory(order):
+    """Where few blocks of `diagonal` would fit, it copies images into one buffer, not two in turn."""
     x = ordinary(3, 2, 6)
     spec = Spec(EVERYTHING, 2, 6)
-
-    def tile(emulator):
-        backend = Backend(spec, emulator)
-        return backend.tile(backend.prepare(x), backend.prepare(x[:2]))
-
-    expected = tile(Emulator(FORWARD))
-    for seed in (1, 2) if order == SHUFFLED else (1,):
-        assert (tile(Emulator(order, seed)) == expected).all()
+    much, little = Backend(spec, Emulator()), Backend(spec, Emulator(*order, shared_bytes=1 << 13))
+    assert much.diagonal.buffers == 2 and little.diagonal.buffers == 1
+    assert (much.tile(x, x[:2]) == little.tile(x, x[:2])).all()
 
 
 def test_bits_do_not_depend_on_the_memory():
