@@ -224,8 +224,9 @@ def plan(config, overrides, backend, output):
 
     settings, where = _settings(config, overrides, backend, output)
     images = pipeline.load(settings.dataset)
-    spec, tiles = pipeline.cut(settings, images)
-    worker = backends.create(backends.choose(settings.compute.backend), spec)
+    backend = backends.choose(settings.compute.backend)
+    spec, tiles = pipeline.cut(settings, images, backend)
+    worker = backends.create(backend, spec)
     cost = measure.cost(spec, tiles, images.x_train, worker, where.path, images.classes)
     solving = _size(cost.solve.host) + (f", {_size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else "")
     if not cost.solve_fits:

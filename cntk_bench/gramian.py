@@ -16,7 +16,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.spec import Readout, Spec
 from cntk_bench.tiles import Plan, Tile, auto_tile
 
-WAITING = 2  # computed tiles that may wait in memory to be written
+WRITERS = 2  # tiles being written at once
+WAITING = 3  # computed tiles that may be in memory, written or waiting to be
 
 
 def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np.ndarray:
@@ -68,10 +69,10 @@ def work(spec: Spec) -> int:
     return spec.layers * displacements * spec.size**2
 
 
-def make_plan(spec: Spec, n_train: int, n_test: int, tile: int | None = None) -> Plan:
-    """The plan for a spec and two set sizes; by default with `auto_tile`'s tile."""
+def make_plan(spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None) -> Plan:
+    """The plan for a spec and two set sizes; by default with the tile that suits a backend."""
     if tile is None:
-        tile = auto_tile(n_train, n_test, work(spec))
+        tile = auto_tile(n_train, n_test, work(spec), backends.tile_work(backend))
     # A tile is stored whole: a larger one than the data would only cost disk.
     return Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
 
@@ -79,8 +80,9 @@ def make_plan(spec: Spec, n_train: int, n_test: int, tile: int | None = None) ->
 def compute(store, backend, x_train, x_test, progress: Callable[[Tile], None] | None = None):
     """Compute the tiles a store is missing, and write each as soon as it is finished.
 
-    Writing overlaps with the next tile's computing. However this ends, by an error, a full disk or
-    one Ctrl-C, the tiles computed until then are written first, if the disk lets them.
+    A tile is started before the one before it is ended, and written while others are computed, so
+    that a GPU never waits. However this ends, by an error, a full disk or one Ctrl-C, the tiles
+    ended until then are written first, if the disk lets them.
 
     Parameters
     ----------
@@ -97,9 +99,9 @@ def compute(store, backend, x_train, x_test, progress: Callable[[Tile], None] | 
     UserError
         If another run holds the store, the disk is full, or a tile has values that are not finite.
     """
-    evaluate = tile_function(store.plan, backend, x_train, x_test)
+    start = tile_function(store.plan, backend, x_train, x_test)
     with store.lock():
-        _run(store, evaluate, store.missing(), progress)
+        _run(store, start, store.missing(), progress)
 
 
 def repair(store, damaged, backend, x_train, x_test, progress=None):
@@ -112,15 +114,16 @@ def repair(store, damaged, backend, x_train, x_test, progress=None):
     damaged : iterable of Tile
         Such as `Verification.damaged`.
     """
-    evaluate = tile_function(store.plan, backend, x_train, x_test)
+    start = tile_function(store.plan, backend, x_train, x_test)
     with store.lock():
         for tile in damaged:
             store.discard(tile)
-        _run(store, evaluate, list(damaged), progress)
+        _run(store, start, list(damaged), progress)
 
 
-def tile_function(plan: Plan, backend, x_train, x_test) -> Callable[[Tile], np.ndarray]:
-    """The function from a tile to its numbers, float32 (readouts, h, w): all a worker needs.
+def tile_function(plan: Plan, backend, x_train, x_test) -> Callable[[Tile], Callable[[], np.ndarray]]:
+    """The function that starts a tile, all a worker needs; what it returns gives the tile's numbers,
+    float32 (readouts, h, w).
 
     It keeps the two blocks of prepared images used last: in the plan's order, a tile prepares one
     block, which is small beside the tile's pairs.
@@ -136,14 +139,29 @@ def tile_function(plan: Plan, backend, x_train, x_test) -> Callable[[Tile], np.n
     def prepared(part, block):
         return backend.prepare(images[part][plan.block(part, block)])
 
-    def evaluate(tile):
+    def start(tile):
         rows, cols = prepared(tile.part, tile.row), prepared("train", tile.col)
-        return _finite(backend.tile(rows, cols, symmetric=tile.diagonal), f"tile {tile}")
+        end = backend.start(rows, cols, symmetric=tile.diagonal)
+        return lambda: _finite(end(), f"tile {tile}")
 
-    return evaluate
+    return start
 
 
-def _run(store, evaluate, tiles, progress):
+def _one_ahead(items):
+    """The same items, each given once the next is made, or could not be made."""
+    made = deque()
+    try:
+        for item in items:
+            made.append(item)
+            if len(made) == 2:
+                yield made.popleft()
+    except Exception:
+        yield from made
+        raise
+    yield from made
+
+
+def _run(store, start, tiles, progress):
     waiting = deque()
 
     def settle(most):
@@ -154,11 +172,13 @@ def _run(store, evaluate, tiles, progress):
                 progress(tile)
 
     # Leaving the pool waits for what was handed to it.
-    with _interrupt_noted() as interrupted, ThreadPoolExecutor(1) as writer:
-        for tile in tiles:
-            start = perf_counter()
-            block = evaluate(tile)
-            waiting.append((tile, writer.submit(store.write, tile, block, perf_counter() - start)))
+    with _interrupt_noted() as interrupted, ThreadPoolExecutor(WRITERS) as writers:
+        before = perf_counter()
+        for tile, end in _one_ahead((tile, start(tile)) for tile in tiles):
+            block = end()
+            now = perf_counter()
+            waiting.append((tile, writers.submit(store.write, tile, block, now - before)))
+            before = now
             settle(WAITING)
             if interrupted.is_set():
                 break

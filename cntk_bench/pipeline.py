@@ -76,11 +76,11 @@ def load(settings: config.Dataset) -> Dataset:
     return data.load(asked.pop("name"), **asked)
 
 
-def cut(settings: Config, images: Dataset) -> tuple[Spec, Plan]:
-    """What is computed for a config, and how it is cut into tiles."""
+def cut(settings: Config, images: Dataset, backend: str) -> tuple[Spec, Plan]:
+    """What is computed for a config, and how it is cut into tiles for a backend."""
     spec = Spec(settings.kernel.readouts, *images.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
-    return spec, gramian.make_plan(spec, len(images.x_train), len(images.x_test), tile)
+    return spec, gramian.make_plan(spec, len(images.x_train), len(images.x_test), backend, tile)
 
 
 def compute(settings: Config, run: Run, progress: Callable | None = None) -> None:
@@ -101,7 +101,7 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     """
     name = _backend_name(settings.compute.backend, run)
     images = load(settings.dataset)
-    spec, tiles = cut(settings, images)
+    spec, tiles = cut(settings, images, name)
     if tiles.n_train < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
     backend = backends.create(name, spec)
@@ -265,8 +265,9 @@ def verify(settings: Config, run: Run, sample: int, repair: bool, progress: Call
         grams.require({"data": images.fingerprint})
         x_train, x_test = images.x_train, images.x_test
     if repair:
-        spec, tiles = cut(settings, images)
-        backend = backends.create(_backend_name("auto", run), spec)
+        name = _backend_name("auto", run)
+        spec, tiles = cut(settings, images, name)
+        backend = backends.create(name, spec)
         attributes = _attributes(spec, images, settings, backend)
         grams = store.ensure(run.gram, tiles, attributes, (images.y_train, images.y_test))
     _ = grams.labels  # damaged ones are an error

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -177,6 +178,7 @@ class Store:
                 raise ValueError(f"{part} does not fit the plan")
         self._tiles = {str(tile): tile for tile in self.plan.tiles()}
         self._log = None  # open while this object holds the lock
+        self._logging = threading.Lock()
         self.done = self._read_log()
 
     def require(self, expected: dict):
@@ -243,7 +245,7 @@ class Store:
                     self._log = None
 
     def write(self, tile: Tile, block, seconds: float = 0.0):
-        """Store a tile, then record it as done; needs the lock.
+        """Store a tile, then record it as done; needs the lock. Threads may write different tiles at once.
 
         Parameters
         ----------
@@ -394,9 +396,10 @@ class Store:
     def _append(self, entry):
         # The leading newline ends a line that an earlier run left torn.
         data = f"\n{json.dumps(entry)}\n".encode()
-        while data:
-            data = data[self._log.write(data) :]
-        os.fsync(self._log.fileno())
+        with self._logging:
+            while data:
+                data = data[self._log.write(data) :]
+            os.fsync(self._log.fileno())
 
 
 def _fingerprint(plan, attributes) -> dict:

@@ -6,7 +6,6 @@ from math import isqrt
 
 from cntk_bench.errors import UserError
 
-SECONDS_OF_CPU = 10**10  # entry-layers: about ten seconds on two CPU cores
 FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
 
@@ -126,11 +125,11 @@ class Plan:
         return len(self._tiles) * self.readouts * (4 * self.tile**2 + 4)
 
 
-def auto_tile(n_train: int, n_test: int, work: int) -> int:
-    """Side of a tile, from sizes alone, so that a store can be resumed on any machine.
+def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
+    """Side of a tile, from sizes and the backend, so that a store can be resumed on any machine.
 
-    A tile holds about ten seconds of work for two CPU cores: little is lost by an interruption,
-    and the overhead of a tile (some milliseconds) does not show. Two bounds come first: a
+    A tile holds a second's work or some: little is lost by an interruption, and the overhead of a
+    tile (some milliseconds) does not show. Two bounds come first: a
     computation has at least about 100 tiles, to show its progress and to resume by, and at most
     about 20,000, because each tile is a file for each readout. The side is a multiple of 8
     between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
@@ -142,6 +141,8 @@ def auto_tile(n_train: int, n_test: int, work: int) -> int:
     work : int
         Entry-layers of one pair: layers x displacements x size^2 (2.1e7 for GAP at 32x32 and
         depth 21, 2e4 for V).
+    tile_work : int
+        Entry-layers that a tile should hold.
 
     Returns
     -------
@@ -149,5 +150,5 @@ def auto_tile(n_train: int, n_test: int, work: int) -> int:
         Images along one side of a tile.
     """
     pairs = Plan(n_train, n_test, 1, 1).pairs
-    area = max(min(SECONDS_OF_CPU // work, pairs // FEWEST), pairs // MOST)
+    area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
     return min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)

@@ -260,7 +260,7 @@ class Acceptance:
         images = np.resize(self.images, (n, *self.images.shape[1:]))
         backend = cuda.Backend(self.spec(readouts), self.gpu())
         backend.tile(*[backend.prepare(images[:2])] * 2)  # compiles
-        plan = gramian.make_plan(backend.spec, n, 0)
+        plan = gramian.make_plan(backend.spec, n, 0, backend.name)
         labels = np.zeros(n, np.int64), np.zeros(0, np.int64)
         attributes = {"readouts": [str(readout) for readout in readouts]}
         with tempfile.TemporaryDirectory() as folder:

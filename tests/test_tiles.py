@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from cntk_bench import backends
 from cntk_bench.errors import UserError
-from cntk_bench.tiles import FEWEST, LARGEST, MOST, SECONDS_OF_CPU, SMALLEST, Plan, Tile, auto_tile
+from cntk_bench.tiles import FEWEST, LARGEST, MOST, SMALLEST, Plan, Tile, auto_tile
 
 PLANS = [Plan(7, 5, 3, 2), Plan(6, 4, 2, 1), Plan(5, 3, 8, 4), Plan(1, 1, 1, 1), Plan(9, 0, 4, 3)]
 
@@ -55,17 +56,21 @@ GAP, V = 20 * 32**4, 20 * 32**2
 
 @pytest.mark.parametrize("n_train, n_test", [(20, 10), (200, 500), (4000, 2000), (50_000, 10_000)])
 @pytest.mark.parametrize("work", [GAP, V, 20 * 8**2])
-def test_auto_tile(n_train, n_test, work):
-    side = auto_tile(n_train, n_test, work)
+@pytest.mark.parametrize("tile_work", [10**10, 10**12])
+def test_auto_tile(n_train, n_test, work, tile_work):
+    side = auto_tile(n_train, n_test, work, tile_work)
     plan = Plan(n_train, n_test, side, 5)
     assert side % 8 == 0 and SMALLEST <= side <= LARGEST
     if side > SMALLEST:  # no more than the intended work, unless tiles would be too many
-        assert side**2 * work < 2 * SECONDS_OF_CPU or len(plan.tiles()) > MOST / 2
+        assert side**2 * work < 2 * tile_work or len(plan.tiles()) > MOST / 2
         assert len(plan.tiles()) > FEWEST / 2
     assert len(plan.tiles()) < 2 * MOST
 
 
 def test_auto_tile_of_the_papers_columns():
-    assert auto_tile(50_000, 10_000, GAP) == 296
-    assert auto_tile(50_000, 10_000, V) == 696
-    assert auto_tile(200, 500, GAP) == 24
+    cpu, cuda = backends.tile_work("cpu"), backends.tile_work("cuda")
+    assert auto_tile(50_000, 10_000, GAP, cpu) == auto_tile(50_000, 10_000, GAP, cuda) == 296
+    assert auto_tile(50_000, 10_000, V, cpu) == 696
+    assert auto_tile(50_000, 10_000, V, cuda) == LARGEST
+    assert auto_tile(200, 500, GAP, cpu) == 24
+    assert auto_tile(1280, 10_000, GAP, cuda) == 216  # 46,656 pairs

@@ -1,9 +1,10 @@
 """Where the recursion runs: a backend prepares images once, then computes tiles of kernels.
 
-To add a backend, write a module with `available()`, `source()` and a class that follows `Backend`,
-and add its name to `NAMES`.
+To add a backend, write a module with `available()`, `source()`, `TILE_WORK` and a class that follows
+`Backend`, and add its name to `NAMES`.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -31,6 +32,12 @@ class Backend(Protocol):
         computed for i >= j and mirrored.
         """
 
+    def start(self, x: Any, z: Any, symmetric: bool = False) -> Callable[[], np.ndarray]:
+        """Begin what can go on by itself; the function that ends it gives `tile`'s numbers.
+
+        Several tiles may be begun before the first is ended, in the same order.
+        """
+
     def tile_bytes(self, side: int) -> int:
         """Host memory, in bytes, that a tile of side x side pairs needs at its peak, about."""
 
@@ -47,6 +54,11 @@ def choose(name: str = "auto") -> str:
     if name not in NAMES:
         raise UserError(f"backend {name!r} is unknown: use 'auto', {' or '.join(map(repr, NAMES))}")
     return name
+
+
+def tile_work(name: str) -> int:
+    """Entry-layers that a tile should hold: some seconds of work, so that what surrounds it is little."""
+    return _module(name).TILE_WORK
 
 
 def create(name: str, spec: Spec) -> Backend:

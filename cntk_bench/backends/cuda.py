@@ -21,6 +21,7 @@ from cntk_bench.spec import Spec
 
 __all__ = ["Backend", "Gpu", "available", "source"]
 
+TILE_WORK = 10**12  # entry-layers of a tile: about a second
 THREADS = 256  # a block of the kernels that are not one warp a plane
 SIDE = 512  # images of x, and of z, whose stages are held at once, at most
 LAUNCH = 1 << 24  # planes of one batch of pairs, at most
