@@ -255,12 +255,22 @@ def plan(config, overrides, backend, output):
     type=click.FloatRange(0.001, 3600),
     default=2.0,
     show_default=True,
-    help="Of each of three timed calls.",
+    help="Of each of three timed calls, and of the stage.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
+    help="Folder for the stage's tiles, removed afterwards.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_common
-def bench(columns, depths, size, channels, backend, seconds, as_json):
-    """Measure the pairs a second that a backend computes on this machine."""
+def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
+    """Measure the pairs a second on this machine: computed, and computed and stored.
+
+    On a GPU, also tell how many its instruction issue would allow.
+    """
     from cntk_bench import columns as table
     from cntk_bench import gramian, measure
     from cntk_bench.spec import Spec
@@ -272,24 +282,28 @@ def bench(columns, depths, size, channels, backend, seconds, as_json):
     results = []
     for column in columns.split(","):
         spec = Spec(tuple(table.readout(column, depth) for depth in depths), channels, size)
-        name, rate = measure.benchmark(spec, backend, seconds)
-        entry_layers = gramian.work(spec) * rate.pairs_per_second
+        found = measure.benchmark(spec, backend, seconds, scratch)
+        rate, stored = found.alone.pairs_per_second, found.stage.pairs_per_second
+        entry_layers = gramian.work(spec) * rate
         results.append(
             {
                 "column": column,
                 "depths": depths,
                 "size": size,
                 "channels": channels,
-                "backend": name,
-                "pairs_per_second": rate.pairs_per_second,
-                "seconds_per_pair": 1 / rate.pairs_per_second,
+                "backend": found.backend,
+                "pairs_per_second": rate,
+                "seconds_per_pair": 1 / rate,
                 "entry_layers_per_second": entry_layers,
+                "stage_pairs_per_second": stored,
+                "limit_pairs_per_second": found.limit,
             }
         )
         if not as_json:
             click.echo(
-                f"{column:12} {name}: {_short(1 / rate.pairs_per_second)} a pair, "
-                f"{rate.pairs_per_second:,.1f} pairs a second, {entry_layers:.3g} entry-layers a second"
+                f"{column:12} {found.backend}: {_short(1 / rate)} a pair, {rate:,.1f} pairs a second"
+                f" ({entry_layers:.3g} entry-layers a second); {stored:,.1f} with tiles stored"
+                + (f"; at most {found.limit:,.1f} by instruction issue" if found.limit else "")
             )
     if as_json:
         click.echo(json.dumps(results, indent=2))

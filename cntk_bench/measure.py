@@ -2,14 +2,16 @@
 
 import resource
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from cntk_bench import backends, ridge
+from cntk_bench import backends, gramian, ridge
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
@@ -55,6 +57,48 @@ def _time(backend, x, z) -> float:
     started = time.perf_counter()
     backend.tile(x, z)
     return time.perf_counter() - started
+
+
+def stage(backend: Backend, images, alone: Rate, seconds: float, folder: Path) -> Rate:
+    """Time the `compute` stage: tiles computed, checked, and stored on the disk.
+
+    Parameters
+    ----------
+    backend : Backend
+        Warm.
+    images : array (n, C, P, P), float32
+        Repeated, if they are too few.
+    alone : Rate
+        The backend's own rate.
+    seconds : float
+        What the stage is to take, about.
+    folder : Path
+        Where the tiles go; they are removed afterwards.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    from cntk_bench import store
+
+    n = max(2, isqrt(int(2 * alone.pairs_per_second * seconds)))
+    # Tiles as in a large computation, but some at least, unless they would be tiny.
+    tile = min(gramian.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(n // 3, 24))
+    plan = gramian.make_plan(backend.spec, n, 0, backend.name, tile)
+    images = np.resize(images, (n, *images.shape[1:]))
+    attributes = {"readouts": [str(readout) for readout in backend.spec.readouts]}
+    try:
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix="cntk-bench-")
+    except OSError as error:
+        raise UserError(f"cannot write in {folder} ({error.strerror}): use another --scratch") from None
+    with scratch as path:
+        target = store.create(
+            Path(path) / "gram.zarr", plan, attributes, (np.zeros(n, int), np.zeros(0, int))
+        )
+        started = time.perf_counter()
+        gramian.compute(target, backend, images, images[:0])
+        return Rate(plan.pairs, 1, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -108,9 +152,20 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
     )
 
 
-def benchmark(spec: Spec, backend_name: str, seconds: float) -> tuple[str, Rate]:
-    """A backend's name and its rate for a spec, on random images."""
+@dataclass(frozen=True)
+class Benchmark:
+    """A backend's name, its rate alone, that of the `compute` stage, and the hardware's limit if known."""
+
+    backend: str
+    alone: Rate
+    stage: Rate
+    limit: float | None
+
+
+def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
+    """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
     backend = backends.create(backends.choose(backend_name), spec)
     shape = (1024, spec.channels, spec.size, spec.size)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return backend.name, rate(backend, images, seconds)
+    alone = rate(backend, images, seconds)
+    return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())

@@ -31,13 +31,6 @@ from cntk_bench.backends.cuda_zones import Zone, zones  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
 DEPTHS = (3, 4, 6, 11, 21)
-# Instructions an entry-layer, sm_90, 32 x 32, by readouts and kernel: as last counted, rounded up. A test
-# holds the kernels to it; lower a number when a kernel improves.
-BUDGET = {
-    ("V", "diagonal"): 68.6,
-    ("V, GAP, NNGP", "diagonal"): 75.4,
-    ("V, GAP, NNGP", "displacements"): 26.5,
-}
 # Which pipe issues an instruction, by the beginning of its name; the first match holds.
 PIPES = (
     ("FP64", r"D(FMA|MUL|ADD|SETP|MNMX)"),

@@ -39,13 +39,11 @@ import count_sass  # noqa: E402
 from original import Original  # noqa: E402
 
 from cntk_bench import gramian, measure, reference, ridge  # noqa: E402
-from cntk_bench.backends import cuda  # noqa: E402
-from cntk_bench.backends.cuda_zones import LANES  # noqa: E402
+from cntk_bench.backends import cuda, cuda_limit, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
 DEPTHS = (3, 4, 6, 11, 21)
-SCHEDULERS = 4  # of a multiprocessor; each issues one warp instruction a clock
 V = tuple(Readout("ntk", "v", depth) for depth in DEPTHS)
 GAP = tuple(Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for depth in DEPTHS)
 
@@ -65,8 +63,8 @@ class Machine:
 
     def issued(self, pairs_per_second: float, entry_layers: int, instructions: float) -> float:
         """Share of the instructions that the schedulers could issue: `entry_layers` of a pair."""
-        warps = pairs_per_second * entry_layers * instructions / LANES
-        return warps / (self.multiprocessors * SCHEDULERS * self.clock)
+        warps = pairs_per_second * entry_layers * instructions / cuda_zones.LANES
+        return warps / (self.multiprocessors * cuda_limit.SCHEDULERS * self.clock)
 
 
 class TimedGpu(cuda.Gpu):
@@ -170,25 +168,47 @@ class Acceptance:
 
     def displacements(self):
         """GAP, all depths, NTK of the hidden layers and NNGP."""
-        return self.shipped(GAP, "displacements", ("V, GAP, NNGP", "displacements"))
+        return self.shipped(GAP)
 
     def diagonal(self):
         """V, all depths."""
-        return self.shipped(V, "diagonal", ("V", "diagonal"))
+        return self.shipped(V)
 
-    def shipped(self, readouts, kernel, budget):
+    def one_column(self):
+        """`displacements` with one column a lane: twice the warps, more instructions."""
+        return self.variant(COLUMNS=1)
+
+    def large_blocks(self):
+        """`displacements` in blocks of 8 warps: half the copies, one block a multiprocessor."""
+        return self.variant(WARPS=8)
+
+    def variant(self, **constants):
+        """GAP with other constants than are shipped: is the choice right on this GPU?"""
+        shipped = {name: getattr(cuda_zones, name) for name in constants}
+        try:
+            for name, value in constants.items():
+                setattr(cuda_zones, name, value)
+            return {**self.shipped(GAP, committed=False), **constants}
+        finally:
+            for name, value in shipped.items():
+                setattr(cuda_zones, name, value)
+
+    def shipped(self, readouts, committed=True):
         backend = cuda.Backend(self.spec(readouts), self.gpu())
-        planes = backend.rings[0] if kernel == "displacements" else backend.diagonal
-        counted = self.instructions(lambda: count_sass.count(kernel, planes.zone, self.machine.arch), budget)
-        return self.rung(backend, readouts, counted, 1e-6, kernel)
+        zone = (backend.rings or [backend.diagonal])[0].zone
+        counted = self.instructions(
+            lambda: count_sass.count(zone.kernel, zone, self.machine.arch), zone if committed else None
+        )
+        return self.rung(backend, readouts, counted, 1e-6, zone.kernel)
 
-    def instructions(self, count, budget=None) -> float | None:
+    def instructions(self, count, zone=None) -> float | None:
         """Instructions an entry-layer: counted here, or where that cannot be, as committed for sm_90."""
         try:
             count_sass.disassembler()
             return count().total
         except Exception:  # no nvdisasm, or another compiler's loop
-            return count_sass.BUDGET.get(budget) if self.machine.arch == "sm_90" else None
+            committed = zone is not None and self.machine.arch == "sm_90"
+            return cuda_limit.instructions(zone)[0] if committed else None
 
     def rung(self, backend, readouts, instructions, tolerance, kernel=None, self_pairs=True):
         """Check, then time; the share is of `kernel`'s own time where events give it."""
@@ -246,29 +266,25 @@ class Acceptance:
         }
 
     def stage_gap(self):
-        return self.stage(GAP, max(2, self.most // (8 if self.quick else 4)))
+        return self.stage(GAP)
 
     def stage_v(self):
-        return self.stage(V, self.most if self.quick else 4 * self.most)
+        return self.stage(V)
 
-    def stage(self, readouts, n):
-        """The `compute` stage: tiles through the store to disk."""
+    def stage(self, readouts):
+        """The `compute` stage: tiles through the store to disk, against the backend alone."""
+        backend, seconds = cuda.Backend(self.spec(readouts), self.gpu()), 2.0 if self.quick else 8.0
+        alone = measure.rate(backend, self.images, seconds / 4)
         try:
-            from cntk_bench import store
+            found = measure.stage(backend, self.images, alone, seconds, Path(tempfile.gettempdir()))
         except ImportError as error:
             raise Skipped(f"the store: {error}") from None
-        images = np.resize(self.images, (n, *self.images.shape[1:]))
-        backend = cuda.Backend(self.spec(readouts), self.gpu())
-        backend.tile(*[backend.prepare(images[:2])] * 2)  # compiles
-        plan = gramian.make_plan(backend.spec, n, 0, backend.name)
-        labels = np.zeros(n, np.int64), np.zeros(0, np.int64)
-        attributes = {"readouts": [str(readout) for readout in readouts]}
-        with tempfile.TemporaryDirectory() as folder:
-            target = store.create(Path(folder) / "gram.zarr", plan, attributes, labels)
-            started = time.perf_counter()
-            gramian.compute(target, backend, images, images[:0])
-            seconds = time.perf_counter() - started
-        return {"pairs": plan.pairs, "seconds_computing": seconds, "pairs_per_second": plan.pairs / seconds}
+        return {
+            "pairs": found.pairs,
+            "seconds_computing": found.seconds,
+            "pairs_per_second": found.pairs_per_second,
+            "of_the_backend_alone": found.pairs_per_second / alone.pairs_per_second,
+        }
 
     def solve_small(self):
         return self.solve(4_000 if self.quick else 10_000)
@@ -301,8 +317,8 @@ class Acceptance:
 
 
 SECTIONS = (
-    "environment", "cuda_tests", "displacements", "diagonal", "original", "neural_tangents",
-    "stage_gap", "stage_v", "solve_small", "solve_large", "whole_suite",
+    "environment", "cuda_tests", "displacements", "diagonal", "one_column", "large_blocks",
+    "original", "neural_tangents", "stage_gap", "stage_v", "solve_small", "solve_large", "whole_suite",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ ARROWS = {
     "ridge": {"cholesky", "memory"},
     "record": {"__init__"},
     "report": {"published"},
-    "measure": {"backends", "ridge", "spec", "tiles"},
+    "measure": {"backends", "gramian", "ridge", "spec", "store", "tiles"},
     "pipeline": {"backends", "config", "data", "gramian", "record", "report", "ridge"}
     | {"spec", "store", "tiles", "verification"},
     "__main__": {"cli"},

@@ -232,7 +232,14 @@ def test_bench_prints_rates():
         succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json")
     )
     assert [result["column"] for result in results] == ["CNTK-V", "CNTK-GAP"]
-    assert all(result["pairs_per_second"] > 0 for result in results)
+    assert all(result["pairs_per_second"] > 0 < result["stage_pairs_per_second"] for result in results)
+
+
+def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path):
+    quick = ("bench", "--columns", "CNTK-V", "--size", 4, "--depths", 3, "--seconds", 0.01, "--scratch")
+    assert "with tiles stored" in succeed(*quick, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert "nowhere" in fail(*quick, tmp_path / "nowhere")
 
 
 def test_info():

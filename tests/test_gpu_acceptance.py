@@ -127,7 +127,7 @@ def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, mo
 def test_the_stage_goes_through_a_store():
     pytest.importorskip("zarr")
     found = small().stage_gap()
-    assert found["pairs"] == 3 and found["pairs_per_second"] > 0
+    assert found["pairs"] > 3 and found["pairs_per_second"] > 0 and found["of_the_backend_alone"] > 0
 
 
 def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):

@@ -38,6 +38,9 @@ class Backend(Protocol):
         Several tiles may be begun before the first is ended, in the same order.
         """
 
+    def limit(self) -> float | None:
+        """Pairs a second that the hardware would allow at most, where that is known."""
+
     def tile_bytes(self, side: int) -> int:
         """Host memory, in bytes, that a tile of side x side pairs needs at its peak, about."""
 

@@ -106,6 +106,10 @@ class Backend:
         """Nothing goes on by itself here."""
         return lambda: self.tile(x, z, symmetric)
 
+    def limit(self):
+        """Not known."""
+        return None
+
     def _displacements(self, each, x, z, symmetric, shape):
         """What every column of displacements of a pass adds: (columns, readouts, n, m)."""
         size, m = self.spec.size, shape[2]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.backends import cuda_sources
+from cntk_bench.backends import cuda_limit, cuda_sources
 from cntk_bench.backends.cuda_device import Gpu, available
-from cntk_bench.backends.cuda_zones import LANES, TILE, WARPS, zones
+from cntk_bench.backends.cuda_zones import LANES, TILE, zones
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
 
@@ -110,6 +110,10 @@ class Backend:
 
         return finish
 
+    def limit(self):
+        """Pairs a second that the GPU's instruction issue would allow."""
+        return cuda_limit.pairs_per_second(zones(self.spec), *self.gpu.issue())
+
     def tile_bytes(self, side):
         """The tile, one block of it, and that block's list of pairs."""
         readouts, block = len(self.spec.readouts), min(side, SIDE)
@@ -187,12 +191,13 @@ class Planes:
         self.zone, self.gpu, self.layout = zone, gpu, zone.layout
         self.weights = gpu.upload(np.ascontiguousarray(zone.weights()))
         self.columns = gpu.upload(np.array([zone.columns(r) for r in zone.spec.readouts], np.int32))
-        name = "diagonal" if zone.diagonal else "displacements"
+        name = zone.kernel
         self.shared = 2 * TILE * 4 * self.layout.floats(zone.spec.size)  # bytes of a buffer of `diagonal`
         self.buffers = 2 if 3 * 2 * self.shared <= gpu.shared_bytes() else 1  # or few blocks would fit
         constants = zone.constants(self.buffers)
         self.launch = gpu.module(cuda_sources.text(name), cuda_sources.options(name, constants))
         if not zone.diagonal:
+            self.threads = LANES * constants["WARPS"]
             self.a_block = constants["WARPS"] * constants["COLUMNS"]  # planes
             self.rows = [
                 (np.int32(a), self._open(a), gpu.upload(b), np.int32(first)) for a, first, b in zone.rows()
@@ -215,7 +220,7 @@ class Planes:
             blocks = len(pairs) * -(-len(b) // self.a_block)
             which = (pairs, a, rows, b, np.int32(len(b)), first, np.int32(planes), np.int32(stages))
             arguments = (x, z, *which, self.weights, reads, np.int32(len(reads)), sums)
-            self.launch("displacements", blocks, LANES * WARPS, arguments)
+            self.launch("displacements", blocks, self.threads, arguments)
         return sums
 
     def _open(self, a):

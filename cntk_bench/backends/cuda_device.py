@@ -80,6 +80,13 @@ class Gpu:
         """Shared memory of one multiprocessor."""
         return self.cupy.cuda.Device().attributes["MaxSharedMemoryPerMultiprocessor"]
 
+    def issue(self) -> tuple[int, int, float]:
+        """Compute capability x 10, multiprocessors, and the highest clock in Hz."""
+        device = self.cupy.cuda.Device()
+        properties = device.attributes
+        clock = 1e3 * properties["ClockRate"]  # kHz
+        return int(device.compute_capability), properties["MultiProcessorCount"], clock
+
     def module(self, text, options):
         """The compiled text: a function of (kernel's name, blocks, threads, arguments, shared bytes)."""
         compiled = self.cupy.RawModule(code=text, options=options)

@@ -10,9 +10,10 @@ from cntk_bench.spec import Readout, Spec
 
 LANES = 32  # threads of a warp, and the most columns an image may have
 WARPS = 4  # warps a block of `displacements`
+COLUMNS = 2  # of a plane that a lane of `displacements` holds: two halve the shuffles
 TILE = 2  # a block of `diagonal` takes TILE x TILE pairs
 REGISTERS = 1 << 16  # of a multiprocessor
-SPARE = 76  # registers that `displacements` needs beside its planes to lose none to memory
+SPARE = 68  # registers that `displacements` needs beside its planes and sums to lose none to memory
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Zone:
     def diagonal(self) -> bool:
         """Whether this is plane (0, 0), which needs more precision than float32."""
         return self.displacements == (0,)
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that computes these planes."""
+        return "diagonal" if self.diagonal else "displacements"
 
     @cached_property
     def trainings(self) -> tuple[str, ...]:
@@ -104,13 +110,14 @@ class Zone:
     def layout(self) -> Layout:
         if self.diagonal:
             return Layout(columns=1, parts=2)
-        # Two columns a lane halve the shuffles; three states of them would not fit the registers.
-        return Layout(columns=1 if len(self.trainings) == 2 else 2, parts=1)
+        # Three states of two columns would not fit the registers.
+        return Layout(columns=1 if len(self.trainings) == 2 else COLUMNS, parts=1)
 
     def constants(self, buffers: int = 2) -> dict[str, int]:
         """What the host defines for these planes' kernels."""
-        layout, size = self.layout, self.spec.size
-        needed = layout.columns * size * (1 + len(self.trainings)) + SPARE  # registers a thread
+        layout, size, quantities = self.layout, self.spec.size, 1 + len(self.trainings)
+        numbers = layout.columns * quantities * (size + 1 + len(self.windows))
+        needed = numbers + SPARE  # registers a thread
         return {
             "P": size,
             "CHANNELS": self.spec.channels,

@@ -1,0 +1,45 @@
+"""The most that a GPU could do: what its schedulers and its FMA units allow for the counted instructions."""
+
+from collections.abc import Iterable
+
+from cntk_bench.backends.cuda_zones import LANES, Zone
+
+SCHEDULERS = 4  # of a multiprocessor; each issues a warp's instruction a clock
+FEW_UNITS = (75, 80)  # compute capabilities x 10 whose FMA units take a warp's instruction every other clock
+
+# Instructions an entry-layer, and those of them for the FMA units, by kernel and number of states T: as
+# scripts/count_sass.py last counted them for sm_90 and 32 x 32, rounded up (other chips and sizes come
+# within some per cent). A test holds the kernels to them; lower a number when a kernel improves.
+INSTRUCTIONS = {
+    ("displacements", 0): (21.1, 16.5),
+    ("displacements", 1): (26.5, 21.0),
+    ("displacements", 2): (35.9, 25.4),
+    ("diagonal", 0): (60.5, 49.6),
+    ("diagonal", 1): (68.6, 56.0),
+    ("diagonal", 2): (75.4, 60.5),
+}
+
+
+def instructions(zone: Zone) -> tuple[float, float]:
+    """Instructions an entry-layer of a zone's planes, and those for the FMA units."""
+    return INSTRUCTIONS[zone.kernel, len(zone.trainings)]
+
+
+def pairs_per_second(zones: Iterable[Zone], capability: int, multiprocessors: int, clock: float) -> float:
+    """Pairs of images a second that a GPU could compute at most, read out at no cost.
+
+    Parameters
+    ----------
+    zones : iterable of Zone
+    capability : int
+        Compute capability x 10, such as 90.
+    multiprocessors : int
+    clock : float
+        Hz, the highest.
+    """
+    clocks = 0.0  # of a scheduler
+    for zone in zones:
+        issued, fma = instructions(zone)
+        entry_layers = len(zone.displacements) * zone.spec.size**2 * zone.spec.layers
+        clocks += entry_layers / LANES * max(issued, 2 * fma if capability in FEW_UNITS else fma)
+    return multiprocessors * SCHEDULERS * clock / clocks
