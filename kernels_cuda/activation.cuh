@@ -19,13 +19,13 @@ struct Angle {
     float y, z, f;  // t / (9 pi) = z (1 + y f),  n sin(t) / (9 pi) = z D
 };
 
-// SNAP: y below 2.5e-7 counts as 0. In float, rounding makes an angle of up to 5e-4 of what should be none,
-// and in flat backgrounds all entries of a plane err the same way. No instruction compares: scaled down, such
-// a z^2 is a denormal number, which GPUs flush to 0.
+// SNAP: y below 1.0e-6 (t below 1.7e-3) counts as 0. In float, rounding, the reciprocal's above all, makes an
+// angle of up to 1e-3 of what should be none, and in flat backgrounds all entries of a plane err the same way.
+// No instruction compares: scaled down, such a z^2 is a denormal number, which GPUs flush to 0.
 template <bool SNAP>
 __device__ __forceinline__ Angle angle(float y)
 {
-    constexpr float DOWN = SNAP ? 1.0 / (1ull << 48) : 1, UP = 1 / DOWN;
+    constexpr float DOWN = SNAP ? 1.0 / (1ull << 49) : 1, UP = 1 / DOWN;
     constexpr float LINEAR = 2 * SQUARE * DOWN * DOWN, QUADRATIC = -(1 - B) * SQUARE * DOWN * DOWN;
     float f = 3.730610755e-03f;
     f = f * y - 4.023507614e-03f;

@@ -13,7 +13,7 @@ from backend_suite import DEPTHS, EVERYTHING, TABLE, BackendSuite, ordinary, rea
 
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 
-from emulated import REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
+from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
 
 from cntk_bench.backends.cuda import Backend, Gpu, available  # noqa: E402
 from cntk_bench.backends.cuda_zones import zones  # noqa: E402
@@ -79,6 +79,19 @@ def test_the_whole_table_of_one_cifar_sized_pair():
     assert blocks == [4] * 32  # 32 launches of one a each: 32 planes (31 for a = 0), 8 a block
 
 
+@pytest.mark.parametrize("chosen", [readouts(("ntk", "v")), readouts(("ntk", "gap"), ("nngp", "gap"))])
+def test_a_gpus_approximations_change_little(chosen):
+    """Reciprocals and square roots off by up to 2 units in the last place; half of both images is flat."""
+    x = ordinary(2, 3, 16)
+    x[:, :, :, 8:] = 1.234
+    x = np.concatenate([x, x[:1]])
+
+    def error(ulps):
+        return relative_errors(Backend(Spec(chosen, 3, 16), Emulator(ulps=ulps)), x, x[:2]).max()
+
+    assert error(2) < 3e-6 < error(10_000)
+
+
 V_ALONE = readouts(("ntk", "v"), depths=(3, 4))
 GAP_AND_NNGP = readouts(("ntk", "gap"), ("nngp", "gap"), depths=(3, 4))
 LAP_AND_BOTH_TRAININGS = readouts(
@@ -101,6 +114,19 @@ def test_every_kernel_at_every_size(chosen, size, channels):
     expected = backend().tile(x, z)
     for order in ((REVERSED,), (SHUFFLED, 1), (SHUFFLED, 2)):
         assert (backend(*order).tile(x, z) == expected).all()
+
+
+def test_a_race_is_noticed():
+    """Without the barrier, a warp reads an image's stage before another has copied it."""
+
+    class Racing(Emulator):
+        def module(self, text, options):
+            return super().module(text.replace("__syncthreads();", ""), options)
+
+    spec = Spec(readouts(("ntk", "gap"), depths=(4,)), 1, 12)
+    x = ordinary(2, 1, 12)
+    tiles = [Backend(spec, Racing(*order)).tile(x, x) for order in ((FORWARD,), (REVERSED,), (SHUFFLED, 1))]
+    assert not all((tile == tiles[0]).all() for tile in tiles)
 
 
 @pytest.mark.parametrize("order", [(REVERSED,), (SHUFFLED, 1), (SHUFFLED, 2)])

@@ -38,7 +38,7 @@ B = 0.475
 NARROWED, SINE = f32(1 / (1 + B)), f32((1 + B) / 9)  # z is scaled by (1 + B) / (9 pi)
 LINEAR, QUADRATIC = (f32(factor * (1 + B) / (81 * np.pi**2)) for factor in (2, -(1 - B)))
 f0, f1, f2, f3 = f32(1.666936962e-2), f32(4.856969828e-2), f32(-4.023507614e-3), f32(3.730610755e-3)
-SNAP = f32(2.5e-7)
+SNAP = f32(1e-6)
 NINTH, ZERO, ONE, TINY = f32(1 / 9), f32(0), f32(1), f32(1e-37)
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.

@@ -13,7 +13,9 @@ WARPS = 4  # warps a block of `displacements`
 COLUMNS = 2  # of a plane that a lane of `displacements` holds: two halve the shuffles
 TILE = 2  # a block of `diagonal` takes TILE x TILE pairs
 REGISTERS = 1 << 16  # of a multiprocessor
-SPARE = 68  # registers that `displacements` needs beside its planes and sums to lose none to memory
+# Registers that `displacements` needs beside its planes and sums, to lose none to memory, at most: as many
+# and so many a column. Found by compiling all sizes.
+SPARE, SPARE_A_COLUMN = 44, 24
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Zone:
         """What the host defines for these planes' kernels."""
         layout, size, quantities = self.layout, self.spec.size, 1 + len(self.trainings)
         numbers = layout.columns * quantities * (size + 1 + len(self.windows))
-        needed = numbers + SPARE  # registers a thread
+        needed = numbers + SPARE + SPARE_A_COLUMN * layout.columns  # registers a thread
         return {
             "P": size,
             "CHANNELS": self.spec.channels,
@@ -127,7 +129,7 @@ class Zone:
             "ALL": int("all" in self.trainings),
             "WINDOWS": len(self.windows),
             "WARPS": WARPS,
-            "BLOCKS": max(REGISTERS // (LANES * WARPS * needed), 2),
+            "BLOCKS": max(REGISTERS // (LANES * WARPS * needed), 8 // WARPS, 1),  # 2 warps a scheduler
             "TILE": TILE,
             "BUFFERS": buffers,
         }

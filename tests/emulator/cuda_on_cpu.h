@@ -317,4 +317,20 @@ using std::fabs;
 template <class T> T min(T a, T b) { return b < a ? b : a; }
 template <class T> T max(T a, T b) { return a < b ? b : a; }
 inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }  // NaN becomes 0
-inline float __fdividef(float a, float b) { return a / b; }
+
+// A GPU's fast quotient and square root are off by a unit in the last place or two; so are these, at random
+// but the same for the same value, if the compiler is told how many ULPS.
+#ifndef ULPS
+#define ULPS 0
+#endif
+inline float approximately(float x)
+{
+    if (!ULPS) return x;
+    unsigned bits;
+    memcpy(&bits, &x, sizeof(bits));
+    bits *= 2654435761u, bits ^= bits >> 15, bits *= 2246822519u;
+    return x + x * (ULPS * 1.1920929e-7f * (int(bits >> 16) - 32768) / 32768);
+}
+inline float __fdividef(float a, float b) { return approximately(a / b); }
+inline float fast_sqrt(float x) { return approximately(std::sqrt(x)); }
+#define sqrtf fast_sqrt

@@ -101,12 +101,14 @@ class Emulator:
         In which order lanes and warps take turns between two barriers.
     seed : int
         Of the order SHUFFLED.
+    ulps : int
+        How far a fast quotient or square root may be off, in units of the last place.
     free_bytes, shared_bytes : int
         The memory it claims to have, and that of a multiprocessor.
     """
 
-    def __init__(self, order=FORWARD, seed=1, free_bytes=1 << 30, shared_bytes=228 << 10):
-        self.order, self.seed = order, seed
+    def __init__(self, order=FORWARD, seed=1, ulps=0, free_bytes=1 << 30, shared_bytes=228 << 10):
+        self.order, self.seed, self.ulps = order, seed, ulps
         self._free_bytes, self._shared_bytes = free_bytes, shared_bytes
         self.launches = []  # (kernel's name, number of blocks)
 
@@ -129,7 +131,8 @@ class Emulator:
         return 90, 132, 1.98e9
 
     def module(self, text, options):
-        compiled = library(text, tuple(option for option in options if option.startswith("-D")))
+        defines = (option for option in options if option.startswith("-D"))
+        compiled = library(text, (*defines, f"-DULPS={self.ulps}"))
 
         def launch(name, blocks, threads, arguments, shared_bytes=0):
             self.launches.append((name, blocks))

@@ -1,0 +1,88 @@
+"""Errors of a backend against float64, on CIFAR-10's images and on images that provoke rounding.
+
+    python scripts/precision.py cifar10.npz                       # the CUDA kernels, on the CPU emulator
+    python scripts/precision.py cifar10.npz --backend cpu         # or cuda
+
+Prints the largest relative error over depths 3, 4, 6, 11, 21 as a Markdown table.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "emulator")]
+
+from cntk_bench import backends, reference  # noqa: E402
+from cntk_bench.spec import Readout, Spec  # noqa: E402
+
+COLUMNS = {"CNTK-V": ("ntk", "v"), "CNTK-GAP": ("ntk", "gap"), "NNGP-GAP": ("nngp", "gap")}
+DEPTHS = (3, 4, 6, 11, 21)
+READOUTS = tuple(Readout(*kind, depth) for kind in COLUMNS.values() for depth in DEPTHS)
+
+
+def families(images) -> dict[str, list]:
+    """Pairs of images (C, P, P), by what is special about them; of images (n, C, P, P), 0 .. 255."""
+    x = ((images - images.mean((0, 2, 3), keepdims=True)) / images.std((0, 2, 3), keepdims=True)).astype("f4")
+    size = x.shape[-1]
+    torn = x[0].copy()
+    torn[:, size // 3 : size // 3 + 2] = x[1, :, size // 3 : size // 3 + 2]
+    white = [image for image, raw in zip(x, images, strict=True) if (raw >= 250).mean() > 0.4]
+
+    def flat(image, level):
+        image = image.copy()
+        image[:, :, size // 2 :] = level
+        return image
+
+    def dot(level, row, column):
+        image = np.full_like(x[0], level)
+        image[:, row : row + 2, column : column + 2] = 1
+        return image
+
+    return {
+        "ordinary": list(zip(x[:12:2], x[1:12:2], strict=True)),
+        "itself, its negative, 2.3 times it, all but two rows of it": [
+            (x[0], z) for z in (x[0], -x[0], np.float32(2.3) * x[0], torn)
+        ],
+        "saturated backgrounds": list(zip(white[:6:2], white[1:6:2], strict=True)),
+        "half flat, of one level": [
+            (flat(x[0], level), flat(x[1], level)) for level in (0.3, 0.77, 0.9, 1.234, 1.7, 1.9, 2.0, 2.5)
+        ],
+        "half flat, of two levels": [(flat(x[0], 2), flat(x[1], 0.7)), (flat(x[0], 1.1), flat(x[1], -1.9))],
+        "a dot on a dim background": [(dot(v, 5, 7), dot(w, 20, 9)) for v, w in ((0.1, 0.1), (0.003, 0.01))],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="an .npz file with x_train (n, P, P, C), 0 .. 255")
+    parser.add_argument("--backend", choices=("emulated", "cpu", "cuda"), default="emulated")
+    parser.add_argument(
+        "--ulps", type=int, default=0, help="of the emulator: how far its fast operations err"
+    )
+    arguments = parser.parse_args()
+    images = np.moveaxis(np.load(arguments.data)["x_train"][:3000].astype(np.float64), -1, 1)
+    spec = Spec(READOUTS, *images.shape[1:3])
+    if arguments.backend == "emulated":
+        from emulated import Emulator
+
+        from cntk_bench.backends.cuda import Backend
+
+        backend = Backend(spec, Emulator(ulps=arguments.ulps))
+    else:
+        backend = backends.create(arguments.backend, spec)
+    print(f"| images | pairs | {' | '.join(COLUMNS)} |\n|---|---|{'---|' * len(COLUMNS)}")
+    for name, pairs in families(images).items():
+        errors = []
+        for x, z in pairs:
+            tile = backend.tile(backend.prepare(x[None]), backend.prepare(z[None]))
+            exact = reference.gram(x[None], z[None], readouts=READOUTS)
+            errors.append(abs(tile / exact - 1).reshape(len(COLUMNS), len(DEPTHS)))
+        largest = np.max(errors, axis=(0, 2))
+        print(f"| {name} | {len(pairs)} | {' | '.join(f'{error:.1e}' for error in largest)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
