@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import count_sass  # noqa: E402
+import precision  # noqa: E402
 from original import Original  # noqa: E402
 
 from cntk_bench import gramian, measure, reference, ridge  # noqa: E402
@@ -160,6 +161,20 @@ class Acceptance:
             raise Skipped("--quick leaves the whole suite out")
         return run_tests([], self.left)
 
+    def precision(self):
+        """Images that provoke rounding, where this GPU's fast reciprocal and square root would show."""
+        images = np.random.default_rng(self.seed).integers(0, 256, (12, self.channels, self.size, self.size))
+        backend = cuda.Backend(self.spec(precision.READOUTS), self.gpu())
+        errors = {}
+        for name, pairs in precision.families(images.astype(float)).items():
+            some = pairs[:1] if self.quick else pairs[:2]
+            errors[name] = dict(zip(precision.COLUMNS, precision.largest_errors(backend, some), strict=True))
+        worst = {
+            column: max(float(error[column]) for error in errors.values()) for column in precision.COLUMNS
+        }
+        most = {"CNTK-V": 1e-6, "CNTK-GAP": 3e-6, "NNGP-GAP": 1e-6}
+        return {"passed": all(worst[column] <= most[column] for column in most), "errors": worst}
+
     def original(self):
         """Rung 0. Its float32 angle is off where images agree, so self-pairs are not held against it."""
         rung = Original(self.spec(GAP), self.gpu())
@@ -213,7 +228,7 @@ class Acceptance:
     def rung(self, backend, readouts, instructions, tolerance, kernel=None, self_pairs=True):
         """Check, then time; the share is of `kernel`'s own time where events give it."""
         error = self.error(backend, readouts, self_pairs)
-        rate = measure.rate(backend, self.images, 1.0 if self.quick else 4.0, runs=3 if self.quick else 5)
+        rate = measure.rate(backend, self.images, 0.5 if self.quick else 1.0, runs=3 if self.quick else 5)
         found = {
             "passed": error <= tolerance,
             "error": error,
@@ -317,7 +332,7 @@ class Acceptance:
 
 
 SECTIONS = (
-    "environment", "cuda_tests", "displacements", "diagonal", "one_column", "large_blocks",
+    "environment", "cuda_tests", "precision", "displacements", "diagonal", "one_column", "large_blocks",
     "original", "neural_tangents", "stage_gap", "stage_v", "solve_small", "solve_large", "whole_suite",
 )  # fmt: skip
 

@@ -124,6 +124,19 @@ def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, mo
 
 
 @emulated
+def test_precision_is_judged_on_images_that_provoke_rounding():
+    class Coarse(Timed):
+        def __init__(self):
+            super().__init__(ulps=1000)
+
+    def found(gpu):
+        return Acceptance(H200, gpu, True, time.monotonic() + 1000, size=12).precision()
+
+    assert found(Timed)["passed"] and not found(Coarse)["passed"]
+    assert set(found(Timed)["errors"]) == {"CNTK-V", "CNTK-GAP", "NNGP-GAP"}
+
+
+@emulated
 def test_the_stage_goes_through_a_store():
     pytest.importorskip("zarr")
     found = small().stage_gap()
