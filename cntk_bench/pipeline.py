@@ -8,7 +8,6 @@ solve again without computing a kernel, and to redo it all.
 import logging
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from cntk_bench import backends, config, data, gramian, record, report, ridge, s
 from cntk_bench.backends import Backend
 from cntk_bench.config import Config
 from cntk_bench.data import Dataset
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, writing
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
 
@@ -164,7 +163,7 @@ def _keep_config(settings: Config, run: Run) -> None:
     if path is not None:
         found = settings.dataset.model_copy(update={"path": str(Path(path).expanduser().absolute())})
         settings = settings.model_copy(update={"dataset": found})
-    with _writing(run):
+    with writing(run.path):
         new = run.path / "config.yaml.new"
         new.write_text(config.dump(settings))
         new.replace(run.path / "config.yaml")
@@ -203,7 +202,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> None:
             overwrite=True,
         )
         predicted = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(index)))
-        with _writing(run):
+        with writing(run.path):
             run.solutions.mkdir(exist_ok=True)
             np.savez(
                 run.solutions / f"{column}-{depth}.npz",
@@ -227,17 +226,6 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> None:
     _keep_config(settings, run)
     record.save(past, run.record)
     report.write(past, run.path / "report")
-
-
-@contextmanager
-def _writing(run: Run):
-    """Turn what the disk refuses into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {run.path}: {error.strerror or error}; free space or choose another --output"
-        ) from None
 
 
 def verify(settings: Config, run: Run, sample: int, repair: bool, progress: Callable | None = None):

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench import __version__
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, writing
 
 FORMAT = 1
 
@@ -119,16 +119,13 @@ def save(record: dict, path: str | Path) -> None:
     path = Path(path)
     new = path.with_name(path.name + ".new")
     try:
-        with open(new, "w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another --output"
-        ) from None
+        with writing(path):
+            with open(new, "w", encoding="utf-8") as file:
+                json.dump(record, file, indent=2, allow_nan=False)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
 

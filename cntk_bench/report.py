@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, writing
 from cntk_bench.published import FINITE, N_TEST, N_TRAIN, VERSION, published
 
 MISSING = "-"
@@ -152,12 +152,10 @@ def write(record: dict, folder: str | Path) -> None:
         If nothing has been solved yet or the folder cannot be written.
     """
     folder = Path(folder)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for suffix, function in FORMATS.values():
             (folder / f"table.{suffix}").write_text(function(record), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from None
     plot(record, folder / "accuracy.png")
     plot(record, folder / "accuracy.svg")
 
@@ -220,11 +218,8 @@ def plot(record: dict, path: str | Path) -> None:
         figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
     figure.legend(loc="outside right center", frameon=False, fontsize=9)
     metadata = {"Date": None} if Path(path).suffix == ".svg" else None
-    try:
-        with rc_context({"svg.hashsalt": "cntk-bench"}):  # the same record gives the same file
-            figure.savefig(path, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    with writing(path), rc_context({"svg.hashsalt": "cntk-bench"}):  # the same record gives the same file
+        figure.savefig(path, metadata=metadata)
 
 
 # Okabe and Ito's palette: told apart by the colour-blind too.
