@@ -33,3 +33,46 @@ __device__ __forceinline__ Angle angle(float y)
     f = f * y + 1.666936962e-02f;
     return {y, UP * sqrtf(y * (LINEAR + QUADRATIC * y)), f};
 }
+
+// u = 1 - a b in [0, 1]; NaN becomes 0. One instruction, for which CUDA has no intrinsic.
+__device__ __forceinline__ float one_minus(float a, float b)
+{
+#ifdef __CUDA_ARCH__
+    float u;
+    asm("fma.rn.ftz.sat.f32 %0, %1, %2, %3;" : "=f"(u) : "f"(-a), "f"(b), "f"(1.0f));
+    return u;
+#else
+    return __saturatef(1 - a * b);
+#endif
+}
+
+// One entry of one layer: S becomes K; returns k0 / 9. n = d_x d_z, scaled as deviations.cu says.
+template <bool FIRST>
+__device__ __forceinline__ float activate(float n, float& S)
+{
+    const float size = FIRST ? fabsf(S) : S;
+    const float D = TILT * size + n;
+    const Angle t = angle<true>(one_minus(size, __fdividef(1, D)));
+    float k0 = NINTH - t.z * (1 + t.y * t.f);
+    if (FIRST && S < 0) k0 = NINTH - k0;  // k0(c) = 1 - k0(-c)
+    S = t.z * D + S * k0;
+    return k0;
+}
+template <bool FIRST>
+__device__ __forceinline__ float activate(FloatFloat n, FloatFloat& S)
+{
+    const bool negative = FIRST && S.hi < 0;
+    const FloatFloat size = negative ? -S : S;
+    const float gap = NARROWED * (fmaf(9, n.hi, -size.hi) + fmaf(9, n.lo, -size.lo));  // (n - S) / (1 + B)
+    const float D = size.hi + gap, r = __fdividef(1, D);
+    const Angle t = angle<false>(__saturatef(gap * r));
+    float k0 = NINTH - t.z * (1 + t.y * t.f);
+    float lost = gap * ((1 + float(B)) / 9 - t.z * (1 - __saturatef(size.hi * r) * t.f));  // n (1 - k1) / 9
+    if (negative) {
+        k0 = NINTH - k0;
+        lost += NINTH * size.hi;
+    }
+    S.hi = n.hi - lost;
+    S.lo = ((n.hi - S.hi) - lost) + n.lo;
+    return k0;
+}
