@@ -57,12 +57,13 @@ class Verification:
 def tolerance(readout: Readout) -> float:
     """Bound on a stored entry's relative error against float64.
 
-    Up to depth 21, 1e-6 for V on every pair; for GAP and LAP 3e-5, the bound where images share
-    flat backgrounds: an ordinary pair is within 1e-6, but which pairs are ordinary cannot be told
+    Up to depth 21, 1e-6 for V on every pair; for GAP and LAP 5e-4. There an ordinary pair is within
+    1e-6, but backgrounds that differ by a grey level here and there make angles that float32 cannot
+    tell from none: entries were seen to err by up to 2e-4. Which pairs are ordinary cannot be told
     from the numbers, and a check that fails sound stores would not be heeded. Every layer adds its
     rounding: deeper, the bounds grow with the depth. Damage that matters is far larger.
     """
-    return (1e-6 if readout.pool == "v" else 3e-5) * max(1, readout.depth / 21)
+    return (1e-6 if readout.pool == "v" else 5e-4) * max(1, readout.depth / 21)
 
 
 def verify(

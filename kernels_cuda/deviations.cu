@@ -1,8 +1,7 @@
 // What the planes' kernels read of an image, stage after stage: its channels, then a multiple of
 // d = sqrt(v_h) for the input of every layer h = 0, 1, ..
 //     v_0 = box(sum_c x_c^2),  v_h = box(v_{h-1} / 9)
-// The product of two images' deviations is n = d_x d_z, scaled as the layer wants it (activation.cuh): by
-// 1 / (1 + B) in float, or by 1 / 9 as float-float numbers.
+// In float-float d / 3, as activation.cuh wants it.
 //
 // The host defines: CHANNELS; PARTS, floats a number: 1, or 2 for float-float (the hi plane, then the lo).
 // images (n, CHANNELS, P, P) float32.  out (n, stages, PARTS, PLANE) float32.  Grid: one block an image.
@@ -21,7 +20,7 @@ extern "C" __global__ void deviations(const float* images, int stages, float* ou
     __shared__ double v[2][PIXELS];
     images += blockIdx.x * (long long)CHANNELS * PIXELS;
     out += blockIdx.x * (long long)stages * PARTS * PLANE;
-    const double scale = PARTS == 2 ? 1.0 / 3 : sqrt(1 / (1 + B));
+    const double scale = PARTS == 2 ? 1.0 / 3 : 1;
 
     for (int k = threadIdx.x; k < PIXELS; k += blockDim.x) {
         double sum = 0;

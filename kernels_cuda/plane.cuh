@@ -60,7 +60,7 @@ __device__ __forceinline__ void layer(const float* x, const float* z, const Colu
 #pragma unroll
         for (int k = 0; k < COLUMNS; ++k) {
             K[k] = plane.S[i][k];
-            const float k0 = activate<FIRST>(deviations.x[k][i % 4] * deviations.z[k][i % 4], K[k]);
+            const float k0 = activate<FIRST>(deviations.x[k][i % 4], deviations.z[k][i % 4], K[k]);
             if (READ) sums.add(i, 0, k, high(K[k]));
 #pragma unroll
             for (int t = 0; t < STATES; ++t) {

@@ -2,7 +2,7 @@
 
 With y = (1 - c) / (1 + B c), c the correlation in [0, 1], t = arccos c:
 
-    z = sin t / (1 + B c),    t = (1 + B) z (1 + y f(y))       see kernels_cuda/activation.cuh
+    z = sin t / (1 + B c),    t = z (1 + B + y f(y))       see kernels_cuda/activation.cuh
 
 f is smooth, so a short polynomial serves. What an error of t does to a kernel grows with c, which
 nears 1 from layer to layer; so the weighted error (FLOOR + c^4) t, not t's own, is made least
@@ -35,8 +35,8 @@ def angle(y, b):
 
 
 def f(y, b):
-    """(t / ((1 + b) z) - 1) / y for y in (0, 1]."""
-    return (angle(y, b) / ((1 + b) * tilted_sine(y, b)) - 1) / y
+    """(t / z - 1 - b) / y for y in (0, 1]."""
+    return (angle(y, b) / tilted_sine(y, b) - 1 - b) / y
 
 
 def minimax(f, weight, degree):
@@ -69,7 +69,7 @@ def main():
     b = arguments.b
 
     def of_t(y):  # what an error of f does to t
-        return (1 + b) * tilted_sine(y, b) * y
+        return tilted_sine(y, b) * y
 
     coefficients = minimax(
         lambda y: f(y, b), lambda y: of_t(y) * (FLOOR + correlation(y, b) ** 4), arguments.degree

@@ -132,8 +132,10 @@ def test_precision_is_judged_on_images_that_provoke_rounding():
     def found(gpu):
         return Acceptance(H200, gpu, True, time.monotonic() + 1000, size=12).precision()
 
-    assert found(Timed)["passed"] and not found(Coarse)["passed"]
-    assert set(found(Timed)["errors"]) == {"CNTK-V", "CNTK-GAP", "NNGP-GAP"}
+    fine = found(Timed)
+    assert fine["passed"] and not found(Coarse)["passed"]
+    assert len(fine["errors"]) >= 7
+    assert all(set(errors) == {"CNTK-V", "CNTK-GAP", "NNGP-GAP"} for errors in fine["errors"].values())
 
 
 @emulated

@@ -13,10 +13,10 @@ are float64 there; all else needs only float32. The other planes are float32, an
 rounding can have made count as 0: in flat backgrounds they would err the same way everywhere. Sums
 over entries are float64.
 
-Symbols follow `cntk_bench.reference`. With D = (n + B S) / (1 + B), y = (n - S) / ((1 + B) D), and f a
-polynomial (fitted by scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
+Symbols follow `cntk_bench.reference`. With D = n + B S, y = (n - S) / D, and f a polynomial (fitted by
+scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
 
-    z = n sin(t) / ((1 + B) D) = sqrt(y (2 - (1 - B) y) / (1 + B)),    t = arccos(c) = (1 + B) z (1 + y f(y))
+    z = n sin(t) / D = sqrt(y (2 - (1 - B) y) / (1 + B)),    t = arccos(c) = z (1 + B + y f(y))
     n k1 = S k0 + n sin(t) / pi
 """
 
@@ -34,11 +34,12 @@ f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
 late = index(1)
 
-B = 0.475
-NARROWED, SINE = f32(1 / (1 + B)), f32((1 + B) / 9)  # z is scaled by (1 + B) / (9 pi)
-LINEAR, QUADRATIC = (f32(factor * (1 + B) / (81 * np.pi**2)) for factor in (2, -(1 - B)))
-f0, f1, f2, f3 = f32(1.666936962e-2), f32(4.856969828e-2), f32(-4.023507614e-3), f32(3.730610755e-3)
-SNAP = f32(1e-6)
+B1 = f32(1.475)  # 1 + B
+LINEAR, QUADRATIC = (
+    f32(factor / 1.475 / (9 * np.pi) ** 2) for factor in (2, -0.525)
+)  # z is scaled by 1 / (9 pi)
+f0, f1, f2, f3 = f32(2.458732019e-2), f32(7.164030496e-2), f32(-5.934673731e-3), f32(5.502650864e-3)
+SNAP = f32(1.4e-7)
 NINTH, ZERO, ONE, TINY = f32(1 / 9), f32(0), f32(1), f32(1e-37)
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
@@ -53,25 +54,24 @@ compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="n
 
 
 @njit(inline="always")
-def k0_and_k1(n, S, gap):
-    """k0 / 9 and n k1 / 9 in float32, of n, S >= 0 and gap = n - S; y below SNAP counts as 0."""
-    D = max(S + gap * NARROWED, TINY)
-    y = gap * NARROWED / D
+def k0_and_k1(S, gap):
+    """k0 / 9 and n k1 / 9 of S >= 0 and gap = n - S, in float32; y below SNAP counts as 0."""
+    D = max(B1 * S + gap, TINY)
+    y = gap / D
     y = y if y > SNAP else ZERO
     z = np.sqrt(y * (LINEAR + QUADRATIC * y))
-    k0 = NINTH - z * (ONE + y * (f0 + y * (f1 + y * (f2 + y * f3))))
+    k0 = NINTH - z * (B1 + y * (f0 + y * (f1 + y * (f2 + y * f3))))
     return k0, z * D + S * k0
 
 
 @njit(inline="always")
 def k0_and_lost(S, gap):
     """k0 / 9 and n (1 - k1) / 9 to float32's relative precision, however small gap = n - S is."""
-    gap *= NARROWED
-    r = ONE / max(S + gap, TINY)
+    r = ONE / max(B1 * S + gap, TINY)
     y = max(gap * r, ZERO)
     z = np.sqrt(y * (LINEAR + QUADRATIC * y))
     f = f0 + y * (f1 + y * (f2 + y * f3))
-    return NINTH - z * (ONE + y * f), gap * (SINE - z * (ONE - S * r * f))
+    return NINTH - z * (B1 + y * f), gap * (NINTH - z * (ONE - S * r * f))
 
 
 @compiled
@@ -96,8 +96,8 @@ def activation(size, S, T, x_dev, x, z_dev, z, k0):
     `x` and `z` are where the layer starts in the images' deviations; `k0` receives k0 / 9.
     """
     for t in range(index(size)):
-        n = x_dev[index(x) + t] * z_dev[index(z) + t]
-        k, K = k0_and_k1(n, S[t + late], n - S[t + late])
+        gap = x_dev[index(x) + t] * z_dev[index(z) + t] - S[t + late]  # a fused multiply-add rounds it once
+        k, K = k0_and_k1(S[t + late], gap)
         k0[t] = k
         S[t + late] = K
         T[t + late] = k * T[t + late] + K

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cntk_bench.backends.cuda_zones import LANES, Zone
+from cntk_bench.backends.cuda_zones import WARPS, Zone
 
 SCHEDULERS = 4  # of a multiprocessor; each issues a warp's instruction a clock
 FEW_UNITS = (75, 80)  # compute capabilities x 10 whose FMA units take a warp's instruction every other clock
@@ -14,15 +14,23 @@ INSTRUCTIONS = {
     ("displacements", 0): (21.1, 16.5),
     ("displacements", 1): (26.5, 21.0),
     ("displacements", 2): (35.9, 25.4),
-    ("diagonal", 0): (60.5, 49.6),
-    ("diagonal", 1): (68.6, 56.0),
-    ("diagonal", 2): (75.4, 60.5),
+    ("diagonal", 0): (59.45, 48.6),
+    ("diagonal", 1): (67.4, 55.0),
+    ("diagonal", 2): (74.1, 59.5),
 }
 
 
 def instructions(zone: Zone) -> tuple[float, float]:
     """Instructions an entry-layer of a zone's planes, and those for the FMA units."""
     return INSTRUCTIONS[zone.kernel, len(zone.trainings)]
+
+
+def warps(zone: Zone) -> int:
+    """Warps that run a pair's planes, those without a plane included."""
+    if zone.diagonal:
+        return 1
+    block = WARPS * zone.layout.columns  # planes
+    return sum(WARPS * -(-len(b) // block) for _, _, b in zone.rows())
 
 
 def pairs_per_second(zones: Iterable[Zone], capability: int, multiprocessors: int, clock: float) -> float:
@@ -40,6 +48,6 @@ def pairs_per_second(zones: Iterable[Zone], capability: int, multiprocessors: in
     clocks = 0.0  # of a scheduler
     for zone in zones:
         issued, fma = instructions(zone)
-        entry_layers = len(zone.displacements) * zone.spec.size**2 * zone.spec.layers
-        clocks += entry_layers / LANES * max(issued, 2 * fma if capability in FEW_UNITS else fma)
+        entry_layers = zone.layout.columns * zone.spec.size * zone.spec.layers  # of a lane
+        clocks += warps(zone) * entry_layers * max(issued, 2 * fma if capability in FEW_UNITS else fma)
     return multiprocessors * SCHEDULERS * clock / clocks

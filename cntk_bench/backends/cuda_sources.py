@@ -5,11 +5,13 @@ from pathlib import Path
 from cntk_bench.errors import UserError
 
 # A module of kernels: its files, and the constants that the host defines for them.
-_ENTRY = ("float_float.cuh", "activation.cuh")
-_PLANE = ("layout.cuh", *_ENTRY, "box.cuh", "sums.cuh", "stages.cuh", "plane.cuh")
+_PLANE = (
+    *("layout.cuh", "float_float.cuh", "activation.cuh"),
+    *("box.cuh", "sums.cuh", "stages.cuh", "plane.cuh"),
+)
 _OF_PLANES = "P CHANNELS COLUMNS HIDDEN ALL WINDOWS"
 MODULES = {
-    "deviations": (("layout.cuh", *_ENTRY, "deviations.cu"), "P CHANNELS COLUMNS PARTS"),
+    "deviations": (("layout.cuh", "deviations.cu"), "P CHANNELS COLUMNS PARTS"),
     "diagonal": ((*_PLANE, "diagonal.cu"), f"{_OF_PLANES} TILE BUFFERS"),
     "displacements": ((*_PLANE, "displacements.cu"), f"{_OF_PLANES} WARPS BLOCKS"),
     "readouts": (("readouts.cu",), ""),

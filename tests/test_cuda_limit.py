@@ -1,0 +1,52 @@
+"""What instruction issue allows: arithmetic by hand, for counts that a test of their own holds."""
+
+import pytest
+from backend_suite import readouts
+
+from cntk_bench.backends import cuda_limit
+from cntk_bench.backends.cuda import Backend
+from cntk_bench.backends.cuda_limit import INSTRUCTIONS, pairs_per_second, warps
+from cntk_bench.backends.cuda_zones import zones
+from cntk_bench.spec import Spec
+
+H200 = (90, 132, 1.98e9)
+ISSUED = 132 * 4 * 1.98e9  # instructions a second, each of a warp
+V, GAP = readouts(("ntk", "v")), readouts(("ntk", "gap"), ("nngp", "gap"))
+
+
+def test_v_at_cifars_size():
+    """One warp a pair: 32 rows of 20 layers a lane."""
+    issued, _ = INSTRUCTIONS["diagonal", 1]
+    assert pairs_per_second(zones(Spec(V, 3, 32)), *H200) == pytest.approx(ISSUED / (20 * 32 * issued))
+
+
+def test_gap_at_cifars_size():
+    """1,024 planes of 16 lanes each, 512 warps, and (0, 0) by the other kernel."""
+    (issued, _), (other, _) = INSTRUCTIONS["displacements", 1], INSTRUCTIONS["diagonal", 1]
+    clocks = 20 * (512 * 2 * 32 * issued + 32 * other)
+    assert pairs_per_second(zones(Spec(GAP, 3, 32)), *H200) == pytest.approx(ISSUED / clocks)
+
+
+def test_idle_lanes_and_warps_cost_what_busy_ones_do():
+    """5 x 5: 5 launches, each of one block of 4 warps, though 4 or 5 planes fill at most 3."""
+    outer = zones(Spec(GAP, 1, 5))[1]
+    assert warps(outer) == 5 * 4
+
+
+def test_chips_whose_fma_units_take_every_other_clock():
+    _, fma = INSTRUCTIONS["diagonal", 1]
+    of_v = zones(Spec(V, 3, 32))
+    for capability in (75, 80):
+        rate = pairs_per_second(of_v, capability, 132, 1.98e9)
+        assert rate == pytest.approx(ISSUED / (20 * 32 * 2 * fma))
+    assert pairs_per_second(of_v, 86, 132, 1.98e9) == pairs_per_second(of_v, *H200)
+
+
+def test_a_backends_limit_is_that_of_its_gpu():
+    class Sized:
+        def issue(self):
+            return 90, 10, 1e9
+
+    backend = Backend.__new__(Backend)  # without compiling kernels
+    backend.spec, backend.gpu = Spec(V, 3, 32), Sized()
+    assert backend.limit() == cuda_limit.pairs_per_second(zones(backend.spec), 90, 10, 1e9)
