@@ -26,8 +26,8 @@ def main() -> None:
     except click.ClickException as error:  # bad usage
         click.echo(f"error: {' '.join(error.format_message().split())} See --help.", err=True)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: finished tiles are stored; the same command goes on from there", err=True)
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        click.echo(": ".join(("interrupted", *(stopped.__cause__ or stopped).args)), err=True)
         sys.exit(130)
     except UserError as error:
         if debug:
@@ -224,7 +224,7 @@ def plan(config, overrides, backend, output):
 
     settings, where = _settings(config, overrides, backend, output)
     images = pipeline.load(settings.dataset)
-    backend = backends.choose(settings.compute.backend)
+    backend = pipeline.backend_name(settings.compute.backend, where)
     spec, tiles = pipeline.cut(settings, images, backend)
     worker = backends.create(backend, spec)
     cost = measure.cost(spec, tiles, images.x_train, worker, where.path, images.classes)
@@ -337,7 +337,11 @@ def _compute(settings, where):
             advance(0, total=plan.pairs, done=plan.pairs - pending)
             return lambda tile: advance(tile.pairs(plan))
 
-        pipeline.compute(settings, where, begin)
+        try:
+            pipeline.compute(settings, where, begin)
+        except KeyboardInterrupt:
+            goes_on = "finished tiles are stored; the same command goes on from there"
+            raise KeyboardInterrupt(goes_on) from None
 
 
 def _solve(where, settings):

@@ -26,5 +26,5 @@ def writing(path):
         yield
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another --output"
+            f"cannot write {path}: {error.strerror or error}; free space there, or choose another folder"
         ) from None

@@ -4,6 +4,7 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 
 from cntk_bench import backends, gramian, ridge
 from cntk_bench.backends import Backend
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, writing
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
+
+SCRATCH = 4 * 10**9  # bytes of tiles that timing the stage may write, about
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def _time(backend, x, z) -> float:
     return time.perf_counter() - started
 
 
-def stage(backend: Backend, images, alone: Rate, seconds: float, folder: Path) -> Rate:
+def stage(
+    backend: Backend, images, alone: Rate, seconds: float, folder: Path, look: Callable | None = None
+) -> Rate:
     """Time the `compute` stage: tiles computed, checked, and stored on the disk.
 
     Parameters
@@ -71,9 +76,11 @@ def stage(backend: Backend, images, alone: Rate, seconds: float, folder: Path) -
     alone : Rate
         The backend's own rate.
     seconds : float
-        What the stage is to take, about.
+        What the stage is to take, about; less where it would write more than SCRATCH.
     folder : Path
         Where the tiles go; they are removed afterwards.
+    look : callable, optional
+        Called with the store and the images before the tiles are removed.
 
     Raises
     ------
@@ -82,23 +89,25 @@ def stage(backend: Backend, images, alone: Rate, seconds: float, folder: Path) -
     """
     from cntk_bench import store
 
-    n = max(2, isqrt(int(2 * alone.pairs_per_second * seconds)))
-    # Tiles as in a large computation, but some at least, unless they would be tiny.
-    tile = min(gramian.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(n // 3, 24))
+    pairs = min(alone.pairs_per_second * seconds, SCRATCH / (4 * len(backend.spec.readouts)))
+    n = max(2, isqrt(int(2 * pairs)))
+    # Tiles as in a large computation, but six at least, unless they would be tiny.
+    tile = min(gramian.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(-(-n // 3), 24))
     plan = gramian.make_plan(backend.spec, n, 0, backend.name, tile)
     images = np.resize(images, (n, *images.shape[1:]))
     attributes = {"readouts": [str(readout) for readout in backend.spec.readouts]}
-    try:
+    with writing(folder):
         scratch = tempfile.TemporaryDirectory(dir=folder, prefix="cntk-bench-")
-    except OSError as error:
-        raise UserError(f"cannot write in {folder} ({error.strerror}): use another --scratch") from None
     with scratch as path:
         target = store.create(
             Path(path) / "gram.zarr", plan, attributes, (np.zeros(n, int), np.zeros(0, int))
         )
         started = time.perf_counter()
         gramian.compute(target, backend, images, images[:0])
-        return Rate(plan.pairs, 1, time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+        if look is not None:
+            look(target, images)
+        return Rate(plan.pairs, 1, elapsed)
 
 
 @dataclass(frozen=True)

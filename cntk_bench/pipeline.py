@@ -98,7 +98,7 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     UserError
         If the run is of another configuration, or anything else is in the way.
     """
-    name = _backend_name(settings.compute.backend, run)
+    name = backend_name(settings.compute.backend, run)
     images = load(settings.dataset)
     spec, tiles = cut(settings, images, name)
     if tiles.n_train < 2:
@@ -117,8 +117,8 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
     record.save(record.with_timing(record.load(run.record), "compute", **timing), run.record)
 
 
-def _backend_name(asked: str, run: Run) -> str:
-    """The backend asked for; for "auto", the one that a begun run was computed with."""
+def backend_name(asked: str, run: Run) -> str:
+    """The backend asked for; for "auto", the one that a run was begun with, if it was."""
     if asked == "auto" and (run.gram / "zarr.json").exists():
         asked = store.open(run.gram).attributes["backend"]
     return backends.choose(asked)
@@ -253,7 +253,7 @@ def verify(settings: Config, run: Run, sample: int, repair: bool, progress: Call
         grams.require({"data": images.fingerprint})
         x_train, x_test = images.x_train, images.x_test
     if repair:
-        name = _backend_name("auto", run)
+        name = backend_name("auto", run)
         spec, tiles = cut(settings, images, name)
         backend = backends.create(name, spec)
         attributes = _attributes(spec, images, settings, backend)

@@ -44,7 +44,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Done:
-    """A finished tile: a digest a readout, seconds of computing, time of writing (Unix)."""
+    """A finished tile: a digest a readout, seconds since the tile before it, time of writing (Unix)."""
 
     digests: tuple[str, ...]
     seconds: float
@@ -252,7 +252,7 @@ class Store:
         tile : Tile
         block : array (readouts, h, w), float32
         seconds : float
-            What computing it took.
+            From the end of the tile before it to its own: all of them add up to the run's time.
 
         Raises
         ------

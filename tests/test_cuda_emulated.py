@@ -30,12 +30,6 @@ class TestEmulatedCuda(BackendSuite):
         return Backend(spec, Emulator())
 
 
-@pytest.mark.skipif(not available(), reason="no CuPy, or no NVIDIA GPU")
-class TestCuda(BackendSuite):
-    def create(self, spec):
-        return Backend(spec)
-
-
 def v_in_float64(x, z, depths):
     """CNTK-V of one pair by its own short recursion: displacement 0 alone, arrays (P, P)."""
 

@@ -15,9 +15,11 @@ sys.path[:0] = [str(Path(__file__).with_name("emulator")), str(ROOT / "scripts")
 
 import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
-from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, count_tests, random_gram  # noqa: E402
+from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram, run_tests  # noqa: E402
 
+from cntk_bench import store  # noqa: E402
 from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.errors import UserError  # noqa: E402
 
 H200 = Machine("Some GPU", "sm_90", 132, 1.98e9)
 RUNGS = ("displacements", "diagonal", "original")
@@ -142,7 +144,16 @@ def test_precision_is_judged_on_images_that_provoke_rounding():
 def test_the_stage_goes_through_a_store():
     pytest.importorskip("zarr")
     found = small().stage_gap()
-    assert found["pairs"] > 3 and found["pairs_per_second"] > 0 and found["of_the_backend_alone"] > 0
+    assert found["passed"] and found["pairs"] > 3
+    assert found["pairs_per_second"] > 0 and found["of_the_backend_alone"] > 0
+
+
+@emulated
+def test_a_stage_that_stores_other_numbers_fails(monkeypatch):
+    pytest.importorskip("zarr")
+    write = store.Store.write
+    monkeypatch.setattr(store.Store, "write", lambda self, tile, block, s: write(self, tile, block + 1, s))
+    assert small().stage_gap()["passed"] is False
 
 
 def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
@@ -153,10 +164,14 @@ def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
         def lacks(self):
             raise Skipped("no package")
 
+        def refuses(self):
+            raise UserError("the GPU's memory is full")
+
     odd = Odd(H200, Timed, True, time.monotonic() + 1000)
     results = accept(odd, "", tmp_path, ("lacks",))
     lacks = results["sections"]["lacks"]
     assert results["passed"] and lacks["passed"] is None and lacks["note"] == "no package"
+    assert accept(odd, "", tmp_path, ("refuses",))["passed"] is False
     results = accept(odd, "", tmp_path, ("breaks", "lacks"))
     assert not results["passed"]
     text = (tmp_path / "gpu-acceptance.md").read_text()
@@ -166,24 +181,32 @@ def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
     assert accept(late, "", tmp_path, ("breaks",))["sections"]["breaks"]["note"] == "no time left"
 
 
-PYTEST = """
-tests/test_a.py::test_one[x - y] PASSED [ 25%]
-tests/test_a.py::test_two SKIPPED (no GPU) [ 50%]
-tests/test_b.py::test_three FAILED [ 75%]
-E       assert 1 == 2
-ERROR tests/test_store.py
-E   ModuleNotFoundError: No module named 'zarr'
-FAILED tests/test_b.py::test_three - assert 1 == 2
-"""
+def test_tests_are_run_and_counted(tmp_path):
+    def found(text, seconds=60.0):
+        file = tmp_path / "test_these.py"
+        file.write_text("import time, pytest\n" + text)
+        return run_tests([str(file), f"--rootdir={tmp_path}"], seconds)
+
+    good = "def test_good(): pass\n"
+    assert found(good)["passed"] is True
+    bad = found(good + "def test_bad(): assert 1 == 2\n")
+    assert bad["passed"] is False and bad["tests"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 0}
+    assert "assert 1 == 2" in bad["output"]
+    assert found("import missing_package\n" + good)["passed"] is False
+    assert found("def test_no(): pytest.skip()\n")["passed"] is False  # nothing was tested
+    slow = found(good + "def test_slow(): time.sleep(60)\n", 8)
+    assert slow["passed"] is None and slow["tests"]["passed"] == 1 and "8 s" in slow["note"]
 
 
-def test_test_counts_name_missing_packages_and_do_not_forgive_failures():
-    found = count_tests(PYTEST)
-    assert found["tests"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 1}
-    assert found["files_not_collected"] == 1 and found["missing_packages"] == ["zarr"]
-    assert not found["passed"]
-    assert count_tests(PYTEST.replace("FAILED", "PASSED"))["passed"]
-    assert not count_tests("")["passed"]  # nothing ran
+def test_the_whole_suite_needs_every_package(monkeypatch):
+    assert "numpy" not in gpu_acceptance.missing_packages()
+    monkeypatch.setattr(gpu_acceptance, "installed", lambda name: None)
+    assert {"numpy", "zarr", "pytest"} <= set(gpu_acceptance.missing_packages())
+    thorough = Acceptance(H200, Timed, False, time.monotonic() + 1000)
+    with pytest.raises(Skipped, match="zarr"):
+        thorough.whole_suite()
+    with pytest.raises(Skipped, match="pytest"):
+        thorough.cuda_tests()
 
 
 def test_random_gram_is_symmetric_and_positive_definite():

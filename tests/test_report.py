@@ -202,7 +202,7 @@ def test_the_plot_draws_what_the_table_says(tmp_path, monkeypatch):
 
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*; free space or choose another --output"):
+    with pytest.raises(UserError, match="cannot write .*; free space there, or choose another folder"):
         report.write(record(), tmp_path / "file")
     with pytest.raises(UserError, match="cannot write .*a.png: No such file or directory"):
         report.plot(record(), tmp_path / "missing" / "a.png")

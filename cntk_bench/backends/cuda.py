@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.backends import cuda_limit, cuda_sources
+from cntk_bench.backends import cuda_limit, cuda_sources, cuda_zones
 from cntk_bench.backends.cuda_device import Gpu, available
 from cntk_bench.backends.cuda_zones import LANES, TILE, zones
 from cntk_bench.errors import UserError
@@ -29,9 +29,9 @@ LAUNCH = 1 << 24  # planes of one batch of pairs, at most
 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("cuda*.py")):
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for file in (cuda_sources.__file__, cuda_zones.__file__):
+        digest.update(Path(file).read_bytes())
     for module in cuda_sources.MODULES:
         digest.update(cuda_sources.text(module).encode())
     return digest.hexdigest()
