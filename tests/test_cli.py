@@ -179,11 +179,11 @@ def test_interrupt_keeps_what_is_finished(tmp_path):
 
 def test_two_runs_on_one_store(tmp_path):
     run = tmp_path / "shared"
-    first = start("compute", QUICKSTART, "--output", run)
+    first = start("compute", QUICKSTART, "--backend", "cpu", "--output", run)
     try:
         while not (run / "gram.zarr" / "tiles.jsonl").exists():
             time.sleep(0.01)
-        assert "another run" in fail("compute", QUICKSTART, "--output", run)
+        assert "another run" in fail("compute", QUICKSTART, "--backend", "cpu", "--output", run)
     finally:
         first.kill()
         first.wait()
@@ -240,6 +240,33 @@ def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path):
     assert "with tiles stored" in succeed(*quick, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert "nowhere" in fail(*quick, tmp_path / "nowhere")
+    assert "cannot write /proc" in fail(*quick, "/proc")
+
+
+def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    from cntk_bench import measure
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "rate", interrupted)
+    assert fail("bench", code=130).split() == ["interrupted"]
+
+
+def test_a_begun_run_keeps_its_backend(finished, tmp_path, monkeypatch):
+    """plan, compute and verify --repair cut tiles and compute as the run was begun, not as "auto" would."""
+    from cntk_bench import backends
+
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    asked = []
+    create = backends.create
+    monkeypatch.setattr(backends, "available", lambda: ["cuda", "cpu"])
+    monkeypatch.setattr(backends, "create", lambda name, spec: asked.append(name) or create(name, spec))
+    assert "(cpu, measured" in succeed("plan", QUICKSTART, *SMALL, "--output", run)
+    succeed("compute", QUICKSTART, *SMALL, "--output", run)
+    assert "0 damaged" in succeed("verify", run, "--repair")
+    assert asked == ["cpu"] * 3
 
 
 def test_info():

@@ -242,6 +242,39 @@ def test_writing_overlaps_with_computing(tmp_path, monkeypatch):
     assert store.missing() == []
 
 
+def test_tiles_are_written_two_at_a_time_and_few_wait(tmp_path, monkeypatch):
+    """A disk that is slower than the backend holds it back before memory fills."""
+    meeting, write, begun, written, most = threading.Barrier(2), stores.Store.write, [], [], []
+
+    def slow(self, tile, *rest):
+        begun.append(tile)
+        if tile in begun[:2]:
+            meeting.wait(20)  # BrokenBarrierError if the other writer does not come
+        time.sleep(0.002)
+        write(self, tile, *rest)
+        written.append(tile)
+
+    monkeypatch.setattr(stores.Store, "write", slow)
+    plan = Plan(11, 5, 2, 3)
+    store = new_store(tmp_path / "s", plan)
+    gramian.compute(store, Fake(lambda n: most.append(n - 1 - len(written))), X_TRAIN, X_TEST)
+    assert store.missing() == [] and gramian.WRITERS == 2
+    assert gramian.WRITERS <= max(most) <= gramian.WAITING
+
+
+def test_the_seconds_of_tiles_add_up_to_the_runs(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(gramian, "perf_counter", lambda: clock[0])
+
+    def compute(number):
+        clock[0] += number
+
+    store = new_store(tmp_path / "s")
+    gramian.compute(store, Fake(compute), X_TRAIN, X_TEST)
+    seconds = [store.done[tile].seconds for tile in PLAN.tiles()]
+    assert seconds == list(range(1, 1 + len(PLAN.tiles())))
+
+
 def test_a_tile_is_started_before_the_one_before_it_is_ended(tmp_path):
     class Noting(Fake):
         def start(self, x, z, symmetric=False):

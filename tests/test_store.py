@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -474,3 +476,22 @@ def test_a_record_that_is_only_half_written(empty, monkeypatch):
         assert stores.open(empty.path).missing() == PLAN.tiles()[1:]
         empty.write(second, block_of(second))
     assert stores.open(empty.path).missing() == PLAN.tiles()[2:]
+
+
+def test_records_of_two_writers_do_not_mix(empty):
+    """Each record is written and flushed before another writer's: the disk takes a byte at a time."""
+
+    class Slow:
+        def __init__(self, file):
+            self.file, self.fileno = file, file.fileno
+
+        def write(self, data):
+            time.sleep(1e-5)
+            return self.file.write(data[:1])
+
+    tiles = empty.plan.tiles()[:4]
+    with empty.lock():
+        empty._log = Slow(empty._log)
+        with ThreadPoolExecutor(len(tiles)) as pool:
+            list(pool.map(lambda tile: empty.write(tile, np.zeros(tile.shape(empty.plan), "f4")), tiles))
+    assert set(stores.open(empty.path).done) == set(tiles)
