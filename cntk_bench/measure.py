@@ -148,14 +148,15 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
         place = ridge.predict_memory(tiles.n_train, classes=classes, device="cpu", dtype="float64")
         fits = False
     measured = rate(backend, images[: tiles.tile])
-    # What this process has needed up to now, which has loaded the images and compiled, and a tile.
+    # What this process has needed up to now, which has loaded the images and compiled, and tiles.
+    tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
     so_far = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         tiles=tiles,
         rate=measured,
         disk=tiles.bytes,
         disk_free=shutil.disk_usage(existing).free,
-        compute_memory=so_far + backend.tile_bytes(tiles.tile),
+        compute_memory=so_far + backend.tile_bytes(tiles.tile) + gramian.WAITING * tile_bytes,
         solve=place,
         solve_fits=fits,
     )

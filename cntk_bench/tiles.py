@@ -128,10 +128,10 @@ class Plan:
 def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
     """Side of a tile, from sizes and the backend, so that a store can be resumed on any machine.
 
-    A tile holds a second's work or some: little is lost by an interruption, and the overhead of a
-    tile (some milliseconds) does not show. Two bounds come first: a
-    computation has at least about 100 tiles, to show its progress and to resume by, and at most
-    about 20,000, because each tile is a file for each readout. The side is a multiple of 8
+    A tile holds some seconds of work: little is lost by an interruption, and the overhead of a tile
+    (some milliseconds) does not show. Two bounds come first: a computation has at least about 100
+    tiles, to show its progress and to resume by, and at most about 20,000, because each tile is a
+    file for each readout. The side is a multiple of 8
     between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 from cntk_bench.backends import cpu_planes
 from cntk_bench.spec import Spec
 
-TILE_WORK = 10**10  # entry-layers of a tile: about ten seconds of two cores
+TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores
 SLAB = 1024  # entries of a slab, at most (or one plane): its arrays stay in the L1 cache
 BLOCK = 4  # column images of a task, so that a row image's deviations are read once for all
 
