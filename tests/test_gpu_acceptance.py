@@ -17,7 +17,7 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram, run_tests  # noqa: E402
 
-from cntk_bench import store  # noqa: E402
+from cntk_bench import ridge, store  # noqa: E402
 from cntk_bench.backends import cuda  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 
@@ -154,6 +154,32 @@ def test_a_stage_that_stores_other_numbers_fails(monkeypatch):
     write = store.Store.write
     monkeypatch.setattr(store.Store, "write", lambda self, tile, block, s: write(self, tile, block + 1, s))
     assert small().stage_gap()["passed"] is False
+
+
+def test_solves_are_judged_by_residual_and_memory(monkeypatch):
+    """The section's own arithmetic, with NumPy in CuPy's place and the CPU's solver."""
+    used = iter(range(10**9))
+    runtime = SimpleNamespace(memGetInfo=lambda: (10**9 - 1000 * next(used), 0))
+    pool = SimpleNamespace(free_all_blocks=lambda: None)
+    fake = SimpleNamespace(
+        asarray=np.asarray, cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool
+    )
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    solve, place = ridge.solve, ridge.Place("cuda", "float64", 0, 10**9)
+    monkeypatch.setattr(ridge, "solve", lambda *args, **more: solve(*args, **more | {"device": "cpu"}))
+    monkeypatch.setattr(ridge, "place", lambda *_, **__: place)
+    found = small().solve(300, matrices=3)
+    assert found["passed"] and found["matrices"] == 3 and found["ridges"] == 2
+    assert 0 < found["residual"] < 1e-8 and found["solve_seconds"] > 0
+    place = ridge.Place("cuda", "float64", 0, 1)
+    assert found["used_gpu_gib"] > 0 and not small().solve(300)["passed"]
+
+    def full(*_, **__):
+        raise UserError("the GPU has 1 GiB free")
+
+    monkeypatch.setattr(ridge, "place", full)
+    with pytest.raises(Skipped, match="1 GiB free"):
+        small().solve(300)
 
 
 def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
