@@ -62,11 +62,11 @@ def start(config: dict, data: dict) -> dict:
     return {
         "format": FORMAT,
         "tool": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": config["name"],
         "config": config,
-        "data": _plain(data),
+        "data": plain(data),
         "versions": versions(),
         "machine": machine(),
         "timings": {},
@@ -92,7 +92,7 @@ def with_timing(record: dict, stage: str, seconds: float, pairs: int | None = No
     timing = {"seconds": seconds, **facts}
     if pairs is not None:
         timing |= {"pairs": pairs, "pairs_per_second": pairs / seconds if seconds else None}
-    return {**record, "timings": {**record["timings"], stage: _plain(timing)}}
+    return {**record, "timings": {**record["timings"], stage: plain(timing)}}
 
 
 def with_solutions(record: dict, solutions: list[dict]) -> dict:
@@ -105,7 +105,7 @@ def with_solutions(record: dict, solutions: list[dict]) -> dict:
         Each with at least column, depth, accuracy (percent) and ridge (relative to the mean
         diagonal); NumPy scalars are welcome.
     """
-    return {**record, "solutions": _plain(solutions)}
+    return {**record, "solutions": plain(solutions)}
 
 
 def save(record: dict, path: str | Path) -> None:
@@ -175,12 +175,12 @@ def _damaged(path: str | Path, problem: str) -> UserError:
     return UserError(f"the record {path} is damaged ({problem}): move it away and run again")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dicts, lists, strings, numbers and None only; JSON has no number that is not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -220,7 +220,7 @@ def _cpu() -> str | None:
     return platform.processor() or None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout this file is tracked in; None where it was installed."""
     folder = Path(__file__).parent
     git = ("git", "--no-optional-locks", "-C", str(folder))

@@ -19,7 +19,9 @@ struct Columns {
 __device__ __forceinline__ Columns columns_of(int lane, int b)
 {
     const int first = lane % WIDTH * COLUMNS, last = first + COLUMNS - 1;
-    const int column = first < P ? first : 0, other = last < P ? last : 0, seam = P - b;
+    // Lanes without a column read what the first of their eight lanes reads, or all the same: no bank conflicts.
+    const int eight = lane % WIDTH / 8 * 8 * COLUMNS, instead = eight < P ? eight : 0;
+    const int column = first < P ? first : instead, other = min(column + COLUMNS - 1, P - 1), seam = P - b;
     Columns at;
     at.x = place(column), at.next_x = place(other) - at.x;
     at.z = place((column + b) % P), at.next_z = place((other + b) % P) - at.z;

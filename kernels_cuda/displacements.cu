@@ -9,7 +9,7 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS, BLOCKS)
                   int count, int first, int planes, int stages, const float* weights, const int* reads,
                   int read_count, float* out)
 {
-    alignas(16) __shared__ float shared[2 * 2 * PLANE];
+    extern __shared__ float shared[];
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     const int groups = (count + COLUMNS * WARPS - 1) / (COLUMNS * WARPS);
     const int pair = blockIdx.x / groups;

@@ -23,12 +23,12 @@ __device__ __forceinline__ FloatFloat add(FloatFloat a, float mask, FloatFloat b
 __device__ __forceinline__ float add_product(float sum, float a, float b) { return sum + a * b; }
 __device__ __forceinline__ FloatFloat add_product(FloatFloat sum, FloatFloat a, FloatFloat b)
 {
-    const float hi = a.hi * b.hi;
+    const float hi = __fmul_rn(a.hi, b.hi);
     return add(sum, 1, FloatFloat{hi, fmaf(a.hi, b.hi, -hi)});
 }
 
 __device__ __forceinline__ FloatFloat operator*(FloatFloat a, FloatFloat b)
 {
-    const float hi = a.hi * b.hi;
+    const float hi = __fmul_rn(a.hi, b.hi);  // never fused with what follows: lo is its error
     return {hi, fmaf(a.lo, b.hi, fmaf(a.hi, b.lo, fmaf(a.hi, b.hi, -hi)))};
 }

@@ -3,7 +3,7 @@
 // Every layer maps the displacement q - p to itself. Displacements are taken modulo P: plane (a, b)
 // holds, for every pixel (i, j) of x, its entry with pixel ((i + a) % P, (j + b) % P) of z, and meets
 // no other plane. A lane holds COLUMNS neighbouring columns, all P rows in registers, from the first
-// layer to the last. Columns beyond the last repeat column 0; what they hold is finite and never read.
+// layer to the last. Columns beyond the last repeat another; what they hold is finite and never read.
 //
 // Real is float, or FloatFloat where rounding 1 - c matters: in plane (0, 0), where two images may agree
 // (self-pairs, shared backgrounds). There S, n and n - S are FloatFloat, all else is float in both.

@@ -1,3 +1,27 @@
+// How images' stages come into shared memory.
+
+#ifdef __CUDA_ARCH__  // else the stand-in for CUDA, in tests/, brings its own two
+// Copies a Word to shared memory; from sm_80 on in the background, until `await_copies`.
+template <class Word>
+__device__ __forceinline__ void copy_later(float* to, const float* from)
+{
+#if __CUDA_ARCH__ >= 800
+    const unsigned address = __cvta_generic_to_shared(to);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(sizeof(Word)));
+#else
+    *reinterpret_cast<Word*>(to) = *reinterpret_cast<const Word*>(from);
+#endif
+}
+
+// This thread's copies are there; the block's, after a barrier.
+__device__ __forceinline__ void await_copies()
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+#endif
+
 // Copies one stage of each of some images after another into shared memory, a step ahead of its use.
 // An image's stages: its channels, then the deviations of every layer's input; each PARTS planes. The
 // last ROTATED images are turned, so that row i is row (i + shift) % P.
@@ -31,25 +55,11 @@ struct Stages {
             __syncthreads();
             copy();
         }
-#if __CUDA_ARCH__ >= 800
-        asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
+        await_copies();
         __syncthreads();
         const float* ready = shared + (RING > 1 ? ALL_IMAGES - buffer : 0);
         if (RING > 1 && left) copy();
         return ready;
-    }
-
-    template <class Word>
-    static __device__ __forceinline__ void copy(float* to, const float* from)
-    {
-#if __CUDA_ARCH__ >= 800
-        const unsigned address = __cvta_generic_to_shared(to);
-        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;"
-                     ::"r"(address), "l"(from), "n"(sizeof(Word)));
-#else
-        *reinterpret_cast<Word*>(to) = *reinterpret_cast<const Word*>(from);
-#endif
     }
 
     __device__ __forceinline__ void copy()
@@ -60,7 +70,7 @@ struct Stages {
 #pragma unroll
             for (int k = 0; k < STAGE; k += 4 * THREADS)
                 if (k + 4 * THREADS <= STAGE || k + 4 * threadIdx.x < STAGE)
-                    copy<Vector>(to + image * STAGE + k, images[image] + k);
+                    copy_later<Vector>(to + image * STAGE + k, images[image] + k);
         // A lane copies a row's place of one column after another, from where that row lies in the image.
         to = shared + buffer + threadIdx.x / LANES * STRIDE + threadIdx.x % LANES;
 #pragma unroll
@@ -68,7 +78,7 @@ struct Stages {
 #pragma unroll
             for (int k = 0; k < STAGE; k += COPIERS * STRIDE)
                 if (row && (k + COPIERS * STRIDE <= STAGE || k + threadIdx.x / LANES * STRIDE < STAGE))
-                    copy<float>(to + image * STAGE + k, images[image] + k);
+                    copy_later<float>(to + image * STAGE + k, images[image] + k);
 #pragma unroll
         for (int image = 0; image < IMAGES; ++image) images[image] += STAGE;
         if (RING > 1) buffer = ALL_IMAGES - buffer;

@@ -30,6 +30,8 @@ from cntk_bench.backends import cuda_sources  # noqa: E402
 from cntk_bench.backends.cuda_zones import Zone, zones  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
+# KiB of shared memory of a multiprocessor, which decides how `diagonal` is tiled.
+SHARED = {"sm_75": 64, "sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90": 228, "sm_100": 228}
 DEPTHS = (3, 4, 6, 11, 21)
 # Which pipe issues an instruction, by the beginning of its name; the first match holds.
 PIPES = (
@@ -65,7 +67,7 @@ def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
 
 def compile_module(module: str, zone: Zone, arch: str) -> tuple[bytes, str]:
     """One module of the backend for a zone -> cubin and the assembler's log."""
-    options = cuda_sources.options(module, zone.constants())
+    options = cuda_sources.options(module, zone.constants(SHARED[arch] << 10))
     return compile_text(cuda_sources.text(module), options, arch)
 
 
@@ -152,13 +154,16 @@ def hot_loop(lines: list[str], entries: int) -> Counter:
     return Counter(opcode(line) for b in turn for line in blocks[b])
 
 
-def straight_line(lines: list[str], kernel: str) -> Counter:
-    """Opcodes of a kernel from its entry to its last exit, subroutines for rare operands left out."""
+def straight_line(lines: list[str], kernel: str, idle: bool = False) -> Counter:
+    """Opcodes of a kernel from its entry to its last exit, subroutines for rare operands left out.
+
+    If `idle`, to its first exit: that of threads without an entry.
+    """
     body = lines[lines.index(f".text.{kernel}:") + 1 :]
     ends = [n for n, line in enumerate(body) if line.startswith(".text.")]
     body = [line for line in body[: ends[0] if ends else None] if not line.endswith(":")]
-    last = max(n for n, line in enumerate(body) if opcode(line) == "EXIT")
-    return Counter(opcode(line) for line in body[: last + 1])
+    exits = [n for n, line in enumerate(body) if opcode(line) == "EXIT"]
+    return Counter(opcode(line) for line in body[: (exits[0] if idle else exits[-1]) + 1])
 
 
 @dataclass(frozen=True)
@@ -189,12 +194,23 @@ def count(module: str, zone: Zone, arch: str) -> Count:
 
 
 def count_original(spec: Spec, arch: str) -> Count:
-    """Rung 0's count: one activation, two box sums; a warp has entries in 1 of (2P - 1) / P lanes."""
+    """Rung 0's count: one activation, two box sums.
+
+    A warp holds a row. (2P - 1) / P of its lanes count for one with an entry, and so many more warps
+    have none: their rows lie outside z.
+    """
     cubin, log = compile_text(original.text(), original.options(spec), arch)
     lines = disassemble(cubin)
-    layer = straight_line(lines, "activate") + straight_line(lines, "box") + straight_line(lines, "box")
-    idle = (2 * spec.size - 1) / spec.size
-    return Count(*resources(log), {name: idle * number for name, number in layer.items()})
+
+    def a_layer(idle):
+        box = straight_line(lines, "box", idle)
+        return straight_line(lines, "activate", idle) + box + box
+
+    layer, none = a_layer(idle=False), a_layer(idle=True)
+    busy = (2 * spec.size - 1) / spec.size
+    outside = busy * (spec.size - 1) / spec.size
+    names = layer | none
+    return Count(*resources(log), {name: busy * layer[name] + outside * none[name] for name in names})
 
 
 def specs(size: int) -> dict[str, Spec]:

@@ -110,26 +110,63 @@ def test_every_kernel_at_every_size(chosen, size, channels):
         assert (backend(*order).tile(x, z) == expected).all()
 
 
-def test_a_race_is_noticed():
-    """Without the barrier, a warp reads an image's stage before another has copied it."""
-
-    class Racing(Emulator):
-        def module(self, text, options):
-            return super().module(text.replace("__syncthreads();", ""), options)
-
-    spec = Spec(readouts(("ntk", "gap"), depths=(4,)), 1, 12)
-    x = ordinary(2, 1, 12)
-    tiles = [Backend(spec, Racing(*order)).tile(x, x) for order in ((FORWARD,), (REVERSED,), (SHUFFLED, 1))]
-    assert not all((tile == tiles[0]).all() for tile in tiles)
+ORDERS = [(FORWARD,), (REVERSED,), *((SHUFFLED, seed) for seed in range(1, 6))]
 
 
-@pytest.mark.parametrize("order", [(REVERSED,), (SHUFFLED, 1), (SHUFFLED, 2)])
+class Changed(Emulator):
+    """Runs one kernel's text with something replaced."""
+
+    def __init__(self, kernel, old, new, *order, **more):
+        super().__init__(*order, **more)
+        self.kernel, self.old, self.new = kernel, old, new
+
+    def module(self, text, options):
+        if f" {self.kernel}(" in text:
+            assert self.old in text
+            text = text.replace(self.old, self.new)
+        return super().module(text, options)
+
+
+READY = "        const float* ready = shared + (RING > 1 ? ALL_IMAGES - buffer : 0);\n"
+COPY = "        if (RING > 1 && left) copy();\n"
+SYNC = "        __syncthreads();\n"
+MUCH, LITTLE = 228 << 10, 1 << 13  # shared memory for two buffers, and for one
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shared_bytes", "old", "new"),
+    [
+        ("displacements", MUCH, SYNC + READY, READY),  # a warp reads before another has copied
+        ("diagonal", MUCH, SYNC + READY, READY),
+        ("diagonal", LITTLE, SYNC + READY, READY),
+        ("displacements", MUCH, SYNC + READY + COPY, READY + COPY + SYNC),  # copies over what another reads
+        ("diagonal", MUCH, SYNC + READY + COPY, READY + COPY + SYNC),
+        ("diagonal", LITTLE, "__syncthreads();\n            copy();", "copy();"),
+        ("displacements", MUCH, "await_copies();\n" + SYNC, SYNC + "await_copies();\n"),
+        ("diagonal", LITTLE, "await_copies();\n" + SYNC, SYNC + "await_copies();\n"),
+        ("diagonal", MUCH, "await_copies();\n", ""),
+    ],
+)
+def test_a_race_is_noticed(kernel, shared_bytes, old, new):
+    """With a barrier or the wait for copies left out or in another place, some order gives other numbers."""
+    spec = Spec(readouts(("ntk", "v" if kernel == "diagonal" else "gap"), depths=(4,)), 1, 12)
+    x = ordinary(3, 1, 12)
+
+    def tile(gpu):
+        return Backend(spec, gpu).tile(x, x)
+
+    right = tile(Emulator())
+    changed = (tile(Changed(kernel, old, new, *order, shared_bytes=shared_bytes)) for order in ORDERS)
+    assert any((other != right).any() for other in changed)
+
+
+@pytest.mark.parametrize("order", ORDERS[1:])
 def test_no_race_whatever_the_shared_memory(order):
     """Where few blocks of `diagonal` would fit, it copies images into one buffer, not two in turn."""
     x = ordinary(3, 2, 6)
     spec = Spec(EVERYTHING, 2, 6)
     much, little = Backend(spec, Emulator()), Backend(spec, Emulator(*order, shared_bytes=1 << 13))
-    assert much.diagonal.buffers == 2 and little.diagonal.buffers == 1
+    assert [backend.diagonal.constants["BUFFERS"] for backend in (much, little)] == [2, 1]
     assert (much.tile(x, x[:2]) == little.tile(x, x[:2])).all()
 
 
@@ -195,6 +232,28 @@ def test_zones_are_rings_with_what_their_pools_need():
     assert len(inner.displacements) == 5**2 - 1 and inner.trainings == ("hidden", "all")
     assert len(outer.displacements) == 32**2 - 5**2 and outer.trainings == ("hidden",)
     assert inner.windows == ("lap:1",) and outer.windows == ()
+
+
+@pytest.mark.parametrize(
+    ("kib", "v", "table"),
+    [(64, (3, 1), (2, 1)), (100, (2, 1), (2, 1)), (164, (2, 1), (2, 1)), (228, (2, 2), (2, 2))],
+)
+def test_tilings_of_the_chips(kib, v, table):
+    """sm_75, sm_86 and sm_89, sm_80, sm_90; 36 KiB for four images of 32 x 32 pixels."""
+    of_v, of_table = (zones(Spec(chosen, 3, 32))[0] for chosen in (V_ALONE, TABLE))
+    assert of_v.stage_bytes == 9 << 10
+    assert (of_v.tiling(kib << 10), of_table.tiling(kib << 10)) == (v, table)
+
+
+def test_tiles_under_way_share_images():
+    """Of any 256 tiles in a row, 16 x 16 neighbours: their images fit the GPU's cache."""
+    backend = Backend(Spec(V_ALONE, 1, 4), Emulator())
+    for half in (True, False):
+        pairs, tiles = backend._lists_of(96, 96, half)
+        assert len(np.unique(tiles, axis=0)) == len(tiles) == (48 * 49 // 2 if half else 48**2)
+        assert len(pairs) == (96 * 97 // 2 if half else 96**2)
+    for side in (0, 1):
+        assert all(len(np.unique(tiles[k : k + 256, side])) == 16 for k in range(0, len(tiles), 256))
 
 
 def test_large_images_are_refused():

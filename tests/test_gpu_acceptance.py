@@ -13,12 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).with_name("emulator")), str(ROOT / "scripts")]
 
+import acceptance_suite  # noqa: E402
 import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
-from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram, run_tests  # noqa: E402
+from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
 from cntk_bench import ridge, store  # noqa: E402
-from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 
 H200 = Machine("Some GPU", "sm_90", 132, 1.98e9)
@@ -91,7 +92,7 @@ def test_share_of_the_issue_limit():
 def test_rungs_are_checked_timed_and_written(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_acceptance.count_sass, "disassembler", _unavailable)
     results = accept(small(), "abc123", tmp_path, RUNGS)
-    assert results["passed"]
+    assert results["verdict"] == "passed"
     written = json.loads((tmp_path / "gpu-acceptance.json").read_text())
     assert written["commit"] == "abc123" and written["machine"]["gpu"] == "Some GPU"
     for name in RUNGS:
@@ -118,11 +119,11 @@ def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, mo
             return super().module(text.replace("return open[i];", "return 1;"), options)
 
     results = accept(small(Wrong), "", tmp_path, ("displacements", "original"))
-    assert not results["passed"]
+    assert results["verdict"] == "failed: displacements"
     assert results["sections"]["displacements"]["passed"] is False
     assert results["sections"]["original"]["passed"] is True
     assert set(results["pairs_per_second"]) == {"original"}  # a wrong kernel's rate does not count
-    assert "| displacements | FAILED |" in (tmp_path / "gpu-acceptance.md").read_text()
+    assert "| displacements | NO |" in (tmp_path / "gpu-acceptance.md").read_text()
 
 
 @emulated
@@ -169,8 +170,11 @@ def test_solves_are_judged_by_residual_and_memory(monkeypatch):
     monkeypatch.setattr(ridge, "solve", lambda *args, **more: solve(*args, **more | {"device": "cpu"}))
     monkeypatch.setattr(ridge, "place", lambda *_, **__: place)
     found = small().solve(300, matrices=3)
-    assert found["passed"] and found["matrices"] == 3 and found["ridges"] == 2
+    assert found["passed"] and found["solved"] == "3 of 3 matrices, 2 ridges each"
     assert 0 < found["residual"] < 1e-8 and found["solve_seconds"] > 0
+    late = Acceptance(H200, Timed, False, time.monotonic())
+    late = late.solve(300, matrices=3)
+    assert late["passed"] is None and late["solved"].startswith("1 of 3")  # what there was time for
     place = ridge.Place("cuda", "float64", 0, 1)
     assert found["used_gpu_gib"] > 0 and not small().solve(300)["passed"]
 
@@ -196,43 +200,113 @@ def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
     odd = Odd(H200, Timed, True, time.monotonic() + 1000)
     results = accept(odd, "", tmp_path, ("lacks",))
     lacks = results["sections"]["lacks"]
-    assert results["passed"] and lacks["passed"] is None and lacks["note"] == "no package"
-    assert accept(odd, "", tmp_path, ("refuses",))["passed"] is False
+    assert results["verdict"] == "incomplete: lacks"
+    assert lacks["passed"] is None and lacks["note"] == "no package"
+    assert accept(odd, "", tmp_path, ("refuses",))["verdict"] == "failed: refuses"
     results = accept(odd, "", tmp_path, ("breaks", "lacks"))
-    assert not results["passed"]
+    assert results["verdict"] == "failed: breaks"
     text = (tmp_path / "gpu-acceptance.md").read_text()
     assert "| breaks | NO |" in text and "| note: RuntimeError: a / b c |" in text
-    assert "| lacks | skipped |" in text
+    assert "| lacks | no verdict |" in text
     late = Odd(H200, Timed, True, time.monotonic())
-    assert accept(late, "", tmp_path, ("breaks",))["sections"]["breaks"]["note"] == "no time left"
+    results = accept(late, "", tmp_path, ("breaks",))
+    assert results["sections"]["breaks"]["note"].startswith("no time left")
+    assert results["verdict"] == "incomplete: breaks"
+    assert accept(late, "", tmp_path, ("one_column",))["verdict"] == "passed"  # a comparison may be missing
+
+
+def test_what_is_not_finite_is_written_as_json(tmp_path):
+    class Wrong(Acceptance):
+        def wrong(self):
+            return {"passed": False, "error": float("nan"), "pairs_per_second": 1.0}
+
+    accept(Wrong(H200, Timed, True, time.monotonic() + 1000), "", tmp_path, ("wrong",))
+    text = (tmp_path / "gpu-acceptance.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["sections"]["wrong"]["error"] is None
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["gpu-acceptance.json", "gpu-acceptance.md"]
+
+
+@emulated
+@pytest.mark.parametrize(("section", "name"), [("one_column", "COLUMNS"), ("large_blocks", "WARPS")])
+def test_other_choices_are_timed_and_undone(section, name, monkeypatch):
+    monkeypatch.setattr(gpu_acceptance.count_sass, "disassembler", _unavailable)
+    chosen, shipped = [], getattr(cuda_zones, name)
+
+    class Noting(Timed):
+        def module(self, text, options):
+            chosen.extend(option for option in options if option.startswith(f"-D{name}="))
+            return super().module(text, options)
+
+    found = getattr(small(Noting), section)()
+    assert found["passed"] and found[name] != shipped and found["pairs_per_second"] > 0
+    assert f"-D{name}={found[name]}" in chosen and getattr(cuda_zones, name) == shipped
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1), (None, 3)])
+def test_exit_codes_and_sections_of_a_quick_run(passed, code, tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def section(_, name):
+        ran.append(name)
+        return {"passed": passed, "seconds": 0.0}
+
+    monkeypatch.setattr(gpu_acceptance, "find_machine", lambda: H200)
+    monkeypatch.setattr(gpu_acceptance, "run_section", section)
+    assert gpu_acceptance.main(["--quick", "--output", str(tmp_path)]) == code
+    assert ran == list(gpu_acceptance.QUICK) and set(ran) < set(gpu_acceptance.SECTIONS)
+    ran.clear()
+    assert gpu_acceptance.main(["--output", str(tmp_path / "new")]) == code
+    assert ran == list(gpu_acceptance.SECTIONS) and "Some GPU" in capsys.readouterr().out
+    (tmp_path / "file").write_text("")
+    assert gpu_acceptance.main(["--output", str(tmp_path / "file")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_rates_of_quick_sections_fit_their_time():
+    assert sum(gpu_acceptance.SECTIONS[name] for name in gpu_acceptance.QUICK) / 3 < 110
+    needed = set(gpu_acceptance.SECTIONS) - set(gpu_acceptance.OPTIONAL)
+    assert sum(gpu_acceptance.SECTIONS[name] for name in needed) < 520
 
 
 def test_tests_are_run_and_counted(tmp_path):
-    def found(text, seconds=60.0):
-        file = tmp_path / "test_these.py"
-        file.write_text("import time, pytest\n" + text)
-        return run_tests([str(file), f"--rootdir={tmp_path}"], seconds)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
-    good = "def test_good(): pass\n"
-    assert found(good)["passed"] is True
-    bad = found(good + "def test_bad(): assert 1 == 2\n")
+    def found(*texts, seconds=60.0):
+        files = [tmp_path / f"test_{number}.py" for number in range(len(texts))]
+        for file, text in zip(files, texts, strict=True):
+            file.write_text("import time, pytest\n" + text)
+        return acceptance_suite.run(files, seconds, at_once=2)
+
+    good, none = "def test_good(): pass\n", "pytest.skip('nothing here', allow_module_level=True)\n"
+    assert found(good, good, none)["passed"] is True
+    bad = found(good, "def test_bad(): assert 1 == 2\n")
     assert bad["passed"] is False and bad["tests"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 0}
     assert "assert 1 == 2" in bad["output"]
     assert found("import missing_package\n" + good)["passed"] is False
-    assert found("def test_no(): pytest.skip()\n")["passed"] is False  # nothing was tested
-    slow = found(good + "def test_slow(): time.sleep(60)\n", 8)
-    assert slow["passed"] is None and slow["tests"]["passed"] == 1 and "8 s" in slow["note"]
+    assert found(none)["passed"] is False  # nothing was tested
+    slow = f"def test_slow():\n    open('{tmp_path}/begun', 'w'); time.sleep(60)\n"
+    stopped = found(good + slow, good, seconds=8)
+    assert stopped["passed"] is None and stopped["tests"]["passed"] == 2
+    assert "after 8 s: " in stopped["stopped"] and "test_0.py" in stopped["stopped"]
+    assert (tmp_path / "begun").exists()
 
 
 def test_the_whole_suite_needs_every_package(monkeypatch):
-    assert "numpy" not in gpu_acceptance.missing_packages()
-    monkeypatch.setattr(gpu_acceptance, "installed", lambda name: None)
-    assert {"numpy", "zarr", "pytest"} <= set(gpu_acceptance.missing_packages())
-    thorough = Acceptance(H200, Timed, False, time.monotonic() + 1000)
+    assert "numpy" not in acceptance_suite.missing_packages()
+    monkeypatch.setattr(acceptance_suite, "installed", lambda name: None)
+    assert {"numpy", "zarr", "pytest"} <= set(acceptance_suite.missing_packages())
     with pytest.raises(Skipped, match="zarr"):
-        thorough.whole_suite()
+        small().whole_suite()
     with pytest.raises(Skipped, match="pytest"):
-        thorough.cuda_tests()
+        small().cuda_tests()
+
+
+def test_the_suite_is_all_files_but_the_one_run_before(monkeypatch):
+    monkeypatch.setattr(acceptance_suite, "missing_packages", lambda: [])
+    monkeypatch.setattr(acceptance_suite, "run", lambda files, *_, **__: {"files": [str(f) for f in files]})
+    suite, cuda_tests = small().whole_suite()["files"], small().cuda_tests()["files"]
+    everything = {f"tests/{file.name}" for file in ROOT.glob("tests/test_*.py")}
+    assert {*suite, *cuda_tests} == everything and not {*suite} & {*cuda_tests}
 
 
 def test_random_gram_is_symmetric_and_positive_definite():
@@ -246,5 +320,5 @@ def test_without_a_gpu_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, ROOT / "scripts" / "gpu_acceptance.py", "--output", tmp_path / "results"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("no acceptance without a GPU")
+    assert done.stderr.startswith("no acceptance: ")
     assert not (tmp_path / "results").exists()

@@ -54,6 +54,12 @@ def test_the_table_of_cifar(module, architecture):
     check(module, zone_of("V, GAP, NNGP", module), architecture)
 
 
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80"])
+def test_v_alone(architecture):
+    """Where there is little shared memory, it is tiled in another way."""
+    check("diagonal", zone_of("V", "diagonal"), architecture)
+
+
 def test_windows_and_both_trainings():
     chosen = readouts(("ntk", "gap"), ("ntk", "lap:4", "all"), ("nngp", "lap:6"))
     for number, zone in enumerate(zones(Spec(chosen, 3, 32))):

@@ -15,7 +15,7 @@ import numpy as np
 
 from cntk_bench.backends import cuda_limit, cuda_sources, cuda_zones
 from cntk_bench.backends.cuda_device import Gpu, available
-from cntk_bench.backends.cuda_zones import LANES, TILE, zones
+from cntk_bench.backends.cuda_zones import LANES, zones
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
 
@@ -25,6 +25,7 @@ TILE_WORK = 10**12  # entry-layers of a tile: about a second
 THREADS = 256  # a block of the kernels that are not one warp a plane
 SIDE = 512  # images of x, and of z, whose stages are held at once, at most
 LAUNCH = 1 << 24  # planes of one batch of pairs, at most
+NEAR = 16  # tiles of `diagonal`: 64 images' stages, 14 MB at 32 x 32 and depth 21
 
 
 def source() -> str:
@@ -77,7 +78,7 @@ class Backend:
         self.deviations = {
             planes.layout: self.gpu.module(
                 cuda_sources.text("deviations"),
-                cuda_sources.options("deviations", planes.zone.constants()),
+                cuda_sources.options("deviations", planes.constants),
             )
             for planes in (self.diagonal, *self.rings)
         }
@@ -159,8 +160,11 @@ class Backend:
 
     def _lists_of(self, n, m, half):
         """A block's pairs and, for `diagonal`, its tiles' first images: on the device, (count, 2) each."""
-        tiles = TILE * _pairs(-(-n // TILE), -(-m // TILE), half)
-        return self._upload(_pairs(n, m, half), np.int32), self._upload(tiles, np.int32)
+        side = self.diagonal.constants["TILE"]
+        tiles = _pairs(-(-n // side), -(-m // side), half)
+        # Tile by tile of NEAR x NEAR tiles, so that the GPU's cache holds the images of those under way.
+        tiles = tiles[np.lexsort((*tiles.T, *(tiles // NEAR).T))]
+        return self._upload(_pairs(n, m, half), np.int32), self._upload(side * tiles, np.int32)
 
     def _read(self, kernel, planes, pairs, sums, totals, out, *more):
         """Adds a zone's sums to the totals of some pairs."""
@@ -191,13 +195,15 @@ class Planes:
         self.zone, self.gpu, self.layout = zone, gpu, zone.layout
         self.weights = gpu.upload(np.ascontiguousarray(zone.weights()))
         self.columns = gpu.upload(np.array([zone.columns(r) for r in zone.spec.readouts], np.int32))
-        name = zone.kernel
-        self.shared = 2 * TILE * 4 * self.layout.floats(zone.spec.size)  # bytes of a buffer of `diagonal`
-        self.buffers = 2 if 3 * 2 * self.shared <= gpu.shared_bytes() else 1  # or few blocks would fit
-        constants = zone.constants(self.buffers)
-        self.launch = gpu.module(cuda_sources.text(name), cuda_sources.options(name, constants))
-        if not zone.diagonal:
+        self.constants = constants = zone.constants(gpu.shared_bytes())
+        options = cuda_sources.options(zone.kernel, constants)
+        self.launch = gpu.module(cuda_sources.text(zone.kernel), options)
+        if zone.diagonal:
+            self.threads = LANES * constants["TILE"] ** 2
+            self.shared = constants["BUFFERS"] * 2 * constants["TILE"] * zone.stage_bytes
+        else:
             self.threads = LANES * constants["WARPS"]
+            self.shared = 2 * 2 * zone.stage_bytes
             self.a_block = constants["WARPS"] * constants["COLUMNS"]  # planes
             self.rows = [
                 (np.int32(a), self._open(a), gpu.upload(b), np.int32(first)) for a, first, b in zone.rows()
@@ -209,7 +215,7 @@ class Planes:
         sums = self.gpu.empty((len(x), len(z), self.zone.width), np.float32)
         images = (x, z, tiles, np.int32(len(x)), np.int32(len(z)), np.int32(stages))
         arguments = (*images, self.weights, reads, np.int32(len(reads)), sums)
-        self.launch("diagonal", len(tiles), LANES * TILE**2, arguments, self.buffers * self.shared)
+        self.launch("diagonal", len(tiles), self.threads, arguments, self.shared)
         return sums
 
     def of_pairs(self, x, z, pairs, stages, reads):
@@ -220,7 +226,7 @@ class Planes:
             blocks = len(pairs) * -(-len(b) // self.a_block)
             which = (pairs, a, rows, b, np.int32(len(b)), first, np.int32(planes), np.int32(stages))
             arguments = (x, z, *which, self.weights, reads, np.int32(len(reads)), sums)
-            self.launch("displacements", blocks, self.threads, arguments)
+            self.launch("displacements", blocks, self.threads, arguments, self.shared)
         return sums
 
     def _open(self, a):

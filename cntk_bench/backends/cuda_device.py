@@ -95,6 +95,7 @@ class Gpu:
             kernel = compiled.get_function(name)
             if shared_bytes:
                 kernel.max_dynamic_shared_size_bytes = shared_bytes
+                kernel.preferred_shared_memory_carveout = 100  # per cent: the kernels read little else
             kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes)
 
         return launch

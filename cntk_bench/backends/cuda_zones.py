@@ -11,7 +11,6 @@ from cntk_bench.spec import Readout, Spec
 LANES = 32  # threads of a warp, and the most columns an image may have
 WARPS = 4  # warps a block of `displacements`
 COLUMNS = 2  # of a plane that a lane of `displacements` holds: two halve the shuffles
-TILE = 2  # a block of `diagonal` takes TILE x TILE pairs
 REGISTERS = 1 << 16  # of a multiprocessor
 # Registers that `displacements` needs beside its planes and sums, to lose none to memory, at most: as many
 # and so many a column. Found by compiling all sizes.
@@ -115,8 +114,24 @@ class Zone:
         # Three states of two columns would not fit the registers.
         return Layout(columns=1 if len(self.trainings) == 2 else COLUMNS, parts=1)
 
-    def constants(self, buffers: int = 2) -> dict[str, int]:
-        """What the host defines for these planes' kernels."""
+    @property
+    def stage_bytes(self) -> int:
+        """Bytes of one stage of an image."""
+        return 4 * self.layout.floats(self.spec.size)
+
+    def tiling(self, shared_bytes: int) -> tuple[int, int]:
+        """How a block of `diagonal` takes TILE x TILE pairs, so that many warps fit: TILE, and into how many
+        BUFFERS it copies their 2 TILE images in turn."""
+        images = shared_bytes // self.stage_bytes  # that a multiprocessor can hold
+        if images >= 3 * 2 * 4:  # three blocks of 4 warps
+            return 2, 2
+        # Where not even two of them fit with one buffer, one of 9 warps may; but each has fewer registers.
+        few_registers = len(self.trainings) < 2 and not self.windows
+        return (3 if images < 2 * 4 and few_registers else 2), 1
+
+    def constants(self, shared_bytes: int) -> dict[str, int]:
+        """What the host defines for these planes' kernels, on a multiprocessor with so much shared memory."""
+        tile, buffers = self.tiling(shared_bytes)
         layout, size, quantities = self.layout, self.spec.size, 1 + len(self.trainings)
         numbers = layout.columns * quantities * (size + 1 + len(self.windows))
         needed = numbers + SPARE + SPARE_A_COLUMN * layout.columns  # registers a thread
@@ -130,7 +145,7 @@ class Zone:
             "WINDOWS": len(self.windows),
             "WARPS": WARPS,
             "BLOCKS": max(REGISTERS // (LANES * WARPS * needed), 8 // WARPS, 1),  # 2 warps a scheduler
-            "TILE": TILE,
+            "TILE": tile,
             "BUFFERS": buffers,
         }
 

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -112,11 +113,19 @@ struct Fibre {
     dim3 index;
 };
 
+struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+    void make() const { memcpy(to, from, bytes); }
+};
+
 struct Warp {
     Fibre fibres[LANES];
     unsigned size, count[DONE + 1];  // lanes, and how many of them wait for what
     uint64_t exchanged[2][LANES];    // a lane may write the next value while others still read this one
     unsigned turn[LANES];
+    std::vector<Copy> copies[LANES];  // asked for, not made yet
 };
 
 static struct {
@@ -161,16 +170,18 @@ inline void fibre_entry()
     wait(DONE);
 }
 
+inline uint64_t draw()  // xorshift64
+{
+    uint64_t& r = block.random;
+    return r ^= r << 13, r ^= r >> 7, r ^= r << 17;
+}
+
 // The order in which `count` things take their turn.
 inline void arrange(unsigned char* turns, unsigned count)
 {
     for (unsigned k = 0; k < count; ++k) turns[k] = block.order == REVERSED ? count - 1 - k : k;
     if (block.order != SHUFFLED) return;
-    uint64_t& r = block.random;
-    for (unsigned k = count; k > 1; --k) {
-        r ^= r << 13, r ^= r >> 7, r ^= r << 17;  // xorshift64
-        std::swap(turns[k - 1], turns[r % k]);
-    }
+    for (unsigned k = count; k > 1; --k) std::swap(turns[k - 1], turns[draw() % k]);
 }
 
 // Runs every lane of a warp to its next wait. Null, or what went wrong.
@@ -187,17 +198,16 @@ inline const char* run(Warp& warp)
 inline const char* run_block()
 {
     for (;;) {
-        // Forward and reversed take a warp as far as it goes; shuffled changes warps at every wait.
+        // Forward and reversed take a warp as far as it goes; shuffled, for a few waits or for many.
         for (bool busy = true; busy;) {
             busy = false;
             unsigned char warps[MOST_WARPS];
             arrange(warps, block.size);
             for (unsigned k = 0; k < block.size; ++k) {
                 Warp& warp = block.warps[warps[k]];
-                while (warp.count[READY]) {
+                const unsigned most = block.order == SHUFFLED ? 1u << draw() % 10 : ~0u;
+                for (unsigned waits = 0; waits < most && warp.count[READY]; ++waits)
                     if (const char* error = run(warp)) return error;
-                    if (block.order == SHUFFLED) break;
-                }
                 busy |= warp.count[READY] != 0;
             }
         }
@@ -259,6 +269,7 @@ const char* launch(void (*kernel)(A...), const unsigned* grid, const unsigned* t
             fibre.context.start(stacks + t * STACK, STACK, fibre_entry);
             warp.size = t % LANES + 1;
             warp.turn[t % LANES] = 0;
+            warp.copies[t % LANES].clear();
         }
         for (unsigned k = 0; k < block.size; ++k) {
             memset(block.warps[k].count, 0, sizeof(block.warps[k].count));
@@ -286,6 +297,25 @@ T exchange(T value, unsigned from_lane)
 }
 
 }  // namespace emulator
+
+// A copy in the background is made at once, or when it is awaited: forward and reversed; shuffled, by chance.
+template <class Word>
+void copy_later(float* to, const float* from)
+{
+    const emulator::Copy copy = {to, from, sizeof(Word)};
+    const bool now = emulator::block.order == emulator::SHUFFLED ? emulator::draw() % 2
+                                                                 : emulator::block.order == emulator::FORWARD;
+    if (now)
+        copy.make();
+    else
+        emulator::block.warp->copies[emulator::block.lane].push_back(copy);
+}
+inline void await_copies()
+{
+    auto& copies = emulator::block.warp->copies[emulator::block.lane];
+    for (const emulator::Copy& copy : copies) copy.make();
+    copies.clear();
+}
 
 inline void __syncthreads() { emulator::wait(emulator::AT_BLOCK); }
 inline void __syncwarp(unsigned = ~0u) { emulator::wait(emulator::AT_WARP); }
@@ -330,6 +360,11 @@ inline float approximately(float x)
     memcpy(&bits, &x, sizeof(bits));
     bits *= 2654435761u, bits ^= bits >> 15, bits *= 2246822519u;
     return x + x * (ULPS * 1.1920929e-7f * (int(bits >> 16) - 32768) / 32768);
+}
+inline float __fmul_rn(float a, float b)
+{
+    volatile float product = a * b;  // which no compiler fuses with an addition
+    return product;
 }
 inline float __fdividef(float a, float b) { return approximately(a / b); }
 inline float fast_sqrt(float x) { return approximately(std::sqrt(x)); }
