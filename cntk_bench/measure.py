@@ -12,13 +12,13 @@ from statistics import median
 
 import numpy as np
 
-from cntk_bench import backends, gramian, ridge
+from cntk_bench import backends, gramian, memory, ridge
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError, writing
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
 
-SCRATCH = 4 * 10**9  # bytes of tiles that timing the stage may write, about
+SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def stage(
     Raises
     ------
     UserError
-        If the folder cannot be written.
+        If the folder cannot be written, or has too little space.
     """
     from cntk_bench import store
 
@@ -99,6 +99,12 @@ def stage(
     with writing(folder):
         scratch = tempfile.TemporaryDirectory(dir=folder, prefix="cntk-bench-")
     with scratch as path:
+        free = shutil.disk_usage(folder).free
+        if plan.bytes > free:
+            raise UserError(
+                f"{folder} has {free / memory.GIB:.1f} GiB free, the timed tiles need "
+                f"{plan.bytes / memory.GIB:.1f} GiB: free space there, or use another --scratch"
+            )
         target = store.create(
             Path(path) / "gram.zarr", plan, attributes, (np.zeros(n, int), np.zeros(0, int))
         )
@@ -175,7 +181,7 @@ class Benchmark:
 def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
     """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
     backend = backends.create(backends.choose(backend_name), spec)
-    shape = (1024, spec.channels, spec.size, spec.size)
+    shape = (4096, spec.channels, spec.size, spec.size)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     alone = rate(backend, images, seconds)
     return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())

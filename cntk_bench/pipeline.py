@@ -121,6 +121,11 @@ def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
     if asked == "auto" and (run.gram / "zarr.json").exists():
         asked = store.open(run.gram).attributes["backend"]
+        if asked in backends.NAMES and asked not in backends.available():
+            raise UserError(
+                f"{run.path} was begun with the {asked} backend, which does not work here: go on where it "
+                "does, or use another --output"
+            )
     return backends.choose(asked)
 
 

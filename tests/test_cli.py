@@ -11,6 +11,7 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -235,12 +236,24 @@ def test_bench_prints_rates():
     assert all(result["pairs_per_second"] > 0 < result["stage_pairs_per_second"] for result in results)
 
 
-def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path):
+def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path, monkeypatch):
     quick = ("bench", "--columns", "CNTK-V", "--size", 4, "--depths", 3, "--seconds", 0.01, "--scratch")
     assert "with tiles stored" in succeed(*quick, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert "nowhere" in fail(*quick, tmp_path / "nowhere")
     assert "cannot write /proc" in fail(*quick, "/proc")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    assert "another --scratch" in fail(*quick, tmp_path)
+
+
+def test_bench_tells_the_limit_where_it_is_known(monkeypatch):
+    from cntk_bench.backends import cpu
+
+    quick = ("bench", "--columns", "CNTK-V", "--size", 4, "--depths", 3, "--seconds", 0.01)
+    assert json.loads(succeed(*quick, "--json", "--backend", "cpu"))[0]["limit_pairs_per_second"] is None
+    monkeypatch.setattr(cpu.Backend, "limit", lambda self: 12345.0)
+    assert json.loads(succeed(*quick, "--json", "--backend", "cpu"))[0]["limit_pairs_per_second"] == 12345
+    assert "at most 12,345.0 by instruction issue" in succeed(*quick, "--backend", "cpu")
 
 
 def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
@@ -253,13 +266,12 @@ def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     assert fail("bench", code=130).split() == ["interrupted"]
 
 
-def test_a_begun_run_keeps_its_backend(finished, tmp_path, monkeypatch):
+def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
     """plan, compute and verify --repair cut tiles and compute as the run was begun, not as "auto" would."""
     from cntk_bench import backends
 
-    run = tmp_path / "run"
-    shutil.copytree(finished[0], run)
-    asked = []
+    run, asked = tmp_path / "run", []
+    succeed("compute", QUICKSTART, *SMALL, "--backend", "cpu", "--output", run)
     create = backends.create
     monkeypatch.setattr(backends, "available", lambda: ["cuda", "cpu"])
     monkeypatch.setattr(backends, "create", lambda name, spec: asked.append(name) or create(name, spec))
@@ -267,6 +279,10 @@ def test_a_begun_run_keeps_its_backend(finished, tmp_path, monkeypatch):
     succeed("compute", QUICKSTART, *SMALL, "--output", run)
     assert "0 damaged" in succeed("verify", run, "--repair")
     assert asked == ["cpu"] * 3
+    monkeypatch.setattr(backends, "available", lambda: ["cuda"])
+    for command in (("compute", QUICKSTART, *SMALL, "--output", run), ("verify", run, "--repair")):
+        message = fail(*command)
+        assert "begun with the cpu backend" in message and "another --output" in message
 
 
 def test_info():

@@ -18,9 +18,10 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
-from cntk_bench import ridge, store  # noqa: E402
+from cntk_bench import reference, ridge, store  # noqa: E402
 from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
+from cntk_bench.spec import Readout  # noqa: E402
 
 H200 = Machine("Some GPU", "sm_90", 132, 1.98e9)
 RUNGS = ("displacements", "diagonal", "original")
@@ -184,6 +185,38 @@ def test_solves_are_judged_by_residual_and_memory(monkeypatch):
     monkeypatch.setattr(ridge, "place", full)
     with pytest.raises(Skipped, match="1 GiB free"):
         small().solve(300)
+
+
+@emulated
+def test_neural_tangents_where_they_agree_and_where_not(monkeypatch):
+    """Stand-ins for jax and for the networks of make_fixtures: the definition, and one that is off."""
+    jax = SimpleNamespace(
+        default_backend=lambda: "gpu", jit=lambda f: f, devices=lambda: ["a GPU"], __version__="0",
+        config=SimpleNamespace(update=lambda *_: None),
+    )  # fmt: skip
+
+    class Array(np.ndarray):
+        def block_until_ready(self):
+            pass
+
+    def networks(off):
+        def kernel(first, other):
+            x, z = (np.moveaxis(images, -1, 1) for images in (first, other))
+            (exact,) = reference.gram(x, z, readouts=[Readout("ntk", "gap", 21)])
+            return (off * exact / 3).view(Array)
+
+        return SimpleNamespace(network=lambda *_: ([], [], 3), hidden_kernel=lambda *_: kernel)
+
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setitem(sys.modules, "make_fixtures", networks(1))
+    found = small().neural_tangents()
+    assert found["passed"] is True and found["error"] < 1e-6 and found["pairs"] == 4
+    monkeypatch.setitem(sys.modules, "make_fixtures", networks(1.001))
+    found = small().neural_tangents()
+    assert found["passed"] is None and found["error"] == pytest.approx(1e-3, rel=1e-2)
+    jax.default_backend = lambda: "cpu"
+    with pytest.raises(Skipped, match="on the cpu"):
+        small().neural_tangents()
 
 
 def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):

@@ -1,0 +1,84 @@
+"""Rates and costs on a clock that only a fake backend moves: a millisecond a pair."""
+
+import numpy as np
+import pytest
+
+from cntk_bench import gramian, measure, ridge
+from cntk_bench.measure import Rate
+from cntk_bench.spec import Readout, Spec
+from cntk_bench.tiles import Plan
+
+SPEC = Spec((Readout("ntk", "v", 3), Readout("ntk", "gap", 3)), 1, 4)
+IMAGES = np.random.default_rng(0).standard_normal((64, 1, 4, 4)).astype("f4")
+
+
+class Fake:
+    name, source, spec = "cpu", "0", SPEC
+
+    def __init__(self, clock):
+        self.clock, self.tiles = clock, []
+
+    def prepare(self, images):
+        self.clock[0] += 5.0  # is not part of a tile's time
+        return images
+
+    def tile(self, x, z, symmetric=False):
+        first = not self.tiles
+        self.tiles.append((len(x), len(z)))
+        pairs = len(x) * (len(x) + 1) // 2 if symmetric else len(x) * len(z)
+        self.clock[0] += 1e-3 * pairs + 100 * first  # the first call compiles
+        return np.ones((len(SPEC.readouts), len(x), len(z)), "f4")
+
+    def start(self, x, z, symmetric=False):
+        return lambda: self.tile(x, z, symmetric)
+
+    def tile_bytes(self, side):
+        return 1000 * side
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    return Fake(clock)
+
+
+def test_a_rate_is_that_of_a_warm_tile(backend):
+    found = measure.rate(backend, IMAGES, seconds=1.0, runs=5)
+    assert found.pairs == 32**2 and found.runs == 5  # 1.024 s: the first at least half a second long
+    assert found.pairs_per_second == pytest.approx(1000)
+    assert backend.tiles[-5:] == [(32, 32)] * 5
+    assert measure.rate(backend, IMAGES, seconds=100.0).pairs == 64**2  # no more images
+
+
+def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
+    looked = []
+    found = measure.stage(backend, IMAGES, Rate(1, 1, 1e-3), 2.0, tmp_path, lambda *args: looked.append(args))
+    (store, images), *more = looked
+    assert not more and store.missing() == [] and len(images) == store.plan.n_train == 63
+    assert store.plan.tile == 24 and list(tmp_path.iterdir()) == []
+    assert found.pairs == store.plan.pairs == 63 * 64 // 2 == sum(t.pairs(store.plan) for t in store.done)
+    prepared = 5.0 * 5  # blocks of images, each when it is first needed
+    assert found.seconds == pytest.approx(1e-3 * found.pairs + 100 + prepared)
+
+
+def test_the_stage_writes_no_more_than_it_may(backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "SCRATCH", 20_000)
+    plans = []
+    measure.stage(backend, IMAGES, Rate(1, 1, 1e-9), 9.0, tmp_path, lambda store, _: plans.append(store.plan))
+    assert 10_000 < plans[0].pairs * 4 * len(SPEC.readouts) <= 21_000
+
+
+def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        measure.resource,
+        "getrusage",
+        lambda _: type("Usage", (), {"ru_maxrss": 1000}),  # KiB
+    )
+    plan = Plan(600, 100, 8, 2)
+    found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", classes=3)
+    assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))
+    assert found.disk == plan.bytes and found.disk_free > 0 and found.solve_fits
+    assert found.solve == ridge.place(600, classes=3)
+    waiting = gramian.WAITING * 2 * 4 * 8**2
+    assert found.compute_memory == 1000 * 1024 + 8000 + waiting
