@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from cntk_bench import backends, gramian, memory, ridge
+from cntk_bench import backends, gramian, ridge
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError, writing
 from cntk_bench.spec import Spec
@@ -102,8 +102,8 @@ def stage(
         free = shutil.disk_usage(folder).free
         if plan.bytes > free:
             raise UserError(
-                f"{folder} has {free / memory.GIB:.1f} GiB free, the timed tiles need "
-                f"{plan.bytes / memory.GIB:.1f} GiB: free space there, or use another --scratch"
+                f"{folder} has {free / 2**30:.1f} GiB free, the timed tiles need "
+                f"{plan.bytes / 2**30:.1f} GiB: free space there, or use another --scratch"
             )
         target = store.create(
             Path(path) / "gram.zarr", plan, attributes, (np.zeros(n, int), np.zeros(0, int))
