@@ -67,7 +67,7 @@ def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
 
 def compile_module(module: str, zone: Zone, arch: str) -> tuple[bytes, str]:
     """One module of the backend for a zone -> cubin and the assembler's log."""
-    options = cuda_sources.options(module, zone.constants(SHARED[arch] << 10))
+    options = cuda_sources.options(module, zone.constants(SHARED.get(arch, 100) << 10))
     return compile_text(cuda_sources.text(module), options, arch)
 
 

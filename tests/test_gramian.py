@@ -558,9 +558,9 @@ def test_wrong_number_with_a_right_digest(exact):
     assert "ntk-v-3-all of row 1, column 8 is" in text and "relative error 2" in text
 
 
-@pytest.mark.parametrize(("readout", "least"), [(0, 2e-6), (1, 1e-3), (2, 2e-6)])
+@pytest.mark.parametrize(("readout", "least"), [(0, 2e-6), (1, 2e-3), (2, 2e-6)])
 def test_how_small_an_error_is_found(exact, readout, least):
-    """V and NNGP to 1e-6; the NTK of GAP and LAP, which float32 cannot hold so well, to 5e-4."""
+    """V and NNGP to 1e-6; the NTK of GAP and LAP, which float32 cannot hold so well, to 1e-3."""
     tile = Tile("test", 1, 1)
     forge(exact, tile, lambda block: block[readout, :1, 2:3].__imul__(1 + least / 5))
     assert verification.verify(exact, READOUTS, X_TRAIN, X_TEST, sample=10**6).ok
