@@ -124,7 +124,7 @@ def backend_name(asked: str, run: Run) -> str:
         if asked in backends.NAMES and asked not in backends.available():
             raise UserError(
                 f"{run.path} was begun with the {asked} backend, which does not work here: go on where it "
-                "does, or use another --output"
+                "does, or begin another run"
             )
     return backends.choose(asked)
 

@@ -34,7 +34,8 @@ def table(results: dict) -> str:
         f"# {machine['gpu']}, {results['date']}",
         "",
         f"Commit {results['commit']}; {machine['multiprocessors']} multiprocessors, "
-        f"{machine['clock'] / 1e9:.2f} GHz; {results['seconds']:.0f} s; {verdict(results)}.",
+        f"{machine['clock'] / 1e9:.2f} GHz; {results['seconds']:.0f} s"
+        f"{', the quick selection' if results['quick'] else ''}; {verdict(results)}.",
         "",
         f"| section | checked | {' | '.join(RATES)} |",
         f"|---|---|{'---|' * len(RATES)}",
@@ -54,11 +55,12 @@ def table(results: dict) -> str:
 
 
 def write(results: dict, folder: Path) -> None:
-    """gpu-acceptance.json and gpu-acceptance.md, whole or not at all."""
+    """gpu-acceptance.json and .md, or gpu-acceptance-quick, whole or not at all."""
+    stem = "gpu-acceptance-quick" if results["quick"] else "gpu-acceptance"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         texts = {".json": json.dumps(record.plain(results), indent=2) + "\n", ".md": table(results)}
         for suffix, text in texts.items():
-            new = folder / f"gpu-acceptance{suffix}.new"
+            new = folder / f"{stem}{suffix}.new"
             new.write_text(text)
-            new.replace(folder / f"gpu-acceptance{suffix}")
+            new.replace(folder / f"{stem}{suffix}")

@@ -5,10 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,15 +35,27 @@ def missing_packages() -> list[str]:
 def run(files, seconds: float, at_once: int = 1) -> dict:
     """Counts, and whether all passed: None if the time ran out before any failed."""
     deadline = time.monotonic() + seconds
-    with ThreadPoolExecutor(at_once) as pool:
-        ended = list(pool.map(lambda file: _run(file, deadline), files))
+    waiting, running, ended = deque(files), {}, {}
+    try:
+        while (waiting or running) and time.monotonic() < deadline:
+            while waiting and len(running) < at_once:
+                file = waiting.popleft()
+                running[file] = _start(file)
+            time.sleep(0.05)
+            for file in [file for file, (process, _) in running.items() if process.poll() is not None]:
+                ended[file] = running.pop(file)
+    finally:  # also if the user interrupts
+        for process, _ in running.values():
+            os.killpg(process.pid, signal.SIGKILL)  # the tests' own processes, too
+            process.wait()
+    outputs = {file: _read(output) for file, (_, output) in {**ended, **running}.items()}
     counts = Counter(
         verdict
-        for _, output in ended
+        for output in outputs.values()
         for verdict in re.findall(rf"^\S+::.* ({'|'.join(VERDICTS)})\b", output, re.M)
     )
-    stopped = [str(file) for file, (code, _) in zip(files, ended, strict=True) if code is None]
-    wrong = [output for code, output in ended if code is not None and code not in FINE]
+    wrong = [outputs[file] for file, (process, _) in ended.items() if process.returncode not in FINE]
+    stopped = [str(file) for file in (*running, *waiting)]
     found = {"tests": {verdict.lower(): counts[verdict] for verdict in VERDICTS}}
     if stopped:
         found["stopped"] = f"after {seconds:.0f} s: {', '.join(stopped)}"
@@ -54,16 +66,14 @@ def run(files, seconds: float, at_once: int = 1) -> dict:
     return {"passed": None if stopped else True, **found}
 
 
-def _run(file, deadline) -> tuple[int | None, str]:
-    """pytest's exit code, None if it was stopped; its output."""
+def _start(file):
+    """pytest on one file, with its processes in a group of their own, and where its output goes."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--color=no", str(file)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=max(deadline - time.monotonic(), 0))
-            code = process.returncode
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # the tests' own processes, too
-            (output, _), code = process.communicate(), None
-    return code, output.decode(errors="replace")
+    output = tempfile.TemporaryFile()
+    return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True), output
+
+
+def _read(output) -> str:
+    with output:
+        output.seek(0)
+        return output.read().decode(errors="replace")

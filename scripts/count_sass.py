@@ -65,9 +65,13 @@ def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
         nvrtc.destroyProgram(program)
 
 
-def compile_module(module: str, zone: Zone, arch: str) -> tuple[bytes, str]:
-    """One module of the backend for a zone -> cubin and the assembler's log."""
-    options = cuda_sources.options(module, zone.constants(SHARED.get(arch, 100) << 10))
+def compile_module(module: str, zone: Zone, arch: str, shared_bytes: int | None = None) -> tuple[bytes, str]:
+    """One module of the backend for a zone -> cubin and the assembler's log.
+
+    shared_bytes : of a multiprocessor; known for the architectures of `SHARED`.
+    """
+    constants = zone.constants(shared_bytes or SHARED.get(arch, 100) << 10)
+    options = cuda_sources.options(module, constants)
     return compile_text(cuda_sources.text(module), options, arch)
 
 
@@ -185,9 +189,9 @@ class Count:
         return out
 
 
-def count(module: str, zone: Zone, arch: str) -> Count:
+def count(module: str, zone: Zone, arch: str, shared_bytes: int | None = None) -> Count:
     """A shipped kernel's count, "diagonal" or "displacements", for a zone."""
-    cubin, log = compile_module(module, zone, arch)
+    cubin, log = compile_module(module, zone, arch, shared_bytes)
     entries = zone.spec.size * zone.layout.columns
     loop = hot_loop(disassemble(cubin), entries)
     return Count(*resources(log), {name: number / entries for name, number in loop.items()})

@@ -4,8 +4,8 @@
     python scripts/gpu_acceptance.py --quick    # two: without the tests, the large solve and comparisons
 
 Sections stand alone: one that fails does not lose the others, one that cannot run says why. Writes
-gpu-acceptance.json and gpu-acceptance.md to --output. Exit codes: 0 all checks passed, 1 some failed,
-2 no GPU, 3 none failed but some could not run or finish.
+gpu-acceptance.json and .md, or gpu-acceptance-quick, to --output. Exit codes: 0 all checks passed, 1 some
+failed, 2 no GPU or nowhere to write, 3 none failed but some could not run or finish.
 
 Needs cupy, numpy and scipy; the stage zarr, the tests all packages, the comparison jax and
 neural-tangents.
@@ -14,6 +14,7 @@ neural-tangents.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -213,7 +214,8 @@ class Acceptance:
         backend = cuda.Backend(self.spec(readouts), self.gpu())
         zone = (backend.rings or [backend.diagonal])[0].zone
         counted = self.instructions(
-            lambda: count_sass.count(zone.kernel, zone, self.machine.arch), zone if committed else None
+            lambda: count_sass.count(zone.kernel, zone, self.machine.arch, backend.gpu.shared_bytes()),
+            zone if committed else None,
         )
         return self.rung(backend, readouts, counted, 1e-6, zone.kernel)
 
@@ -306,6 +308,8 @@ class Acceptance:
                 corner = backend.tile(backend.prepare(x), backend.prepare(z), symmetric=tile.diagonal)
                 same.append(np.array_equal(store.read(tile)[:, : len(x), : len(z)], corner))
 
+        if shutil.disk_usage(tempfile.gettempdir()).free < 2 * measure.SCRATCH:
+            raise Skipped(f"{tempfile.gettempdir()} has too little space: set TMPDIR")
         try:
             found = measure.stage(backend, self.images, alone, seconds, Path(tempfile.gettempdir()), look)
         except ImportError as error:

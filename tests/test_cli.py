@@ -282,7 +282,7 @@ def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
     monkeypatch.setattr(backends, "available", lambda: ["cuda"])
     for command in (("compute", QUICKSTART, *SMALL, "--output", run), ("verify", run, "--repair")):
         message = fail(*command)
-        assert "begun with the cpu backend" in message and "another --output" in message
+        assert "begun with the cpu backend" in message and "begin another run" in message
 
 
 def test_info():

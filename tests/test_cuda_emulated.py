@@ -156,18 +156,24 @@ def test_a_race_is_noticed(kernel, shared_bytes, old, new):
         return Backend(spec, gpu).tile(x, x)
 
     right = tile(Emulator())
+    assert (right == tile(Emulator(SHUFFLED, shared_bytes=shared_bytes))).all()
     changed = (tile(Changed(kernel, old, new, *order, shared_bytes=shared_bytes)) for order in ORDERS)
     assert any((other != right).any() for other in changed)
 
 
 @pytest.mark.parametrize("order", ORDERS[1:])
-def test_no_race_whatever_the_shared_memory(order):
-    """Where few blocks of `diagonal` would fit, it copies images into one buffer, not two in turn."""
-    x = ordinary(3, 2, 6)
-    spec = Spec(EVERYTHING, 2, 6)
-    much, little = Backend(spec, Emulator()), Backend(spec, Emulator(*order, shared_bytes=1 << 13))
-    assert [backend.diagonal.constants["BUFFERS"] for backend in (much, little)] == [2, 1]
-    assert (much.tile(x, x[:2]) == little.tile(x, x[:2])).all()
+@pytest.mark.parametrize(
+    ("chosen", "tilings"), [(EVERYTHING, [(2, 2), (2, 1)]), (V_ALONE, [(2, 2), (3, 1)])], ids=["all", "v"]
+)
+def test_no_race_whatever_the_shared_memory(order, chosen, tilings):
+    """Where few blocks of `diagonal` would fit, it takes other tiles, or copies images into one buffer."""
+    x = ordinary(7 if chosen is V_ALONE else 3, 2, 6)
+    spec = Spec(chosen, 2, 6)
+    much, little = Backend(spec, Emulator()), Backend(spec, Emulator(*order, shared_bytes=LITTLE // 4))
+    constants = [backend.diagonal.constants for backend in (much, little)]
+    assert [(of["TILE"], of["BUFFERS"]) for of in constants] == tilings
+    for z, symmetric in ((x[:5], False), (x, True)):
+        assert (much.tile(x, z, symmetric) == little.tile(x, z, symmetric)).all()
 
 
 def test_bits_do_not_depend_on_the_memory():

@@ -1,12 +1,14 @@
 """Every kernel compiles for every supported GPU without spilling registers, and within a budget of
 instructions; no GPU is needed."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 from backend_suite import readouts
 
+from cntk_bench.backends import cuda_sources
 from cntk_bench.backends.cuda_limit import INSTRUCTIONS, instructions
 from cntk_bench.backends.cuda_zones import Zone, zones
 from cntk_bench.spec import Spec
@@ -58,6 +60,20 @@ def test_the_table_of_cifar(module, architecture):
 def test_v_alone(architecture):
     """Where there is little shared memory, it is tiled in another way."""
     check("diagonal", zone_of("V", "diagonal"), architecture)
+
+
+def test_products_whose_error_is_taken_are_never_fused():
+    """A product fused with what follows would not be the one that its error belongs to."""
+    from cupy.cuda import nvrtc
+
+    zone = zone_of("V", "diagonal")
+    defines = cuda_sources.options("diagonal", zone.constants(228 << 10))
+    program = nvrtc.createProgram(cuda_sources.text("diagonal"), "diagonal.cu", [], [])
+    nvrtc.compileProgram(program, [*defines, "-arch=compute_90"])
+    products = re.findall(r"mul\.rn\.ftz\.f32", nvrtc.getPTX(program).decode())
+    nvrtc.destroyProgram(program)
+    layer, pixels = 32, 32  # of the rows of a layer that is not read out, and of one channel
+    assert len(products) >= layer + pixels
 
 
 def test_windows_and_both_trainings():
