@@ -189,7 +189,7 @@ def plain(value: Any) -> Any:
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries installed, by name."""
     found = {"python": platform.python_version()}
-    return found | {name: _version(name) for name in _LIBRARIES if _version(name)}
+    return found | {name: installed(name) for name in _LIBRARIES if installed(name)}
 
 
 def machine() -> dict[str, Any]:
@@ -229,7 +229,8 @@ def commit() -> str | None:
     return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 
-def _version(library: str) -> str | None:
+def installed(library: str) -> str | None:
+    """A library's version; None where it is not installed."""
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:

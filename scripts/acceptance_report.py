@@ -1,6 +1,5 @@
 """What an acceptance run found, as JSON and as a Markdown table."""
 
-import json
 from pathlib import Path
 
 from cntk_bench import record
@@ -35,7 +34,7 @@ def table(results: dict) -> str:
         "",
         f"Commit {results['commit']}; {machine['multiprocessors']} multiprocessors, "
         f"{machine['clock'] / 1e9:.2f} GHz; {results['seconds']:.0f} s"
-        f"{', the quick selection' if results['quick'] else ''}; {verdict(results)}.",
+        f"{', the quick selection' if results['quick'] else ''}; {results['verdict']}.",
         "",
         f"| section | checked | {' | '.join(RATES)} |",
         f"|---|---|{'---|' * len(RATES)}",
@@ -59,8 +58,7 @@ def write(results: dict, folder: Path) -> None:
     stem = "gpu-acceptance-quick" if results["quick"] else "gpu-acceptance"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {".json": json.dumps(record.plain(results), indent=2) + "\n", ".md": table(results)}
-        for suffix, text in texts.items():
-            new = folder / f"{stem}{suffix}.new"
-            new.write_text(text)
-            new.replace(folder / f"{stem}{suffix}")
+        new = folder / f"{stem}.md.new"
+        new.write_text(table(results))
+        new.replace(folder / f"{stem}.md")
+    record.save(record.plain(results), folder / f"{stem}.json")

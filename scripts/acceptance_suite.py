@@ -9,27 +9,20 @@ import tempfile
 import time
 import tomllib
 from collections import Counter, deque
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from cntk_bench import record
 
 ROOT = Path(__file__).resolve().parents[1]
 VERDICTS = ("PASSED", "FAILED", "ERROR", "SKIPPED")
 FINE = (0, 5)  # pytest's exit codes: all passed; a file without a test for this machine
 
 
-def installed(name: str) -> str | None:
-    """A package's version."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def missing_packages() -> list[str]:
     """What the project's tests need and this machine lacks."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", package)[0] for package in (*project["dependencies"], "pytest")]
-    return [name for name in names if not installed(name)]
+    return [name for name in names if not record.installed(name)]
 
 
 def run(files, seconds: float, at_once: int = 1) -> dict:

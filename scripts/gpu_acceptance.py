@@ -29,6 +29,7 @@ from functools import cached_property
 from math import isqrt
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 
@@ -146,10 +147,9 @@ class Acceptance:
     # The sections: each returns what it found; "passed" is False where a check failed.
 
     def environment(self):
-        names = ("cupy-cuda13x", "cupy-cuda12x", "numpy", "scipy", "zarr", "jax", "neural-tangents")
-        packages = {name: acceptance_suite.installed(name) for name in names}
+        packages = record.versions() | {name: record.installed(name) for name in ("jax", "neural-tangents")}
         fields = "driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu,memory.total"
-        return {"python": sys.version.split()[0], "packages": packages, "nvidia_smi": nvidia_smi(fields)}
+        return {"packages": packages, "nvidia_smi": nvidia_smi(fields)}
 
     def cuda_tests(self):
         return self.tests(["tests/test_cuda.py"], min(self.left, 120))
@@ -162,7 +162,7 @@ class Acceptance:
         return self.tests([file for file in files if file.name != "test_cuda.py"], self.left)
 
     def tests(self, files, seconds):
-        if not acceptance_suite.installed("pytest"):
+        if not record.installed("pytest"):
             raise Skipped("not installed: pytest")
         return acceptance_suite.run(files, seconds, at_once=max(1, (os.cpu_count() or 2) // 2))
 
@@ -201,14 +201,8 @@ class Acceptance:
 
     def variant(self, **constants):
         """GAP with other constants than are shipped: is the choice right on this GPU?"""
-        shipped = {name: getattr(cuda_zones, name) for name in constants}
-        try:
-            for name, value in constants.items():
-                setattr(cuda_zones, name, value)
+        with patch.multiple(cuda_zones, **constants):
             return {**self.shipped(GAP, committed=False), **constants}
-        finally:
-            for name, value in shipped.items():
-                setattr(cuda_zones, name, value)
 
     def shipped(self, readouts, committed=True):
         backend = cuda.Backend(self.spec(readouts), self.gpu())
@@ -281,7 +275,7 @@ class Acceptance:
         return {
             "passed": True if error <= 1e-4 else None,  # or it is theirs that rounds
             "device": str(jax.devices()[0]),
-            "packages": {name: acceptance_suite.installed(name) for name in ("jax", "neural-tangents")},
+            "packages": {name: record.installed(name) for name in ("jax", "neural-tangents")},
             "error": error,
             "pairs": side**2,
             "runs": len(seconds),

@@ -30,8 +30,8 @@ NEAR = 16  # tiles of `diagonal`: 64 images' stages, 14 MB at 32 x 32 and depth 
 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for file in (cuda_sources.__file__, cuda_zones.__file__):
+    digest = hashlib.sha256()
+    for file in (__file__, cuda_sources.__file__, cuda_zones.__file__):
         digest.update(Path(file).read_bytes())
     for module in cuda_sources.MODULES:
         digest.update(cuda_sources.text(module).encode())
