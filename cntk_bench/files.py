@@ -1,0 +1,120 @@
+"""Files written whole or not at all, never through a link, and flushed to the disk."""
+
+import errno
+import logging
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cntk_bench.errors import UserError
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
+PARTIAL = ".partial"  # ends the name of a file that is being written
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what the operating system says against writing to a path into one line with its remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        if error.errno in NO_SPACE:
+            raise UserError(
+                f"no space left to write {short(str(path))} ({reason}): free some and run the same command "
+                "again; what is finished is kept"
+            ) from error
+        raise UserError(
+            f"cannot write {short(str(path))} ({reason}): make it writable, or use another output directory"
+        ) from error
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Write a file so that it is at every moment the old one or the new one, whole.
+
+    Parameters
+    ----------
+    path : path-like
+        A link there is replaced; what it points to stays as it is.
+    content : bytes or str
+        A string is written as UTF-8, whatever the locale.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+    with writing(path):
+        try:
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            with open(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        flush(path.parent)
+
+
+def open_own(path: str | Path, flags: int) -> int:
+    """Open or make a file of our own, as a file descriptor; refuse anything else that has its name.
+
+    A link (symbolic or hard), a folder, a pipe or a device could have been put there by others who
+    may write to the directory, to make us change a file that they may not.
+
+    Raises
+    ------
+    UserError
+        If the path is not a plain file with one name.
+    OSError
+        Whatever else the operating system says.
+    """
+    remedy = f"{short(str(path))} is not a plain file of this run, but a link or something else: remove it"
+    try:
+        handle = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise UserError(remedy) from None
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise UserError(remedy)
+    return handle
+
+
+def same_file(handle: int, path: str | Path) -> bool:
+    """Whether an open file still has this path: a directory may be moved or removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def flush(path: str | Path) -> None:
+    """Put a file, or a directory's list of names, on the disk.
+
+    Some file systems cannot flush a directory; they are used as they are, and a power cut may then
+    take the newest names.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED or not stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise
+        log.info("%s cannot be flushed to the disk (%s)", short(str(path)), error.strerror)
+    finally:
+        os.close(handle)

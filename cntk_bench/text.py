@@ -1,0 +1,38 @@
+"""Text from outside made fit for a terminal: names, paths, and what files, servers and libraries say."""
+
+import reprlib
+
+MOST = 300  # characters of a message
+
+
+def visible(text: object) -> str:
+    """The text with every character that a terminal would obey, or cannot show, as its escape.
+
+    Escaped are control characters (a line feed becomes ``\\n``), marks that change the direction of
+    writing, lone surrogates (bytes of a file name that are not UTF-8) and unassigned characters.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def short(value: object, most: int = 80) -> str:
+    """A value in at most `most` visible characters, its middle left out where it is longer.
+
+    Strings are shown as they are, anything else by its repr, which is never built whole: YAML
+    aliases can make a value whose repr has no end.
+    """
+    return _cut(visible(value if isinstance(value, str) else reprlib.repr(value)), most)
+
+
+def one_line(text: object, most: int = MOST) -> str:
+    """A message as one visible line of at most `most` characters; white space is folded.
+
+    The middle is left out where it is longer: the beginning names the value, the end the remedy.
+    """
+    return _cut(visible(" ".join(str(text).split())), most)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    tail = (most - 5) * 2 // 5
+    return f"{text[: most - 5 - tail]} ... {text[len(text) - tail :]}"
