@@ -22,10 +22,11 @@ _warned: set[int] = set()
 
 
 @contextmanager
-def held(path: str | Path, wait: bool = False) -> Iterator[None]:
+def held(path: str | Path, wait: bool = False) -> Iterator[bool]:
     """Hold the lock of a file, which is made where it is missing and stays afterwards.
 
-    Where the file system has no locks, a warning says so, and nothing keeps a second process out.
+    Gives True; where the file system has no locks, a warning says so, nothing keeps a second process
+    out, and it gives False.
 
     Parameters
     ----------
@@ -43,16 +44,17 @@ def held(path: str | Path, wait: bool = False) -> Iterator[None]:
         with writing(path):
             handle = open_own(path, os.O_RDWR)
         try:
-            _take(handle, path, wait)
+            alone = _take(handle, path, wait)
             if not same_file(handle, path):  # removed or replaced while we waited
                 continue
-            yield
+            yield alone
             return
         finally:
             os.close(handle)
 
 
-def _take(handle: int, path: Path, wait: bool) -> None:
+def _take(handle: int, path: Path, wait: bool) -> bool:
+    alone = True
     with writing(path):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -65,8 +67,10 @@ def _take(handle: int, path: Path, wait: bool) -> None:
             if error.errno not in NO_LOCKS:
                 raise
             _warn_once(path, error)
+            alone = False
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return alone
 
 
 def _holder(handle: int) -> str:

@@ -13,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cntk_bench import files, journal
 from cntk_bench import store as stores
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.tiles import Plan, Tile
@@ -179,12 +182,127 @@ def test_damaged_chunk(full, damage):
     assert (full.matrix("train", 1) == TRAIN[1]).all()
 
 
-def test_unreadable_chunk(full, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.ESTALE])
+def test_a_chunk_that_cannot_be_read_now_is_not_called_damaged(full, monkeypatch, code):
     def fail(*_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
-    assert full.inspect(TILE) == (None, "OSError: [Errno 5] Input/output error")
+    with pytest.raises(stores.Unreadable, match="train-2-1 of .* cannot be read now .* run the same command"):
+        full.inspect(TILE)
+
+
+def test_a_folder_or_a_link_in_a_chunks_place_is_damage_and_is_mended(full, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for readout, plant in ((0, lambda path: path.mkdir()), (1, lambda path: path.symlink_to(victim))):
+        path = chunk(full, TILE, readout)
+        path.unlink()
+        plant(path)
+        (path / "inside").write_text("kept") if path.is_dir() else None
+    with pytest.raises(VerificationError, match="train-2-1 .* damaged"):
+        full.read(TILE)
+    fill(full, [TILE])
+    assert (stores.open(full.path).read(TILE) == block_of(TILE)).all()
+    assert victim.read_text() == "precious"
+    assert [p.read_text() for p in full.path.glob("train/aside-*/inside")] == ["kept"]
+
+
+def test_readouts_are_found_by_name(full):
+    names = ATTRIBUTES["readouts"]
+    for number, name in enumerate(names):
+        assert (full.matrix("train", name) == TRAIN[number]).all()
+        assert (next(full.row_blocks(name))[1] == TEST[number, :3]).all()
+    for readout in ("ntk-v-4-all", "ntk-v-3", 2, -1):
+        with pytest.raises(
+            UserError, match="does not hold the readout .*ntk-v-3-all, ntk-gap-3-hidden.*comput"
+        ):
+            full.matrix("train", readout)
+
+
+def test_the_lower_triangle_alone(full):
+    lower = full.matrix("train", 0, triangle="lower")
+    assert (np.tril(lower) == np.tril(TRAIN[0])).all() and (lower[:3, 3:] == 0).all()
+
+
+def test_the_images_used_are_kept(full, tmp_path):
+    assert full.indices is None  # a store made before they were kept
+    used = np.arange(7)[::-1], np.arange(5) + 3
+    again = stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS, used)
+    new = stores.create(tmp_path / "new", PLAN, ATTRIBUTES, LABELS, used)
+    for store in (again, new):
+        assert all((a == b).all() for a, b in zip(store.indices, used, strict=True))
+
+
+def test_the_numerics_version_decides_and_the_source_does_not(tmp_path):
+    """A store made before there was a numerics version holds the bits of version 1, whatever its source."""
+    old = {**ATTRIBUTES, "source": "0123"}
+    stores.create(tmp_path / "old", PLAN, old, LABELS)
+    stores.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 1}, LABELS)
+    with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
+        stores.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 2}, LABELS)
+
+
+# Links, moves and strays
+
+
+@pytest.mark.parametrize("name", ["lock", "tiles.jsonl"])
+def test_a_planted_link_is_refused(full, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (full.path / name).unlink()
+    (full.path / name).symlink_to(victim)
+    with pytest.raises(UserError, match="not a plain file.*remove it"), full.lock():
+        pass
+    assert victim.read_text() == "precious"
+
+
+def test_arrays_that_are_links_are_refused(full, tmp_path):
+    (full.path / "train").rename(tmp_path / "elsewhere")
+    (full.path / "train").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="train is a link: put the folder itself there"):
+        stores.open(full.path)
+
+
+@pytest.mark.parametrize("moment", ["before the tile", "before its line"])
+@pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
+def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, moment):
+    """What was logged is there, wherever it is now; and the same command begins or goes on."""
+    first, second = PLAN.tiles()[:2]
+
+    def disturb():
+        if how == "removed":
+            shutil.rmtree(empty.path)
+        else:
+            empty.path.rename(tmp_path / "moved.zarr")
+        if how == "replaced":
+            stores.create(empty.path, PLAN, ATTRIBUTES, LABELS)
+
+    with empty.lock():
+        empty.write(first, block_of(first))
+        if moment == "before the tile":
+            disturb()
+        else:
+            append = empty._journal.append
+            monkeypatch.setattr(empty._journal, "append", lambda *args: (disturb(), append(*args)))
+        with pytest.raises(
+            UserError, match="moved, removed or replaced.*run the same command again|cannot write"
+        ):
+            empty.write(second, block_of(second))
+    if how != "removed":
+        moved = stores.open(tmp_path / "moved.zarr")
+        assert list(moved.done) == [first] and (moved.read(first) == block_of(first)).all()
+    again = stores.ensure(empty.path, PLAN, ATTRIBUTES, LABELS)
+    fill(again, again.missing())
+    assert (stores.open(empty.path).matrix("train", 0) == TRAIN[0]).all()
+
+
+def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path):
+    path = tmp_path / "gram.zarr"
+    (path / "train").mkdir(parents=True)
+    (path / "train" / "c.0.1.0").write_text("stray")
+    fill(stores.ensure(path, PLAN, ATTRIBUTES, LABELS), PLAN.tiles())
+    assert [p.read_text() for p in tmp_path.glob("gram.zarr-stray-*/train/*")] == ["stray"]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -400,7 +518,7 @@ class Failing:
         monkeypatch.setattr(module, "_put", self.guard(module._put))
         monkeypatch.setattr(stores.Path, "write_bytes", self.guard(stores.Path.write_bytes))
         monkeypatch.setattr(stores.os, "fsync", self.guard(os.fsync))
-        monkeypatch.setattr(stores.Store, "_append", self.guard(stores.Store._append))
+        monkeypatch.setattr(files.os, "write", self.guard(os.write))
 
     def guard(self, function):
         def guarded(*args, **kwargs):
@@ -445,53 +563,66 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
 
 
 def test_flushed_before_it_is_recorded(empty, monkeypatch):
-    """A power cut must not leave a record without its chunks."""
-    events, append = [], stores.Store._append
-    monkeypatch.setattr(stores, "_flush", lambda path: events.append(str(path.relative_to(empty.path))))
-    monkeypatch.setattr(stores.Store, "_append", lambda *args: (events.append("record"), append(*args)))
-    monkeypatch.setattr(stores.os, "fsync", lambda handle: events.append("flush record"))
+    """A power cut must not leave a line in the log without its chunks."""
+    events, append = [], journal.Journal.append
+    monkeypatch.setattr(stores, "flush", lambda path: events.append(str(path.relative_to(empty.path))))
+    monkeypatch.setattr(journal.Journal, "append", lambda *args: (events.append("line"), append(*args)))
+    monkeypatch.setattr(files.os, "fsync", lambda handle: events.append("flush line"))
     fill(empty, [TILE])
     assert sorted(events[:2]) == ["train/c.0.2.1", "train/c.1.2.1"]
-    assert events[2:] == ["train", "record", "flush record"]
+    assert events[2:] == ["train", "line", "flush line"]
 
 
-def test_a_record_that_is_only_half_written(empty, monkeypatch):
+def test_a_line_that_is_only_half_written(empty, monkeypatch):
     """A disk that fills within the log's line: the torn line hides neither earlier nor later ones."""
     first, second = PLAN.tiles()[:2]
     fill(empty, [first])
+    write, written = os.write, []
+
+    def half(handle, data):
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(write(handle, data[: len(data) // 2]))
+        return written[0]
+
     with empty.lock():
-        log, written = empty._log, []
-
-        class Half:
-            def write(self, data):
-                if written:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                written.append(log.write(data[: len(data) // 2]))
-                return written[0]
-
-        empty._log = Half()
-        with pytest.raises(UserError, match="finished tiles are kept"):
-            empty.write(second, block_of(second))
-        empty._log = log
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.os, "write", half)
+            with pytest.raises(UserError, match="what is finished is kept"):
+                empty.write(second, block_of(second))
         assert stores.open(empty.path).missing() == PLAN.tiles()[1:]
         empty.write(second, block_of(second))
     assert stores.open(empty.path).missing() == PLAN.tiles()[2:]
 
 
-def test_records_of_two_writers_do_not_mix(empty):
-    """Each record is written and flushed before another writer's: the disk takes a byte at a time."""
+def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
+    """Each line is written and flushed before another writer's: the disk takes a byte at a time."""
+    write = os.write
 
-    class Slow:
-        def __init__(self, file):
-            self.file, self.fileno = file, file.fileno
+    def slow(handle, data):
+        time.sleep(1e-5)
+        return write(handle, data[:1])
 
-        def write(self, data):
-            time.sleep(1e-5)
-            return self.file.write(data[:1])
-
+    monkeypatch.setattr(journal.os, "write", slow)
     tiles = empty.plan.tiles()[:4]
-    with empty.lock():
-        empty._log = Slow(empty._log)
-        with ThreadPoolExecutor(len(tiles)) as pool:
-            list(pool.map(lambda tile: empty.write(tile, np.zeros(tile.shape(empty.plan), "f4")), tiles))
+    with empty.lock(), ThreadPoolExecutor(len(tiles)) as pool:
+        list(pool.map(lambda tile: empty.write(tile, np.zeros(tile.shape(empty.plan), "f4")), tiles))
     assert set(stores.open(empty.path).done) == set(tiles)
+
+
+@given(st.binary(max_size=400), st.integers(0, 10**6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_log_never_gives_a_wrong_number(filled, junk, place, overwrite):
+    """Bytes written anywhere into the log: every tile reads right, or is damaged, or is not done."""
+    log = filled / "tiles.jsonl"
+    whole = log.read_bytes()
+    place %= len(whole)
+    try:
+        log.write_bytes(whole[:place] + junk + whole[place + overwrite * len(junk) :])
+        store = stores.open(filled)
+        assert set(store.done) <= set(PLAN.tiles())
+        for tile in store.done:
+            block, fault = store.inspect(tile)
+            assert fault or (block == block_of(tile)).all()
+    finally:
+        log.write_bytes(whole)
