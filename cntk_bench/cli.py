@@ -11,6 +11,7 @@ import click
 from cntk_bench import __version__
 from cntk_bench.errors import UserError
 from cntk_bench.report import FORMATS
+from cntk_bench.text import short
 
 
 def main() -> None:
@@ -108,13 +109,12 @@ def _run(directory):
 @_configured
 def run(config, overrides, backend, output):
     """Fetch, compute, solve and print the table of CONFIG, a YAML file."""
-    from cntk_bench import pipeline, record, report
+    from cntk_bench import pipeline, report
 
     settings, where = _settings(config, overrides, backend, output)
     pipeline.fetch(settings.dataset.name, settings.dataset.path, sys.stderr.isatty())
     _compute(settings, where)
-    _solve(where, settings)
-    click.echo(report.table(record.load(where.record)), nl=False)
+    click.echo(report.table(_solve(where, settings)), nl=False)
     click.echo(f"\nEverything of this run is in {where.path}")
 
 
@@ -133,14 +133,13 @@ def compute(config, overrides, backend, output):
 @_common
 def solve(directory, overrides):
     """Solve the kernel regressions of RUN, a computed run directory, and print its table."""
-    from cntk_bench import record, report
+    from cntk_bench import report
 
     where = _run(directory)
     wrong = [override for override in overrides if not override.startswith("solve.")]
     if wrong:
         raise UserError(f"--set {wrong[0]}: only keys of solve can change here; run `compute` for the others")
-    _solve(where, where.config(overrides))
-    click.echo(report.table(record.load(where.record)), nl=False)
+    click.echo(report.table(_solve(where, where.config(overrides))), nl=False)
 
 
 @cli.command()
@@ -184,9 +183,10 @@ def verify(directory, sample, repair, overrides):
 
     with _bar("verifying", None) as advance:
         where = _run(directory)
-        found = pipeline.verify(where.config(overrides), where, sample, repair, lambda *_: advance(1))
-    for tile, fault in found.damaged.items():
-        click.echo(f"damaged: {tile}: {fault}")
+        found = pipeline.verify(where, where.config(overrides), sample, repair, lambda *_: advance(1))
+    for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
+        for tile, fault in tiles.items():
+            click.echo(f"{kind}: {tile}: {fault}")
     errors = [entry.error for entry in found.entries]
     click.echo(
         f"{found.checked} tiles checked, {len(found.damaged)} damaged, {found.missing} not computed yet; "
@@ -196,6 +196,11 @@ def verify(directory, sample, repair, overrides):
     if found.damaged:
         click.echo(f"run `cntk-bench verify {directory} --repair` to compute them anew", err=True)
         sys.exit(1)
+    if found.unreadable:
+        raise UserError(
+            f"{len(found.unreadable)} tiles of {short(str(where.gram))} cannot be read now, so nothing is "
+            "known of them: mend that and run `verify` again"
+        )
 
 
 @cli.command()
@@ -313,11 +318,11 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
 @_common
 def info():
     """Show the version, this machine, the backends that work here and the data sets known."""
-    from cntk_bench import backends, record
+    from cntk_bench import backends, provenance
     from cntk_bench.data.dataset import READERS
 
     click.echo(f"{'cntk-bench':16} {__version__}")
-    for name, value in (record.machine() | record.versions()).items():
+    for name, value in (provenance.machine() | provenance.versions()).items():
         if name == "memory" and value:
             value = _size(value)
         if isinstance(value, list):
@@ -338,7 +343,7 @@ def _compute(settings, where):
             return lambda tile: advance(tile.pairs(plan))
 
         try:
-            pipeline.compute(settings, where, begin)
+            pipeline.compute(where, settings, begin)
         except KeyboardInterrupt:
             goes_on = "finished tiles are stored; the same command goes on from there"
             raise KeyboardInterrupt(goes_on) from None
@@ -349,7 +354,7 @@ def _solve(where, settings):
 
     with _bar("solving", None) as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
-        pipeline.solve(where, settings, lambda *_: advance(1))
+        return pipeline.solve(where, settings, lambda *_: advance(1))
 
 
 @contextmanager

@@ -1,60 +1,34 @@
 """One experiment, from top to bottom: data, Gram matrices, solutions, report.
 
-A run directory holds what a run was asked (config.yaml), what it did (record.json), its Gram
-matrices (gram.zarr), its solutions and its report: enough to go on after an interruption, to
-solve again without computing a kernel, and to redo it all.
+A run directory (`run`) holds enough to go on after an interruption, to solve again without computing
+a kernel, and to redo it all.
 """
 
+import io
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from cntk_bench import backends, config, data, gramian, record, report, ridge, store, verification
+from cntk_bench import backends, columns, config, data, gramian, record, report, ridge, store, verification
 from cntk_bench.backends import Backend
 from cntk_bench.config import Config
 from cntk_bench.data import Dataset
-from cntk_bench.errors import UserError, writing
+from cntk_bench.errors import UserError
+from cntk_bench.files import write_whole, writing
+from cntk_bench.run import Run, new_solve, numbers, publish, read_solve
 from cntk_bench.spec import Spec
+from cntk_bench.store import Store
+from cntk_bench.text import short
 from cntk_bench.tiles import Plan
+from cntk_bench.verification import Verification
 
 log = logging.getLogger(__name__)
 
 FETCHED = "data"  # where official data sets are kept when the config names no path
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run directory, by its path."""
-
-    path: Path
-
-    @property
-    def gram(self) -> Path:
-        """The Gram store."""
-        return self.path / "gram.zarr"
-
-    @property
-    def record(self) -> Path:
-        """The record of what was done."""
-        return self.path / "record.json"
-
-    @property
-    def solutions(self) -> Path:
-        """Dual coefficients and predictions, one .npz file a column and depth."""
-        return self.path / "solutions"
-
-    def config(self, overrides=()) -> Config:
-        """The config the run was computed with; UserError if the directory is not a run's."""
-        path = self.path / "config.yaml"
-        if not path.exists():
-            raise UserError(
-                f"{self.path} is not a run directory (no config.yaml): give the --output of a run"
-            )
-        return config.load(path, overrides)
 
 
 def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
@@ -82,13 +56,13 @@ def cut(settings: Config, images: Dataset, backend: str) -> tuple[Spec, Plan]:
     return spec, gramian.make_plan(spec, len(images.x_train), len(images.x_test), backend, tile)
 
 
-def compute(settings: Config, run: Run, progress: Callable | None = None) -> None:
+def compute(run: Run, settings: Config, progress: Callable | None = None) -> None:
     """Compute what is missing of a run's Gram matrices; makes the run if there is none.
 
     Parameters
     ----------
-    settings : Config
     run : Run
+    settings : Config
     progress : callable, optional
         Given the store's plan and the missing tiles, returns what `gramian.compute` calls with each
         tile stored.
@@ -105,16 +79,31 @@ def compute(settings: Config, run: Run, progress: Callable | None = None) -> Non
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
     backend = backends.create(name, spec)
     log.info("%d tiles of side %d on %s", len(tiles.tiles()), tiles.tile, backend.name)
+    with writing(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+    with run.lock():
+        grams = _ensure(run, settings, images, spec, tiles, backend)
+        with grams.lock():
+            missing = grams.missing()
+            stage = record.stage("compute", _sections(settings, "dataset", "kernel", "compute"))
+            stage |= {"backend": backend.name, "numerics": grams.attributes["numerics"]}
+            _begin(run, settings, _facts(settings, images), stage if missing else None)
+            report_tile = progress and progress(tiles, missing)
+            started = time.perf_counter()
+            try:
+                gramian.compute(grams, backend, images.x_train, images.x_test, report_tile)
+            finally:  # however it ends: the tiles finished until then are kept
+                if missing:
+                    done = sum(tile.pairs(tiles) for tile in missing if tile in grams.done)
+                    stage |= {"seconds": time.perf_counter() - started, "pairs": done}
+                    run.update(lambda past: record.with_stage(past, stage))
+
+
+def _ensure(run: Run, settings: Config, images: Dataset, spec: Spec, tiles: Plan, backend: Backend) -> Store:
+    """The run's store, made if there is none."""
     attributes = _attributes(spec, images, settings, backend)
-    labels = images.y_train, images.y_test
-    grams = store.ensure(run.gram, tiles, attributes, labels)
-    with grams.lock():  # refuses a second run before it can change what the first one reads
-        _remember(settings, run, images)
-    report_tile = progress and progress(tiles, grams.missing())
-    gramian.compute(grams, backend, images.x_train, images.x_test, report_tile)
-    seconds = sum(done.seconds for done in grams.done.values())
-    timing = {"seconds": seconds, "pairs": tiles.pairs, "backend": backend.name}
-    record.save(record.with_timing(record.load(run.record), "compute", **timing), run.record)
+    indices = images.train_index, images.test_index
+    return store.ensure(run.gram, tiles, attributes, (images.y_train, images.y_test), indices)
 
 
 def backend_name(asked: str, run: Run) -> str:
@@ -123,8 +112,8 @@ def backend_name(asked: str, run: Run) -> str:
         asked = store.open(run.gram).attributes["backend"]
         if asked in backends.NAMES and asked not in backends.available():
             raise UserError(
-                f"{run.path} was begun with the {asked} backend, which does not work here: go on where it "
-                "does, or begin another run"
+                f"{short(str(run.path))} was begun with the {asked} backend, which does not work here: "
+                "go on where it does, or begin another run"
             )
     return backends.choose(asked)
 
@@ -137,44 +126,45 @@ def _attributes(spec: Spec, images: Dataset, settings: Config, backend: Backend)
         "preprocess": settings.dataset.preprocess,
         "dtype": "float32",
         "backend": backend.name,
-        "source": backend.source,
+        "numerics": backend.numerics,
     }
 
 
-def _remember(settings: Config, run: Run, images: Dataset) -> None:
-    """Write the config, and a record unless the run has one already."""
-    _keep_config(settings, run)
-    facts = {
+def _sections(settings: Config, *names: str) -> dict:
+    return {name: value for name, value in settings.model_dump(mode="json").items() if name in names}
+
+
+def _facts(settings: Config, images: Dataset) -> dict:
+    """What a record says of the images used."""
+    return {
         "name": images.name,
         "fingerprint": images.fingerprint,
         "n_train": len(images.x_train),
         "n_test": len(images.x_test),
         "classes": images.classes,
         "preprocess": settings.dataset.preprocess,
+        "train_index": " ".join(map(str, images.train_index)),
+        "test_index": " ".join(map(str, images.test_index)),
     }
-    asked = settings.model_dump(mode="json")
-    if run.record.exists():
-        new = record.load(run.record) | {"name": settings.name, "config": asked}
-    else:
-        new = record.start(asked, facts)
-    record.save(new, run.record)
 
 
-def _keep_config(settings: Config, run: Run) -> None:
-    """Write config.yaml, whole or not at all; its data path holds from any working directory."""
+def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
+    """Write the config, and the record with a stage that begins; needs the run's lock."""
     path = settings.dataset.path
     if path is None and settings.dataset.name in data.FETCHABLE:
         path = FETCHED
-    if path is not None:
+    if path is not None:  # it must hold from any working directory
         found = settings.dataset.model_copy(update={"path": str(Path(path).expanduser().absolute())})
         settings = settings.model_copy(update={"dataset": found})
-    with writing(run.path):
-        new = run.path / "config.yaml.new"
-        new.write_text(config.dump(settings))
-        new.replace(run.path / "config.yaml")
+    past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
+    if past["data"]["fingerprint"] != facts["fingerprint"]:  # another Gram store has taken the place
+        past = record.start(settings.name, facts) | {"stages": past["stages"]}
+    past |= {"name": settings.name}
+    write_whole(run.path / "config.yaml", config.dump(settings))
+    record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 
-def solve(run: Run, settings: Config, progress: Callable | None = None) -> None:
+def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     """Solve every column and depth of a computed run, and score each on the test set once.
 
     Parameters
@@ -184,89 +174,128 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> None:
         The run's, whose section `solve` may have changed since.
     progress : callable, optional
         Called with (column, depth) once it is solved.
+
+    Returns
+    -------
+    dict
+        The run's record, with this solve's number and solutions.
+
+    Raises
+    ------
+    UserError
+        If something of it was not computed yet, or cannot be solved.
     """
     started = time.perf_counter()
-    past = record.load(run.record)
-    how, cells, classes = settings.solve, settings.kernel.cells, past["data"]["classes"]
+    facts, how = record.load(run.record)["data"], settings.solve
     grams = store.open(run.gram)
+    grams.require({"data": facts["fingerprint"]})
+    cells = {cell: columns.readout(*cell) for cell in settings.kernel.cells}
+    for readout in cells.values():
+        grams.index(readout)  # says so now, not after hours, if one is not there
     y_train, y_test = grams.labels
-    place = ridge.place(len(y_train), classes=classes, device=how.device, dtype=how.precision)
+    place = ridge.place(len(y_train), classes=facts["classes"], device=how.device, dtype=how.precision)
     log.info(
         "solving on %s in %s, at most %.1f GiB", place.device, place.dtype, (place.host + place.gpu) / 2**30
     )
+    stage = record.stage("solve", _sections(settings, "kernel", "solve"))
+    stage |= {"device": place.device, "precision": place.dtype}
     solutions = []
-    for index, (column, depth) in enumerate(cells):
-        matrix = grams.matrix("train", index, np.float32 if place.device == "cuda" else place.dtype)
-        solution = ridge.solve(
-            matrix,
-            y_train,
-            classes=classes,
-            ridge=how.ridge,
-            device=place.device,
-            dtype=place.dtype,
-            overwrite=True,
-        )
-        predicted = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(index)))
-        with writing(run.path):
-            run.solutions.mkdir(exist_ok=True)
-            np.savez(
-                run.solutions / f"{column}-{depth}.npz",
-                alpha=solution.alpha,
-                predicted=predicted,
-                y_test=y_test,
-                ridge=solution.chosen.ridge + solution.chosen.jitter,
+    with new_solve(run) as folder:
+        for (column, depth), readout in cells.items():
+            solution = ridge.solve(
+                grams.matrix("train", readout, np.float32 if place.device == "cuda" else place.dtype),
+                y_train,
+                classes=facts["classes"],
+                ridge=how.ridge,
+                device=place.device,
+                dtype=place.dtype,
+                overwrite=True,
             )
-        solutions.append(
-            {"column": column, "depth": depth, "accuracy": 100 * float((predicted == y_test).mean())}
-            | asdict(solution.chosen)
-            | {"path": [asdict(fit) for fit in solution.path]}
+            predicted = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(readout)))
+            added = solution.chosen.ridge + solution.chosen.jitter
+            arrays = {"alpha": solution.alpha, "predicted": predicted, "y_test": y_test, "ridge": added}
+            write_whole(folder / f"{column}-{depth}.npz", _npz(arrays))
+            solutions.append(
+                {"column": column, "depth": depth, **_score(predicted == y_test)}
+                | asdict(solution.chosen)
+                | {"path": [asdict(fit) for fit in solution.path]}
+            )
+            if progress is not None:
+                progress((column, depth))
+        stage |= {"seconds": time.perf_counter() - started}
+        return publish(
+            run, folder, record.plain(stage | {"data": facts, "solutions": solutions}), report.write
         )
-        if progress is not None:
-            progress((column, depth))
-    seconds = time.perf_counter() - started
-    used = past["config"] | {"solve": how.model_dump(mode="json")}
-    timing = {"seconds": seconds, "device": place.device, "precision": place.dtype}
-    past = record.with_timing(past | {"config": used}, "solve", **timing)
-    past = record.with_solutions(past, solutions)
-    _keep_config(settings, run)
-    record.save(past, run.record)
-    report.write(past, run.path / "report")
 
 
-def verify(settings: Config, run: Run, sample: int, repair: bool, progress: Callable | None = None):
+def _score(right: np.ndarray) -> dict[str, float]:
+    """Accuracy, and the standard error of a share of n independent images: both in percent."""
+    share = float(right.mean())
+    return {"accuracy": 100 * share, "standard_error": 100 * (share * (1 - share) / len(right)) ** 0.5}
+
+
+def _npz(arrays: dict) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def solves(run: Run) -> list[dict]:
+    """What solve.json says of every solve of a run, in the order in which they were made."""
+    return [read_solve(run, number) for number in numbers(run)]
+
+
+def solved(run: Run, number: int | None = None) -> dict:
+    """The run's record with the solutions of one of its solves; by default of the last."""
+    past = record.load(run.record)
+    if number is None:
+        return past
+    found = read_solve(run, number)
+    return record.with_solutions(past | {"data": found.get("data", past["data"])}, number, found["solutions"])
+
+
+def verify(
+    run: Run, settings: Config, sample: int, repair: bool, progress: Callable | None = None
+) -> Verification:
     """Check a run's store; with `repair`, compute damaged tiles anew and check again.
 
     Parameters
     ----------
+    run : Run
     settings : Config
         The run's; only its data path may have changed since.
-    run : Run
     sample : int
         Pairs to recompute in float64.
     repair : bool
     progress : callable, optional
         Called after each tile checked and each pair recomputed.
-
-    Returns
-    -------
-    Verification
     """
     grams = store.open(run.gram)
-    x_train = x_test = None
+    images = None
     if sample or repair:
         images = load(settings.dataset)
         grams.require({"data": images.fingerprint})
-        x_train, x_test = images.x_train, images.x_test
-    if repair:
-        name = backend_name("auto", run)
-        spec, tiles = cut(settings, images, name)
-        backend = backends.create(name, spec)
-        attributes = _attributes(spec, images, settings, backend)
-        grams = store.ensure(run.gram, tiles, attributes, (images.y_train, images.y_test))
-    _ = grams.labels  # damaged ones are an error
-    readouts = settings.kernel.readouts
-    found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
-    if found.damaged and repair:
-        gramian.repair(grams, found.damaged, backend, x_train, x_test)
-        found = verification.verify(grams, readouts, x_train, x_test, sample=sample, progress=progress)
+    if not repair:
+        return _check(grams, images, sample, progress)
+    assert images is not None
+    name = backend_name("auto", run)
+    spec, tiles = cut(settings, images, name)
+    backend = backends.create(name, spec)
+    with run.lock():
+        grams = _ensure(run, settings, images, spec, tiles, backend)
+        found = _check(grams, images, sample, progress)
+        if found.damaged:
+            started, stage = time.perf_counter(), record.stage("repair", _sections(settings, "dataset"))
+            gramian.repair(grams, found.damaged, backend, images.x_train, images.x_test)
+            stage |= {"seconds": time.perf_counter() - started, "backend": backend.name}
+            stage |= {"pairs": sum(tile.pairs(tiles) for tile in found.damaged)}
+            if run.record.exists():
+                run.update(lambda past: record.with_stage(past, stage))
+            found = _check(grams, images, sample, progress)
     return found
+
+
+def _check(grams: Store, images: Dataset | None, sample: int, progress: Callable | None) -> Verification:
+    _ = grams.labels  # damaged ones are an error
+    x = (images.x_train, images.x_test) if images else (None, None)
+    return verification.verify(grams, *x, sample=sample, progress=progress)

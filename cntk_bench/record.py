@@ -1,111 +1,97 @@
 """The record of a run: one versioned JSON file that says what was done, where, and what came out.
 
-A record is a plain dict; every function here returns a new one. It has the keys
+What the next stage is asked stands in config.yaml alone; a record keeps, for each stage that ran, the
+settings that it used then. A record is a plain dict; every function here returns a new one. Its keys:
 
     format     version of this layout
-    tool       version of cntk-bench that started it
-    commit     git commit of the checkout the tool ran from ("-dirty" appended if changed), or null
-    date       start, UTC, ISO 8601
     name       name of the run
-    config     the whole config
-    data       facts of the images used: name, fingerprint, n_train, n_test, classes, preprocess
-    versions   Python and libraries
-    machine    platform, CPU, cores, memory in bytes, GPU
-    timings    stage -> seconds, and where pairs were computed pairs and pairs_per_second
-    solutions  list, one of each column and depth: column, depth, accuracy in percent, ridge, and
-               what the solver reported (condition, residual, ...); null stands for a number that
-               is not finite
+    data       facts of the images used: name, fingerprint, n_train, n_test, classes, preprocess,
+               train_index and test_index ("all", or places in the data set separated by spaces)
+    stages     list, one of each call that did something, in order of their starts:
+               stage      "compute", "solve", ...
+               started    UTC, ISO 8601
+               seconds    wall time; null if it was ended from outside
+               process    number of the process, and its machine
+               tool       version of cntk-bench
+               commit     git commit of the checkout that it ran from ("-dirty" appended if changed), or null
+               versions   Python and libraries
+               machine    platform, CPU, cores, memory in bytes, GPUs
+               settings   the sections of the config that it used
+               and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
+    solve      number of the last solve; absent before the first
+    solutions  list of the last solve, one of each column and depth: column, depth, accuracy in percent
+               and its standard_error, ridge, and what the solver reported (condition, residual, ...);
+               null stands for a number that is not finite
 """
 
 import json
 import math
-import os
-import platform
-import shutil
-import subprocess
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cntk_bench import __version__
-from cntk_bench.errors import UserError, writing
+from cntk_bench import provenance
+from cntk_bench.errors import UserError
+from cntk_bench.files import write_whole
+from cntk_bench.text import one_line, short
 
-FORMAT = 1
+FORMAT = 2
 
-_RECORD = {
-    "name": str,
-    "config": dict,
-    "data": dict,
-    "versions": dict,
-    "machine": dict,
-    "timings": dict,
-    "solutions": list,
-}
+_RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
+_STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
 _SOLUTION = {"column": str, "depth": int, "accuracy": int | float, "ridge": int | float}
-_LIBRARIES = (
-    "numpy scipy numba zarr pydantic scikit-learn torch torchvision cupy-cuda12x cupy-cuda13x matplotlib"
-).split()
 
 
-def start(config: dict, data: dict) -> dict:
-    """A new record of this machine and this moment, without timings or solutions.
+def start(name: str, data: dict) -> dict:
+    """A new record, before its first stage.
 
     Parameters
     ----------
-    config : dict
-        The whole config, plain (`config.model_dump(mode="json")`).
+    name : str
+        Of the run.
     data : dict
         At least name (of the data set), fingerprint, n_train, n_test, classes, preprocess.
     """
-    return {
-        "format": FORMAT,
-        "tool": __version__,
-        "commit": commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "name": config["name"],
-        "config": config,
-        "data": plain(data),
-        "versions": versions(),
-        "machine": machine(),
-        "timings": {},
-        "solutions": [],
-    }
+    return {"format": FORMAT, "name": name, "data": plain(data), "stages": [], "solutions": []}
 
 
-def with_timing(record: dict, stage: str, seconds: float, pairs: int | None = None, **facts: Any) -> dict:
-    """A record that also says how long a stage took, in place of what it said of that stage.
+def stage(name: str, settings: dict) -> dict:
+    """A stage that starts now: when, by which program and versions, where, and with which settings.
 
     Parameters
     ----------
-    record : dict
-    stage : str
+    name : str
         "compute", "solve", ...
-    seconds : float
-        Of all calls together, where the stage was interrupted and resumed.
-    pairs : int, optional
-        Pairs of images computed in these seconds.
-    **facts
-        What else the stage wants kept, such as backend="cpu".
+    settings : dict
+        The sections of the config that the stage uses, plain (`model_dump(mode="json")`).
     """
-    timing = {"seconds": seconds, **facts}
-    if pairs is not None:
-        timing |= {"pairs": pairs, "pairs_per_second": pairs / seconds if seconds else None}
-    return {**record, "timings": {**record["timings"], stage: plain(timing)}}
+    return {"stage": name, "seconds": None, **provenance.stamp(), "settings": plain(settings)}
 
 
-def with_solutions(record: dict, solutions: list[dict]) -> dict:
-    """A record with these solutions in place of those it had.
+def with_stage(record: dict, stage: dict) -> dict:
+    """A record with a stage: in the place of the same call's, or as its newest.
+
+    Where the stage has pairs, its rate in pairs per second is added.
+    """
+    if stage.get("pairs") is not None and stage["seconds"]:
+        stage = {**stage, "pairs_per_second": stage["pairs"] / stage["seconds"]}
+    call = ("stage", "started", "process")
+    others = [other for other in record["stages"] if any(other.get(key) != stage.get(key) for key in call)]
+    return {**record, "stages": [*others, plain(stage)]}
+
+
+def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
+    """A record of a solve's number and solutions in place of those it had.
 
     Parameters
     ----------
     record : dict
+    number : int
     solutions : list of dict
         Each with at least column, depth, accuracy (percent) and ridge (relative to the mean
         diagonal); NumPy scalars are welcome.
     """
-    return {**record, "solutions": plain(solutions)}
+    return {**record, "solve": number, "solutions": plain(solutions)}
 
 
 def save(record: dict, path: str | Path) -> None:
@@ -116,18 +102,7 @@ def save(record: dict, path: str | Path) -> None:
     UserError
         If it cannot be written.
     """
-    path = Path(path)
-    new = path.with_name(path.name + ".new")
-    try:
-        with writing(path):
-            with open(new, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=2, allow_nan=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
+    write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def load(path: str | Path) -> dict:
@@ -139,30 +114,48 @@ def load(path: str | Path) -> dict:
         If it is missing, damaged, or of another format; the message says which of file and tool
         is too old.
     """
-    try:
-        record = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"no record at {path}: name the --output directory of a run") from None
-    except OSError as error:
-        raise UserError(f"cannot read the record {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"not JSON: {error}") from None
+    record = read_json(path)
     version = record.get("format") if isinstance(record, dict) else None
     if type(version) is not int:
         raise _damaged(path, "no format number")
     if version != FORMAT:
         remedy = (
-            "upgrade cntk-bench" if version > FORMAT else "the file is too old: move it away and run again"
+            "upgrade cntk-bench"
+            if version > FORMAT
+            else "the file is too old: move it away, then run `compute` and `solve` again; the tiles are kept"
         )
         raise UserError(
-            f"{path} has format {version} (cntk-bench {record.get('tool')}); "
+            f"{short(str(path))} has format {short(version)} (cntk-bench {short(record.get('tool', '?'))}); "
             f"this cntk-bench reads format {FORMAT}: {remedy}"
         )
     _check(path, "", record, _RECORD)
     _check(path, "data.", record["data"], _DATA)
-    for i, solution in enumerate(record["solutions"]):
-        _check(path, f"solutions.{i}.", solution, _SOLUTION)
+    for i, entry in enumerate(record["stages"]):
+        _check(path, f"stages.{i}.", entry, _STAGE)
+    check_solutions(path, record["solutions"])
     return record
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file of a run holds; a UserError where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no record at {short(str(path))}: name the --output directory of a run") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot read the record {short(str(path))} ({error.strerror or error}): make it readable"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"not JSON: {one_line(error, 80)}") from None
+
+
+def check_solutions(path: str | Path, solutions: Any) -> None:
+    """Refuse what is no list of solutions, naming the file that it was read from."""
+    if not isinstance(solutions, list):
+        raise _damaged(path, "solutions is no list")
+    for i, solution in enumerate(solutions):
+        _check(path, f"solutions.{i}.", solution, _SOLUTION)
 
 
 def _check(path: str | Path, prefix: str, entry: Any, layout: dict) -> None:
@@ -172,7 +165,10 @@ def _check(path: str | Path, prefix: str, entry: Any, layout: dict) -> None:
 
 
 def _damaged(path: str | Path, problem: str) -> UserError:
-    return UserError(f"the record {path} is damaged ({problem}): move it away and run again")
+    return UserError(
+        f"the record {short(str(path))} is damaged ({problem}): move it away, then run `compute` and `solve` "
+        "again; the tiles are kept"
+    )
 
 
 def plain(value: Any) -> Any:
@@ -184,65 +180,3 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries installed, by name."""
-    found = {"python": platform.python_version()}
-    return found | {name: installed(name) for name in _LIBRARIES if installed(name)}
-
-
-def machine() -> dict[str, Any]:
-    """Platform, CPU model, cores this process may use, memory in bytes, and GPU names."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        memory = None
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-    return {
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cores": len(cores),
-        "memory": memory,
-        "gpus": gpus.splitlines() if gpus else [],
-    }
-
-
-def _cpu() -> str | None:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or None
-
-
-def commit() -> str | None:
-    """The commit of the checkout this file is tracked in; None where it was installed."""
-    folder = Path(__file__).parent
-    git = ("git", "--no-optional-locks", "-C", str(folder))
-    if not _output(*git, "ls-files", Path(__file__).name):
-        return None
-    return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def installed(library: str) -> str | None:
-    """A library's version; None where it is not installed."""
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _output(*command: str) -> str | None:
-    """What a command prints, or None if it is not there or fails."""
-    if not shutil.which(command[0]):
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

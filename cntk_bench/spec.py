@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.text import short
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,19 @@ class Readout:
         if self.pool == "gap":
             return None
         return 0 if self.pool == "v" else int(self.pool[4:])
+
+    @classmethod
+    def parse(cls, name: str) -> "Readout":
+        """The readout of a name that `str` gives, such as "ntk-gap-21-hidden"; UserError for any other."""
+        found = re.fullmatch(r"(ntk|nngp)-(v|gap|lap)(\d*)-(\d{1,9})(?:-(all|hidden))?", name)
+        if found:
+            kernel, pool, window, depth, train = found.groups()
+            readout = cls(kernel, f"{pool}:{window}" if pool == "lap" else pool + window, int(depth), train)
+            if str(readout) == name:
+                return readout
+        raise UserError(
+            f"readout {short(name)} is unknown: a name is such as ntk-gap-21-hidden or nngp-lap4-6"
+        )
 
     def __str__(self):
         name = f"{self.kernel}-{self.pool.replace(':', '')}-{self.depth}"

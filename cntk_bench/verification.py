@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cntk_bench import reference
-from cntk_bench.errors import UserError
 from cntk_bench.spec import Readout
+from cntk_bench.store import Unreadable
 from cntk_bench.tiles import Tile
 
 NOT_A_KERNEL = "breaks K_ij^2 <= K_ii K_jj"
@@ -41,17 +41,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found: counts of tiles, damaged tiles with the reason, recomputed entries."""
+    """What `verify` found.
+
+    Attributes
+    ----------
+    checked, missing : int
+        Tiles that were checked; tiles that are not computed yet, which is no fault.
+    damaged : dict of Tile to str
+        Tiles with wrong numbers, and what is wrong with them.
+    unreadable : dict of Tile to str
+        Tiles that could not be read just now, and why: nothing is known of their numbers.
+    entries : tuple of Entry
+        What was computed again in float64.
+    """
 
     checked: int
     missing: int
     damaged: dict[Tile, str]
+    unreadable: dict[Tile, str]
     entries: tuple[Entry, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether every tile there is sound; tiles not computed yet are no fault."""
-        return not self.damaged
+        """Whether every tile that is there was read and is sound."""
+        return not (self.damaged or self.unreadable)
 
 
 def tolerance(readout: Readout) -> float:
@@ -68,7 +81,7 @@ def tolerance(readout: Readout) -> float:
 
 
 def verify(
-    store, readouts, x_train=None, x_test=None, *, sample: int = 0, seed: int = 0, progress=None
+    store, x_train=None, x_test=None, *, sample: int = 0, seed: int = 0, progress=None
 ) -> Verification:
     """Check every finished tile of a store, and recompute a sample of entries in float64.
 
@@ -79,8 +92,6 @@ def verify(
     Parameters
     ----------
     store : Store
-    readouts : sequence of Readout
-        Those of the store.
     x_train, x_test : array (n, C, P, P), float32
         The images; not needed where `sample` is 0.
     sample : int
@@ -95,11 +106,10 @@ def verify(
     Verification
         A tile with an entry off by more than `tolerance` counts as damaged.
     """
-    if [str(r) for r in readouts] != store.attributes["readouts"]:
-        raise UserError(f"{store.path} holds other readouts than {', '.join(map(str, readouts))}")
+    readouts = [Readout.parse(name) for name in store.readouts]
     tiles = [tile for tile in store.plan.tiles() if tile in store.done]
-    damaged = _structure(store, readouts, tiles, progress)
-    sound = [tile for tile in tiles if tile not in damaged]
+    damaged, unreadable = _structure(store, readouts, tiles, progress)
+    sound = [tile for tile in tiles if tile not in damaged and tile not in unreadable]
     entries = []
     for tile, row, col in _sample(store.plan, sound, sample, seed):
         x = (x_train if tile.part == "train" else x_test)[tile.rows(store.plan)][row]
@@ -109,16 +119,22 @@ def verify(
         if progress is not None:
             progress()
     damaged |= {entry.tile: str(entry) for entry in entries if not entry.ok}
-    return Verification(len(tiles), len(store.plan.tiles()) - len(tiles), damaged, tuple(entries))
+    missing = len(store.plan.tiles()) - len(tiles)
+    return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
 
 
-def _structure(store, readouts, tiles, progress) -> dict[Tile, str]:
-    """Damaged tiles, by their digests and by what holds for every kernel."""
-    damaged = {}
+def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[Tile, str]]:
+    """Damaged tiles, by their digests and by what holds for every kernel; and unreadable ones."""
+    damaged: dict[Tile, str] = {}
+    unreadable: dict[Tile, str] = {}
     slack = [1 + 4 * tolerance(r) for r in readouts]  # two entries squared against two others
     diagonal = np.full((len(readouts), store.plan.n_train), np.nan)  # NaN: unknown, and nothing exceeds it
     for tile in sorted(tiles, key=lambda tile: not tile.diagonal):
-        block, fault = store.inspect(tile)
+        try:
+            block, fault = store.inspect(tile)
+        except Unreadable as error:
+            unreadable[tile] = str(error)
+            continue
         fault = fault or _inconsistency(store.plan, tile, block, diagonal, slack)
         if fault is not None:
             damaged[tile] = fault
@@ -127,7 +143,7 @@ def _structure(store, readouts, tiles, progress) -> dict[Tile, str]:
             damaged.setdefault(Tile("train", tile.col, tile.col), fault)
         if progress is not None:
             progress()
-    return damaged
+    return damaged, unreadable
 
 
 def _inconsistency(plan, tile, block, diagonal, slack) -> str | None:

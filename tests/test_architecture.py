@@ -28,15 +28,17 @@ ARROWS = {
     "store": {"journal", "lock", "tiles"},
     "backends": {"spec", "backends"},
     "gramian": {"backends", "spec", "tiles"},
-    "verification": {"reference", "spec", "tiles"},
+    "verification": {"reference", "spec", "store", "tiles"},
     "data": {"data"},
     "memory": set(),
     "cholesky": set(),
     "ridge": {"cholesky", "memory"},
-    "record": {"__init__"},
+    "provenance": {"__init__"},
+    "record": {"provenance"},
     "report": {"published"},
     "measure": {"backends", "gramian", "ridge", "spec", "store", "tiles"},
-    "pipeline": {"backends", "config", "data", "gramian", "record", "report", "ridge"}
+    "run": {"config", "lock", "record"},
+    "pipeline": {"backends", "columns", "config", "data", "gramian", "record", "report", "ridge", "run"}
     | {"spec", "store", "tiles", "verification"},
     "__main__": {"cli"},
 }

@@ -120,8 +120,12 @@ def test_solve_again_without_computing(finished):
     run, before = finished
     after = succeed("solve", run, "--set", "solve.ridge=[0.5]")
     assert "ridge 0.5" in after and after != before
-    assert json.loads((run / "record.json").read_text())["config"]["solve"]["ridge"] == [0.5]
-    assert "- 0.5" in (run / "config.yaml").read_text()
+    stages = json.loads((run / "record.json").read_text())["stages"]
+    assert [stage["settings"]["solve"]["ridge"] for stage in stages if stage["stage"] == "solve"] == [
+        0.0,
+        [0.5],
+    ]
+    assert "ridge: 0.0" in (run / "config.yaml").read_text()  # what the run was asked stays
     assert "only keys of solve" in fail("solve", run, "--set", "dataset.train=20")
 
 

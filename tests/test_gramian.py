@@ -407,7 +407,7 @@ def test_a_write_that_fails_at_any_step(whole, tmp_path, monkeypatch, step):
 
         patch.setattr(module, "_put", guard(module._put))
         patch.setattr(stores.os, "fsync", guard(os.fsync))
-        patch.setattr(stores.Store, "_append", guard(stores.Store._append))
+        patch.setattr(stores.os, "write", guard(os.write))
         with pytest.raises(UserError, match="no space left"):
             gramian.compute(store, backend, X_TRAIN, X_TEST)
     left = len(stores.open(store.path).missing())
@@ -463,7 +463,7 @@ def test_ten_sigkills_and_the_same_bits(tmp_path):
     assert backend.tiles == left
     assert sorted(recorded(store.path)) == sorted(str(tile) for tile in plan.tiles())  # none twice
     assert same(store, whole)
-    assert verification.verify(store, READOUTS).ok
+    assert verification.verify(store).ok
 
 
 def test_a_full_disk_for_real(whole, tmp_path):
@@ -499,21 +499,19 @@ def forge(store, tile, change):
 
 def check_and_repair(store, damaged, sample=0):
     """Verify names exactly these tiles, repair computes just them, and then all is well."""
-    found = verification.verify(store, READOUTS, X_TRAIN, X_TEST, sample=sample)
+    found = verification.verify(store, X_TRAIN, X_TEST, sample=sample)
     assert set(found.damaged) == set(damaged) and not found.ok
     backend = Exact()
     gramian.repair(store, found.damaged, backend, X_TRAIN, X_TEST)
     assert backend.tiles == len(damaged)
-    again = verification.verify(store, READOUTS, X_TRAIN, X_TEST, sample=10**6)
+    again = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert again.ok and again.missing == 0
     return " ".join(found.damaged.values())
 
 
 def test_a_sound_store(exact):
     calls = []
-    found = verification.verify(
-        exact, READOUTS, X_TRAIN, X_TEST, sample=10**6, progress=lambda: calls.append(1)
-    )
+    found = verification.verify(exact, X_TRAIN, X_TEST, sample=10**6, progress=lambda: calls.append(1))
     assert found.ok and found.checked == len(PLAN.tiles()) and found.missing == 0
     assert len(found.entries) == 3 * PLAN.pairs == 3 * (66 + 55)
     places = {(e.tile.part, e.row, e.col, e.readout) for e in found.entries}
@@ -528,7 +526,7 @@ def test_a_sound_store(exact):
 
 def test_the_sample_is_seeded(exact):
     def places(**options):
-        found = verification.verify(exact, READOUTS, X_TRAIN, X_TEST, **options)
+        found = verification.verify(exact, X_TRAIN, X_TEST, **options)
         return [(str(e.tile), e.row, e.col) for e in found.entries]
 
     assert len(places(sample=5, seed=1)) == 5 * len(READOUTS)
@@ -553,7 +551,7 @@ def test_wrong_number_with_a_right_digest(exact):
     """Only float64 can tell; all of the entries find it, and a sample without it does not."""
     tile = Tile("test", 0, 2)
     forge(exact, tile, lambda block: block[:1, 1, 2].__imul__(1 + 2e-6))
-    assert verification.verify(exact, READOUTS).ok
+    assert verification.verify(exact).ok
     text = check_and_repair(exact, [tile], sample=10**6)
     assert "ntk-v-3-all of row 1, column 8 is" in text and "relative error 2" in text
 
@@ -563,9 +561,9 @@ def test_how_small_an_error_is_found(exact, readout, least):
     """V and NNGP to 1e-6; the NTK of GAP and LAP, which float32 cannot hold so well, to 1e-3."""
     tile = Tile("test", 1, 1)
     forge(exact, tile, lambda block: block[readout, :1, 2:3].__imul__(1 + least / 5))
-    assert verification.verify(exact, READOUTS, X_TRAIN, X_TEST, sample=10**6).ok
+    assert verification.verify(exact, X_TRAIN, X_TEST, sample=10**6).ok
     forge(exact, tile, lambda block: block[readout, :1, 2:3].__imul__(1 + least))
-    found = verification.verify(exact, READOUTS, X_TRAIN, X_TEST, sample=10**6)
+    found = verification.verify(exact, X_TRAIN, X_TEST, sample=10**6)
     assert list(found.damaged) == [tile] and str(READOUTS[readout]) in found.damaged[tile]
 
 
@@ -586,10 +584,10 @@ def test_numbers_that_no_kernel_has(exact, tile, change, words, damaged):
 
 def test_too_small_a_diagonal_is_found_and_mended(exact):
     forge(exact, Tile("train", 2, 2), lambda block: np.einsum("rii->ri", block).__imul__(1e-6))
-    found = verification.verify(exact, READOUTS)
+    found = verification.verify(exact)
     assert Tile("train", 2, 2) in found.damaged
     gramian.repair(exact, found.damaged, Exact(), X_TRAIN, X_TEST)
-    assert verification.verify(exact, READOUTS).ok
+    assert verification.verify(exact).ok
 
 
 def test_unfinished_stores_verify_and_repair_only_what_is_there(tmp_path):
@@ -599,11 +597,11 @@ def test_unfinished_stores_verify_and_repair_only_what_is_there(tmp_path):
     with store.lock():
         for tile in tiles:
             store.write(tile, start(tile)())
-    found = verification.verify(store, READOUTS, X_TRAIN, X_TEST, sample=10**6)
+    found = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert found.ok and found.checked == 2 and found.missing == len(PLAN.tiles()) - 2
     assert len(found.entries) == 3 * (9 + 3 * 2)
     (store.path / "test" / "c.1.0.3").unlink()
-    found = verification.verify(store, READOUTS, X_TRAIN, X_TEST, sample=10**6)
+    found = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert list(found.damaged) == tiles[1:] and {e.tile for e in found.entries} == {tiles[0]}
     backend = Exact()
     gramian.repair(store, found.damaged, backend, X_TRAIN, X_TEST)
@@ -618,13 +616,37 @@ def test_interrupted_repair_leaves_the_tiles_missing(exact, sigint):
 
 
 def test_nothing_to_verify(tmp_path):
-    found = verification.verify(new_store(tmp_path / "s"), READOUTS, X_TRAIN, X_TEST, sample=3)
+    found = verification.verify(new_store(tmp_path / "s"), X_TRAIN, X_TEST, sample=3)
     assert found.ok and found.checked == 0 and found.entries == ()
 
 
-def test_readouts_of_another_store(exact):
-    with pytest.raises(UserError, match="holds other readouts than nngp-v-2"):
-        verification.verify(exact, [Readout("nngp", "v", 2)])
+def test_numbers_under_the_names_of_others_are_damage(exact):
+    """The store's own names say which kernel a number must be."""
+    metadata = json.loads((exact.path / "zarr.json").read_text())
+    metadata["attributes"]["readouts"].reverse()
+    (exact.path / "zarr.json").write_text(json.dumps(metadata))
+    swapped = stores.open(exact.path)
+    assert swapped.readouts == tuple(map(str, READOUTS[::-1]))
+    assert verification.verify(swapped, X_TRAIN, X_TEST, sample=10**6).damaged
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_tiles_that_cannot_be_read_now_are_not_damaged_and_not_repaired(exact, monkeypatch, code):
+    module, calls = sys.modules["zarr.storage._local"], iter(range(10**6))
+    get = module._get
+
+    def some(*args, **kwargs):
+        if next(calls) % 3 == 0:
+            raise OSError(code, os.strerror(code))
+        return get(*args, **kwargs)
+
+    monkeypatch.setattr(module, "_get", some)
+    found = verification.verify(exact, X_TRAIN, X_TEST, sample=3)
+    assert found.unreadable and not found.damaged and not found.ok
+    assert found.checked + len(found.unreadable) == len(exact.plan.tiles())
+    assert all(os.strerror(code) in reason for reason in found.unreadable.values())
+    monkeypatch.undo()
+    assert verification.verify(exact, X_TRAIN, X_TEST, sample=3).ok
 
 
 def test_cancelling_terms_are_judged_by_their_size():

@@ -72,6 +72,7 @@ class Backend:
     """The CPU backend for one spec; see `cntk_bench.backends.Backend`."""
 
     name = "cpu"
+    numerics = 1
 
     def __init__(self, spec: Spec):
         self.spec = spec

@@ -60,6 +60,7 @@ class Backend:
     """
 
     name = "cuda"
+    numerics = 1
 
     def __init__(self, spec: Spec, gpu=None):
         if spec.size > LANES:

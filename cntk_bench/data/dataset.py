@@ -39,6 +39,8 @@ class Dataset:
         Labels 0 .. classes - 1.
     classes : int
         Classes of the whole data set, k; a small subset may lack some.
+    train_index, test_index : array (n,), int64
+        The place of every image in the source's own training or test set.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int
+    train_index: np.ndarray
+    test_index: np.ndarray
 
     @cached_property
     def fingerprint(self) -> str:
@@ -129,4 +133,6 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
         x_test=scaled(x_test, first_test, shift, scale),
         y_test=y_test[first_test],
         classes=classes,
+        train_index=first_train,
+        test_index=first_test,
     )

@@ -1,0 +1,112 @@
+"""Where a number came from: the program, its commit, the libraries, the machine and the moment."""
+
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cntk_bench import __version__
+from cntk_bench.text import short
+
+LIBRARIES = (
+    *("numpy", "scipy", "numba", "llvmlite", "zarr", "pydantic", "pyyaml", "scikit-learn", "matplotlib"),
+    *("torch", "torchvision", "cupy-cuda12x", "cupy-cuda13x"),
+)
+PATIENCE = 20  # seconds that another program may take to answer
+MOST = 10_000  # bytes of its answer that are read
+
+
+def stamp() -> dict[str, Any]:
+    """This moment, process, program and machine; plain values."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "process": f"{os.getpid()} on {socket.gethostname()}",
+        "tool": __version__,
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries installed, by name."""
+    found = {"python": platform.python_version()}
+    return found | {name: installed(name) for name in LIBRARIES if installed(name)}
+
+
+def machine() -> dict[str, Any]:
+    """Platform, CPU model, cores this process may use, memory in bytes, and GPU names."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": len(cores),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [short(line) for line in gpus.splitlines()[:64]] if gpus else [],
+    }
+
+
+def _cpu() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return short(line.partition(":")[2].strip())
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def commit() -> str | None:
+    """The commit of the checkout this file is tracked in; None where it was installed."""
+    folder = Path(__file__).parent
+    git = ("git", "--no-optional-locks", "-C", str(folder))
+    if not _output(*git, "ls-files", Path(__file__).name):
+        return None
+    return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def installed(library: str) -> str | None:
+    """A library's version; None where it is not installed."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None if it is not there or fails."""
+    if not shutil.which(command[0]):
+        return None
+    quiet = subprocess.DEVNULL
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    text = b""
+    try:
+        with subprocess.Popen(
+            command, stdin=quiet, stderr=quiet, stdout=subprocess.PIPE, env=plain, start_new_session=True
+        ) as process:
+
+            def stop():  # it, and what it started
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+            patience = threading.Timer(PATIENCE, stop)
+            patience.start()
+            try:
+                text = process.stdout.read(MOST + 1)
+            finally:
+                patience.cancel()
+                if len(text) > MOST:  # it may print without end
+                    stop()
+    except (OSError, RuntimeError):  # no such program, no new process, no new thread
+        return None
+    return text.decode("utf-8", "replace").strip() if process.returncode == 0 else None

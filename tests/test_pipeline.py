@@ -1,0 +1,216 @@
+"""One experiment from top to bottom: right numbers under right names, and what is written down of them."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from cntk_bench import Readout, config, gram, pipeline, provenance, record, store
+from cntk_bench.data import load
+from cntk_bench.errors import UserError
+from cntk_bench.run import Run
+
+CONFIG = """
+name: small
+dataset: {name: digits, train: 40, test: 30, seed: 3}
+kernel: {columns: [CNTK-V, CNTK-GAP, CNN-GP-LAP1], depths: [3, 5]}
+compute: {tile: 16, backend: cpu}
+"""
+READOUTS = {
+    ("CNTK-V", 3): Readout("ntk", "v", 3),
+    ("CNTK-V", 5): Readout("ntk", "v", 5),
+    ("CNTK-GAP", 3): Readout("ntk", "gap", 3),
+    ("CNTK-GAP", 5): Readout("ntk", "gap", 5),
+    ("CNN-GP-LAP1", 3): Readout("nngp", "lap:1", 3),
+    ("CNN-GP-LAP1", 5): Readout("nngp", "lap:1", 5),
+}
+
+
+def settings(tmp_path, *overrides):
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    return config.load(tmp_path / "small.yaml", overrides)
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    pipeline.compute(Run(folder / "run"), settings(folder))
+    return folder / "run"
+
+
+@pytest.fixture
+def run(computed, tmp_path):
+    return Run(shutil.copytree(computed, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    """Every cell's predicted classes, straight from the kernel and three lines of NumPy."""
+    images = load("digits", train=40, test=30, seed=3)
+    K = gram(images.x_train, readouts=READOUTS.values(), backend="cpu").astype(np.float64)
+    T = gram(images.x_test, images.x_train, readouts=READOUTS.values(), backend="cpu").astype(np.float64)
+    Y = np.eye(10)[images.y_train] - 0.1
+    scores = [t @ np.linalg.solve(k, Y) for k, t in zip(K, T, strict=True)]
+    return {cell: score.argmax(1) for cell, score in zip(READOUTS, scores, strict=True)}, images
+
+
+def cells(solved):
+    return {(s["column"], s["depth"]): s["accuracy"] for s in solved["solutions"]}
+
+
+def expected(predictions):
+    predicted, images = predictions
+    return {cell: pytest.approx(100 * np.mean(p == images.y_test)) for cell, p in predicted.items()}
+
+
+def test_every_cell_is_that_of_its_name(run, predictions):
+    solved = pipeline.solve(run, run.config())
+    assert cells(solved) == expected(predictions)
+    assert len(set(cells(solved).values())) > 2  # else mistaken labels would not show
+    for (column, depth), predicted in predictions[0].items():
+        kept = np.load(run.solves / "1" / f"{column}-{depth}.npz")
+        assert (kept["predicted"] == predicted).all() and (kept["y_test"] == predictions[1].y_test).all()
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "{columns: [CNN-GP-LAP1, CNTK-GAP, CNTK-V], depths: [5, 3]}",
+        "{columns: [CNTK-GAP], depths: [5]}",
+    ],
+)
+def test_columns_are_found_by_name_whatever_their_order(run, predictions, kernel):
+    text = (run.path / "config.yaml").read_text()
+    start = text.index("kernel:")
+    changed = f"{text[:start]}kernel: {kernel}\n{text[text.index('compute:') :]}"
+    (run.path / "config.yaml").write_text(changed)
+    found = cells(pipeline.solve(run, run.config()))
+    assert found == {cell: expected(predictions)[cell] for cell in found}
+    assert len(found) == (6 if "LAP1" in kernel else 1)
+
+
+def test_a_column_that_was_not_computed_is_refused(run):
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(text.replace("- CNTK-V\n", "- CNN-GP-V\n"))
+    with pytest.raises(UserError, match="does not hold the readout nngp-v-3.*run `compute`"):
+        pipeline.solve(run, run.config())
+    assert not run.solutions.exists() and "solve" not in record.load(run.record)
+
+
+def test_a_record_of_other_images_is_refused(run):
+    past = record.load(run.record)
+    past["data"]["fingerprint"] = "0" * 64
+    record.save(past, run.record)
+    with pytest.raises(UserError, match="holds another computation: data is"):
+        pipeline.solve(run, run.config())
+
+
+def test_every_accuracy_has_its_standard_error(run):
+    for solution in pipeline.solve(run, run.config())["solutions"]:
+        share = solution["accuracy"] / 100
+        assert solution["standard_error"] == pytest.approx(100 * np.sqrt(share * (1 - share) / 30))
+
+
+def test_the_images_used_are_kept_by_their_place(run, predictions):
+    data = record.load(run.record)["data"]
+    train, test = ([int(i) for i in data[name].split()] for name in ("train_index", "test_index"))
+    whole = load("digits")
+    order = np.argsort(whole.train_index), np.argsort(whole.test_index)
+    x_train = whole.x_train[order[0]][train]
+    assert (x_train == predictions[1].x_train).all()
+    assert (whole.y_test[order[1]][test] == predictions[1].y_test).all()
+    assert [list(index) for index in store.open(run.gram).indices] == [train, test]
+
+
+def test_a_second_solve_leaves_the_first(run):
+    first = pipeline.solve(run, run.config(("solve.ridge=0.5",)))
+    second = pipeline.solve(run, run.config(("solve.ridge=0.25",)))
+    assert (first["solve"], second["solve"]) == (1, 2)
+    assert [s["settings"]["solve"]["ridge"] for s in pipeline.solves(run)] == [0.5, 0.25]
+    assert pipeline.solved(run, 1)["solutions"] == first["solutions"]
+    assert pipeline.solved(run)["solutions"] == second["solutions"]
+    assert run.config().solve.ridge == 0.0
+
+
+def test_solves_at_the_same_time_are_all_kept_and_never_mixed(run):
+    ridges = [0.5, 0.25, 0.125, 0.0625]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda r: pipeline.solve(run, run.config((f"solve.ridge={r}",))), ridges))
+    assert sorted(s["settings"]["solve"]["ridge"] for s in pipeline.solves(run)) == sorted(ridges)
+    for solve in pipeline.solves(run):
+        asked = solve["settings"]["solve"]["ridge"]
+        for s in solve["solutions"]:
+            file = run.solves / str(solve["solve"]) / f"{s['column']}-{s['depth']}.npz"
+            assert s["ridge"] == asked and np.load(file)["ridge"] == asked + s["jitter"]
+    last = record.load(run.record)
+    for s in last["solutions"]:
+        assert np.load(run.solutions / f"{s['column']}-{s['depth']}.npz")["ridge"] == s["ridge"] + s["jitter"]
+
+
+def test_each_stage_is_stamped_by_what_ran_it(run, monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda: "f" * 40)
+    monkeypatch.setattr(provenance, "__version__", "9.9")
+    solved = pipeline.solve(run, run.config())
+    compute, solve = solved["stages"]
+    assert (compute["stage"], solve["stage"]) == ("compute", "solve")
+    assert (solve["commit"], solve["tool"]) == ("f" * 40, "9.9") != (compute["commit"], compute["tool"])
+    assert compute["pairs"] == 40 * 41 // 2 + 40 * 30 and compute["pairs_per_second"] > 0
+    assert set(compute["settings"]) == {"dataset", "kernel", "compute"}
+    assert set(solve["settings"]) == {"kernel", "solve"} and "config" not in solved
+    kept = json.loads((run.solves / "1" / "solve.json").read_text())
+    assert (kept["commit"], kept["data"]) == ("f" * 40, solved["data"])
+
+
+def test_a_call_that_computes_nothing_adds_no_stage(run, tmp_path):
+    before = record.load(run.record)
+    pipeline.compute(run, settings(tmp_path))
+    assert record.load(run.record) == before
+
+
+def test_an_interrupted_call_is_stamped_with_what_it_did(tmp_path):
+    run, seen = Run(tmp_path / "run"), []
+
+    def begin(plan, missing):
+        def stop(tile):
+            seen.append(tile)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+        return stop
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.compute(run, settings(tmp_path), begin)
+    pipeline.compute(run, settings(tmp_path))
+    first, second = record.load(run.record)["stages"]
+    assert first["pairs"] > 0 < second["pairs"] and first["seconds"] > 0
+    assert first["pairs"] + second["pairs"] == 40 * 41 // 2 + 40 * 30
+
+
+def test_another_gram_store_in_the_run_has_no_solutions_of_the_old_one(run, tmp_path):
+    pipeline.solve(run, run.config())
+    shutil.rmtree(run.gram)
+    pipeline.compute(run, settings(tmp_path, "dataset.seed=4"))
+    now = record.load(run.record)
+    assert now["solutions"] == [] and [s["stage"] for s in now["stages"]] == ["compute", "solve", "compute"]
+    assert pipeline.solved(run, 1)["data"]["fingerprint"] != now["data"]["fingerprint"]
+
+
+def test_refused_settings_leave_no_directory(tmp_path):
+    for wrong in ("dataset.train=9999", "compute.backend=abacus", "dataset.train=1"):
+        with pytest.raises(UserError):
+            pipeline.compute(Run(tmp_path / "deep" / "run"), settings(tmp_path, wrong))
+        assert not (tmp_path / "deep").exists()
+
+
+def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
+    """The store is bound to a numerics version, not to the text of the sources."""
+    from cntk_bench.backends import cpu
+
+    monkeypatch.setattr(cpu, "source", lambda: "0" * 64)
+    pipeline.compute(run, settings(tmp_path))
+    monkeypatch.setattr(cpu.Backend, "numerics", 2)
+    with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
+        pipeline.compute(run, settings(tmp_path))
+    assert pipeline.solve(run, run.config())["solutions"]

@@ -1,0 +1,152 @@
+"""A run directory: solves are kept whole, numbered, and never written through a link."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cntk_bench import record
+from cntk_bench import run as runs
+from cntk_bench.errors import UserError
+from cntk_bench.run import Run
+
+DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}
+DATA |= {"preprocess": "standardize"}
+
+
+def solve_of(ridge):
+    solutions = [{"column": "CNTK-V", "depth": 3, "accuracy": 90.0, "ridge": ridge}]
+    return record.stage("solve", {"solve": {"ridge": ridge}}) | {"data": DATA, "solutions": solutions}
+
+
+def write_report(past, folder):
+    folder.mkdir()
+    (folder / "table.txt").write_text(f"ridge {past['solutions'][0]['ridge']}")
+
+
+def put(run, ridge):
+    with runs.new_solve(run) as folder:
+        np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
+        return runs.publish(run, folder, solve_of(ridge), write_report)
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    record.save(record.start("digits", DATA), tmp_path / "run" / "record.json")
+    return Run(tmp_path / "run")
+
+
+def latest(run):
+    """The ridge of the last solve, wherever it is told."""
+    return {
+        float(np.load(run.solutions / "CNTK-V-3.npz")["ridge"]),
+        record.load(run.record)["solutions"][0]["ridge"],
+        float((run.report / "table.txt").read_text().split()[1]),
+        json.loads((run.solutions / "solve.json").read_text())["solutions"][0]["ridge"],
+    }
+
+
+def test_every_solve_is_kept_and_the_last_is_shown(run):
+    assert runs.numbers(run) == []
+    first, second = put(run, 0.5), put(run, 0.25)
+    assert (first["solve"], second["solve"]) == (1, 2) and runs.numbers(run) == [1, 2]
+    assert latest(run) == {0.25}
+    assert [runs.read_solve(run, n)["solutions"][0]["ridge"] for n in (1, 2)] == [0.5, 0.25]
+    assert np.load(run.solves / "1" / "CNTK-V-3.npz")["ridge"] == 0.5
+    assert (run.solves / "1" / "report" / "table.txt").read_text() == "ridge 0.5"
+    assert [stage["solve"] for stage in record.load(run.record)["stages"]] == [1, 2]
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "lock", "record.json", "report", "solutions", "solves",
+    ]  # fmt: skip
+    assert sorted(path.name for path in run.solves.iterdir()) == ["1", "2"]
+
+
+def test_a_copy_of_a_solution_may_be_changed_by_hand(run):
+    """What a user edits in `solutions` by way of a new file leaves the kept solve alone."""
+    put(run, 0.5)
+    shutil.rmtree(run.solutions)
+    put(run, 0.25)
+    assert latest(run) == {0.25} and runs.read_solve(run, 1)
+
+
+def test_a_file_system_without_hard_links(run, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    put(run, 0.5)
+    assert latest(run) == {0.5}
+
+
+@pytest.mark.parametrize("name", ["solutions", "report", "record.json"])
+def test_a_planted_link_is_replaced_and_not_written_through(run, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "table.txt").write_text("precious")
+    if name == "record.json":
+        (victim / "record.json").write_bytes(run.record.read_bytes())
+        run.record.unlink()
+    before = {path.name: path.read_bytes() for path in victim.iterdir()}
+    (run.path / name).symlink_to(victim / name if name == "record.json" else victim)
+    put(run, 0.5)
+    assert latest(run) == {0.5} and not (run.path / name).is_symlink()
+    assert {path.name: path.read_bytes() for path in victim.iterdir()} == before
+
+
+@pytest.mark.parametrize("step", ["report", "rename"])
+def test_a_solve_that_cannot_be_published_leaves_the_last_one(run, monkeypatch, step):
+    put(run, 0.5)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with runs.new_solve(run) as folder, pytest.raises(UserError, match="no space left"):
+        np.savez(folder / "CNTK-V-3.npz", ridge=0.25)
+        if step == "rename":
+            monkeypatch.setattr(type(folder), "rename", fail)
+        runs.publish(run, folder, solve_of(0.25), fail if step == "report" else write_report)
+    monkeypatch.undo()
+    assert latest(run) == {0.5} and runs.numbers(run) == [1]
+    assert [path.name for path in run.solves.iterdir()] == ["1"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not(run):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom cntk_bench import run\n"
+        f"with run.new_solve(run.Run(Path({str(run.path)!r}))):\n    print(flush=True)\n    sys.stdin.read()"
+    )
+    child = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(child, **pipes) as killed, subprocess.Popen(child, **pipes) as living:
+        for process in (killed, living):
+            assert process.stdout.readline()
+        killed.kill()
+        killed.wait()
+        assert len(list(run.solves.glob(".*"))) == 2
+        put(run, 0.5)
+        (left,) = run.solves.glob(".*")
+        assert f"-{living.pid}-" in left.name
+        living.communicate()
+    assert list(run.solves.glob(".*")) == []
+
+
+def test_a_solve_that_is_not_there_or_damaged(run):
+    with pytest.raises(UserError, match="has no solve 1: its solves are none yet"):
+        runs.read_solve(run, 1)
+    put(run, 0.5)
+    with pytest.raises(UserError, match="has no solve 7: its solves are 1"):
+        runs.read_solve(run, 7)
+    for text in ("", "[]", "{}", '{"solutions": [{"column": 3}]}'):
+        (run.solves / "1" / "solve.json").write_text(text)
+        with pytest.raises(UserError, match="damaged"):
+            runs.read_solve(run, 1)
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="not a run directory .no config.yaml.: give the --output of a run"):
+        Run(tmp_path).config()
