@@ -95,6 +95,34 @@ def open_own(path: str | Path, flags: int) -> int:
     return handle
 
 
+def read_plain(path: str | Path, most: int = 2**30) -> bytes:
+    """The bytes of a plain file, or of one that a link leads to.
+
+    Raises
+    ------
+    OSError
+        Whatever the operating system says; EINVAL for what is no plain file, which could keep us
+        waiting for ever (a pipe, a device), and EFBIG for more than `most` bytes.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
+        return file.read(most)
+
+
+def is_plain(path: str | Path) -> bool:
+    """Whether the path leads to a plain file, or to nothing at all: reading cannot hang."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
 def same_file(handle: int, path: str | Path) -> bool:
     """Whether an open file still has this path: a directory may be moved or removed meanwhile."""
     try:

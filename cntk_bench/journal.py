@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import open_own, same_file, writing
+from cntk_bench.files import open_own, read_plain, same_file, writing
 from cntk_bench.text import short
 from cntk_bench.tiles import Plan, Tile
 
@@ -38,7 +38,7 @@ def read(path: Path, plan: Plan) -> dict[Tile, Done]:
     tiles = {str(tile): tile for tile in plan.tiles()}
     done: dict[Tile, Done] = {}
     try:
-        text = path.read_text("utf-8", "replace")
+        text = read_plain(path).decode("utf-8", "replace")
     except FileNotFoundError:
         return done
     except OSError as error:

@@ -31,7 +31,7 @@ from typing import Any
 
 from cntk_bench import provenance
 from cntk_bench.errors import UserError
-from cntk_bench.files import write_whole
+from cntk_bench.files import read_plain, write_whole
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
@@ -139,7 +139,7 @@ def load(path: str | Path) -> dict:
 def read_json(path: str | Path) -> Any:
     """What a JSON file of a run holds; a UserError where it cannot be read."""
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(read_plain(path))
     except FileNotFoundError:
         raise UserError(f"no record at {short(str(path))}: name the --output directory of a run") from None
     except OSError as error:

@@ -107,6 +107,8 @@ def read_solve(run: Run, number: int) -> dict:
 @contextmanager
 def new_solve(run: Run) -> Iterator[Path]:
     """A folder to solve into, removed if it was not published."""
+    if run.solves.is_symlink():  # others may have put it there, to make us write elsewhere
+        raise UserError(f"{short(str(run.solves))} is a link: put the folder itself there")
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
         # Named by its process, so that `publish` can tell what killed processes left.

@@ -39,7 +39,7 @@ from zarr.storage import MemoryStore
 
 from cntk_bench import journal, lock
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.files import PARTIAL, flush, writing
+from cntk_bench.files import PARTIAL, flush, is_plain, read_plain, writing
 from cntk_bench.journal import Done
 from cntk_bench.text import one_line, short
 from cntk_bench.tiles import Plan, Tile
@@ -54,7 +54,7 @@ INDICES = ("train_index", "test_index")
 
 
 class Unreadable(UserError):
-    """The operating system would not let a tile be read now; that says nothing about its numbers."""
+    """The operating system would not let numbers be read now; that says nothing about them."""
 
 
 def create(
@@ -131,7 +131,7 @@ def open(path: str | Path, expected: dict | None = None) -> "Store":
     if not os.path.exists(path / "zarr.json"):
         raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
     try:
-        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        attributes = json.loads(read_plain(path / "zarr.json"))["attributes"]
         version = attributes["cntk_bench_format"]
         store = Store(path, attributes) if version <= FORMAT else None
     except UserError:
@@ -207,6 +207,9 @@ class Store:
             self.plan = Plan(*sizes, len(self.readouts))
         except UserError as error:
             raise ValueError(str(error)) from None
+        for part in ("train", "test"):
+            if not is_plain(path / part / "zarr.json"):
+                raise ValueError(f"{part}/zarr.json is not a plain file")
         self.group = zarr.open_group(path, mode="r+")
         self._arrays: dict[str, Any] = {part: self.group[part] for part in ("train", "test")}
         for part, array in self._arrays.items():
@@ -270,8 +273,15 @@ class Store:
         return self._integers(INDICES)
 
     def _integers(self, names):
+        if not all(is_plain(self.path / name / file) for name in names for file in ("zarr.json", "c/0")):
+            return None
         try:
             train, test = (self.group[name][:] for name in names)
+        except OSError as error:
+            raise Unreadable(
+                f"{' and '.join(names)} of {short(str(self.path))} cannot be read now "
+                f"({error.strerror or error}): mend that and run the same command again"
+            ) from None
         except Exception:  # checksum, truncation, missing or broken metadata
             return None
         fits = train.shape == (self.plan.n_train,) and test.shape == (self.plan.n_test,)
@@ -365,6 +375,9 @@ class Store:
             If the operating system will not let them be read now.
         """
         try:
+            for readout in range(self.plan.readouts)[readouts]:
+                if not is_plain(self._chunk(tile, readout)):
+                    return None, "something else has the place of a chunk"
             block = self._arrays[tile.part][readouts, tile.rows(self.plan), tile.cols(self.plan)]
         except ValueError as error:  # a checksum, or a chunk of a wrong length
             return None, one_line(_named(error), 120)

@@ -3,6 +3,13 @@
 import pytest
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("fault suite")
+    text = "faults injected at every kind of system call, about (400: thousands in all)"
+    group.addoption("--faults", type=int, default=3, help=text)
+    group.addoption("--faults-table", metavar="FILE", help="write what was injected and survived as Markdown")
+
+
 @pytest.fixture(scope="session")
 def torchvision():
     """torchvision, or a skip where it is not installed.
