@@ -1,8 +1,9 @@
 """A blocked Cholesky factor beside its matrix, in one array, on the CPU or a GPU.
 
-The matrix A and its factor share one n x n array: blocks on and below the diagonal keep A, blocks
-above it receive the factor U of A + shift I = U^T U, and the diagonal blocks of U are kept apart.
-So another shift needs no second copy of A: 20 GB instead of 40 for 50,000 images.
+The matrix A and its factor share one n x n array: its lower triangle keeps A, and of the upper one
+only the blocks off the diagonal are used, for the factor U of A + S = U^T U, S a diagonal matrix; the
+diagonal blocks of U are kept apart. So another S needs no second copy of A: 20 GB instead of 40 for
+50,000 images.
 
 Diagonal blocks are factored by LAPACK on the host, where a failing pivot can be told; everything
 else is matrix products and triangular solves on the device, on operands that span at most n x BLOCK
@@ -20,7 +21,7 @@ BLOCK = 512
 
 
 class NotPositiveDefinite(ArithmeticError):
-    """A pivot was not positive beyond rounding; `pivot` is the pivot, in units of A."""
+    """A pivot was not positive beyond rounding; `pivot` is the pivot, relative to its own diagonal entry."""
 
     def __init__(self, pivot: float):
         super().__init__(f"pivot {pivot:.3g}")
@@ -56,12 +57,12 @@ def _solve_on_cpu(u, b, transposed):
 
 
 class Cholesky:
-    """The factor U of A + shift I = U^T U.
+    """The factor U of A + S = U^T U.
 
     Parameters
     ----------
     matrix : device array (n, n), float32 or float64, C order
-        The symmetric A. Only blocks on and below the diagonal are read; the others are overwritten.
+        The symmetric A. Only its lower triangle is read; blocks above the diagonal are overwritten.
     device : Device
         Where `matrix` lives.
     """
@@ -72,16 +73,23 @@ class Cholesky:
         self.device = device
         self.blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
-    def factor(self, shift: float, tolerance: float) -> float:
-        """Factor A + shift I in n^3 / 3 operations; return the smallest pivot.
+    def factor(self, shift, tolerance: float) -> float:
+        """Factor A + S, S = diag(shift), in n^3 / 3 operations; return the smallest pivot, in units of A.
 
         Row block J of U, from the row blocks I above it (Golub and Van Loan, section 4.2):
         U_JJ^T U_J = A_J - sum_I U_IJ^T U_I.
 
+        Parameters
+        ----------
+        shift : host array (n,), float64
+        tolerance : float
+
         Raises
         ------
         NotPositiveDefinite
-            If a pivot (a squared diagonal entry of U) is not above `tolerance`.
+            If a pivot (a squared diagonal entry of U) is not above `tolerance` times its own diagonal
+            entry of A + S. Its rounding errors are relative to that entry, whatever the others
+            are: a bright image's are thousands of times a dark one's.
         """
         A, xp = self.matrix, self.device.xp
         self.diagonal = []
@@ -92,8 +100,9 @@ class Cholesky:
                 row -= A[above, J].T @ A[above, J.start :]
             width = J.stop - J.start
             corner = np.array(self.device.to_host(row[:, :width]))
-            corner[np.diag_indices(width)] += shift
-            corner = _factor_block(corner, tolerance)
+            corner[np.diag_indices(width)] += shift[J]
+            own = np.array(self.device.to_host(A[J, J].diagonal()), np.float64) + shift[J]
+            corner = _factor_block(corner, own, tolerance)
             smallest = min(smallest, float(corner.diagonal().min()) ** 2)
             self.diagonal.append(xp.asarray(corner))
             if J.stop < len(A):
@@ -101,7 +110,7 @@ class Cholesky:
         return smallest
 
     def solve(self, b):
-        """x with (A + shift I) x = b, for a host array b (n, k); returns a host array."""
+        """x with (A + S) x = b, for a host array b (n, k); returns a host array."""
         x = self.device.xp.array(b, self.matrix.dtype)
         self._forward(x)
         for J, u in zip(reversed(self.blocks), reversed(self.diagonal), strict=True):
@@ -109,7 +118,7 @@ class Cholesky:
         return self.device.to_host(x)
 
     def inverse_diagonal(self):
-        """The diagonal of (A + shift I)^-1 as a host array (n,), in n^3 / 3 operations.
+        """The diagonal of (A + S)^-1 as a host array (n,), in n^3 / 3 operations.
 
         Entry i is the squared norm of U^-T e_i, which is zero above row i.
         """
@@ -123,14 +132,31 @@ class Cholesky:
         return out
 
     def times(self, b):
-        """A b (without the shift) for a host array b (n, k); returns a host array."""
-        A, xp = self.matrix, self.device.xp
-        b = xp.asarray(b, A.dtype)
-        out = xp.zeros(b.shape, A.dtype)
-        for J in self.blocks:
-            out[J] += A[J, : J.stop] @ b[: J.stop]
-            out[: J.start] += A[J, : J.start].T @ b[J]
+        """A b (without S) for a host array b (n, k), in float64; returns a host array."""
+        xp = self.device.xp
+        b = xp.asarray(b, np.float64)
+        out = xp.zeros(b.shape, np.float64)
+        for J, left, corner in self._rows():
+            out[J] += left @ b[: J.start] + corner @ b[J]
+            out[: J.start] += left.T @ b[J]
         return self.device.to_host(out)
+
+    def absolute_row_sums(self):
+        """Sums of |A| along its rows, a host array (n,); not finite where A is not."""
+        out = self.device.xp.zeros(len(self.matrix), np.float64)
+        for J, left, corner in self._rows():
+            left, corner = abs(left), abs(corner)
+            out[J] += left.sum(axis=1) + corner.sum(axis=1)
+            out[: J.start] += left.sum(axis=0)
+        return self.device.to_host(out)
+
+    def _rows(self):
+        """Rows of A in float64, a block J at a time: J, A[J, : J.start], and the symmetric A[J, J]."""
+        xp = self.device.xp
+        for J in self.blocks:
+            rows = self.matrix[J, : J.stop].astype(np.float64, copy=False)
+            corner = xp.tril(rows[:, J.start :])
+            yield J, rows[:, : J.start], corner + xp.tril(corner, -1).T
 
     def _forward(self, z):
         """Solve U^T x = z in place; z holds the last len(z) rows, those above being zero."""
@@ -142,15 +168,21 @@ class Cholesky:
                 z[below] -= self.matrix[J, J.stop :].T @ z[here]
 
 
-def _factor_block(a, tolerance):
-    """Upper Cholesky factor of a small host matrix, or NotPositiveDefinite with its failing pivot."""
+def _factor_block(a, own, tolerance):
+    """Upper Cholesky factor of a small host matrix, or NotPositiveDefinite with its failing pivot.
+
+    `own` are the diagonal entries that its rows had before the blocks above were eliminated.
+    """
     (potrf,) = get_lapack_funcs(("potrf",), (a,))
     u, order = potrf(a, lower=False)
     if order > 0:  # LAPACK: the leading minor of this order is the first that fails
         i = order - 1
         column = solve_triangular(u[:i, :i], a[:i, i], trans=1)
-        raise NotPositiveDefinite(float(a[i, i] - column @ column))
-    pivot = float(u.diagonal().min()) ** 2
-    if not pivot > tolerance:
-        raise NotPositiveDefinite(pivot)
+        pivot = float(a[i, i] - column @ column)
+        raise NotPositiveDefinite(pivot / own[i] if own[i] > 0 else pivot)
+    pivots = u.diagonal().astype(np.float64) ** 2
+    noise = ~(pivots > tolerance * own)
+    if noise.any():
+        i = int(noise.argmax())
+        raise NotPositiveDefinite(pivots[i] / own[i])
     return np.ascontiguousarray(u)

@@ -12,9 +12,11 @@ from statistics import median
 
 import numpy as np
 
-from cntk_bench import backends, gramian, ridge
+from cntk_bench import backends, gramian, placement
 from cntk_bench.backends import Backend
-from cntk_bench.errors import UserError, writing
+from cntk_bench.errors import UserError
+from cntk_bench.files import writing
+from cntk_bench.placement import Place
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
 
@@ -125,7 +127,7 @@ class Cost:
     disk: int
     disk_free: int
     compute_memory: int
-    solve: ridge.Place
+    solve: Place
     solve_fits: bool
 
     @property
@@ -149,9 +151,9 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
-        place, fits = ridge.place(tiles.n_train, classes=classes), True
+        place, fits = placement.choose(tiles.n_train, classes=classes), True
     except UserError:
-        place = ridge.predict_memory(tiles.n_train, classes=classes, device="cpu", dtype="float64")
+        place = placement.predict(tiles.n_train, classes=classes, device="cpu", dtype="float64")
         fits = False
     measured = rate(backend, images[: tiles.tile])
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.

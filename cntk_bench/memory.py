@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 from cntk_bench.errors import UserError
+from cntk_bench.text import one_line
 
 GIB = 2**30
 
 
-def available(device: str = "cpu") -> int | None:
-    """Bytes that can still be allocated on "cpu" or "cuda"; None where the system does not tell.
+def available(device: str = "cpu") -> int:
+    """Bytes that can still be allocated on "cpu" or "cuda".
 
     On Linux the host's figure respects the limits of control groups, hence of containers and of
     batch systems. Elsewhere it is the installed memory.
@@ -17,38 +18,42 @@ def available(device: str = "cpu") -> int | None:
     Raises
     ------
     UserError
-        If "cuda" is asked for and there is no CuPy or no GPU.
+        If "cuda" is asked for and there is no CuPy, no GPU, or one that does not work.
     """
     if device == "cuda":
         return _gpu()
-    free = [_host(), *_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
-    return min((f for f in free if f is not None), default=None)
+    return min([_host(), *_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
 def _gpu() -> int:
     try:
         import cupy
-    except ImportError:
+
+        found = cupy.cuda.is_available()
+        if found:
+            cupy.get_default_memory_pool().free_all_blocks()  # what CuPy only keeps for later is free
+            return cupy.cuda.runtime.memGetInfo()[0]
+    except ImportError as error:
         raise UserError(
-            "device 'cuda' needs CuPy: install the extra cntk-bench[cuda13] or [cuda12], or use 'cpu'"
+            f"device 'cuda' needs CuPy ({one_line(error, 60)}): pip install 'cntk-bench[cuda13]', or "
+            "[cuda12] for a CUDA 12 driver; or use 'cpu'"
         ) from None
-    if not cupy.cuda.is_available():
-        raise UserError("device 'cuda' needs an NVIDIA GPU and its driver, and none was found: use 'cpu'")
-    cupy.get_default_memory_pool().free_all_blocks()  # what CuPy only keeps for later is free
-    return cupy.cuda.runtime.memGetInfo()[0]
+    except Exception as error:  # a broken driver or GPU raises whatever it likes
+        raise UserError(
+            f"device 'cuda' does not work: {one_line(error, 120) or type(error).__name__}: "
+            "mend the driver or the GPU (see nvidia-smi), or use 'cpu'"
+        ) from None
+    raise UserError("device 'cuda' needs an NVIDIA GPU and its driver, and none was found: use 'cpu'")
 
 
-def _host() -> int | None:
+def _host() -> int:
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
+    except OSError:  # not Linux
         pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _groups(membership: Path, root: Path) -> list[int]:

@@ -7,20 +7,34 @@ a kernel, and to redo it all.
 import io
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from cntk_bench import backends, columns, config, data, gramian, record, report, ridge, store, verification
+from cntk_bench import (
+    backends,
+    columns,
+    config,
+    data,
+    gramian,
+    placement,
+    record,
+    report,
+    ridge,
+    store,
+    verification,
+)
 from cntk_bench.backends import Backend
 from cntk_bench.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.files import write_whole, writing
 from cntk_bench.run import Run, new_solve, numbers, publish, read_solve
-from cntk_bench.spec import Spec
+from cntk_bench.spec import Readout, Spec
 from cntk_bench.store import Store
 from cntk_bench.text import short
 from cntk_bench.tiles import Plan
@@ -193,7 +207,8 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     for readout in cells.values():
         grams.index(readout)  # says so now, not after hours, if one is not there
     y_train, y_test = grams.labels
-    place = ridge.place(len(y_train), classes=facts["classes"], device=how.device, dtype=how.precision)
+    n, classes = len(y_train), facts["classes"]
+    place = placement.choose(n, classes=classes, device=how.device, dtype=how.precision)
     log.info(
         "solving on %s in %s, at most %.1f GiB", place.device, place.dtype, (place.host + place.gpu) / 2**30
     )
@@ -201,31 +216,70 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     stage |= {"device": place.device, "precision": place.dtype}
     solutions = []
     with new_solve(run) as folder:
-        for (column, depth), readout in cells.items():
+        for ((column, depth), readout), matrix in zip(
+            cells.items(), _matrices(grams, cells, place), strict=True
+        ):
             solution = ridge.solve(
-                grams.matrix("train", readout, np.float32 if place.device == "cuda" else place.dtype),
+                matrix,
                 y_train,
-                classes=facts["classes"],
+                classes=classes,
                 ridge=how.ridge,
                 device=place.device,
                 dtype=place.dtype,
                 overwrite=True,
             )
-            predicted = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(readout)))
+            del matrix
+            found = ridge.predict(solution.alpha, (block for _, block in grams.row_blocks(readout)))
             added = solution.chosen.ridge + solution.chosen.jitter
-            arrays = {"alpha": solution.alpha, "predicted": predicted, "y_test": y_test, "ridge": added}
+            arrays = {"alpha": solution.alpha, "predicted": found.classes, "y_test": y_test, "ridge": added}
             write_whole(folder / f"{column}-{depth}.npz", _npz(arrays))
-            solutions.append(
-                {"column": column, "depth": depth, **_score(predicted == y_test)}
-                | asdict(solution.chosen)
-                | {"path": [asdict(fit) for fit in solution.path]}
-            )
+            cell = {"column": column, "depth": depth, **_score(found.classes == y_test)}
+            solutions.append(cell | asdict(solution.chosen) | _trust(solution, found, cell, len(y_test)))
             if progress is not None:
                 progress((column, depth))
         stage |= {"seconds": time.perf_counter() - started}
         return publish(
             run, folder, record.plain(stage | {"data": facts, "solutions": solutions}), report.write
         )
+
+
+def _matrices(grams: Store, cells: dict, place: placement.Place) -> Iterator[np.ndarray]:
+    """The lower triangles of the cells' train x train matrices, one after another.
+
+    For a GPU the next one is read from the disk while one is solved, where there is room for two.
+    """
+    dtype = np.float32 if place.device == "cuda" else place.dtype
+
+    def load(readout: Readout) -> np.ndarray:
+        return grams.matrix("train", readout, dtype, triangle="lower")
+
+    if not placement.room_ahead(place, grams.plan.n_train):
+        yield from map(load, cells.values())
+        return
+    with ThreadPoolExecutor(1) as reader:
+        ahead: deque = deque()
+        for readout in cells.values():
+            ahead.append(reader.submit(load, readout))
+            if len(ahead) == 2:
+                yield ahead.popleft().result()
+        yield ahead.popleft().result()
+
+
+def _trust(solution: ridge.Solution, found: ridge.Prediction, cell: dict, n_test: int) -> dict:
+    """Whether the accuracy of a cell can be trusted, and what else a reader must know of it."""
+    doubt, undecided = solution.chosen.doubt, 100 * found.undecided / n_test
+    if doubt is None and undecided > max(cell["standard_error"], 100 / n_test):
+        doubt = (
+            f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
+            "images; raise solve.ridge"
+        )
+    return {
+        "undecided": undecided,
+        "trusted": doubt is None,
+        "doubt": doubt,
+        "edge": solution.edge,
+        "path": [asdict(fit) for fit in solution.path],
+    }
 
 
 def _score(right: np.ndarray) -> dict[str, float]:

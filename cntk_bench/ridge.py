@@ -10,59 +10,61 @@ so it never changes a prediction; it is kept for any k because it is what the pa
 
 Ridges are relative: r = ridge * trace(K) / n, fixed once, so that a ridge means the same for
 CNTK-V (a sum over pixels) and CNTK-GAP (a mean). Where K + r I is not numerically positive
-definite, a jitter of the same unit is added, the smallest of 1e-10, 1e-9 .. 1e-4 that suffices;
-all figures are then those of the jittered matrix. As the jitter goes to 0 its leave-one-out
-residuals have the right limit for a singular K, [P Y]_i / [P]_ii with P the projector on the
-null space; those of a pseudo-inverse are another thing.
+definite, or cannot be solved to a small residual, a jitter is added, the smallest of 1e-10, 1e-9 ..
+1e-4 that suffices, in units of each image's own K_ii (a black image's, which is 0, in those of the
+mean), so that bright and dark images are treated alike; all figures are then those of the jittered
+matrix. As the jitter goes to 0 its leave-one-out residuals have the right limit for a singular K,
+[P Y]_i / [P]_ii with P the projector on the null space; those of a pseudo-inverse are another thing.
+Its predictions go to those of the distinct images alone, equal ones having the mean of their targets.
+
+A solution is trusted if it solves what it says it solves: no entry of Y - (K + r I) alpha, computed
+in float64, is beyond `RESIDUAL`. Refinement comes first: alpha += (factor)^-1 residual gains digits
+as long as the factor has any, so a float32 factor gives float64 solutions of all but the most
+ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithms", chapter 12).
 
 Source: Arora et al., "On Exact Computation with an Infinitely Wide Neural Net", NeurIPS 2019
 (no ridge); leave-one-out: Rasmussen and Williams, "Gaussian Processes for Machine Learning",
-section 5.4.2. One Cholesky factor a ridge, not one eigendecomposition for all: an
+section 5.4.2. One Cholesky factor per ridge, not one eigendecomposition for all: an
 eigendecomposition costs some ten times a factor and needs three times the memory.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from cntk_bench import cholesky, memory
+from cntk_bench import cholesky
 from cntk_bench.cholesky import Cholesky, Device, NotPositiveDefinite
 from cntk_bench.errors import UserError
+from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-BLAS_BUFFERS = 2**26  # bytes
+LARGEST = 1e4  # to which "loo" goes on: there the diagonal rules, and larger ridges change no class
 JITTERS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where and in which precision a solve of one size runs, and the memory it needs at its peak.
-
-    device : "cpu" or "cuda".  dtype : "float64" or "float32".
-    host : bytes of main memory, the Gram matrix included (float32 where device is "cuda").
-    gpu : bytes on the GPU; 0 where device is "cpu".
-    """
-
-    device: str
-    dtype: str
-    host: int
-    gpu: int
+RESIDUAL = 1e-3  # of a target, whose two values are 1 apart: more would show in the scores
+REFINED = 1e-9  # a residual that needs no refinement
+ROUNDS = 10  # of refinement, at most; each must halve the residual
+STORED = 2.0**-23  # relative error of an ordinary stored kernel, about: the backends', and float32's
 
 
 @dataclass(frozen=True)
 class Fit:
     """One ridge, solved: plain numbers.
 
-    ridge, jitter : relative to trace(K) / n; their sum was added to the diagonal.
+    ridge : relative to trace(K) / n; added to the diagonal.
+    jitter : relative to each image's own K_ii; added to the diagonal, too.
     loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
         as a fraction.
     condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
         rarely below a third of the truth (Hager 1984, Higham 1988).
     residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
+    largest_residual : the largest entry of |(K + r I) alpha - Y|.
     smallest_pivot : the smallest pivot of the factor, relative to trace(K) / n.
     seconds : wall time.
+    doubt : why nothing here can be trusted, in one sentence; None where it can.
     """
 
     ridge: float
@@ -71,88 +73,42 @@ class Fit:
     loo_accuracy: float
     condition: float
     residual: float
+    largest_residual: float
     smallest_pivot: float
     seconds: float
+    doubt: str | None
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Dual coefficients alpha (n, k) of the chosen ridge, its figures, and those of all ridges tried."""
+    """What a ridge path gives.
+
+    alpha : dual coefficients (n, k), float64, of the chosen ridge.
+    chosen : its figures.
+    path : those of all ridges tried.
+    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried, and one
+        beyond it might be better; else None.
+    """
 
     alpha: np.ndarray
     chosen: Fit
     path: tuple[Fit, ...]
+    edge: str | None = None
 
 
-def place(n: int, *, classes: int, device: str = "auto", dtype: str = "auto") -> Place:
-    """Decide where n training images are solved, before anything is loaded.
+@dataclass(frozen=True)
+class Prediction:
+    """Classes (m,), int64, and how many of them the errors of stored kernels alone could change."""
 
-    Parameters
-    ----------
-    n, classes : int
-        Training images and classes. Test images are streamed and ridges solved one after another:
-        neither adds to the peak.
-    device : {"auto", "cpu", "cuda"}
-        "auto": a GPU where there is one and the solve fits, else the CPU.
-    dtype : {"auto", "float64", "float32"}
-        "auto": float64 where memory allows, else float32.
-
-    Raises
-    ------
-    UserError
-        If the solve fits nowhere that was allowed, or a value is not one of the above.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device {device!r} is unknown: use 'auto', 'cpu' or 'cuda'")
-    if dtype not in ("auto", "float64", "float32"):
-        raise UserError(f"dtype {dtype!r} is unknown: use 'auto', 'float64' or 'float32'")
-    devices, gpu_free = [device], 0
-    if device != "cpu":
-        try:
-            gpu_free = memory.available("cuda")
-            devices = ["cuda", "cpu"] if device == "auto" else ["cuda"]
-        except UserError:
-            if device == "cuda":
-                raise
-            devices = ["cpu"]
-    host_free = memory.available()
-    places = [
-        predict_memory(n, classes=classes, device=d, dtype=t)
-        for t in (("float64", "float32") if dtype == "auto" else (dtype,))
-        for d in devices
-    ]
-    for p in places:
-        if p.gpu <= gpu_free and (host_free is None or p.host <= host_free):
-            return p
-    p = places[-1]
-    where = "this machine" if p.gpu <= gpu_free else "the GPU"
-    needed, free = (p.host, host_free) if p.gpu <= gpu_free else (p.gpu, gpu_free)
-    raise UserError(
-        f"solving {n} training images in {p.dtype} needs {needed / memory.GIB:.1f} GiB and {where} has "
-        f"{free / memory.GIB:.1f} GiB free: use fewer training images"
-        + (", float32" if p.dtype == "float64" else "")
-        + " or more memory"
-    )
-
-
-def predict_memory(n: int, *, classes: int, device: str, dtype: str) -> Place:
-    """Peak memory of `solve(..., overwrite=True)`, the Gram matrix included, as a `Place`."""
-    itemsize = np.dtype(dtype).itemsize
-    panel = n * min(n, cholesky.BLOCK)
-    columns = 8 * n * classes
-    if device == "cpu":
-        return Place(device, dtype, itemsize * (n * n + 4 * panel + columns) + BLAS_BUFFERS, 0)
-    # The Gram matrix waits on the host as float32, as it is stored. On the GPU CuPy copies the
-    # operands of products, and the CUDA libraries take about 1 GiB for themselves.
-    host = 4 * (n * n + 2 * panel) + itemsize * columns + BLAS_BUFFERS
-    return Place(device, dtype, host, itemsize * (n * n + 6 * panel + columns) + memory.GIB)
+    classes: np.ndarray
+    undecided: int
 
 
 def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
     """The relative ridges that a setting stands for: a number, a list, or "loo" (`LOO_RIDGES`)."""
     if isinstance(value, str):
         if value != "loo":
-            raise UserError(f"ridge {value!r} is unknown: use a number, a list of numbers or 'loo'")
+            raise UserError(f"ridge {short(value)} is unknown: use a number, a list of numbers or 'loo'")
         return LOO_RIDGES
     values = list(value) if isinstance(value, Sequence | np.ndarray) else [value]
     if not values:
@@ -160,7 +116,7 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
     for r in values:
         number = isinstance(r, int | float | np.number) and not isinstance(r, bool)
         if not (number and np.isfinite(r) and r >= 0):
-            raise UserError(f"ridge {r!r} is not possible: use finite numbers >= 0, or 'loo'")
+            raise UserError(f"ridge {short(r)} is not possible: use finite numbers >= 0, or 'loo'")
     return tuple(dict.fromkeys(float(r) for r in values))
 
 
@@ -182,21 +138,23 @@ def solve(
     """Fit every ridge asked for and choose the one of least leave-one-out squared error.
 
     The squared error is what the regression minimises and it is smooth, where accuracy moves in
-    steps of 1/n; of equal errors the larger ridge wins. Nothing here sees a test image.
+    steps of 1/n; of equal errors the larger ridge wins. A fit in doubt is chosen only if all are.
+    Nothing here sees a test image.
 
     Parameters
     ----------
     gram : array (n, n), float
-        The symmetric Gram matrix of the training images. For a GPU leave it float32, as stored: it
-        is widened there.
+        The symmetric Gram matrix of the training images; only its lower triangle is read. For a GPU
+        leave it float32, as stored: it is widened there.
     labels : array (n,), int
         Their classes, 0 .. classes - 1.
     classes : int
         Number of classes k, at least 2.
     ridge : float, sequence of float, or "loo"
-        Relative to the mean diagonal; 0, the paper's, by default. A sequence or "loo" is a path.
+        Relative to the mean diagonal; 0, the paper's, by default. A sequence or "loo" is a path;
+        "loo" goes on to larger ridges, up to `LARGEST`, while the largest is the best.
     device, dtype : str
-        As decided by `place`.
+        As decided by `placement.choose`.
     overwrite : bool
         On the CPU, work inside `gram` (its upper triangle is lost) if it has this dtype and C
         order; otherwise a copy is made. On a GPU `gram` is never changed.
@@ -211,29 +169,92 @@ def solve(
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
         raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
     labels = _labels(labels, len(gram), classes)
-    values = ridges(ridge)
-    mean_diagonal, norm = _inspect(gram)
-    hardware = Device.named(device)
-    factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
+    values = list(ridges(ridge))
+    with _device_errors(device):
+        hardware = Device.named(device)
+        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
+        mean_diagonal, norm = _inspect(factor)
+        alpha, chosen, path = None, None, []
+        for value in values:  # which grows
+            a, fit = _fit(factor, labels, classes, value, mean_diagonal, norm)
+            path.append(fit)
+            if chosen is None or _rank(fit) < _rank(chosen):
+                alpha, chosen = a, fit
+            largest = value == values[-1] == chosen.ridge
+            if ridge == "loo" and largest and 10 * value <= LARGEST:
+                values.append(10 * value)
+    return Solution(alpha, chosen, tuple(path), _edge(chosen.ridge, values))
 
-    best, path = None, []
-    for value in values:
-        alpha, fit = _fit(factor, labels, classes, value, mean_diagonal, norm)
-        path.append(fit)
-        if best is None or (fit.loo_error, -fit.ridge) < (best.chosen.loo_error, -best.chosen.ridge):
-            best = Solution(alpha, fit, ())
-    return Solution(best.alpha, best.chosen, tuple(path))
+
+def _rank(fit: Fit) -> tuple:
+    """The least is the best: trusted, of small error, of a large ridge; an error of NaN is the worst."""
+    error = fit.loo_error if np.isfinite(fit.loo_error) else np.inf
+    return fit.doubt is not None, error, -fit.ridge
 
 
-def predict(alpha, blocks: Iterable) -> np.ndarray:
-    """Classes (m,), int64, of test images whose Gram rows (h, n) come in blocks, in order."""
-    classes = []
+def _edge(ridge: float, values: Sequence[float]) -> str | None:
+    if len(values) == 1:
+        return None
+    if ridge == max(values):
+        return "largest"
+    return "smallest" if ridge == min(values) > 0 else None
+
+
+@contextmanager
+def _device_errors(device: str) -> Iterator[None]:
+    """Turn what CuPy says of a GPU that fails, or is full, into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if device != "cuda":
+            raise
+        raise UserError(
+            f"the GPU failed in the solve ({one_line(error, 120) or type(error).__name__}): "
+            "free its memory, or use --set solve.device=cpu"
+        ) from error
+
+
+def predict(alpha: np.ndarray, blocks: Iterable) -> Prediction:
+    """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
+
+    Stored kernels have float32's precision. Large coefficients of opposite signs, as two almost equal
+    images of different classes get, make their errors as large as the scores: an image whose best two
+    scores are closer than the errors' standard deviation, STORED sqrt(sum_i (K_i alpha_i)^2), is
+    undecided.
+    """
+    classes, undecided = [], 0
     for block in blocks:
-        scores = np.asarray(block) @ alpha
+        block = np.asarray(block, np.float64)
+        together = _together(alpha, block)
+        scores = block @ together
         if not np.isfinite(scores).all():
             raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
-        classes.append(scores.argmax(axis=1))
-    return np.concatenate(classes)
+        order = np.argsort(scores, axis=1)
+        second, best = order[:, -2], order[:, -1]
+        rows = np.arange(len(scores))
+        noise = STORED * np.sqrt(block**2 @ together**2)
+        margin = scores[rows, best] - scores[rows, second]
+        undecided += int((margin < np.hypot(noise[rows, best], noise[rows, second])).sum())
+        classes.append(scores.argmax(axis=1))  # of equal scores, the first
+    return Prediction(np.concatenate(classes), undecided)
+
+
+def _together(alpha: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """alpha, where training images with equal columns of `block` count as one: the first has their sum.
+
+    The coefficients of equal images of different classes are huge, of opposite signs, and cancel; their
+    kernels have the same errors. Summed first, neither rounding nor those errors count.
+    """
+    _, first, which = np.unique(block[:4].T, axis=0, return_index=True, return_inverse=True)
+    leader = first[which.ravel()]
+    (others,) = np.nonzero(leader != np.arange(len(alpha)))
+    apart = others[(block[:, others] != block[:, leader[others]]).any(axis=0)]
+    leader[apart] = apart
+    out = np.zeros(alpha.shape)
+    np.add.at(out, leader, alpha)
+    return out
 
 
 def _labels(labels, n, classes):
@@ -248,22 +269,19 @@ def _labels(labels, n, classes):
     return labels
 
 
-def _inspect(gram):
+def _inspect(factor):
     """Mean diagonal and 1-norm of a Gram matrix, once it is known to be finite."""
-    norm = 0.0
-    for start in range(0, len(gram), cholesky.BLOCK):
-        sums = np.abs(gram[start : start + cholesky.BLOCK]).sum(axis=1, dtype=np.float64)
-        if not np.isfinite(sums).all():
-            row = start + int(np.flatnonzero(~np.isfinite(sums))[0])
-            raise UserError(
-                f"the train Gram matrix holds NaN or infinity (first in row {row}): "
-                "verify and repair what it came from"
-            )
-        norm = max(norm, sums.max())
-    mean_diagonal = float(gram.diagonal().mean(dtype=np.float64))
+    sums = factor.absolute_row_sums()
+    if not np.isfinite(sums).all():
+        row = int(np.flatnonzero(~np.isfinite(sums))[0])
+        raise UserError(
+            f"the train Gram matrix holds NaN or infinity (first in row {row}): "
+            "verify and repair what it came from"
+        )
+    mean_diagonal = float(factor.matrix.diagonal().mean(dtype=np.float64))
     if not mean_diagonal > 0:
         raise UserError(f"the train Gram matrix has mean diagonal {mean_diagonal:g}: a kernel's is positive")
-    return mean_diagonal, float(norm)
+    return mean_diagonal, float(sums.max())
 
 
 def _load(gram, xp, dtype, overwrite):
@@ -279,24 +297,79 @@ def _load(gram, xp, dtype, overwrite):
 
 
 def _fit(factor, labels, classes, ridge, mean_diagonal, norm):
+    """The fit of the least jitter whose solution can be trusted; else that of the smallest residual."""
     started = time.perf_counter()
-    jitter, pivot = _factor(factor, ridge, mean_diagonal)
-    shift = (ridge + jitter) * mean_diagonal
-    y = targets(labels, classes, factor.matrix.dtype)
-    alpha = factor.solve(y)
-    inverse_diagonal = factor.inverse_diagonal()
-    left_out = alpha / inverse_diagonal[:, None]  # y_i - f_{-i}(x_i)
-    residual = factor.times(alpha) + alpha * alpha.dtype.type(shift) - y
-    return alpha, Fit(
-        ridge=ridge,
-        jitter=jitter,
-        loo_error=float((left_out**2).mean()),
-        loo_accuracy=float(((y - left_out).argmax(axis=1) == labels).mean()),
-        condition=(norm + shift) * _inverse_norm(factor, inverse_diagonal),
-        residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
-        smallest_pivot=pivot / mean_diagonal,
-        seconds=time.perf_counter() - started,
-    )
+    y = targets(labels, classes)
+    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
+    eps = np.finfo(factor.matrix.dtype).eps
+    tolerance = len(factor.matrix) ** 0.5 * eps
+    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+    own[own <= 0] = mean_diagonal
+    best, pivot = None, 0.0
+    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
+        shift = ridge * mean_diagonal + jitter * own
+        try:
+            smallest = factor.factor(shift, tolerance)
+        except NotPositiveDefinite as error:
+            pivot = error.pivot
+            continue
+        alpha, residual = _refined(factor, y, shift)
+        largest = float(np.abs(residual).max())
+        if best is not None and not largest < best[1].largest_residual:
+            continue
+        inverse_diagonal = factor.inverse_diagonal()
+        left_out = alpha / inverse_diagonal[:, None]  # y_i - f_{-i}(x_i)
+        best = (
+            alpha,
+            Fit(
+                ridge=ridge,
+                jitter=jitter,
+                loo_error=float((left_out**2).mean()),
+                loo_accuracy=float(((y - left_out).argmax(axis=1) == labels).mean()),
+                condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
+                residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
+                largest_residual=largest,
+                smallest_pivot=smallest / mean_diagonal,
+                seconds=time.perf_counter() - started,
+                doubt=None if largest <= RESIDUAL else _doubt(largest),
+            ),
+        )
+        if best[1].doubt is None:
+            break
+    if best is None:
+        raise UserError(
+            f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
+            f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
+        )
+    return best
+
+
+def _doubt(residual: float) -> str:
+    return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+
+
+def _refined(factor, y, shift):
+    """alpha and Y - (A + diag(shift)) alpha, both in float64 (n, k), refined while that helps."""
+
+    def solved(right):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return factor.solve(right).astype(np.float64)
+
+    def left(alpha):
+        residual = y - factor.times(alpha) - shift[:, None] * alpha
+        return residual, np.abs(residual).max()
+
+    alpha = solved(y)
+    residual, size = left(alpha)
+    for _ in range(ROUNDS):
+        if size <= REFINED:
+            break
+        better = alpha + solved(residual)
+        change, smaller = left(better)
+        if not smaller < size / 2:
+            break
+        alpha, residual, size = better, change, smaller
+    return alpha, residual
 
 
 def _inverse_norm(factor, inverse_diagonal):
@@ -313,20 +386,3 @@ def _inverse_norm(factor, inverse_diagonal):
         norm = float(np.abs(x).sum())
         column = int(np.abs(factor.solve(np.sign(x))).argmax())
     return norm
-
-
-def _factor(factor, ridge, mean_diagonal):
-    """Factor with the least jitter that suffices: (jitter, smallest pivot)."""
-    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
-    eps = np.finfo(factor.matrix.dtype).eps
-    tolerance = len(factor.matrix) ** 0.5 * eps * mean_diagonal
-    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
-        try:
-            return jitter, factor.factor((ridge + jitter) * mean_diagonal, tolerance)
-        except NotPositiveDefinite as error:
-            pivot = error.pivot / mean_diagonal
-    raise UserError(
-        f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} of "
-        f"its mean diagonal the smallest pivot is {pivot:.2g} of it; raise solve.ridge to "
-        f"{10 * (ridge + jitter):g}"
-    )

@@ -32,13 +32,25 @@ ARROWS = {
     "data": {"data"},
     "memory": set(),
     "cholesky": set(),
-    "ridge": {"cholesky", "memory"},
+    "placement": {"cholesky", "memory"},
+    "ridge": {"cholesky"},
     "provenance": {"__init__"},
     "record": {"provenance"},
     "report": {"published"},
-    "measure": {"backends", "gramian", "ridge", "spec", "store", "tiles"},
+    "measure": {"backends", "gramian", "placement", "spec", "store", "tiles"},
     "run": {"config", "lock", "record"},
-    "pipeline": {"backends", "columns", "config", "data", "gramian", "record", "report", "ridge", "run"}
+    "pipeline": {
+        "backends",
+        "columns",
+        "config",
+        "data",
+        "gramian",
+        "placement",
+        "record",
+        "report",
+        "ridge",
+        "run",
+    }
     | {"spec", "store", "tiles", "verification"},
     "__main__": {"cli"},
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cntk_bench import gramian, measure, ridge
+from cntk_bench import gramian, measure, placement
 from cntk_bench.measure import Rate
 from cntk_bench.spec import Readout, Spec
 from cntk_bench.tiles import Plan
@@ -79,6 +79,6 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
     found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", classes=3)
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))
     assert found.disk == plan.bytes and found.disk_free > 0 and found.solve_fits
-    assert found.solve == ridge.place(600, classes=3)
+    assert found.solve == placement.choose(600, classes=3)
     waiting = gramian.WAITING * 2 * 4 * 8**2
     assert found.compute_memory == 1000 * 1024 + 8000 + waiting

@@ -1,19 +1,24 @@
-"""What the fault suite drives: the command line, warm or as a new process, with one fault in it."""
+"""What the fault suite drives: the command line with one fault in it, in a fork of a warm process."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
+COUNT = 10**9  # a first call that never comes: the calls are only counted
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at calls `first` .. `last` of one of `calls` on a path that contains `part`.
+    """What happens at calls `first` .. `last` of one of `calls` on a path that contains `part`, or ends
+    with it where `part` ends with "$".
 
     what : the errno that the call fails with; or, below 0, the signal that the process gets before it.
     """
@@ -24,44 +29,57 @@ class Fault:
     last: int
     what: int
 
+    def __str__(self):
+        what = errno.errorcode[self.what] if self.what > 0 else signal.Signals(-self.what).name
+        return f"{what} at {self.calls} {self.first}{' and later' if self.last > self.first else ''}"
+
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended: `status` is its exit code, minus the signal that killed it, or "hangs"."""
+    """How a command ended: `status` is its exit code, minus the signal that killed it, or "hangs".
+
+    matched : calls that a fault's names and path fitted.
+    """
 
     arguments: tuple[str, ...]
     status: int | str
     stdout: str
     stderr: str
+    matched: int
 
 
-@dataclass
 class Commands:
-    """Runs commands one after another; `folder` receives what they print."""
+    """Runs commands one after another; what they print goes through files in `folder`."""
 
-    folder: Path
-    shim: Path
-    patience: float = 60.0
-    _warm: subprocess.Popen | None = field(default=None, repr=False)
-
-    def __enter__(self):
-        environment = self.environment() | {"LD_PRELOAD": str(self.shim)}
+    def __init__(self, folder: Path, shim: Path, patience: float = 30.0):
+        self.folder, self.patience = folder, patience
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LD_PRELOAD": str(shim)}
         command = [sys.executable, str(HERE / "warm.py")]
         pipe = subprocess.PIPE
         self._warm = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        return self
 
-    def __exit__(self, *_):
-        self._warm.stdin.close()
-        self._warm.wait()
-        self._warm.stdout.close()
+    def close(self):
+        self._warm.communicate()
 
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"PYTHONPATH": str(REPOSITORY), "PYTHONFAULTHANDLER": ""}
+    def call(
+        self,
+        *arguments,
+        cwd: Path | None = None,
+        fault: Fault | None = None,
+        closed: tuple[int, ...] = (),
+        limits: dict[str, int] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+        **environment: str,
+    ) -> Done:
+        """Run `cntk-bench ARGUMENTS`.
 
-    def call(self, *arguments, cwd=None, fault: Fault | None = None, **environment) -> Done:
-        """Run `cntk-bench ARGUMENTS` in a fork of the warm process."""
-        out, err = self.folder / "stdout", self.folder / "stderr"
+        closed : standard streams that it is started without.
+        limits : names of resource limits, such as RLIMIT_NOFILE, and their values.
+        meanwhile : called while a fault of SIGSTOP holds the command still.
+        """
+        out, err, count = (self.folder / name for name in ("stdout", "stderr", "matched"))
+        for file in (out, err, count):
+            file.unlink(missing_ok=True)
         arguments = tuple(map(str, arguments))
         request = {
             "arguments": arguments,
@@ -69,18 +87,23 @@ class Commands:
             "environment": environment,
             "stdout": str(out),
             "stderr": str(err),
+            "matched": str(count),
+            "closed": closed,
+            "limits": limits or {},
             "fault": fault and [fault.calls, fault.part, fault.first, fault.last, fault.what],
             "patience": self.patience,
         }
+        status = self._ask(request)
+        if status == "stopped":
+            meanwhile()
+            status = self._ask({"goes_on": True, "patience": self.patience})
+        texts = (file.read_text("utf-8", "replace") for file in (out, err))
+        return Done(arguments, status, *texts, int(count.read_text()) if count.exists() else 0)
+
+    def _ask(self, request: dict) -> int | str:
         self._warm.stdin.write(json.dumps(request) + "\n")
         self._warm.stdin.flush()
-        status = json.loads(self._warm.stdout.readline())["status"]
-        return Done(arguments, status, *(file.read_text("utf-8", "replace") for file in (out, err)))
-
-    def start(self, *arguments, **kwargs) -> subprocess.Popen:
-        """Start `cntk-bench ARGUMENTS` as a process of its own, cold."""
-        command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
-        return subprocess.Popen(command, env=self.environment(), **kwargs)
+        return json.loads(self._warm.stdout.readline())["status"]
 
 
 def build_shim(folder: Path) -> Path:

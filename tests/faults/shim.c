@@ -1,7 +1,7 @@
 /* A library to preload: makes one call to the operating system fail, or stop the process, at will.
 
    `arm(calls, part, first, last, what)` arms it: from the first to the last call (counted from 1) of one of
-   `calls` ("write fsync") on a path that contains `part`, `what` happens: a positive number is the errno that
+   `calls` ("write fsync") on a path that contains `part` (ends with it, where `part` ends with $), `what` happens: a positive number is the errno that
    the call fails with, a negative one the signal that the process sends itself before the call.
    `matched()` tells how many calls have matched since. */
 
@@ -29,11 +29,17 @@ void arm(const char *which, const char *where, long from, long to, int outcome) 
 
 long matched(void) { return count; }
 
+static int fits(const char *path) {
+    size_t length = strlen(part), whole = strlen(path);
+    if (!length || part[length - 1] != '$') return strstr(path, part) != NULL;
+    return whole + 1 >= length && !strncmp(path + whole + 1 - length, part, length - 1);
+}
+
 static int strikes(const char *call, const char *path) {
     char word[32];
     if (!first) return 0;
     snprintf(word, sizeof word, " %s ", call);
-    if (!strstr(calls, word) || !path || !strstr(path, part)) return 0;
+    if (!strstr(calls, word) || !path || !fits(path)) return 0;
     long number = __atomic_add_fetch(&count, 1, __ATOMIC_SEQ_CST);
     if (number < first || number > last) return 0;
     if (what < 0) {

@@ -2,15 +2,19 @@
 
 Run as a program, with `shim.c` preloaded, it imports and compiles everything once. Then, for every JSON line
 on its standard input, it forks a child that arms the shim and calls `cntk_bench.cli.main` as the installed
-command does, and answers with a JSON line: the child's exit code, or minus its signal, and the calls matched.
+command does, and answers with a JSON line: the child's exit code, or minus the signal that ended it, or
+"stopped" where a fault stops it; the next line then lets it go on.
 """
 
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 import time
+import traceback
+from contextlib import suppress
 
 
 def main():
@@ -18,9 +22,13 @@ def main():
     requests, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    child = 0
     for line in requests:
         request = json.loads(line)
-        child = os.fork()
+        if "goes_on" in request:
+            os.kill(child, signal.SIGCONT)
+        else:
+            child = os.fork()
         if child == 0:
             requests.close()
             answers.close()
@@ -48,6 +56,11 @@ def command(request):
     os.environ.update(request["environment"])
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
+    for number in request["closed"]:  # as an interpreter that is started without them
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+    for name, most in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), (most, most))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     sys.argv = ["cntk-bench", *request["arguments"]]
     from cntk_bench import cli
@@ -62,17 +75,16 @@ def command(request):
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        if request["fault"]:
-            shim.arm(b"", b"", ctypes.c_long(0), ctypes.c_long(0), 0)
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 30))
+        matched = shim.matched()
+        shim.arm(b"", b"", ctypes.c_long(0), ctypes.c_long(0), 0)
+        with open(request["matched"], "w") as file:
+            file.write(str(matched))
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(Exception):
                 stream.flush()
-            except Exception:
-                pass
         os._exit(code)
 
 
@@ -80,9 +92,9 @@ def wait(child, request):
     """The child's exit code, or minus the signal that ended it; it may take `patience` seconds."""
     limit = time.monotonic() + request["patience"]
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            return "stopped" if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
         if time.monotonic() > limit:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)

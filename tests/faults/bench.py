@@ -1,0 +1,125 @@
+"""A small run, what must hold of it after any fault, and the counts of faults survived."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import zarr
+from command import Commands, Done
+
+CONFIG = """\
+name: small
+dataset: {name: digits, train: 24, test: 10}
+kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
+compute: {tile: 8, backend: cpu}
+"""
+TILES = 12
+INTERRUPTED = (130, 143)  # exit codes: 128 plus the signal's number
+
+
+@dataclass
+class Bench:
+    """Where faults are injected.
+
+    commands : the command line.
+    folder : for the runs of one test.
+    config : the path of a config.
+    whole : the run directory of a finished run of it.
+    many : how many injections of a kind, about.
+    counts : kind -> injections, and what went wrong, kept over all tests.
+    """
+
+    commands: Commands
+    folder: Path
+    config: Path
+    whole: Path
+    many: int
+    counts: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+
+    def copy(self, name: str = "run") -> Path:
+        """A fresh copy of the finished run."""
+        run = self.folder / name
+        shutil.rmtree(run, ignore_errors=True)
+        return shutil.copytree(self.whole, run, symlinks=True)
+
+    def begun(self, tiles: int = 5, name: str = "run") -> Path:
+        """A fresh run of which so many tiles are finished."""
+        run = self.copy(name)
+        for stale in ("solves", "solutions", "report"):
+            shutil.rmtree(run / stale)
+        log = run / "gram.zarr" / "tiles.jsonl"
+        log.write_text("\n".join(log.read_text().split("\n")[: tiles + 1]))
+        return run
+
+    def compute(self, run: Path, **more) -> Done:
+        return self.commands.call("compute", self.config, "--output", run, **more)
+
+    def choose(self, number: int, rng: np.random.Generator) -> list[int]:
+        """Which of so many calls to fail at: `many` of them, or all."""
+        return sorted(rng.choice(np.arange(1, number + 1), min(self.many, number), replace=False).tolist())
+
+    def survive(self, kind: str, what: str, check: Callable[[], str | None]) -> None:
+        """Count one injection; `check` tells what went wrong, or None."""
+        number, wrong = self.counts.setdefault(kind, (0, []))
+        problem = check()
+        if problem:
+            wrong.append(f"{what}: {problem}")
+        self.counts[kind] = (number + 1, wrong)
+
+    def report(self, kind: str) -> None:
+        """Fail the test if an injection of this kind was not survived."""
+        number, wrong = self.counts[kind]
+        assert number, f"no injection of the kind {kind}"
+        assert not wrong, f"{len(wrong)} of {number} {kind}:\n" + "\n".join(wrong[:20])
+
+
+def manners(done: Done, allowed: tuple[int, ...] = (0, 2)) -> str | None:
+    """What is wrong with how a command ended, whatever was done to it."""
+    if done.status not in allowed:
+        return f"exit {done.status} of {' '.join(done.arguments)[-200:]}: {done.stderr[-300:]}"
+    if "Traceback" in done.stderr or "fault of cntk-bench" in done.stderr:
+        return f"not foreseen: {done.stderr[-400:]}"
+    lines = done.stderr.splitlines()
+    if done.status == 2 and not lines:
+        return "exit 2 without a word"
+    if any(len(line) > 320 for line in lines) or len(lines) > 4:
+        return f"too long: {len(lines)} lines, {max(map(len, lines))} characters"
+    if not (done.stdout + done.stderr).replace("\n", "").isprintable():
+        return f"control characters: {done.stdout + done.stderr!r}"[:300]
+    if ": None" in done.stderr:
+        return f"no reason given: {done.stderr}"
+    return None
+
+
+def grams(run: Path) -> dict[str, np.ndarray]:
+    group = zarr.open_group(run / "gram.zarr", mode="r")
+    return {part: group[part][:] for part in ("train", "test")}
+
+
+def same_bits(run: Path, whole: Path) -> str | None:
+    """Whether a run holds the numbers of the finished one, to the last bit."""
+    ours, theirs = grams(run), grams(whole)
+    equal = all(np.array_equal(ours[part], theirs[part], equal_nan=True) for part in ours)
+    return None if equal else "other numbers"
+
+
+def logged(run: Path) -> list[str]:
+    """Names of the tiles that the log says were finished, in its order; torn lines are passed over."""
+    names = []
+    log = run / "gram.zarr" / "tiles.jsonl"
+    for line in log.read_text("utf-8", "replace").split("\n") if log.exists() else ():
+        try:
+            names.append(json.loads(line)["tile"])
+        except (ValueError, TypeError, KeyError):
+            pass
+    return names
+
+
+def predictions(run: Path) -> dict[str, list[int]]:
+    """What the last solve predicts."""
+    return {
+        file.name: np.load(file)["predicted"].tolist() for file in sorted((run / "solutions").glob("*.npz"))
+    }
