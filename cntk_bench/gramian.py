@@ -26,7 +26,7 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     Parameters
     ----------
     x : array (n, C, P, P), float
-        Images, preprocessed; computed with as float32.
+        Images, preprocessed; computed with as float32, whatever power of two they are scaled by.
     z : array (m, C, P, P), float, optional
         The other images; x itself by default (half is then computed, and mirrored).
     readouts : sequence of Readout
@@ -45,7 +45,8 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     ------
     UserError
         If images are not finite, real, square and of one shape; if a readout is listed twice; if
-        the backend is missing; if values leave the range of float32.
+        the backend is missing; if an entry leaves the range of float32, or the depth is too great
+        for the images' size.
 
     References
     ----------
@@ -210,7 +211,7 @@ def _interrupt_noted():
 
 
 def _images(x, name, like=None) -> np.ndarray:
-    """Images (n, C, P, P) as contiguous float32, or a UserError that says what is wrong with them."""
+    """Images (n, C, P, P) as contiguous floats, or a UserError that says what is wrong with them."""
     try:
         x = np.asarray(x)
     except (ValueError, TypeError) as error:
@@ -221,9 +222,12 @@ def _images(x, name, like=None) -> np.ndarray:
         raise UserError(f"{name} has shape {x.shape}: give (n, C, P, P), square images, channels first")
     if like is not None and x.shape[1:] != like.shape[1:]:
         raise UserError(f"{name} has images of shape {x.shape[1:]}, the others have {like.shape[1:]}")
-    with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(x, np.float32)
-    return _finite(x, name, "mend or leave out such images")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.ascontiguousarray(x, np.float32)
+    _finite(narrow, name, "mend or leave out such images")
+    # Wider floats stay what they are where float32 would lose some of them: backends scale images.
+    lost = x.dtype.itemsize > 4 and ((abs(narrow) < np.finfo(np.float32).tiny) & (x != 0)).any()
+    return np.ascontiguousarray(x) if lost else narrow
 
 
 def _finite(values, name, remedy="scale the images down") -> np.ndarray:

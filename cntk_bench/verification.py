@@ -16,7 +16,8 @@ NOT_A_KERNEL = "breaks K_ij^2 <= K_ii K_jj"
 class Entry:
     """A stored number beside its value recomputed in float64.
 
-    `row` and `col` are image indices; `error` is relative, `tolerance` its bound.
+    `row` and `col` are image indices; `error` is relative to the value or, where terms cancel, to their
+    size; `tolerance` is its bound.
     """
 
     tile: Tile
@@ -181,16 +182,26 @@ def _sample(plan, tiles, count, seed) -> list[tuple[Tile, int, int]]:
 
 
 def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
-    """The stored numbers of one pair against float64.
-
-    The NTK with every layer trained is K + (k0 / 9) T, whose second term may be negative and cancel
-    the first: its error is relative to the larger of the sum and K, the kernel of the NNGP.
-    """
+    """The stored numbers of one pair against float64, their errors relative to `_scales`."""
     exact, K = np.split(reference.pair(x, z, [*readouts, *(replace(r, kernel="nngp") for r in readouts)]), 2)
+    scales = np.maximum(abs(exact), _scales(x, z, readouts, K))
     entries = []
-    for readout, value, true, k in zip(readouts, map(float, stored), exact, K, strict=True):
-        scale = max(abs(true), k if readout.train == "all" else 0)
+    for readout, value, true, scale in zip(readouts, map(float, stored), exact, scales, strict=True):
         error = 0.0 if value == true else float(abs(value - true) / scale) if scale else np.inf
         place = tile.rows(plan).start + row, tile.cols(plan).start + col
         entries.append(Entry(tile, *place, readout, value, float(true), error, tolerance(readout)))
     return entries
+
+
+def _scales(x, z, readouts, K) -> np.ndarray:
+    """The size of what cancels in a pair's readouts, to which their rounding is relative.
+
+    The NTK is K + (k0 / 9) T less what is not trained. T may be negative, and k0 may be 0: where images
+    are opposite, the sum is anything down to 0, but its errors are those of K, the kernel of the NNGP. K
+    itself is n k1(c) / 9 and cancels only in the first layer; afterwards c >= 0, so k1 >= k1(0) = 1 / pi.
+    In the first layer its rounding is relative to n / 9, and n / (9 pi) serves as for the later ones.
+    """
+    deviations = (np.sqrt(reference.box2((np.asarray(image, np.float64) ** 2).sum(0))) for image in (x, z))
+    n = np.multiply.outer(*deviations)
+    least = [reference.pool(n, r) / (9 * np.pi) if r.depth == 2 else 0 for r in readouts]
+    return np.maximum(K, least)

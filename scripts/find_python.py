@@ -1,6 +1,6 @@
 """Print the path of a Python of a version, such as 3.12: on the PATH, of pyenv, or brought by uv.
 
-    python scripts/find_python.py 3.12     # exit code 1 where there is none
+python scripts/find_python.py 3.12     # exit code 1 where there is none
 """
 
 import shutil

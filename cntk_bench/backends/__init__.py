@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cntk_bench.backends import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Spec
 
@@ -66,7 +67,8 @@ def tile_work(name: str) -> int:
 
 def create(name: str, spec: Spec) -> Backend:
     """The backend called `name` ("cuda" or "cpu"), for one spec; UserError where it cannot run."""
-    return _module(name).Backend(spec)
+    scaling.dimmest(spec)  # refuses great depths before anything is compiled
+    return scaling.Scaled(_module(name).Backend(spec))
 
 
 def _module(name):

@@ -11,6 +11,7 @@ import numpy as np
 from cntk_bench.backends import cpu_planes
 from cntk_bench.spec import Spec
 
+NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores
 SLAB = 1024  # entries of a slab, at most (or one plane): its arrays stay in the L1 cache
 BLOCK = 4  # column images of a task, so that a row image's deviations are read once for all
@@ -72,7 +73,7 @@ class Backend:
     """The CPU backend for one spec; see `cntk_bench.backends.Backend`."""
 
     name = "cpu"
-    numerics = 1
+    numerics = NUMERICS
 
     def __init__(self, spec: Spec):
         self.spec = spec

@@ -1,0 +1,130 @@
+"""Images and kernels near the ends of float32's range: scaled by powers of two, or refused.
+
+Kernels are homogeneous, K(a x, b z) = a b K(x, z), and a power of two changes no bit of a number but its
+exponent. So an image too dim or too bright for the backends is scaled until its brightest pixel has
+|x| in [2^29, 2^30), and its kernels are scaled back in float64. Each image is treated for itself, and
+ordinary ones are left as they are: an entry still depends on its two images alone.
+
+Depth is another way out of the range. Zero padding lets a layer lose what would move outside: with u(p) the
+chance that a random walk of L steps (-1, 0 or 1, equally likely) from p stays among 0 .. P-1,
+
+    sum_p v_{L-1}(x)[p] / 9 = sum_p u(p_1) u(p_2) |x[p]|^2
+
+is what is left of an image after L ReLU layers, exactly. If s denotes 9 times it, float32 serves down to
+s = P^4 2^-64: numbers below 2^-126 are flushed to 0 (CUDA does, with --use_fast_math), which moves n - S
+by e = 2^-119 at most (the low floats of a few numbers, in units of n / 9). An angle then errs by
+sqrt(2 e / n), G by sqrt(2 e / n) T / (9 pi). Pooled, and with GAP no less than 1 / pi of the bound that
+Cauchy and Schwarz give for it, that is at most P^2 sqrt(2 e / s) / 2 per layer, less than 1e-8 of the
+readout. That bounds how dim an image may be at a depth, and how deep any image may be looked at.
+
+At the other end nothing is near: T <= (L + 1) v, v <= 9 C 2^60, and the sums that CUDA keeps in float32
+have at most 32^2 entries weighted by at most 32^2 each.
+"""
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.spec import Spec
+
+BRIGHTEST = 30  # pixels of a scaled image, and of one left as it is, are below 2^BRIGHTEST
+LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+CHUNK = 1 << 18  # numbers looked at together: they stay in the cache
+
+
+class Scaled:
+    """A backend for images anywhere in the range of floats; see `cntk_bench.backends.Backend`.
+
+    `prepare` also takes wider floats than float32, and `tile` and `start` raise UserError where an entry
+    is not within float32's normal range (and not exactly 0).
+
+    Parameters
+    ----------
+    backend : Backend
+
+    Raises
+    ------
+    UserError
+        If the spec is too deep for its images' size.
+    """
+
+    def __init__(self, backend):
+        self.dimmest = dimmest(backend.spec)
+        self.backend = backend
+        self.spec, self.name, self.numerics = backend.spec, backend.name, backend.numerics
+        self.limit, self.tile_bytes = backend.limit, backend.tile_bytes
+
+    @property
+    def source(self) -> str:
+        """The backend's own."""
+        return self.backend.source
+
+    def prepare(self, images):
+        """Images (n, C, P, P) -> the exponents by which they were scaled down, and what the backend wants."""
+        brightest = np.maximum(images.max((1, 2, 3)), -images.min((1, 2, 3)))
+        exponents = np.frexp(brightest)[1] - BRIGHTEST
+        exponents[(brightest == 0) | (brightest >= self.dimmest) & (exponents <= 0)] = 0
+        if exponents.any():
+            images = np.ldexp(images, -exponents[:, None, None, None])
+        return exponents, self.backend.prepare(np.ascontiguousarray(images, np.float32))
+
+    def tile(self, x, z, symmetric=False):
+        """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
+        return self.start(x, z, symmetric)()
+
+    def start(self, x, z, symmetric=False):
+        """Start a tile; the function returned gives its numbers."""
+        finish = self.backend.start(x[1], z[1], symmetric)
+        return lambda: self._scaled_back(finish(), x[0][:, None] + z[0])
+
+    def _scaled_back(self, tile, exponents):
+        """A tile times 2^exponents (n, m), in place; UserError where that leaves float32's range."""
+        some = max(1, CHUNK // tile[:, 0].size)
+        for first in range(0, len(exponents), some):
+            rows = slice(first, first + some)
+            part = tile[:, rows]
+            if exponents[rows].any():
+                part = np.ldexp(part.astype(np.float64), exponents[rows])
+            size = abs(part)
+            outside = ~((size >= LEAST) & (size <= MOST) | (size == 0))
+            if outside.any():
+                readout, row, column = np.argwhere(outside)[0]
+                value = part[readout, row, column]
+                raise UserError(
+                    f"{self.spec.readouts[readout]} of row {first + row}, column {column} is {value:.2g}, "
+                    f"which float32 cannot hold ({LEAST:.1e} to {MOST:.1e}): scale the images "
+                    + ("down" if abs(value) > 1 else "up, or use a smaller depth")
+                )
+            tile[:, rows] = part
+        return tile
+
+
+def dimmest(spec: Spec) -> float:
+    """The least that the brightest pixel of an image may be, without scaling the image.
+
+    Raises
+    ------
+    UserError
+        If not even an image scaled up serves, because the spec is too deep.
+    """
+    least = _dimmest(spec.size, spec.layers)
+    if least > 2.0 ** (BRIGHTEST - 1):
+        fits, not_ = 1, spec.layers
+        while not_ - fits > 1:
+            middle = (fits + not_) // 2
+            if _dimmest(spec.size, middle) > 2.0 ** (BRIGHTEST - 1):
+                not_ = middle
+            else:
+                fits = middle
+        raise UserError(
+            f"depth {spec.depths[-1]:.6g} is too deep for images of {spec.size} x {spec.size} pixels: each "
+            "layer's zero padding shrinks their kernels, by then below float32's range; use depths up to "
+            f"{fits + 1}"
+        )
+    return least
+
+
+def _dimmest(size, layers) -> float:
+    step = np.eye(size) + np.eye(size, k=1) + np.eye(size, k=-1)
+    values, vectors = np.linalg.eigh(step / 3)
+    stays = vectors @ (values ** float(layers) * vectors.sum(0))  # u; least at the border
+    return size**2 * 2.0**-32 / max(stays[0], 2.0**-1000)
