@@ -36,7 +36,7 @@ ARROWS = {
     "ridge": {"cholesky"},
     "provenance": {"__init__"},
     "record": {"provenance"},
-    "report": {"published"},
+    "report": {"published", "report"},
     "measure": {"backends", "gramian", "placement", "spec", "store", "tiles"},
     "run": {"config", "lock", "record"},
     "pipeline": {

@@ -1,0 +1,46 @@
+"""A record as tables and as a plot; nothing is computed here but differences.
+
+`rows` says what stands where; `formats` write it as text, Markdown, CSV, JSON and LaTeX; `plot`
+draws it.
+"""
+
+from pathlib import Path
+
+from cntk_bench.errors import UserError
+from cntk_bench.files import write_whole, writing
+from cntk_bench.report.formats import FORMATS
+from cntk_bench.report.plot import plot
+from cntk_bench.report.rows import rows
+from cntk_bench.text import short
+
+__all__ = ["FORMATS", "plot", "rows", "table", "write"]
+
+
+def table(record: dict, format: str = "text") -> str:
+    """The table in one of `FORMATS`, ending in a newline.
+
+    Raises
+    ------
+    UserError
+        If nothing has been solved yet, or the format is unknown.
+    """
+    if format not in FORMATS:
+        raise UserError(f"format {short(format)} is unknown: use one of {', '.join(FORMATS)}")
+    return FORMATS[format][1](record)
+
+
+def write(record: dict, folder: str | Path) -> None:
+    """Write the table in every format (table.txt, .md, .csv, .json, .tex) and the plot (accuracy.png, .svg).
+
+    Raises
+    ------
+    UserError
+        If nothing has been solved yet or the folder cannot be written.
+    """
+    folder = Path(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for suffix, function in FORMATS.values():
+        write_whole(folder / f"table.{suffix}", function(record))
+    for suffix in ("png", "svg"):
+        plot(record, folder / f"accuracy.{suffix}")

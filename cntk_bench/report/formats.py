@@ -1,0 +1,116 @@
+"""The table as text, Markdown, CSV, JSON and LaTeX; text from outside is escaped for where it goes."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+
+from cntk_bench.report.rows import grid, notes, rows, title
+from cntk_bench.text import visible
+
+
+def text(record: dict) -> str:
+    """The table, depth by column, for a terminal."""
+    blocks = []  # of one group each, as lines of equal length
+    for name, columns in grid(record):
+        widths = [max(map(len, [head, *cells])) for head, cells in columns.items()]
+        lines = [
+            "  ".join(map(str.rjust, line, widths))
+            for line in [columns, *zip(*columns.values(), strict=True)]
+        ]
+        width = max(len(name), len(lines[0]))
+        blocks.append([name.center(width), *(line.rjust(width) for line in lines)])
+    table = ["   ".join(lines).rstrip() for lines in zip(*blocks, strict=True)]
+    return "\n".join([title(record), "", *table, "", *notes(record)]) + "\n"
+
+
+def markdown(record: dict) -> str:
+    """The table, depth by column, in GitHub's Markdown."""
+    heads: list[str] = []
+    columns: list[list[str]] = []
+    for name, group in grid(record):
+        # Markdown has one line of heads: each names its group too.
+        heads += [_markdown(f"{name} {head}".strip()) for head in group]
+        columns += group.values()
+    table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    said = [f"- {_markdown(note)}" for note in notes(record)]
+    return "\n".join([f"**{_markdown(title(record))}**", "", *lines, "", *said]) + "\n"
+
+
+def _markdown(value: str) -> str:
+    """Visible text without a meaning in Markdown or HTML."""
+    return re.sub(r"[\\`*_\[\]<>|#&~!]", _escaped, visible(value))
+
+
+def _escaped(found: re.Match) -> str:
+    entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    character = found[0]
+    return entities.get(character, f"\\{character}")
+
+
+def latex(record: dict) -> str:
+    """The table, depth by column, as a LaTeX table that needs no package."""
+    groups = grid(record)
+    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{_latex(name)}}}" for name, group in groups]
+    heads = [_latex(head) for _, group in groups for head in group]
+    columns = [cells for _, group in groups for cells in group.values()]
+    lines = [
+        [f"${cell}$" if cell[0] in "+-" else _latex(cell) for cell in line]
+        for line in zip(*columns, strict=True)
+    ]
+    caption = " ".join([f"{title(record)}.", *notes(record)])
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_latex(caption)}}}",
+            rf"  \begin{{tabular}}{{{'|'.join('r' * len(group) for _, group in groups)}}}",
+            *(rf"    {' & '.join(line)} \\" for line in (names, heads)),
+            r"    \hline",
+            *(rf"    {' & '.join(line)} \\" for line in lines),
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+
+
+def _latex(value: str) -> str:
+    """Visible text without a meaning in LaTeX."""
+    return re.sub(r"[\\^~&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
+
+
+def comma_separated(record: dict) -> str:
+    """`rows` as CSV with a header."""
+    table = rows(record)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, fieldnames=list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
+    return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else visible(value)
+    return value
+
+
+def json_text(record: dict) -> str:
+    """`rows` as a JSON list of objects."""
+    return json.dumps(rows(record), indent=2, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, tuple[str, Callable[[dict], str]]] = {  # name: (file suffix, function)
+    "text": ("txt", text),
+    "markdown": ("md", markdown),
+    "csv": ("csv", comma_separated),
+    "json": ("json", json_text),
+    "latex": ("tex", latex),
+}

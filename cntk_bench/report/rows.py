@@ -1,0 +1,202 @@
+"""What a table says: its rows, its columns in groups, its title and its notes."""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.published import FINITE, Run, published, sizes
+from cntk_bench.text import short
+
+MISSING = "-"
+MOST = 1000  # cells of a table
+PUBLISHED_ONLY = "published only"
+DOUBTED = "?"  # beside an accuracy that cannot be trusted
+
+
+def rows(record: dict) -> list[dict]:
+    """One row for each column and depth, in the order of the record.
+
+    Parameters
+    ----------
+    record : dict
+        A record with solutions; anybody may have written it.
+
+    Returns
+    -------
+    list of dict
+        column : str
+        depth : int
+        accuracy : float
+            Measured test accuracy in percent.
+        standard_error : float or None
+            Of the accuracy, in percent.
+        trusted : bool
+        published : float or None
+            Test accuracy in percent that was published for the same data and sizes.
+        difference : float or None
+            accuracy - published; None where the accuracy is not trusted.
+        source : str or None
+            Where it was published.
+        n_train, n_test : int
+            Images used.
+        ridge : float
+            Relative to the mean diagonal of the Gram matrix.
+
+    Raises
+    ------
+    UserError
+        If nothing has been solved yet.
+    """
+    solutions, data = record["solutions"], record["data"]
+    if not solutions:
+        raise UserError(f"run {short(record['name'])} has no accuracies yet: solve it first")
+    if len(solutions) > MOST:
+        raise UserError(f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}")
+    found = []
+    for solution in solutions:
+        known = published(run(data), solution["column"], solution["depth"])
+        accuracy, trusted = number(solution["accuracy"]), solution.get("trusted") is not False
+        alike = known is not None and trusted and accuracy is not None
+        found.append(
+            {
+                "column": short(solution["column"], 40),
+                "depth": solution["depth"],
+                "accuracy": accuracy,
+                "standard_error": number(solution.get("standard_error")),
+                "trusted": trusted,
+                "published": known[0] if known else None,
+                "difference": round(accuracy - known[0], 2) if alike else None,
+                "source": known[1] if known else None,
+                "n_train": data["n_train"],
+                "n_test": data["n_test"],
+                "ridge": number(solution["ridge"]),
+            }
+        )
+    return found
+
+
+def run(data: Mapping[str, Any]) -> Run:
+    """What of a record's data decides which published numbers are alike."""
+    classes = data.get("classes_used")
+    used = tuple(classes) if isinstance(classes, list) and all(isinstance(c, int) for c in classes) else None
+    return Run(data["name"], data["n_train"], data["n_test"], used)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for whatever else stands in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def cell(value: float | None, form: str) -> str:
+    """A number as text; MISSING for None."""
+    return MISSING if value is None else format(value, form)
+
+
+def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
+    """The table as groups of columns: (title, {head: a cell for each depth}); the first holds the depths."""
+    table = {(row["column"], row["depth"]): row for row in rows(record)}
+    depths = sorted({depth for _, depth in table})
+    keys = {
+        "accuracy": ".2f",
+        "standard_error": ".2f",
+        "published": ".2f",
+        "difference": "+.2f",
+        "ridge": ".3g",
+    }
+    heads = {"standard_error": "s.e."}
+    if len({row["ridge"] for row in table.values()}) == 1:
+        del keys["ridge"]  # the title says it
+    groups = [("", {"depth": [short(depth, 12) for depth in depths]})]
+    for column in dict.fromkeys(column for column, _ in table):
+        cells = [table.get((column, depth), {}) for depth in depths]
+        group = {heads.get(key, key): [cell(c.get(key), form) for c in cells] for key, form in keys.items()}
+        group["accuracy"] = [
+            shown + DOUBTED * (c.get("trusted") is False)
+            for shown, c in zip(group["accuracy"], cells, strict=True)
+        ]
+        groups.append((column, {key: shown for key, shown in group.items() if set(shown) != {MISSING}}))
+    finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
+    finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
+    if any(set(shown) != {MISSING} for shown in finite.values()):
+        groups.append((PUBLISHED_ONLY, finite))
+    return groups
+
+
+def _published(record, column, depth):
+    known = published(run(record["data"]), column, depth)
+    return cell(known[0] if known else None, ".2f")
+
+
+def title(record: dict) -> str:
+    """Name, data, sizes and ridge, in a line."""
+    data = record["data"]
+    text = (
+        f"{short(record['name'])}: {short(data['name'])}, {count(data['n_train'])} training and "
+        f"{count(data['n_test'])} test images, preprocess {short(data['preprocess'])}"
+    )
+    ridges = {row["ridge"] for row in rows(record)}
+    if len(ridges) == 1:
+        text += f", ridge {cell(ridges.pop(), '.3g')}"
+    tried = max(len(s["path"]) if isinstance(s.get("path"), list) else 0 for s in record["solutions"])
+    return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
+
+
+def count(value: int) -> str:
+    """A number of images with its thousands told apart."""
+    return short(f"{value:,}", 24)
+
+
+def notes(record: dict) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    table, data = rows(record), record["data"]
+    found = ["Accuracies in percent; ridge relative to the mean diagonal."]
+    if any(row["standard_error"] is not None for row in table):
+        found[0] = (
+            f"Accuracies in percent, with the standard error of a share of {count(data['n_test'])} test "
+            "images; ridge relative to the mean diagonal."
+        )
+    sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
+    if sources:
+        found.append(
+            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
+            "published; both were measured on the same test images, so it varies less than two independent "
+            "accuracies would."
+        )
+    else:
+        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
+        if at:
+            known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
+            found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
+    if grid(record)[-1][0] == PUBLISHED_ONLY:
+        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
+    return found + _warnings(record["solutions"])
+
+
+def _warnings(solutions: list[dict]) -> list[str]:
+    def cells(chosen):
+        return ", ".join(f"{short(s['column'], 40)} at depth {short(s['depth'], 12)}" for s in chosen)
+
+    found = []
+    for s in solutions:
+        if s.get("trusted") is False:
+            doubt = short(s.get("doubt") or "no reason given", 200)
+            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
+    jittered = [s for s in solutions if number(s.get("jitter"))]
+    if jittered:
+        most = max(number(s["jitter"]) for s in jittered)
+        found.append(
+            f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
+        )
+    for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
+        edge = [s for s in solutions if s.get("edge") == end]
+        if edge:
+            found.append(
+                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
+            )
+    return found
