@@ -29,7 +29,7 @@ ARROWS = {
     "backends": {"spec", "backends"},
     "gramian": {"backends", "spec", "tiles"},
     "verification": {"reference", "spec", "store", "tiles"},
-    "data": {"data"},
+    "data": {"data", "memory"},
     "memory": set(),
     "cholesky": set(),
     "placement": {"cholesky", "memory"},

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cntk_bench.data import checks, digits, npz, official
-from cntk_bench.data.identity import is_published
+from cntk_bench.data.identity import KNOWN, is_published
 from cntk_bench.data.order import balanced_order
 from cntk_bench.data.scaling import scaled, scaling
 from cntk_bench.errors import UserError
+from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,25 @@ def require_known(name: str) -> None:
     """UserError, with the nearest right name, if there is no such data set."""
     if name not in READERS:
         near = get_close_matches(str(name), READERS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(READERS)}"
-        raise UserError(f"data set {name!r} is unknown: {hint}")
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(READERS)}"
+        raise UserError(f"data set {short(name)} is unknown: {hint}")
+
+
+def _verified(name, path, train, test) -> str:
+    """The name, where nothing speaks against it; "npz" for images that are not those of the data set.
+
+    A data set in KNOWN is told by its images, wherever they come from; of the others an official download
+    is told by its checksums, and a .npz file by nothing.
+    """
+    claimed = Path(path or "").suffix == ".npz" and name != "npz"
+    if name in KNOWN:
+        doubt = None if is_published(name, train, test) else "does not hold the images of"
+    else:
+        doubt = "cannot be told to hold the images of" if claimed else None
+    if doubt is None:
+        return name
+    log.warning("%s %s %s: no published numbers will be shown", short(str(path)), doubt, name)
+    return "npz"
 
 
 def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standardize") -> Dataset:
@@ -103,23 +121,23 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
     """
     require_known(name)
     if preprocess not in PREPROCESS:
-        raise UserError(f"preprocess {preprocess!r} is unknown: use one of {', '.join(PREPROCESS)}")
+        raise UserError(f"preprocess {short(preprocess)} is unknown: use one of {', '.join(PREPROCESS)}")
     checks.require_integer(seed, 0, "seed")
     if name == "digits" and path is not None:
-        raise UserError(f"path {str(path)!r} is not used by digits, which ships with scikit-learn: remove it")
+        raise UserError(
+            f"path {short(str(path))} is not used by digits, which ships with scikit-learn: remove it"
+        )
     if name != "digits" and path is None:
         what = "the .npz file" if name == "npz" else "the folder it was fetched to (cntk-bench fetch)"
         raise UserError(f"data set {name} needs a path: give {what}")
 
-    x_train, y_train, x_test, y_test = READERS[name](None if path is None else Path(path).expanduser())
+    x_train, y_train, x_test, y_test = READERS[name](None if path is None else official.expanded(path))
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")
-    classes = checks.classes(y_train, y_test)
-    if Path(path or "").suffix == ".npz" and not is_published(name, (x_train, y_train), (x_test, y_test)):
-        log.warning("%s does not hold the images of %s: no published numbers will be shown", path, name)
-        name = "npz"
+    count = checks.classes(y_train, y_test)
+    name = _verified(name, path, (x_train, y_train), (x_test, y_test))
     n_train = checks.count(train, len(x_train), "train")
     n_test = checks.count(test, len(x_test), "test")
 
@@ -132,7 +150,7 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
         y_train=y_train[first_train],
         x_test=scaled(x_test, first_test, shift, scale),
         y_test=y_test[first_test],
-        classes=classes,
+        classes=count,
         train_index=first_train,
         test_index=first_test,
     )

@@ -1,14 +1,19 @@
 """The idx format of MNIST and its kin: a few header bytes, then uint8."""
 
 import gzip
-import hashlib
+import io
 import math
 import zlib
 from os.path import isfile  # unlike Path.is_file, False where access is denied
 
 import numpy as np
 
+from cntk_bench.data.download import digest
 from cntk_bench.errors import UserError
+from cntk_bench.files import read_plain
+from cntk_bench.text import short
+
+LARGEST = 2**28  # bytes of a file; MNIST's largest has 47 MB
 
 # x_train, y_train, x_test, y_test: file and number of dimensions.
 FILES = {
@@ -50,19 +55,27 @@ def read(folder, md5s=None):
     for name, ndim in FILES.items():
         file = _find(folder, name) if md5s is None else folder / f"{name}.gz"
         try:
-            content = file.read_bytes()
-            if md5s is not None and md5(content) != md5s[file.name]:
+            content = read_plain(file, LARGEST)
+            if md5s is not None and digest(content) != md5s[file.name]:
                 raise UserError(
-                    f"{file} does not have its published checksum: fetch it again (cntk-bench fetch)"
+                    f"{short(str(file))} does not have its published checksum: "
+                    "fetch it again (cntk-bench fetch)"
                 )
             if content[:2] == b"\x1f\x8b":
-                content = gzip.decompress(content)
+                content = _unzipped(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise UserError(
-                f"{file} cannot be read ({getattr(error, 'strerror', None) or error}): fetch it again"
-            ) from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{short(str(file))} cannot be read ({reason}): fetch it again") from None
         arrays.append(parse(content, ndim, file))
     return arrays
+
+
+def _unzipped(content: bytes) -> bytes:
+    with gzip.open(io.BytesIO(content)) as stream:
+        plain = stream.read(LARGEST + 1)
+    if len(plain) > LARGEST:
+        raise OSError(f"it unpacks to more than {LARGEST} bytes")
+    return plain
 
 
 def parse(content: bytes, ndim: int, what):
@@ -70,19 +83,16 @@ def parse(content: bytes, ndim: int, what):
     start = 4 + 4 * ndim
     if len(content) < start or content[:4] != bytes([0, 0, 8, ndim]):
         raise UserError(
-            f"{what} is no idx file of {ndim} dimensions (it begins with {content[:4].hex()}): copy it again"
+            f"{short(str(what))} is no idx file of {ndim} dimensions (it begins with {content[:4].hex()}): "
+            "copy it again"
         )
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
     if len(content) - start != math.prod(shape):
         raise UserError(
-            f"{what} has {len(content) - start} bytes of data where its header tells "
+            f"{short(str(what))} has {len(content) - start} bytes of data where its header tells "
             f"{math.prod(shape)}: copy it again"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _find(folder, name):

@@ -5,7 +5,10 @@ import zlib
 
 import numpy as np
 
+from cntk_bench import memory
 from cntk_bench.errors import UserError
+from cntk_bench.files import is_plain
+from cntk_bench.text import one_line, short
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -33,19 +36,34 @@ def read(path):
         holds Python objects.
     """
     try:
+        if not is_plain(path):
+            raise ValueError("it is not a plain file")
         with path.open("rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise UserError(
-                    f"{path} has no array {', '.join(missing)}: name its arrays {', '.join(KEYS)}"
+                    f"{short(str(path))} has no array {', '.join(missing)}: name its arrays {', '.join(KEYS)}"
                 )
+            _bound(file, path)
             return [_array(file, key, path) for key in KEYS]
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}: give the path of an .npz file") from None
+        raise UserError(f"there is no file {short(str(path))}: give the path of an .npz file") from None
     except UNREADABLE as error:
         raise UserError(
-            f"{path} is not a readable .npz file ({_line(error)}): give one written by np.savez"
+            f"{short(str(path))} is not a readable .npz file ({_line(error)}): give one written by np.savez"
         ) from None
+
+
+def _bound(file, path):
+    """Refuse, before anything is unpacked, arrays that this machine has no memory for."""
+    members = {info.filename: info for info in file.zip.infolist()}
+    needed = sum(members[f"{key}.npy"].file_size for key in KEYS if f"{key}.npy" in members)
+    free = memory.available()
+    if needed > free:
+        raise UserError(
+            f"{short(str(path))} unpacks to {needed / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free: "
+            "give fewer images, or more memory"
+        )
 
 
 def _array(file, key, path):
@@ -55,10 +73,10 @@ def _array(file, key, path):
             raise ValueError("it is no array")
     except UNREADABLE as error:
         raise UserError(
-            f"{key} in {path} cannot be read ({_line(error)}): write plain arrays with np.savez"
+            f"{key} in {short(str(path))} cannot be read ({_line(error)}): write plain arrays with np.savez"
         ) from None
     return array
 
 
 def _line(error):
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error, 120) or type(error).__name__
