@@ -7,16 +7,25 @@ and `verification` audits it;
 leaves behind; `pipeline` is one experiment, and `cli` the command line.
 """
 
-from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cntk_bench.errors import UserError
+    from cntk_bench.gramian import gram
+    from cntk_bench.spec import Readout
 
 __version__ = "0.1.0"
 __all__ = ["Readout", "UserError", "gram"]
 
 
-def __getattr__(name):  # `gram` brings Numba and Zarr: only when it is asked for
+# Only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look after
+# Ctrl-C before NumPy is imported.
+def __getattr__(name):
     if name == "gram":
-        from cntk_bench.gramian import gram
-
-        return gram
-    raise AttributeError(f"module 'cntk_bench' has no attribute {name!r}")
+        from cntk_bench.gramian import gram as found
+    elif name == "Readout":
+        from cntk_bench.spec import Readout as found
+    elif name == "UserError":
+        from cntk_bench.errors import UserError as found
+    else:
+        raise AttributeError(f"module 'cntk_bench' has no attribute {name!r}")
+    return found

@@ -4,38 +4,50 @@ Names that other rooms know (data sets in `data`, backends in `backends`) are ch
 adding one touches one place.
 """
 
-import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
+    StrictFloat,
     StrictInt,
     StrictStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from cntk_bench import names, paths, yaml12
 from cntk_bench.columns import readout
 from cntk_bench.errors import UserError
+from cntk_bench.files import read_plain
 from cntk_bench.spec import Readout
+from cntk_bench.text import short
+
+MOST_IMAGES = 10**9
+# Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
+MOST_DEPTH = 10_000
+MOST_CELLS = 2_000  # of one table
 
 
-def _not_a_truth_value(value: Any) -> Any:
-    if isinstance(value, bool):  # else True would be taken for the ridge 1.0
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 4096:
         raise ValueError
-    return value
+    try:
+        return paths.expanded(paths.from_utf8(value))
+    except UserError as error:
+        raise PydanticCustomError("told", "{reason}", {"reason": str(error)}) from None
 
 
-Count = Annotated[StrictInt, Field(ge=1)]
-# Not strict: PyYAML reads 1e-6, without a point, as text.
-Ridge = Annotated[float, BeforeValidator(_not_a_truth_value), Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
+Ridge = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -47,12 +59,26 @@ class _Section(BaseModel):
 class Dataset(_Section):
     """Which images, how many of them, and how they are prepared."""
 
-    name: StrictStr = Field("digits", min_length=1, description="the name of a data set, such as digits")
-    path: StrictStr | None = Field(None, min_length=1, description="a file or folder, or null")
+    name: StrictStr = Field(
+        "digits", min_length=1, max_length=names.MOST, description="the name of a data set, such as digits"
+    )
+    path: Annotated[str, PlainValidator(_path)] | None = Field(None, description="a file or folder, or null")
+    classes: tuple[Annotated[StrictInt, Field(ge=0, le=MOST_IMAGES)], ...] | None = Field(
+        None,
+        min_length=2,
+        description="a list of at least two different labels, such as [3, 5], or null for all",
+    )
     train: Count | None = Field(None, description="an integer of at least 1, or null for all")
     test: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    seed: Annotated[StrictInt, Field(ge=0)] = Field(0, description="an integer of at least 0")
+    seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
     preprocess: Literal["standardize", "none"] = Field("standardize", description="standardize or none")
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes):
+        if classes is not None and len(set(classes)) < len(classes):
+            raise ValueError
+        return classes
 
 
 class Kernel(_Section):
@@ -61,16 +87,21 @@ class Kernel(_Section):
     columns: tuple[StrictStr, ...] = Field(
         ("CNTK-V", "CNTK-GAP"), min_length=1, description="a list of columns, such as [CNTK-V, CNTK-GAP]"
     )
-    depths: tuple[StrictInt, ...] = Field(
+    depths: tuple[Annotated[StrictInt, Field(le=MOST_DEPTH)], ...] = Field(
         (3, 4, 6, 11, 21), min_length=1, description="a list of integers, such as [3, 4, 6]"
     )
 
     @model_validator(mode="after")
     def _possible(self):
         for key, values in (("columns", self.columns), ("depths", self.depths)):
-            for value in values:
-                if values.count(value) > 1:
-                    raise UserError(f"kernel.{key} lists {value} twice: list it once")
+            value, times = Counter(values).most_common(1)[0]
+            if times > 1:
+                raise UserError(f"kernel.{key} lists {short(value)} twice: list it once")
+        cells = len(self.columns) * len(self.depths)
+        if cells > MOST_CELLS:
+            raise UserError(
+                f"kernel.columns and kernel.depths make {cells:,} cells: use at most {MOST_CELLS:,}"
+            )
         _ = self.readouts  # an unknown column or an impossible depth raises
         return self
 
@@ -88,7 +119,7 @@ class Kernel(_Section):
 class Compute(_Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
-    backend: StrictStr = Field("auto", min_length=1, description="auto, cpu or cuda")
+    backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
 
 
@@ -102,6 +133,10 @@ class Solve(_Section):
     )
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
+    memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(
+        None,
+        description="the GiB of memory that solving may use, a number above 0, or null for what is free",
+    )
 
 
 class Config(_Section):
@@ -110,12 +145,13 @@ class Config(_Section):
     Parameters
     ----------
     name : str
-        Names the run and its directory; the YAML file's name where the file gives none.
+        Names the run and its directory. Where the file gives none, it comes from the file's own name,
+        in which "-" replaces what a name cannot have.
     dataset, kernel, compute, solve : Dataset, Kernel, Compute, Solve
         Sections; each may be left out, as may any of their keys.
     """
 
-    name: Annotated[StrictStr, Field(pattern=r"^\w[\w .+-]*$", max_length=100)] = Field(
+    name: Annotated[str, PlainValidator(names.checked)] = Field(
         description="a name of letters, digits, spaces and any of . + - _"
     )
     dataset: Dataset = Field(Dataset(), description="a mapping")
@@ -144,61 +180,50 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     UserError
         If the file cannot be read, or a key or value is not possible.
     """
+    where = short(str(path), 100)
     try:
-        text = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise UserError(f"cannot read the config {path}: {getattr(error, 'strerror', error)}") from None
-    raw = _parse(text, str(path))
+        text = read_plain(path, yaml12.MOST_BYTES)
+    except OSError as error:
+        raise UserError(
+            f"cannot read the config {where} ({error.strerror or error}): give a YAML file"
+        ) from None
+    except ValueError:  # a null character, or one that the locale's encoding does not have
+        raise UserError(f"cannot read the config {where}: that cannot be a file's name here") from None
+    raw = yaml12.read(text, where)
     if not isinstance(raw, dict):
-        raise UserError(f"{path} is not a config: expected keys such as 'dataset:', found {_show(raw)}")
-    raw = {"name": Path(path).stem} | raw
+        raise UserError(f"{where} is not a config: expected keys such as 'dataset:', found {_show(raw)}")
+    raw = {"name": names.from_file(str(path))} | raw
     origins = {}  # dotted key -> the override that set it
-    for override in overrides:
-        origin = f"--set {' '.join(override[:80].split())}"
+    for override in map(paths.to_utf8, overrides):
+        origin = f"--set {short(' '.join(override[:100].split()))}"
         key, equals, value = override.partition("=")
-        if not equals or not all(key.split(".")):
+        parts = key.split(".")
+        odd = not key.isprintable() or " " in key or len(parts) > yaml12.MOST_LEVELS
+        if not equals or not all(parts) or odd:
             raise UserError(f"{origin}: expected key=value, such as dataset.train=200")
-        raw = _assign(raw, key.split("."), _parse(value, origin))
+        if not value.strip():
+            raise UserError(f"{origin}: no value is given: write {short(key)}=null for nothing")
+        raw = _assign(raw, parts, yaml12.read(value, origin))
         origins[key] = origin
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        key, problem = _explain(first["type"], first["loc"], raw)
-        raise UserError(f"{_origin(key, origins) or path}: {problem}") from None
+        first, *others = error.errors(include_url=False)
+        for other in others:  # the branches of a union: one may know more than that it is none of them
+            if other["type"] == "less_than_equal" and other["loc"][:2] == first["loc"][:2]:
+                first = other
+        key, problem = _explain(first, raw)
+        raise UserError(f"{_origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        raise UserError(f"{_origin('kernel', origins) or path}: {error}") from None
+        raise UserError(f"{_origin('kernel', origins) or where}: {error}") from None
 
 
 def dump(config: Config) -> str:
     """The config as YAML with every key written out; `load` reads it back to an equal Config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error; PyYAML would take the last silently."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value!r} is given twice: keep one", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: bytes | str, origin: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if isinstance(text, bytes) else ""
-        raise UserError(f"{origin}{line}: not valid YAML: {error.problem}") from None
-    except Exception as error:  # PyYAML lets out many types: "2020-13-45", "!!int ''", deep nesting
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{origin}: not valid YAML: {reason}") from None
+    plain = config.model_dump(mode="json")
+    if plain["dataset"]["path"] is not None:
+        plain["dataset"]["path"] = paths.to_utf8(plain["dataset"]["path"])
+    return yaml12.write(plain)
 
 
 def _assign(mapping: Mapping, parts: list[str], value: Any) -> dict:
@@ -220,18 +245,26 @@ def _fields(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]
     return found
 
 
-def _explain(kind: str, location: tuple, raw: Mapping) -> tuple[str, str]:
+def _explain(error: Mapping, raw: Mapping) -> tuple[str, str]:
     """The dotted key of pydantic's error, and the error in our words."""
-    fields = _fields()
-    if kind in ("extra_forbidden", "invalid_key"):
+    fields, location = _fields(), error["loc"]
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         key = ".".join(map(str, location))
-        return key, f"unknown key {key[:80]}: {_remedy(key, list(fields))}"
+        return key, f"unknown key {short(key)}: {_remedy(key[:100], list(fields))}"
     # pydantic appends list indices and branches of a union to the location
     key = ".".join(map(str, location[: 2 if ".".join(map(str, location[:2])) in fields else 1]))
     value = raw
     for part in key.split("."):
         value = value[part]
-    return key, f"{key} is {_show(value)}: expected {fields[key]}"
+    if error["type"] == "told":
+        problem = error["msg"]
+    elif error["type"] == "less_than_equal":
+        problem = f"use at most {error['ctx']['le']:,}"
+    else:
+        problem = f"expected {fields[key]}"
+    if key == "name" and isinstance(value, int | float):
+        problem = f"{problem}; in quotes, a number or a truth value is a name"
+    return key, f"{key} is {_show(value)}: {problem}"
 
 
 def _remedy(key: str, known: list[str]) -> str:
@@ -257,8 +290,7 @@ def _origin(key: str, origins: Mapping[str, str]) -> str | None:
 
 
 def _show(value: Any) -> str:
-    """A value in a few characters: YAML aliases can make one that prints without end."""
+    """A value in a few characters, as YAML has it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = reprlib.repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return short(repr(value) if isinstance(value, str) else value)

@@ -20,6 +20,7 @@ from cntk_bench.placement import Place
 from cntk_bench.spec import Spec
 from cntk_bench.tiles import Plan
 
+IMAGES = 4096  # made up, to time a backend on
 SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
 
 
@@ -183,7 +184,7 @@ class Benchmark:
 def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
     """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
     backend = backends.create(backends.choose(backend_name), spec)
-    shape = (4096, spec.channels, spec.size, spec.size)
+    shape = (IMAGES, spec.channels, spec.size, spec.size)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     alone = rate(backend, images, seconds)
     return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())

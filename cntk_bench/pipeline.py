@@ -57,7 +57,7 @@ def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
 
 def load(settings: config.Dataset) -> Dataset:
     """The images and labels a config asks for."""
-    asked = settings.model_dump()
+    asked = {key: value for key, value in settings.model_dump().items() if value is not None}
     if settings.path is None and settings.name in data.FETCHABLE:
         asked["path"] = FETCHED
     return data.load(asked.pop("name"), **asked)

@@ -1,0 +1,189 @@
+"""Commands that measure and tell: plan, bench, info."""
+
+import json
+import math
+import re
+from importlib import import_module
+
+import click
+
+from cntk_bench import __version__
+from cntk_bench.cli import options, streams, units
+from cntk_bench.errors import UserError
+from cntk_bench.text import short
+
+
+@click.command()
+@options.configured
+def plan(config, overrides, backend, output):
+    """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement."""
+    from cntk_bench import backends, measure, pipeline
+
+    settings, where = options.settings(config, overrides, backend, output)
+    images = pipeline.load(settings.dataset)
+    backend = pipeline.backend_name(settings.compute.backend, where)
+    spec, tiles = pipeline.cut(settings, images, backend)
+    worker = backends.create(backend, spec)
+    cost = measure.cost(spec, tiles, images.x_train, worker, where.path, images.classes)
+    solving = units.size(cost.solve.host) + (
+        f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
+    )
+    if not cost.solve_fits:
+        solving += ", which this machine does not have free"
+    for name, value in {
+        "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
+        "pairs": f"{tiles.pairs:,}",
+        "tiles": f"{len(tiles.tiles()):,} of {tiles.tile} x {tiles.tile} pairs",
+        "disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free",
+        "memory, compute": units.size(cost.compute_memory),
+        "memory, solve": solving,
+        "rate": f"{cost.rate.pairs_per_second:,.1f} pairs per second ({worker.name}, measured here)",
+        "time, compute": units.duration(cost.seconds),
+    }.items():
+        _line(name, value)
+
+
+@click.command()
+@click.option("--columns", default="CNTK-V,CNTK-GAP", show_default=True, help="One pass each.")
+@click.option("--depths", default="3,4,6,11,21", show_default=True)
+@click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Pixels along a side.")
+@click.option("--channels", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--backend", metavar="NAME", default="auto", show_default=True,
+              help="Where to compute: a backend that `info` lists.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(0.001, 3600), default=2.0, show_default=True,
+              help="Of each of three timed calls, and of the stage.")  # fmt: skip
+@click.option("--scratch", metavar="DIR", default=".", show_default=True,
+              help="Folder for the stage's tiles, removed afterwards.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.common
+def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
+    """Measure the pairs per second on this machine: computed, and computed and stored.
+
+    On a GPU, also tell how many its instruction issue would allow.
+    """
+    from cntk_bench import columns as table
+    from cntk_bench import gramian, measure
+    from cntk_bench.spec import Spec
+
+    depths = _depths(depths)
+    if math.isnan(seconds):
+        raise UserError("--seconds nan: give a number of seconds, such as 2")
+    folder = options.path(scratch, "--scratch")
+    if not folder.is_dir():
+        raise UserError(f"--scratch {short(scratch)} is not a folder: make it, or give another")
+    specs = {
+        column: Spec(tuple(table.readout(column, depth) for depth in depths), channels, size)
+        for column in columns.split(",")
+    }
+    _require_memory(channels, size)
+    results = []
+    for column, spec in specs.items():
+        found = measure.benchmark(spec, backend, seconds, folder)
+        rate, stored = found.alone.pairs_per_second, found.stage.pairs_per_second
+        entry_layers = gramian.work(spec) * rate
+        results.append(
+            {
+                "column": column,
+                "depths": depths,
+                "size": size,
+                "channels": channels,
+                "backend": found.backend,
+                "pairs_per_second": rate,
+                "seconds_per_pair": 1 / rate,
+                "entry_layers_per_second": entry_layers,
+                "stage_pairs_per_second": stored,
+                "limit_pairs_per_second": found.limit,
+            }
+        )
+        if not as_json:
+            streams.say(
+                f"{column:12} {found.backend}: {units.brief(1 / rate)} per pair, {rate:,.1f} pairs per second"
+                f" ({entry_layers:.3g} entry-layers per second); {stored:,.1f} with tiles stored"
+                + (f"; at most {found.limit:,.1f} by instruction issue" if found.limit else "")
+            )
+    if as_json:
+        streams.say(json.dumps(results, indent=2))
+
+
+@click.command()
+@options.common
+def info():
+    """Show the version, this machine, the backends that work here and the data sets known."""
+    _line("cntk-bench", __version__)
+    for function in ("machine", "versions"):
+        for name, value in _tried(function, lambda f=function: _provenance(f)).items():
+            if name == "memory" and value:
+                value = units.size(value)
+            _line(name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else value)
+    for name, function in (("backends", _backends), ("data sets", _data_sets)):
+        for key, value in _tried(name, function).items():
+            _line(key, value)
+
+
+COMMANDS = (plan, bench, info)
+
+
+def _line(name: str, value: object) -> None:
+    streams.say(f"{name:16} {value}")
+
+
+def _depths(text: str) -> list[int]:
+    from cntk_bench.config import MOST_DEPTH
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch("[0-9]{1,9}", word) and int(word) <= MOST_DEPTH for word in words):
+        raise UserError(
+            f"--depths {short(text)}: give integers up to {MOST_DEPTH:,} separated by commas, such as 3,4,6"
+        )
+    return [int(word) for word in words]
+
+
+def _require_memory(channels: int, size: int) -> None:
+    """The made-up images must fit: the system would kill us without a word."""
+    from cntk_bench import measure, memory
+
+    need, free = 4 * measure.IMAGES * channels * size**2, memory.available()
+    if free is not None and need > free / 2:  # prepared, they are there twice
+        raise UserError(
+            f"--size {size} and --channels {channels}: {measure.IMAGES:,} images take {units.size(need)}, "
+            f"and {units.size(free)} of memory are free: use smaller ones"
+        )
+
+
+def _tried(name: str, function) -> dict:
+    """What a function finds; where it cannot, the reason in its place: `info` is for the lost."""
+    try:
+        return function()
+    except Exception as error:
+        return {name: f"unknown ({_reason(error)})"}
+
+
+def _reason(error: Exception) -> str:
+    return short(f"{type(error).__name__}: {error}", 150)
+
+
+def _provenance(function: str) -> dict:
+    from cntk_bench import provenance
+
+    return getattr(provenance, function)()
+
+
+def _backends() -> dict[str, str]:
+    """The backends that work, and what keeps a broken one from being asked."""
+    from cntk_bench import backends
+
+    working, broken = [], {}
+    for name in backends.NAMES:  # in order of preference
+        try:
+            if import_module(f"{backends.__name__}.{name}").available():
+                working.append(name)
+        except Exception as error:
+            broken[f"backend {name}"] = f"is broken ({_reason(error)})"
+    auto = f" (auto: {working[0]})" if working else ""
+    return {"backends": f"{', '.join(working) or 'none'}{auto}"} | broken
+
+
+def _data_sets() -> dict[str, str]:
+    from cntk_bench.data.dataset import READERS
+
+    return {"data sets": ", ".join(READERS)}

@@ -1,0 +1,66 @@
+"""Arguments and options that several commands have, and what they stand for."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from cntk_bench import paths
+from cntk_bench.errors import UserError
+
+
+def common(command):
+    """Options of every command."""
+
+    def set_level(_context, _parameter, verbose):
+        if verbose:
+            logging.getLogger("cntk_bench").setLevel(logging.INFO)
+
+    command = click.option(
+        "--verbose", is_flag=True, expose_value=False, callback=set_level, help="Say what is being done."
+    )(command)
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+
+
+def configured(command):
+    """A config file, its overrides, and the run directory."""
+    command = click.option(
+        "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
+    )(command)
+    command = click.option(
+        "--backend", metavar="NAME", help="Where to compute; the same as --set compute.backend=NAME."
+    )(command)
+    return common(click.argument("config")(overridable("dataset.train=200")(command)))
+
+
+def overridable(example: str):
+    """Overrides of the config's keys."""
+    text = f"Override a key, such as {example}. May be given again."
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def path(text: str, what: str) -> Path:
+    """A path given as the option or argument `what`; ~ stands for the home directory."""
+    try:
+        return Path(paths.expanded(text))
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
+
+
+def run_directory(text: str):
+    """The run in the directory given as RUN."""
+    from cntk_bench.run import Run
+
+    return Run(path(text, "RUN"))
+
+
+def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None):
+    """The config, and the run that it names."""
+    from cntk_bench import config
+    from cntk_bench.run import Run
+
+    if backend is not None:
+        overrides = (*overrides, f"compute.backend={backend}")
+    where = None if output is None else path(output, "--output")
+    found = config.load(path(config_file, "CONFIG"), overrides)
+    return found, Run(where or Path("runs", paths.from_utf8(found.name)))

@@ -1,0 +1,52 @@
+"""Progress on a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from cntk_bench.cli import streams
+
+
+@contextmanager
+def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
+    """A progress bar on the terminal, nothing elsewhere; gives advance(count, total=, done=)."""
+    if not streams.terminal():
+        yield lambda count, total=None, done=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    console = Console(file=_Lasting(sys.stderr), force_terminal=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=None, rate="")
+
+        def advance(count, total=None, done=None):
+            if total is not None:
+                progress.update(task, total=total, completed=done)
+            progress.advance(task, count)
+            speed = progress.tasks[0].speed
+            if unit and speed:
+                progress.update(task, rate=f"{speed:,.0f} {unit}/s")
+
+        yield advance
+
+
+class _Lasting:
+    """A terminal that may be closed while we write to it, as where a run goes on after the log-out."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name):  # encoding, isatty, fileno
+        return getattr(self._stream, name)

@@ -1,0 +1,138 @@
+"""Signals that ask the program to end: Ctrl-C's, and those that terminals and schedulers send.
+
+The command line, which owns its process, lets each of them raise `Interrupted` (`handled`). Whoever
+must not be stopped half way holds them back for a while (`noted`). In the process of somebody who
+uses the package from Python, nothing is changed but that `noted` holds back Ctrl-C.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES)
+# Seconds in which a repeated signal is the same request: `timeout` and `uv run` pass on what the whole
+# process group gets too, and SIGXCPU comes every second. A person who presses Ctrl-C again means it.
+PATIENCE = {signal.SIGINT: 1.0}
+OTHERS_PATIENCE = 10.0
+
+_asked = -float("inf")  # when the program was asked to end, by time.monotonic
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the program to end.
+
+    Parameters
+    ----------
+    signum : int
+        Its number; as shells have it, the exit code is 128 more.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Let every one of `SIGNALS` raise `Interrupted` in the main thread, until the end.
+
+    A signal that is ignored stays so (nohup, background jobs), and one that somebody else handles
+    stays theirs. Python would only print an exception raised where none can be raised (while a weak
+    reference is cleared, for example): such a signal is delivered again.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    free = (signal.SIG_DFL, signal.default_int_handler)
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    ours = [signum for signum, handler in before.items() if handler in free]
+    hook = sys.unraisablehook
+
+    def lost(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            _again(getattr(unraisable.exc_value, "signum", signal.SIGINT))
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = lost
+    try:
+        for signum in ours:
+            signal.signal(signum, _raise)
+        yield
+    finally:
+        for signum in ours:
+            signal.signal(signum, before[signum])
+        sys.unraisablehook = hook
+
+
+@contextmanager
+def noted() -> Iterator[threading.Event]:
+    """Hold the first signal back until the end, as an event, so that no work is dropped half way.
+
+    At the end it is raised, unless another error is. A second one is raised at once, if it is not
+    the same request again. Signals that are not ours are left alone: outside `handled`, all but a
+    SIGINT with Python's own handler; in other threads, all.
+    """
+    event, first = threading.Event(), []
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    usual = {}
+    for signum in SIGNALS:
+        handler = signal.getsignal(signum)
+        if handler is _raise or (signum == signal.SIGINT and handler is signal.default_int_handler):
+            usual[signum] = handler
+    holding = True
+
+    def note(signum, frame):
+        if first or not holding:
+            usual[signum](signum, frame)
+            return
+        first.append(signum)
+        _remember()
+        event.set()
+
+    try:
+        for signum in usual:
+            signal.signal(signum, note)
+        yield event
+    finally:
+        holding = False
+        for signum, handler in usual.items():
+            signal.signal(signum, handler)
+    if first:
+        raise Interrupted(first[0]) if usual[first[0]] is _raise else KeyboardInterrupt
+
+
+def end_with(code: int) -> None:
+    """Let signals end the process at once, with this exit code: all is done, Python only tidies up.
+
+    For a program's last moment; handlers that are not `handled`'s or Python's own stay as they are.
+    """
+    for signum in SIGNALS:
+        if signal.getsignal(signum) in (_raise, signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, lambda *_: os._exit(code))
+
+
+def _raise(signum, _frame):
+    if time.monotonic() - _asked >= PATIENCE.get(signum, OTHERS_PATIENCE):
+        _remember()
+        raise Interrupted(signum)
+
+
+def _remember():
+    global _asked
+    _asked = time.monotonic()
+
+
+def _again(signum):
+    global _asked
+    _asked = -float("inf")
+    resend = threading.Timer(0.02, os.kill, (os.getpid(), signum))
+    resend.daemon = True
+    resend.start()
