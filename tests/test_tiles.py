@@ -5,7 +5,7 @@ import pytest
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
-from cntk_bench.tiles import FEWEST, LARGEST, MOST, SMALLEST, Plan, Tile, auto_tile
+from cntk_bench.tiles import FEWEST, LARGEST, LIMIT, MOST, SMALLEST, Plan, Tile, auto_tile
 
 PLANS = [Plan(7, 5, 3, 2), Plan(6, 4, 2, 1), Plan(5, 3, 8, 4), Plan(1, 1, 1, 1), Plan(9, 0, 4, 3)]
 
@@ -29,6 +29,7 @@ def test_pairs_and_shapes(plan):
         assert tile.pairs(plan) == entries[rows, cols].sum()
         assert tile.shape(plan) == (plan.readouts, *entries[rows, cols].shape)
         assert tile.diagonal == (tile.part == "train" and rows == cols)
+    assert plan.count == len(plan.tiles())
     assert plan.pairs == sum(tile.pairs(plan) for tile in plan.tiles())
 
 
@@ -49,6 +50,18 @@ def test_names_are_distinct():
 def test_impossible_sizes(sizes):
     with pytest.raises(UserError, match="is not possible"):
         Plan(*sizes)
+
+
+def test_too_many_tiles_are_refused_before_they_are_made():
+    # a triangle of 447 rows has 100,128 tiles, one of 446 has 99,681
+    assert Plan(446, 0, 1, 1).count == len(Plan(446, 0, 1, 1).tiles()) == 99_681 <= LIMIT == 100_000
+    with pytest.raises(UserError, match="compute.tile 1 makes 100,128 tiles.*use at least 8"):
+        Plan(447, 0, 1, 1)
+    with pytest.raises(UserError, match="tile 9 makes .* tiles.* use at least 136$"):
+        Plan(50_000, 10_000, 9, 1)
+    assert Plan(50_000, 10_000, 136, 1).count <= LIMIT
+    with pytest.raises(UserError):
+        Plan(50_000, 10_000, 128, 1)
 
 
 GAP, V = 20 * 32**4, 20 * 32**2
