@@ -518,3 +518,14 @@ def test_the_help_tells_the_exit_codes():
     text = succeed("--help")
     for code, meaning in failures.EXIT_CODES.items():
         assert re.search(rf"^ +{re.escape(code)} +{re.escape(meaning)}", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGXCPU])
+def test_a_signal_removes_the_scratch_of_bench(tmp_path, signum):
+    quick = ("--columns", "CNTK-V", "--size", 8, "--depths", 3, "--seconds", 2, "--scratch", tmp_path)
+    process = start("bench", *quick, stderr=subprocess.PIPE)
+    until(lambda: list(tmp_path.glob("*/gram.zarr")), process)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum and len(stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -61,7 +61,7 @@ def _while_printing(error: BaseException) -> bool:
     return any(frame.f_code in printers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _interruption(error: BaseException) -> BaseException | None:
+def _interruption(error: BaseException | None) -> BaseException | None:
     """The interruption that an exception is, or comes from: some libraries turn it into their own."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
