@@ -45,7 +45,9 @@ def test_names_are_distinct():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (4, -1, 1, 1), (4, 1, 0, 1), (4, 1, 1, 0), (4, 1, 2.0, 1)])
+@pytest.mark.parametrize(
+    "sizes", [(0, 1, 1, 1), (4, -1, 1, 1), (4, 1, 0, 1), (4, 1, 1, 0), (4, 1, 2.0, 1), (True, 1, 1, 1)]
+)
 def test_impossible_sizes(sizes):
     with pytest.raises(UserError, match="is not possible"):
         Plan(*sizes)
