@@ -100,6 +100,7 @@ def _output(*command: str) -> str | None:
                     os.killpg(process.pid, signal.SIGKILL)
 
             patience = threading.Timer(PATIENCE, stop)
+            assert process.stdout is not None  # it is a pipe
             try:
                 patience.start()
                 text = process.stdout.read(MOST + 1)

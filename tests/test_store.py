@@ -322,6 +322,7 @@ def test_torn_record(empty, cut):
         b"\0\0\0\0",
         b"\xff\xfe{",
         b"[]",
+        b"[" * 100_000,
         b"3",
         b'{"tile": "train-0-0"}',
         b'{"tile": ["train"], "digests": ["a", "b"], "seconds": 1, "time": 1}',
@@ -335,6 +336,32 @@ def test_nonsense_in_the_log_is_passed_over(full, line):
     before = stores.open(full.path).done
     log.write_bytes(log.read_bytes() + line + b"\n")
     assert stores.open(full.path).done == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(full, kind):
+    (full.path / "tiles.jsonl").unlink()
+    (os.mkdir if kind == "folder" else os.mkfifo)(full.path / "tiles.jsonl")
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    reason = "Is a directory" if kind == "folder" else "not a plain file"
+    one_line(error, "cannot read", f"({reason})", "make it readable and run the command again")
+
+
+def test_a_log_that_cannot_be_written(full, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "open_own", refuse)
+        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
+            with full.lock():
+                pass
+    with full.lock(), monkeypatch.context() as patch:
+        patch.setattr(journal.os, "fsync", refuse)
+        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
+            full.discard(TILE)
+        assert full.missing() == []
 
 
 def test_altered_record_is_damage(full):
