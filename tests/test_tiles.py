@@ -45,9 +45,7 @@ def test_names_are_distinct():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize(
-    "sizes", [(0, 1, 1, 1), (4, -1, 1, 1), (4, 1, 0, 1), (4, 1, 1, 0), (4, 1, 2.0, 1), (True, 1, 1, 1)]
-)
+@pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (4, -1, 1, 1), (4, 1, 0, 1), (4, 1, 1, 0), (4, 1, 2.0, 1)])
 def test_impossible_sizes(sizes):
     with pytest.raises(UserError, match="is not possible"):
         Plan(*sizes)
@@ -92,3 +90,18 @@ def test_a_plan_and_a_tile_stay_as_they_were_checked():
     for thing, name in ((Plan(7, 5, 3, 2), "tile"), (Tile("test", 0, 0), "row")):
         with pytest.raises(AttributeError):
             setattr(thing, name, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((True, 1, 1, 1), "n_train True is not possible: use an integer of at least 1"),
+        ((4, -1, 1, 1), "n_test -1 is not possible: use an integer of at least 0"),
+        ((4, 1, "8", 1), "tile '8' is not possible: use an integer of at least 1"),
+        ((4, 1, 1, None), "readouts None is not possible: use an integer of at least 1"),
+    ],
+)
+def test_an_impossible_size_is_told_with_what_is_possible(sizes, words):
+    with pytest.raises(UserError) as caught:
+        Plan(*sizes)
+    assert str(caught.value) == words
