@@ -253,7 +253,8 @@ def test_a_solve_that_is_not_there_or_damaged(run):
     with pytest.raises(UserError, match="has no solve 1: its solves are none yet"):
         runs.read_solve(run, 1)
     put(run, 0.5)
-    with pytest.raises(UserError, match="has no solve 7: its solves are 1"):
+    put(run, 0.25)
+    with pytest.raises(UserError, match="has no solve 7: its solves are 1, 2$"):
         runs.read_solve(run, 7)
     for text in ("", "[]", "{}", '{"solutions": [{"column": 3}]}'):
         (run.solves / "1" / "solve.json").write_text(text)
