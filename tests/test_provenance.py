@@ -19,6 +19,7 @@ from cntk_bench import provenance
 
 def test_the_machine_is_this_one():
     found = provenance.machine()
+    assert found["platform"] == f"{os.uname().sysname} {os.uname().machine}"
     assert 1 <= found["cores"] <= os.cpu_count()
     assert found["memory"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert provenance.versions()["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -112,6 +113,24 @@ def test_a_tool_that_prints_rubbish(tmp_path, monkeypatch, script, gpus):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(provenance, "PATIENCE", 1)
     assert provenance.machine()["gpus"] == gpus
+
+
+@pytest.mark.parametrize(("script", "gpus"), [("printf 1234567", ["1234567"]), ("exec yes", [])])
+def test_an_answer_of_bounded_length_is_not_waited_for_longer_than_it_takes(
+    tmp_path, monkeypatch, script, gpus
+):
+    """Nothing stays behind either: a late end would meet whatever process has the number by then."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(provenance, "PATIENCE", 10_000)
+    monkeypatch.setattr(provenance, "MOST", 7)
+    before = set(threading.enumerate())
+    assert provenance.machine()["gpus"] == gpus
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_no_thread_to_wait_in(tmp_path, monkeypatch):
