@@ -188,8 +188,43 @@ def test_a_chunk_that_cannot_be_read_now_is_not_called_damaged(full, monkeypatch
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
-    with pytest.raises(stores.Unreadable, match="train-2-1 of .* cannot be read now .* run the same command"):
+    with pytest.raises(stores.Unreadable) as error:
         full.inspect(TILE)
+    reason = f"cannot be read now ({os.strerror(code)})"
+    one_line(error, "tile train-2-1 of", reason, "mend that and run the same command again")
+
+
+def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch):
+    def fail(*_):
+        raise OSError("the library's words")
+
+    monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
+    with pytest.raises(stores.Unreadable, match=r"cannot be read now \(the library's words\)"):
+        full.inspect(TILE)
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (os.mkfifo, "something else has the place of a chunk"),
+    ],
+    ids=["loop", "fifo"],
+)
+def test_what_could_never_be_read_in_a_chunks_place_is_damage_and_is_mended(full, plant, fault):
+    chunk(full, TILE).unlink()
+    plant(chunk(full, TILE))
+    block, told = full.inspect(TILE)
+    assert block is None and fault in told
+    fill(full, [TILE])
+    assert (stores.open(full.path).read(TILE) == block_of(TILE)).all()
+
+
+def test_a_file_in_the_place_of_all_chunks_is_damage(full):
+    shutil.rmtree(full.path / "train")
+    (full.path / "train").write_text("")
+    with pytest.raises(VerificationError, match="damaged .Not a directory.: run `verify` with --repair"):
+        full.read(TILE)
 
 
 def test_a_folder_or_a_link_in_a_chunks_place_is_damage_and_is_mended(full, tmp_path):
@@ -394,6 +429,33 @@ def test_damaged_labels(full, name, how):
     assert again.missing() == []
 
 
+@pytest.mark.parametrize("name", stores.LABELS)
+@pytest.mark.parametrize("size", [0, 4, 6, 8])
+def test_labels_of_a_wrong_number_are_damaged(full, name, size):
+    stores._write_integers(full.group, [name], [np.zeros(size, int)])
+    with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
+        _ = stores.open(full.path).labels
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "c/0"])
+def test_a_pipe_in_the_place_of_labels_keeps_nobody_waiting(full, file):
+    (full.path / "y_test" / file).unlink()
+    os.mkfifo(full.path / "y_test" / file)
+    with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
+        _ = full.labels
+
+
+@pytest.mark.parametrize("lacking", ["labels", "indices"])
+def test_nothing_is_restored_while_another_run_writes(full, lacking):
+    used = np.arange(7), np.arange(5)
+    if lacking == "labels":
+        (full.path / "y_test" / "c" / "0").unlink()
+    other = stores.open(full.path)
+    with other.lock(), pytest.raises(UserError, match="another run .* is writing .*: wait for it to end"):
+        stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS, used if lacking == "indices" else None)
+    assert stores.open(full.path).indices is None
+
+
 def test_leftovers_of_a_killed_run_are_removed(full):
     leftover = full.path / "train" / "c.0.0.0123.partial"
     leftover.write_bytes(b"half")
@@ -463,11 +525,13 @@ def test_attributes_that_do_not_fit_the_arrays(full, name, value):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-@pytest.mark.parametrize("text", [None, "{", "{}"])
+@pytest.mark.parametrize("text", [None, "a pipe", "{", "{}"])
 def test_broken_array_metadata(full, part, text):
-    if text is None:
+    if text in (None, "a pipe"):
         (full.path / part / "zarr.json").unlink()
-    else:
+    if text == "a pipe":
+        os.mkfifo(full.path / part / "zarr.json")
+    elif text is not None:
         (full.path / part / "zarr.json").write_text(text)
     with pytest.raises(UserError) as error:
         stores.open(full.path)
@@ -587,6 +651,17 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
     again = stores.open(reference.path)
     assert again.missing() == PLAN.tiles()[2:]
     assert (again.read(first) == block_of(first)).all() and (again.read(second) == block_of(second)).all()
+
+
+def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut must leave a whole store or none."""
+    events, rename = [], stores.Path.rename
+    monkeypatch.setattr(stores, "flush", events.append)
+    monkeypatch.setattr(stores.Path, "rename", lambda *names: (events.append(names), rename(*names)))
+    store = stores.create(tmp_path / "s", PLAN, ATTRIBUTES, LABELS)
+    *flushed, (fresh, _), parent = events
+    there = {path.relative_to(store.path) for path in (store.path, *store.path.rglob("*"))}
+    assert {path.relative_to(fresh) for path in flushed} == there and parent == tmp_path
 
 
 def test_flushed_before_it_is_recorded(empty, monkeypatch):
