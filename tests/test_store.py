@@ -120,11 +120,11 @@ def test_no_test_images(tmp_path):
 def test_unfinished(empty):
     fill(empty, PLAN.tiles()[:4])
     assert empty.missing() == PLAN.tiles()[4:]
-    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed"):
+    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed yet: run `compute`$"):
         empty.matrix("train", 0)
-    with pytest.raises(UserError, match="3 of 3 test tiles"):
+    with pytest.raises(UserError, match="3 of 3 test tiles .* not computed yet: run `compute`$"):
         next(empty.row_blocks(0))
-    with pytest.raises(UserError, match="test-1-2 .* not computed"):
+    with pytest.raises(UserError, match="test-1-2 .* not computed yet: run `compute`$"):
         empty.read(Tile("test", 1, 2))
 
 
@@ -132,7 +132,7 @@ def test_wrong_shape_and_writing_without_the_lock(empty):
     tile = Tile("train", 2, 0)
     with pytest.raises(RuntimeError, match="lock"):
         empty.write(tile, block_of(tile))
-    with empty.lock(), pytest.raises(ValueError, match="shape"):
+    with empty.lock(), pytest.raises(ValueError, match=r"train-2-0 has shape \(2, 1, 3\), not \(2, 3, 3\)"):
         empty.write(tile, np.zeros((2, 3, 3), np.float32))
 
 
@@ -166,10 +166,12 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_chunk(full, damage):
-    damage(chunk(full, TILE, readout=1))
-    with pytest.raises(VerificationError, match="tile train-2-1 of .* is damaged .*--repair"):
+    DAMAGES[damage](chunk(full, TILE, readout=1))
+    reason = "missing or altered: the digest does not fit" if damage in ("missing", "altered") else ".*"
+    remedy = "run `verify` with --repair"
+    with pytest.raises(VerificationError, match=rf"tile train-2-1 of .* is damaged \({reason}\): {remedy}"):
         full.read(TILE)
     with pytest.raises(VerificationError, match="train-2-1"):
         full.matrix("train", 1)
@@ -192,6 +194,17 @@ def test_a_chunk_that_cannot_be_read_now_is_not_called_damaged(full, monkeypatch
         full.inspect(TILE)
     reason = f"cannot be read now ({os.strerror(code)})"
     one_line(error, "tile train-2-1 of", reason, "mend that and run the same command again")
+
+
+def test_labels_that_cannot_be_read_now_are_not_called_damaged(full, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
+    with pytest.raises(stores.Unreadable) as error:
+        _ = full.labels
+    reason = "cannot be read now (Input/output error)"
+    one_line(error, "y_train and y_test of", reason, "mend that and run the same command again")
 
 
 def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch):
@@ -487,6 +500,13 @@ def test_another_configuration_is_refused(full):
         stores.ensure(full.path, Plan(7, 5, 2, 2), ATTRIBUTES, LABELS)
     assert "tile is 3 there, 2 here" in one_line(error)
     with pytest.raises(UserError) as error:
+        stores.open(full.path, {"readouts": ("ntk-v-3-all", "nngp-v-3")})
+    one_line(
+        error,
+        "readouts is ntk-v-3-all, ntk-gap-3-hidden there, ntk-v-3-all, nngp-v-3 here",
+        "use another output directory, or the settings it was made with",
+    )
+    with pytest.raises(UserError) as error:
         stores.open(full.path, {"preprocessing": "none"})
     assert "preprocessing is None there, none here" in one_line(error)
 
@@ -521,7 +541,8 @@ def test_attributes_that_do_not_fit_the_arrays(full, name, value):
     (full.path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    one_line(error, full.path, "not a readable Gram store")
+    reason = "n_train 0 is not possible" if value == 0 else "does not fit the plan"
+    one_line(error, full.path, "not a readable Gram store", reason, "use another output directory")
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -535,7 +556,16 @@ def test_broken_array_metadata(full, part, text):
         (full.path / part / "zarr.json").write_text(text)
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    one_line(error, full.path, "not a readable Gram store")
+    reason = f"{part}/zarr.json is not a plain file" if text == "a pipe" else ""
+    one_line(error, full.path, "not a readable Gram store", reason, "use another output directory")
+
+
+def test_a_store_that_cannot_be_read(full):
+    (full.path / "zarr.json").unlink()
+    os.mkfifo(full.path / "zarr.json")
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    one_line(error, "cannot read the Gram store", "(not a plain file)", "make it readable")
 
 
 def test_no_store(tmp_path):
