@@ -610,6 +610,15 @@ def test_lock_sees_what_others_wrote(empty):
         assert empty.missing() == []
 
 
+def test_no_file_stays_open_after_a_lock(full):
+    fill(full, [TILE])  # what Python and zarr open once
+    before = os.listdir("/proc/self/fd")
+    fill(full, [TILE])
+    with pytest.raises(KeyboardInterrupt), full.lock():
+        raise KeyboardInterrupt
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_lock_is_freed_by_sigkill(full):
     code = (
         "import sys, time; from cntk_bench import store\n"
