@@ -345,12 +345,20 @@ def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, mo
     assert (stores.open(empty.path).matrix("train", 0) == TRAIN[0]).all()
 
 
-def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path):
+def test_names_that_do_not_fit_the_plan_make_no_store(tmp_path):
+    with pytest.raises(ValueError, match="1 readouts do not fit the plan's 2"):
+        stores.create(tmp_path / "s", PLAN, {**ATTRIBUTES, "readouts": ["ntk-v-3-all"]}, LABELS)
+    assert os.listdir(tmp_path) == []
+
+
+def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path, caplog):
     path = tmp_path / "gram.zarr"
     (path / "train").mkdir(parents=True)
     (path / "train" / "c.0.1.0").write_text("stray")
     fill(stores.ensure(path, PLAN, ATTRIBUTES, LABELS), PLAN.tiles())
-    assert [p.read_text() for p in tmp_path.glob("gram.zarr-stray-*/train/*")] == ["stray"]
+    (aside,) = tmp_path.glob("gram.zarr-stray-*")
+    assert [p.read_text() for p in aside.glob("train/*")] == ["stray"]
+    assert f"held chunks without a store: they are in {aside.name} now" in caplog.text
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
