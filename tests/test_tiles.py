@@ -89,3 +89,34 @@ def test_auto_tile_of_the_papers_columns():
     assert auto_tile(50_000, 10_000, V, cuda) == LARGEST
     assert auto_tile(200, 500, GAP, cpu) == 24
     assert auto_tile(1280, 10_000, GAP, cuda) == 216  # 46,656 pairs
+
+
+@pytest.mark.parametrize(("edge", "side"), [(19, 16), (20, 24), (27, 24), (28, 32)])
+def test_auto_tile_is_rounded_to_the_nearest_multiple_of_8(edge, side):
+    assert auto_tile(1000, 0, 1, edge**2) == side
+
+
+def test_no_tile_is_empty():
+    for plan in PLANS:
+        assert all(tile.pairs(plan) > 0 for tile in plan.tiles())
+
+
+def test_a_plan_and_a_tile_stay_as_they_were_checked():
+    for thing, name in ((Plan(7, 5, 3, 2), "tile"), (Tile("test", 0, 0), "row")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((True, 1, 1, 1), "n_train True is not possible: use an integer of at least 1"),
+        ((4, -1, 1, 1), "n_test -1 is not possible: use an integer of at least 0"),
+        ((4, 1, "8", 1), "tile '8' is not possible: use an integer of at least 1"),
+        ((4, 1, 1, None), "readouts None is not possible: use an integer of at least 1"),
+    ],
+)
+def test_an_impossible_size_is_told_with_what_is_possible(sizes, words):
+    with pytest.raises(UserError) as caught:
+        Plan(*sizes)
+    assert str(caught.value) == words
