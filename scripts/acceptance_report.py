@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cntk_bench import record
-from cntk_bench.errors import writing
+from cntk_bench.files import writing
 
 RATES = {  # a column's heading: the finding, and its form
     "error": ("error", ".1e"),

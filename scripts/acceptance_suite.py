@@ -11,7 +11,7 @@ import tomllib
 from collections import Counter, deque
 from pathlib import Path
 
-from cntk_bench import record
+from cntk_bench import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 VERDICTS = ("PASSED", "FAILED", "ERROR", "SKIPPED")
@@ -22,7 +22,7 @@ def missing_packages() -> list[str]:
     """What the project's tests need and this machine lacks."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", package)[0] for package in (*project["dependencies"], "pytest")]
-    return [name for name in names if not record.installed(name)]
+    return [name for name in names if not provenance.installed(name)]
 
 
 def run(files, seconds: float, at_once: int = 1) -> dict:

@@ -42,7 +42,7 @@ import count_sass  # noqa: E402
 import precision  # noqa: E402
 from original import Original  # noqa: E402
 
-from cntk_bench import gramian, measure, record, reference, ridge  # noqa: E402
+from cntk_bench import gramian, measure, placement, provenance, record, reference, ridge  # noqa: E402
 from cntk_bench.backends import cuda, cuda_limit, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
@@ -147,7 +147,8 @@ class Acceptance:
     # The sections: each returns what it found; "passed" is False where a check failed.
 
     def environment(self):
-        packages = record.versions() | {name: record.installed(name) for name in ("jax", "neural-tangents")}
+        beside = {name: provenance.installed(name) for name in ("jax", "neural-tangents")}
+        packages = provenance.versions() | beside
         fields = "driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu,memory.total"
         return {"packages": packages, "nvidia_smi": nvidia_smi(fields)}
 
@@ -162,7 +163,7 @@ class Acceptance:
         return self.tests([file for file in files if file.name != "test_cuda.py"], self.left)
 
     def tests(self, files, seconds):
-        if not record.installed("pytest"):
+        if not provenance.installed("pytest"):
             raise Skipped("not installed: pytest")
         return acceptance_suite.run(files, seconds, at_once=max(1, (os.cpu_count() or 2) // 2))
 
@@ -275,7 +276,7 @@ class Acceptance:
         return {
             "passed": True if error <= 1e-4 else None,  # or it is theirs that rounds
             "device": str(jax.devices()[0]),
-            "packages": {name: record.installed(name) for name in ("jax", "neural-tangents")},
+            "packages": {name: provenance.installed(name) for name in ("jax", "neural-tangents")},
             "error": error,
             "pairs": side**2,
             "runs": len(seconds),
@@ -330,7 +331,7 @@ class Acceptance:
         import cupy
 
         try:
-            place = ridge.place(n, classes=10, device="cuda", dtype="float64")
+            place = placement.choose(n, classes=10, device="cuda", dtype="float64")
         except UserError as error:  # it does not fit
             raise Skipped(str(error)) from None
         with peak_memory(cupy) as used:
@@ -489,7 +490,7 @@ def main(arguments=None) -> int:
         deadline = time.monotonic() + (110 if options.quick else 520)
         acceptance = Acceptance(machine, TimedGpu, options.quick, deadline, seed=int(time.time()))
         sections = QUICK if options.quick else tuple(SECTIONS)
-        results = accept(acceptance, options.commit or record.commit(), options.output, sections)
+        results = accept(acceptance, options.commit or provenance.commit(), options.output, sections)
     except UserError as error:
         print(f"no acceptance: {error}", file=sys.stderr)
         return 2

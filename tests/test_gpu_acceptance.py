@@ -18,7 +18,7 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
-from cntk_bench import record, reference, ridge, store  # noqa: E402
+from cntk_bench import placement, record, reference, ridge, store  # noqa: E402
 from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout  # noqa: E402
@@ -178,22 +178,22 @@ def test_solves_are_judged_by_residual_and_memory(monkeypatch):
         asarray=np.asarray, cuda=SimpleNamespace(runtime=runtime), get_default_memory_pool=lambda: pool
     )
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    solve, place = ridge.solve, ridge.Place("cuda", "float64", 0, 10**9)
+    solve, place = ridge.solve, placement.Place("cuda", "float64", 0, 10**9)
     monkeypatch.setattr(ridge, "solve", lambda *args, **more: solve(*args, **more | {"device": "cpu"}))
-    monkeypatch.setattr(ridge, "place", lambda *_, **__: place)
+    monkeypatch.setattr(placement, "choose", lambda *_, **__: place)
     found = small().solve(300, matrices=3)
     assert found["passed"] and found["solved"] == "3 of 3 matrices, 2 ridges each"
     assert 0 < found["residual"] < 1e-8 and found["solve_seconds"] > 0
     late = Acceptance(H200, Timed, False, time.monotonic())
     late = late.solve(300, matrices=3)
     assert late["passed"] is None and late["solved"].startswith("1 of 3")  # what there was time for
-    place = ridge.Place("cuda", "float64", 0, 1)
+    place = placement.Place("cuda", "float64", 0, 1)
     assert found["used_gpu_gib"] > 0 and not small().solve(300)["passed"]
 
     def full(*_, **__):
         raise UserError("the GPU has 1 GiB free")
 
-    monkeypatch.setattr(ridge, "place", full)
+    monkeypatch.setattr(placement, "choose", full)
     with pytest.raises(Skipped, match="1 GiB free"):
         small().solve(300)
 
