@@ -18,7 +18,7 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
-from cntk_bench import placement, record, reference, ridge, store  # noqa: E402
+from cntk_bench import placement, reference, ridge, store  # noqa: E402
 from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout  # noqa: E402
@@ -351,7 +351,7 @@ def test_tests_are_run_and_counted(tmp_path):
 
 def test_the_whole_suite_needs_every_package(monkeypatch):
     assert "numpy" not in acceptance_suite.missing_packages()
-    monkeypatch.setattr(record, "installed", lambda name: None)
+    monkeypatch.setattr(provenance, "installed", lambda name: None)
     assert {"numpy", "zarr", "pytest"} <= set(acceptance_suite.missing_packages())
     with pytest.raises(Skipped, match="zarr"):
         small().whole_suite()
