@@ -18,7 +18,7 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
-from cntk_bench import placement, reference, ridge, store  # noqa: E402
+from cntk_bench import placement, provenance, reference, ridge, store  # noqa: E402
 from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.spec import Readout  # noqa: E402
