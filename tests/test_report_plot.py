@@ -171,6 +171,17 @@ def test_no_surroundings_change_the_figure(tmp_path, variables, make, place):
     assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
+def test_a_matplotlib_that_is_in_use_stays_as_it_is(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("matplotlibrc")
+    before = {name: module for name, module in sys.modules.items() if name.startswith("matplotlib")}
+    assert report.plot(record(), tmp_path / "a.svg")
+    assert before.items() <= sys.modules.items() and sys.modules["matplotlib.figure"].Figure is Figure
+    assert Path.cwd() == tmp_path
+
+
 @pytest.mark.parametrize("name", ["$x$ and $", r"\frac{", "数字 größe", "a" * 10**6, "\x1b]0;title\x07"])
 def test_any_name_is_drawn_without_a_warning(tmp_path, name):
     with warnings.catch_warnings():

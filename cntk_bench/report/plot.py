@@ -98,7 +98,8 @@ def _own_settings() -> Iterator[None]:
 def _matplotlib() -> ModuleType:
     """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
     theirs = Path("matplotlibrc")
-    if not theirs.exists() or theirs.is_file() or theirs.is_dir():  # reading a pipe might never end
+    readable = not theirs.exists() or theirs.is_file() or theirs.is_dir()  # reading a pipe might never end
+    if readable or "matplotlib" in sys.modules:
         with suppress(OSError, ValueError):
             import matplotlib
 
