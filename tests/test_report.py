@@ -4,12 +4,16 @@ import csv
 import io
 import json
 import re
+import sys
 
 import pytest
 from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
+from cntk_bench.report import formats
+
+rows = sys.modules["cntk_bench.report.rows"]  # its function has the module's name
 
 TEXT = """\
 a_run: cifar10, 50,000 training and 10,000 test images, preprocess standardize, ridge 0
@@ -163,6 +167,42 @@ def test_json_is_a_list_of_objects_with_these_keys():
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
 
+LATEX = r"""\begin{table}
+  \centering
+  \caption{a\_run: digits, 200 training and 500 test images, preprocess standardize, ridge 0. NOTE}
+  \begin{tabular}{r|rrr|rr}
+    \multicolumn{1}{c}{} & \multicolumn{3}{c}{CNTK-V} & \multicolumn{2}{c}{published only} \\
+    depth & accuracy & s.e. & difference & CNN-V & CNN-GAP \\
+    \hline
+    3 & 30.20 & 0.50 & $-0.10$ & $-$ & 63.81 \\
+    21 & 64.50? & 0.50 & $+0.41$ & 75.57 & 83.30 \\
+  \end{tabular}
+\end{table}
+"""
+
+
+def test_latex(monkeypatch):
+    columns = {"accuracy": ["30.20", "64.50?"], "s.e.": ["0.50"] * 2, "difference": ["-0.10", "+0.41"]}
+    finite = {"CNN-V": ["-", "75.57"], "CNN-GAP": ["63.81", "83.30"]}
+    groups = [("", {"depth": ["3", "21"]}), ("CNTK-V", columns), ("published only", finite)]
+    monkeypatch.setattr(formats, "grid", lambda _: groups)
+    monkeypatch.setattr(formats, "notes", lambda _: ["NOTE"])
+    assert report.table(record("digits", 200, 500), "latex") == LATEX
+
+
+CSV = """\
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
+CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
+"""
+
+
+def test_csv():
+    assert report.table(record(), "csv") == CSV
+
+
 def test_csv_reads_back():
     found = list(csv.DictReader(io.StringIO(report.table(record(), "csv"))))
     assert [(row["column"], int(row["depth"]), float(row["accuracy"])) for row in found] == [
@@ -199,6 +239,36 @@ def test_ridges_that_differ_get_their_own_column_and_jitter_a_note():
     assert text.endswith(
         "The solver had to add jitter to the diagonal of CNTK-V at depth 21, 1e-09 at most.\n"
     )
+    solutions[0]["jitter"] = 1e-8
+    assert "of CNTK-V at depth 3, CNTK-V at depth 21, 1e-08 at most." in report.table(
+        record("digits", solutions=solutions)
+    )
+
+
+def test_the_title_says_how_many_ridges_were_tried():
+    solutions = record("digits")["solutions"]
+    for tried, said in [(0, ""), (1, ""), (2, " (best of 2 by leave-one-out)")]:
+        solutions[1]["path"] = [{}] * tried
+        first = report.table(record("digits", 200, 500, solutions=solutions)).splitlines()[0]
+        assert first == MARKDOWN.splitlines()[0].strip("*").replace("\\", "") + said
+
+
+def test_every_source_is_named(monkeypatch):
+    known = {"CNTK-V": (64.0, "One"), "CNTK-GAP": (70.0, "Two")}
+    monkeypatch.setattr(rows, "published", lambda _run, column, _depth: known.get(column))
+    lines = report.table(record()).splitlines()
+    assert lines[-1].startswith(
+        "Published, for as many training and test images: One; Two. difference = accuracy - published. Both"
+    )
+    assert [row["source"] for row in report.rows(record())] == ["One", "One", "Two", "Two"]
+
+
+def test_where_nothing_alike_was_published_a_note_says_what_was():
+    note = report.table(record(n_train=7)).splitlines()[-1]
+    assert note.startswith(
+        "Published for other numbers of training / test images, not comparable: 10 / 10,000,"
+    )
+    assert note.endswith(", 2,000 / 10,000, 50,000 / 10,000.")
 
 
 def test_depths_ascend_whatever_their_order_in_the_record():
@@ -208,7 +278,7 @@ def test_depths_ascend_whatever_their_order_in_the_record():
 
 def test_nothing_solved_yet():
     for format in report.FORMATS:
-        with pytest.raises(UserError, match="run a_run has no accuracies yet: solve it first"):
+        with pytest.raises(UserError, match="^run a_run has no accuracies yet: solve it first$"):
             report.table(record(solutions=[]), format)
 
 

@@ -172,3 +172,19 @@ def test_an_impossible_accuracy_widens_no_table():
     past = record()
     past["solutions"][0] |= {"accuracy": 1e308, "ridge": 1e-300}
     assert all(len(report.table(past, form)) < 3_000 for form in report.FORMATS)
+
+
+def test_the_largest_numbers_that_are_shown():
+    past = record(n_train=10**9 - 1, n_test=1)
+    past["solutions"][0]["depth"] = 10**9 - 1
+    assert "digits" not in report.table(past) and "999,999,999 training and 1 test" in report.table(past)
+    past["data"]["n_test"] = 10**9
+    refused(past, "an entry is missing or impossible")
+
+
+@pytest.mark.parametrize("value", [None, True, "5", [], float("inf"), float("nan"), 10**400])
+def test_what_is_no_number_is_missing(value):
+    past = record("digits")
+    past["solutions"][0] |= {"accuracy": value, "standard_error": value}
+    assert report.table(past).splitlines()[4].split() == ["3", "-", "-", "33.00", "0.50"]
+    assert report.rows(past)[0]["accuracy"] is report.rows(past)[0]["standard_error"] is None
