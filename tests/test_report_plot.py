@@ -25,14 +25,14 @@ def test_plots_are_images_and_repeatable(tmp_path):
         assert (tmp_path / name).read_bytes() == first
 
 
-def drawn(past, monkeypatch):
+def drawn(past, monkeypatch, headline="title"):
     """The axes of a record's figure."""
     from matplotlib.figure import Figure
 
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
     with plotting._own_settings():
-        plotting._drawn(report.rows(past), "title", "png")
+        plotting._drawn(report.rows(past), headline, "png")
     monkeypatch.undo()
     return figures[0].axes[0]
 
@@ -80,6 +80,25 @@ def test_depths_are_named_where_there_is_room():
     shown = plotting._apart(list(range(1, 1001)))
     assert shown[:3] == [1, 2, 3] and len(shown) < 30
     assert all(b / a >= 1000**0.035 for a, b in zip(shown, shown[1:], strict=False))
+
+
+def test_axes_say_what_they_are(monkeypatch):
+    axes = drawn(record(), monkeypatch)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("depth (3x3 convolutions + 1)", "test accuracy (%)")
+    assert axes.get_xscale() == "log" and axes.get_xticks(minor=True).size == 0
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "21"]
+    assert axes.figure.get_suptitle() == "title"
+    assert [name for name, spine in axes.spines.items() if spine.get_visible()] == ["left", "bottom"]
+    assert [axes.containers[i][0].get_color() for i in (0, 1)] == ["#0072B2", "#D55E00"]
+
+
+def test_a_long_title_is_on_several_lines(monkeypatch):
+    for headline in ("word " * 40, "数 " * 80):
+        axes = drawn(record(), monkeypatch, headline)
+        lines = axes.figure.get_suptitle().splitlines()
+        assert len(lines) > 1 and " ".join(lines) == headline.strip()
+        box = axes.figure.texts[0].get_window_extent()
+        assert box.x1 < axes.figure.bbox.x1
 
 
 def test_the_legend_names_each_column_before_its_published_line(monkeypatch):
@@ -182,7 +201,9 @@ def test_a_matplotlib_that_is_in_use_stays_as_it_is(tmp_path, monkeypatch):
     assert Path.cwd() == tmp_path
 
 
-@pytest.mark.parametrize("name", ["$x$ and $", r"\frac{", "数字 größe", "a" * 10**6, "\x1b]0;title\x07"])
+@pytest.mark.parametrize(
+    "name", ["$x$ and $", r"$\frac{$", r"\frac{", "数字 größe", "a" * 10**6, "\x1b]0;title\x07"]
+)
 def test_any_name_is_drawn_without_a_warning(tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
