@@ -5,7 +5,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import record
@@ -21,13 +21,17 @@ HOSTILE = "a|b\nc `x` <script> ![i](u) \\input{/etc/passwd} $x^2_3$ %#&~ \x1b]0;
 def hostile(text):
     past = record(name=text)
     past["data"] |= {"name": text, "preprocess": text}
+    del past["solutions"][2:]  # or the text could be the name of another column
     past["solutions"][0] |= {"column": text, "doubt": text, "trusted": False}
     return past
 
 
-SPECIAL = st.text(st.sampled_from("ab |`*_[]()<>&~!$#\\\n\r\t:/.-+=@'{}^%\"") | st.characters(), max_size=60)
+SPECIAL = st.sampled_from(["", "CNTK-V", "CNTK-GAP"]) | st.text(
+    st.sampled_from("ab |`*_[]()<>&~!$#\\\n\r\t:/.-+=@'{}^%\"") | st.characters(), max_size=60
+)
 
 
+@settings(deadline=None)
 @given(SPECIAL | st.just(HOSTILE))
 def test_text_from_outside_keeps_every_table_a_table(text):
     past = hostile(text)
@@ -40,7 +44,7 @@ def test_text_from_outside_keeps_every_table_a_table(text):
     }
     assert len(lines) == 4 and not re.search(r"<(?!/?$)[a-z]", "".join(lines))
     rows = list(csv.reader(io.StringIO(report.table(past, "csv"))))
-    assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 5
+    assert {len(row) for row in rows} == {len(rows[0])} and len(rows) == 3
     assert not any(cell[:1] in ("=", "@", "+") for row in rows for cell in row)
     latex = report.table(past, "latex")
     known = (
@@ -50,6 +54,7 @@ def test_text_from_outside_keeps_every_table_a_table(text):
     assert "\\" not in rest and "^" not in rest and rest.count("{") == rest.count("}")
 
 
+@settings(deadline=None)
 @given(SPECIAL | st.sampled_from([HOSTILE, "https://a.example", "www.a.example", "<b>", "&lt;", "![a](b)"]))
 def test_markdown_shows_every_character_of_a_name(text):
     tokens = (
@@ -69,6 +74,7 @@ def test_markdown_shows_every_character_of_a_name(text):
     assert notes(hostile(text))[-1] == shown[-1]
 
 
+@settings(deadline=None)
 @given(SPECIAL | st.just(HOSTILE))
 def test_latex_prints_every_character_of_a_name(text):
     caption = re.search(r"\\caption{(.*)}\n", report.table(hostile(text), "latex"))[1]
