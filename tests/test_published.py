@@ -2,7 +2,7 @@
 
 import pytest
 
-from cntk_bench.published import BLOG, FINITE, FIRST, LOW_DATA, NEURIPS, TABLES, Run, published, sizes
+from cntk_bench.published import BLOG, ENHANCED, FINITE, FIRST, NEURIPS, TABLES, Run, published, sizes
 
 WHOLE = Run("cifar10", 50_000, 10_000)
 
@@ -55,5 +55,40 @@ def test_sizes_are_those_of_the_columns_asked_for():
     assert sizes(WHOLE, ("CNTK-V",)) == [(2_000, 10_000), (50_000, 10_000)]
     assert sizes(WHOLE, ("CNN-V",)) == [(50_000, 10_000)]
     assert sizes(Run("cifar10", 5, 5, (0, 1)), ("CNTK-V",)) == [(10_000, 2_000)]
-    assert len([table for table in TABLES if table.source == LOW_DATA]) == 8
+    assert sizes(WHOLE, ("CNTK-LAP4",)) == []
     assert sizes(Run("digits", 5, 5), ("CNTK-V",)) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "column", "numbers"),
+    [
+        (Run("cifar10", 2_000, 10_000), "CNTK-V", [40.94, 42.54, 43.43, 43.42, 42.53]),
+        (Run("cifar10", 2_000, 10_000), "CNTK-GAP", [49.71, 51.06, 51.73, 51.92, 52.22]),
+        (Run("cifar10", 10_000, 2_000, (0, 1)), "CNTK-V", [92.15, 92.80, 93.10, 93.05, 91.95]),
+        (Run("cifar10", 10_000, 2_000, (0, 1)), "CNTK-GAP", [71.05, 94.50, 95.25, 95.40, 95.70]),
+    ],
+)
+def test_the_smaller_tables(run, column, numbers):
+    assert [published(run, column, depth)[0] for depth in (3, 4, 6, 11, 21)] == numbers
+
+
+def test_low_data_says_how_far_draws_deviate():
+    sums = {6: 232.10, 15: 239.48}
+    for depth, total in sums.items():
+        runs = [Run("cifar10", 10 * 2**i, 10_000) for i in range(8)]
+        assert sum(published(run, "CNTK-GAP", depth)[0] for run in runs) == pytest.approx(total)
+    accuracy, source = published(Run("cifar10", 640, 10_000), "CNTK-GAP", 6)
+    assert accuracy == 41.24 and source.endswith("(deviation 0.78 at depth 6, 0.68 at depth 15)")
+
+
+def test_another_setting_is_compared_only_where_it_is_asked_for():
+    assert published(WHOLE, "CNTK-GAP", 6) == (76.73, NEURIPS)
+    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) == (76.79, ENHANCED)
+    assert published(WHOLE, "CNTK-LAP12", 6) is None
+    (table,) = [table for table in TABLES if table.setting]
+    sums = {
+        kernel: sum(c[6] for n, c in table.columns.items() if n.startswith(kernel))
+        for kernel in ("CNTK-", "CNN-GP-")
+    }
+    assert sums == pytest.approx({"CNTK-": 693.77, "CNN-GP-": 692.77})
+    assert published(WHOLE, "CNN-GP-LAP12", 6, ENHANCED) == (80.40, ENHANCED)

@@ -41,7 +41,8 @@ def markdown(record: dict) -> str:
 
 def _markdown(value: str) -> str:
     """Visible text without a meaning in Markdown or HTML."""
-    return re.sub(r"[\\`*_\[\]<>|#&~!]", _escaped, visible(value))
+    text = re.sub(r"[\\`*_\[\]<>|#&~!$]", _escaped, visible(value))
+    return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", text)  # or GitHub makes an address a link
 
 
 def _escaped(found: re.Match) -> str:
@@ -77,12 +78,19 @@ def latex(record: dict) -> str:
     )
 
 
-_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
 
 
 def _latex(value: str) -> str:
     """Visible text without a meaning in LaTeX."""
-    return re.sub(r"[\\^~&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
+    return re.sub(r"[\\^~<>|&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
 
 
 def comma_separated(record: dict) -> str:
@@ -95,10 +103,13 @@ def comma_separated(record: dict) -> str:
     return file.getvalue()
 
 
+FORMULAS = tuple("=+-@＝＋－＠")  # some spreadsheets read the wide ones as the narrow ones
+
+
 def _cell(value: object) -> object:
     """Text that a spreadsheet would take for a formula, with an apostrophe before it."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@")) else visible(value)
+        return f"'{value}" if value.lstrip()[:1] in FORMULAS else value
     return value
 
 

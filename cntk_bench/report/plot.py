@@ -3,15 +3,19 @@
 import io
 import logging
 import os
+import re
+import sys
+import textwrap
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import log as ln
 from pathlib import Path
+from types import ModuleType
 
 from cntk_bench.errors import UserError
 from cntk_bench.files import write_whole
-from cntk_bench.report.rows import count, rows, title
+from cntk_bench.report.rows import DOUBTED, count, rows, title
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -22,17 +26,19 @@ COLOURS = {
     "CNTK-GAP": ("#D55E00", "s"),
     "CNN-GP-V": ("#56B4E9", "D"),
     "CNN-GP-GAP": ("#E69F00", "^"),
-    "CNN-V": ("#009E73", "v"),
-    "CNN-GAP": ("#CC79A7", "P"),
 }
+# Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
+WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
+MARKERS = {"CNTK": "X", "CNN-GP": "P"}  # of LAP
 SETTINGS = {
     "svg.hashsalt": "cntk-bench",  # the same record gives the same file
     "text.parse_math": False,  # a name may hold dollars
     "font.family": ["DejaVu Sans"],
 }
+VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
 
 
-def plot(record: dict, path: str | Path) -> None:
+def plot(record: dict, path: str | Path) -> bool:
     """Accuracy against depth, one line per column, with bars of one standard error; published ones dashed.
 
     Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
@@ -43,6 +49,11 @@ def plot(record: dict, path: str | Path) -> None:
         A record with solutions.
     path : path-like
         A file ending in .png or .svg.
+
+    Returns
+    -------
+    bool
+        Whether there is a figure.
 
     Raises
     ------
@@ -57,49 +68,86 @@ def plot(record: dict, path: str | Path) -> None:
         with _own_settings():
             image = _drawn(table, headline, path.suffix[1:])
     except Exception as error:  # somebody else's program, settings and fonts: the tables do without
-        log.warning("no figure %s: %s", path.name, one_line(f"{type(error).__name__}: {error}", 150))
-        return
+        reason = one_line(f"{type(error).__name__}: {error}", 150)
+        log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
+        return False
     write_whole(path, image)
+    return True
 
 
 @contextmanager
 def _own_settings() -> Iterator[None]:
-    """Matplotlib with its own defaults and ours; afterwards the user's settings are back."""
-    hidden = {name: os.environ.pop(name) for name in ("MPLBACKEND",) if name in os.environ}
+    """Matplotlib with its own defaults and ours; afterwards everything is as the user had it."""
+    variables = {name: os.environ.get(name) for name in VARIABLES}  # Matplotlib sets one when it is imported
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it says of settings that are not used
     try:
-        import matplotlib  # refuses an MPLBACKEND that it does not know
+        matplotlib = _matplotlib()
+        defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as letters that the font has not, or settings that retire
+            with matplotlib.rc_context(defaults | SETTINGS):
+                yield
     finally:
-        os.environ.update(hidden)
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as letters that the font has not
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
-        yield
+        logger.setLevel(level)
+        for name, value in variables.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _matplotlib() -> ModuleType:
+    """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
+    theirs = Path("matplotlibrc")
+    readable = not theirs.exists() or theirs.is_file() or theirs.is_dir()  # reading a pipe might never end
+    if readable or "matplotlib" in sys.modules:
+        with suppress(OSError, ValueError):
+            import matplotlib
+
+            return matplotlib
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        del sys.modules[name]  # what the import that failed has left
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["MPLCONFIGDIR"] = os.devnull  # no folder: Matplotlib makes an empty one
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir("/")  # the file matplotlibrc of the current directory comes before all others
+        import matplotlib
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return matplotlib
 
 
 def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
+    from matplotlib.artist import Artist
+    from matplotlib.container import Container
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
     depths = sorted({row["depth"] for row in table})
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
+    drawn: list[Artist | Container] = []  # in the order of the legend
     for column in dict.fromkeys(row["column"] for row in table):
         cells = sorted((row for row in table if row["column"] == column), key=lambda row: row["depth"])
         cells = [row for row in cells if row["accuracy"] is not None]
         colour, marker = style(column)
-        axes.errorbar(
-            [row["depth"] for row in cells],
-            [row["accuracy"] for row in cells],
-            [row["standard_error"] or 0 for row in cells],
-            label=f"{column}, n = {count(table[0]['n_train'])}",
-            color=colour,
-            marker=marker,
-            linewidth=2,
-            capsize=3,
+        drawn.append(
+            axes.errorbar(
+                [row["depth"] for row in cells],
+                [row["accuracy"] for row in cells],
+                [row["standard_error"] or 0 for row in cells],
+                label=f"{column}, n = {count(table[0]['n_train'])}",
+                color=colour,
+                marker=marker,
+                linewidth=2,
+                elinewidth=1,
+                capsize=3,
+            )
         )
         known = [row for row in cells if row["published"] is not None]
         if known:
-            axes.plot(
+            drawn += axes.plot(
                 [row["depth"] for row in known],
                 [row["published"] for row in known],
                 label=f"{column}, published",
@@ -109,29 +157,44 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
                 markerfacecolor="white",
                 linewidth=1.2,
             )
-        doubted = [row for row in cells if not row["trusted"]]
-        for row in doubted:
-            axes.annotate("?", (row["depth"], row["accuracy"]), color=colour, fontsize=14)
+        for row in cells:
+            if not row["trusted"]:
+                place = (row["depth"], row["accuracy"])
+                axes.annotate(DOUBTED, place, (7, 7), textcoords="offset points", fontsize=14, weight="bold")
     axes.set_xscale("log")  # or the paper's depths 3, 4, 6 crowd together
-    axes.set_xticks(depths, [str(depth) for depth in depths])
+    ticks = _apart(depths)
+    axes.set_xticks(ticks, [str(depth) for depth in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("depth (3x3 convolutions + 1)")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
     figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
     said = ["Bars: one standard error."]
+    if not all(row["trusted"] for row in table):
+        said.append(f"{DOUBTED}: not to be trusted.")
     said += [f"Published: {source}." for source in dict.fromkeys(row["source"] for row in table) if source]
-    figure.supxlabel(" ".join(said), x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    note = textwrap.fill(" ".join(said), 150)
+    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
+    figure.legend(handles=drawn, loc="outside right center", frameon=False, fontsize=9)
     file = io.BytesIO()
     figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()
 
 
+def _apart(depths: list[int]) -> list[int]:
+    """The depths that have room for a number each, on a logarithmic axis."""
+    shown = depths[:1]
+    for depth in depths[1:]:
+        if ln(depth / shown[-1]) >= 0.035 * ln(depths[-1] / depths[0]):
+            shown.append(depth)
+    return shown
+
+
 def style(column: str) -> tuple[str, str]:
     """Colour and marker of a column, by its name alone."""
-    if column in COLOURS:
-        return COLOURS[column]
-    choices = list(COLOURS.values())
-    return choices[zlib.crc32(column.encode()) % len(choices)]
+    window = re.fullmatch(r"(CNTK|CNN-GP)-LAP(\d{1,4})", column)
+    if window:
+        return WINDOWS[int(window[2]) % len(WINDOWS)], MARKERS[window[1]]
+    return COLOURS.get(column, ("0.4", "x"))

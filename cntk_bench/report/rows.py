@@ -5,11 +5,12 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.published import FINITE, Run, published, sizes
+from cntk_bench.published import ALL, FINITE, Run, published, sizes
 from cntk_bench.text import short
 
 MISSING = "-"
 MOST = 1000  # cells of a table
+WIDEST = 40  # characters of a column's name
 PUBLISHED_ONLY = "published only"
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
 
@@ -46,27 +47,26 @@ def rows(record: dict) -> list[dict]:
     Raises
     ------
     UserError
-        If nothing has been solved yet.
+        If nothing has been solved yet, or no run can have written the record.
     """
+    _check(record)
     solutions, data = record["solutions"], record["data"]
-    if not solutions:
-        raise UserError(f"run {short(record['name'])} has no accuracies yet: solve it first")
-    if len(solutions) > MOST:
-        raise UserError(f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}")
     found = []
     for solution in solutions:
         known = published(run(data), solution["column"], solution["depth"])
-        accuracy, trusted = number(solution["accuracy"]), solution.get("trusted") is not False
-        alike = known is not None and trusted and accuracy is not None
+        accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
+        difference = None
+        if known is not None and trusted and accuracy is not None:
+            difference = round(accuracy - known[0], 2)
         found.append(
             {
-                "column": short(solution["column"], 40),
+                "column": short(solution["column"], WIDEST),
                 "depth": solution["depth"],
                 "accuracy": accuracy,
                 "standard_error": number(solution.get("standard_error")),
                 "trusted": trusted,
                 "published": known[0] if known else None,
-                "difference": round(accuracy - known[0], 2) if alike else None,
+                "difference": difference,
                 "source": known[1] if known else None,
                 "n_train": data["n_train"],
                 "n_test": data["n_test"],
@@ -76,11 +76,47 @@ def rows(record: dict) -> list[dict]:
     return found
 
 
+def _check(record: dict) -> None:
+    """Refuse a record that a table cannot show."""
+    try:
+        data, solutions = record["data"], record["solutions"]
+        if not solutions:
+            raise UserError(f"run {short(record['name'])} has no accuracies yet: solve it first")
+        if len(solutions) > MOST:
+            raise UserError(
+                f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}"
+            )
+        cells = [(short(s["column"], WIDEST), s["depth"], s["accuracy"], s["ridge"]) for s in solutions]
+        counts = [data["n_train"], data["n_test"], *(depth for _, depth, _, _ in cells)]
+        texts = [record["name"], data["name"], data["preprocess"], *(s["column"] for s in solutions)]
+        sound = (
+            all(type(count) is int and 0 < count < 10**9 for count in counts)
+            and all(isinstance(text, str) for text in texts)
+            and all(isinstance(mapping, dict) for mapping in [data, *solutions])
+        )
+        twice = len({cell[:2] for cell in cells}) < len(cells)
+    except (KeyError, TypeError):  # not there, or not what it should be
+        sound = twice = False
+    if not sound or twice:
+        problem = "it has a cell twice" if twice else "an entry is missing or impossible"
+        raise UserError(f"the record cannot be shown as a table ({problem}): solve the run again")
+
+
+def is_trusted(solution: dict) -> bool:
+    """Whether an accuracy may be believed; anything but true is a doubt."""
+    return solution.get("trusted", True) is True
+
+
 def run(data: Mapping[str, Any]) -> Run:
     """What of a record's data decides which published numbers are alike."""
-    classes = data.get("classes_used")
-    used = tuple(classes) if isinstance(classes, list) and all(isinstance(c, int) for c in classes) else None
-    return Run(data["name"], data["n_train"], data["n_test"], used)
+    used = data.get("classes_used")
+    if used is None and data.get("classes", len(ALL)) == len(ALL):
+        classes = ALL
+    elif isinstance(used, list) and all(type(label) is int for label in used):
+        classes = tuple(sorted(used))
+    else:
+        classes = ()  # nobody knows which: like nothing
+    return Run(data["name"], data["n_train"], data["n_test"], classes)
 
 
 def number(value: Any) -> float | None:
@@ -95,7 +131,7 @@ def number(value: Any) -> float | None:
 
 def cell(value: float | None, form: str) -> str:
     """A number as text; MISSING for None."""
-    return MISSING if value is None else format(value, form)
+    return MISSING if value is None else short(format(value, form), 16)
 
 
 def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
@@ -112,7 +148,7 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
     heads = {"standard_error": "s.e."}
     if len({row["ridge"] for row in table.values()}) == 1:
         del keys["ridge"]  # the title says it
-    groups = [("", {"depth": [short(depth, 12) for depth in depths]})]
+    groups = [("", {"depth": [str(depth) for depth in depths]})]
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         group = {heads.get(key, key): [cell(c.get(key), form) for c in cells] for key, form in keys.items()}
@@ -120,7 +156,9 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
             shown + DOUBTED * (c.get("trusted") is False)
             for shown, c in zip(group["accuracy"], cells, strict=True)
         ]
-        groups.append((column, {key: shown for key, shown in group.items() if set(shown) != {MISSING}}))
+        groups.append(
+            (column, {key: c for key, c in group.items() if key == "accuracy" or set(c) != {MISSING}})
+        )
     finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
     finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
     if any(set(shown) != {MISSING} for shown in finite.values()):
@@ -128,7 +166,7 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
     return groups
 
 
-def _published(record, column, depth):
+def _published(record: dict, column: str, depth: int) -> str:
     known = published(run(record["data"]), column, depth)
     return cell(known[0] if known else None, ".2f")
 
@@ -137,7 +175,7 @@ def title(record: dict) -> str:
     """Name, data, sizes and ridge, in a line."""
     data = record["data"]
     text = (
-        f"{short(record['name'])}: {short(data['name'])}, {count(data['n_train'])} training and "
+        f"{short(record['name'].strip())}: {short(data['name'])}, {count(data['n_train'])} training and "
         f"{count(data['n_test'])} test images, preprocess {short(data['preprocess'])}"
     )
     ridges = {row["ridge"] for row in rows(record)}
@@ -149,7 +187,7 @@ def title(record: dict) -> str:
 
 def count(value: int) -> str:
     """A number of images with its thousands told apart."""
-    return short(f"{value:,}", 24)
+    return f"{value:,}"
 
 
 def notes(record: dict) -> list[str]:
@@ -158,15 +196,15 @@ def notes(record: dict) -> list[str]:
     found = ["Accuracies in percent; ridge relative to the mean diagonal."]
     if any(row["standard_error"] is not None for row in table):
         found[0] = (
-            f"Accuracies in percent, with the standard error of a share of {count(data['n_test'])} test "
-            "images; ridge relative to the mean diagonal."
+            f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
+            "images, in percentage points. Ridge relative to the mean diagonal."
         )
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(
             f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
-            "published; both were measured on the same test images, so it varies less than two independent "
-            "accuracies would."
+            "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
+            "alone does not say whether a difference is significant."
         )
     else:
         at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
@@ -179,17 +217,17 @@ def notes(record: dict) -> list[str]:
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
-    def cells(chosen):
-        return ", ".join(f"{short(s['column'], 40)} at depth {short(s['depth'], 12)}" for s in chosen)
+    def cells(chosen: list[dict]) -> str:
+        return ", ".join(f"{short(s['column'], WIDEST)} at depth {s['depth']}" for s in chosen)
 
     found = []
     for s in solutions:
-        if s.get("trusted") is False:
+        if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)
             found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
     jittered = [s for s in solutions if number(s.get("jitter"))]
     if jittered:
-        most = max(number(s["jitter"]) for s in jittered)
+        most = max(float(s["jitter"]) for s in jittered)
         found.append(
             f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
         )
