@@ -29,7 +29,7 @@ ARROWS = {
     "backends": {"spec", "backends"},
     "gramian": {"backends", "spec", "tiles"},
     "verification": {"reference", "spec", "store", "tiles"},
-    "data": {"data", "memory"},
+    "data": {"data", "memory", "paths"},
     "memory": set(),
     "cholesky": set(),
     "placement": {"cholesky", "memory"},

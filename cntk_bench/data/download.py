@@ -54,7 +54,7 @@ def _fetched(url: str, name: str, progress: bool) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "cntk-bench"})
     with urllib.request.urlopen(request, timeout=SILENCE) as response:
         total = int(response.headers.get("Content-Length") or 0)
-        while piece := response.read(PIECE):
+        while piece := response.read1(PIECE):  # what has come: a server that drips is looked at, too
             content += piece
             if len(content) > LARGEST:
                 raise ValueError(f"sends more than {LARGEST >> 20} MiB")
