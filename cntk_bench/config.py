@@ -239,7 +239,7 @@ def _fields(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]
     """Every dotted key of the YAML and what it expects."""
     found = {}
     for name, field in model.model_fields.items():
-        found[prefix + name] = field.description
+        found[prefix + name] = field.description or ""
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found |= _fields(field.annotation, f"{prefix}{name}.")
     return found
@@ -283,7 +283,7 @@ def _remedy(key: str, known: list[str]) -> str:
 
 def _origin(key: str, origins: Mapping[str, str]) -> str | None:
     """The override that set a key, or a part of it."""
-    for name, origin in reversed(origins.items()):
+    for name, origin in reversed(list(origins.items())):
         if f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}."):
             return origin
     return None

@@ -56,7 +56,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     with writing(path):
         try:
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             with open(handle, "wb") as file:
                 file.write(data)
                 file.flush()
@@ -83,7 +83,7 @@ def open_own(path: str | Path, flags: int) -> int:
     """
     remedy = f"{short(str(path))} is not a plain file of this run, but a link or something else: remove it"
     try:
-        handle = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise UserError(remedy) from None
@@ -104,15 +104,19 @@ def read_plain(path: str | Path, most: int = 2**30) -> bytes:
         Whatever the operating system says; EINVAL for what is no plain file, which could keep us
         waiting for ever (a pipe, a device), and EFBIG for more than `most` bytes.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(handle)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a plain file", str(path))
         if found.st_size > most:
             raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
-        return file.read(most)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(handle)
 
 
 def is_plain(path: str | Path) -> bool:
@@ -137,7 +141,7 @@ def flush(path: str | Path) -> None:
     Some file systems cannot flush a directory; they are used as they are, and a power cut may then
     take the newest names.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:

@@ -1,11 +1,8 @@
 """Gram matrices: at once in memory, or tile by tile into a store."""
 
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from time import perf_counter
 
@@ -13,6 +10,7 @@ import numpy as np
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
+from cntk_bench.interruption import noted
 from cntk_bench.spec import Readout, Spec
 from cntk_bench.tiles import Plan, Tile, auto_tile
 
@@ -173,7 +171,7 @@ def _run(store, start, tiles, progress):
                 progress(tile)
 
     # Leaving the pool waits for what was handed to it.
-    with _interrupt_noted() as interrupted, ThreadPoolExecutor(WRITERS) as writers:
+    with noted() as interrupted, ThreadPoolExecutor(WRITERS) as writers:
         before = perf_counter()
         for tile, end in _one_ahead((tile, start(tile)) for tile in tiles):
             block = end()
@@ -184,30 +182,6 @@ def _run(store, start, tiles, progress):
             if interrupted.is_set():
                 break
         settle(0)
-
-
-@contextmanager
-def _interrupt_noted():
-    """Hold the first SIGINT back until the end, as an event, so that no tile is dropped half way."""
-    noted, usual = threading.Event(), signal.default_int_handler
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not usual
-    ):
-        yield noted  # signals are not ours: another thread's, ignored in a background job, or handled
-        return
-
-    def note(*_):
-        noted.set()
-        signal.signal(signal.SIGINT, usual)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if noted.is_set():
-        raise KeyboardInterrupt
 
 
 def _images(x, name, like=None) -> np.ndarray:

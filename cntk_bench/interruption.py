@@ -78,7 +78,8 @@ def noted() -> Iterator[threading.Event]:
     the same request again. Signals that are not ours are left alone: outside `handled`, all but a
     SIGINT with Python's own handler; in other threads, all.
     """
-    event, first = threading.Event(), []
+    event = threading.Event()
+    first: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield event
         return

@@ -55,7 +55,7 @@ def read(path: Path, plan: Plan) -> dict[Tile, Done]:
                 digests = tuple(map(str, entry["digests"]))
                 done[tile] = Done(digests, float(entry["seconds"]), float(entry["time"]))
         except (ValueError, TypeError, KeyError, RecursionError):
-            continue
+            pass
     return done
 
 

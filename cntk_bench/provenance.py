@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import signal
 import socket
 import subprocess
@@ -39,7 +38,7 @@ def stamp() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries installed, by name."""
     found = {"python": platform.python_version()}
-    return found | {name: installed(name) for name in LIBRARIES if installed(name)}
+    return found | {name: version for name in LIBRARIES if (version := installed(name))}
 
 
 def machine() -> dict[str, Any]:
@@ -72,7 +71,10 @@ def commit() -> str | None:
     git = ("git", "--no-optional-locks", "-C", str(folder))
     if not _output(*git, "ls-files", Path(__file__).name):
         return None
-    return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    found = _output(*git, "rev-parse", "HEAD")
+    # `git describe --dirty` would write to the checkout's index, whatever its optional locks.
+    changed = _output(*git, "status", "--porcelain", "--untracked-files=no") != ""
+    return f"{found}-dirty" if found and changed else found
 
 
 def installed(library: str) -> str | None:
@@ -85,8 +87,6 @@ def installed(library: str) -> str | None:
 
 def _output(*command: str) -> str | None:
     """What a command prints, or None if it is not there or fails."""
-    if not shutil.which(command[0]):
-        return None
     quiet = subprocess.DEVNULL
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     text = b""
@@ -100,12 +100,15 @@ def _output(*command: str) -> str | None:
                     os.killpg(process.pid, signal.SIGKILL)
 
             patience = threading.Timer(PATIENCE, stop)
-            patience.start()
+            assert process.stdout is not None  # it is a pipe
             try:
+                patience.start()
                 text = process.stdout.read(MOST + 1)
+                if len(text) <= MOST:  # else it may print without end
+                    process.wait()
             finally:
                 patience.cancel()
-                if len(text) > MOST:  # it may print without end
+                if process.returncode is None:
                     stop()
     except (OSError, RuntimeError):  # no such program, no new process, no new thread
         return None

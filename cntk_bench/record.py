@@ -144,7 +144,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"no record at {short(str(path))}: name the --output directory of a run") from None
     except OSError as error:
         raise UserError(
-            f"cannot read the record {short(str(path))} ({error.strerror or error}): make it readable"
+            f"cannot read the record {short(str(path))} ({error.strerror}): make it readable"
         ) from None
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"not JSON: {one_line(error, 80)}") from None

@@ -178,8 +178,9 @@ def _mirror(source: Path, target: Path, files: list[Path]) -> None:
 
 def _remove_leftovers(run: Run) -> None:
     """Remove the folders of processes of this machine that were killed while they solved."""
-    for folder in run.solves.glob(f".{socket.gethostname()}-*"):
-        found = re.fullmatch(r".*-(\d+)-[0-9a-f]{8}", folder.name)
+    ours = re.compile(rf"\.{re.escape(socket.gethostname())}-(\d{{1,9}})-[0-9a-f]{{8}}")
+    for folder in run.solves.glob(".*"):
+        found = ours.fullmatch(folder.name)
         if found and not _alive(int(found[1])):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 # Something else has the name of a chunk: that chunk is lost, and writing it again mends it.
-NO_CHUNK = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOENT)
+NO_CHUNK = (errno.ENOTDIR, errno.ELOOP)
 LABELS = ("y_train", "y_test")
 INDICES = ("train_index", "test_index")
 

@@ -7,6 +7,7 @@ from math import isqrt
 from cntk_bench.errors import UserError
 
 FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
+LIMIT = 5 * MOST  # each is a file per readout, and minutes to resume
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
 
 
@@ -70,7 +71,7 @@ class Plan:
     Raises
     ------
     UserError
-        If a count is not positive.
+        If a count is not positive, or the tiles would be more than `LIMIT`.
     """
 
     n_train: int
@@ -83,6 +84,14 @@ class Plan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name} {value!r} is not possible: use an integer of at least {least}")
+        if self.count > LIMIT:
+            side = max(self.tile, isqrt(self.pairs // LIMIT) // 8 * 8)
+            while _count(self.n_train, self.n_test, side) > LIMIT:
+                side = (side + max(8, side // 500)) // 8 * 8
+            raise UserError(
+                f"compute.tile {self.tile} makes {self.count:,} tiles, each a file per readout: "
+                f"use at least {side}"
+            )
 
     def size(self, part: str) -> int:
         """Images along the rows of a part."""
@@ -95,6 +104,11 @@ class Plan:
     def block(self, part: str, index: int) -> slice:
         """Images of one block."""
         return slice(index * self.tile, min((index + 1) * self.tile, self.size(part)))
+
+    @property
+    def count(self) -> int:
+        """Number of tiles of both parts."""
+        return _count(self.n_train, self.n_test, self.tile)
 
     @cached_property
     def _tiles(self) -> tuple[Tile, ...]:
@@ -117,12 +131,18 @@ class Plan:
     @property
     def pairs(self) -> int:
         """Pairs of images to compute: train x train counts half, with its diagonal."""
-        return self.n_train * (self.n_train + 1) // 2 + self.n_test * self.n_train
+        return _count(self.n_train, self.n_test, 1)
 
     @property
     def bytes(self) -> int:
         """Bytes on disk: a float32 chunk of full size and a checksum for each tile and readout."""
-        return len(self._tiles) * self.readouts * (4 * self.tile**2 + 4)
+        return self.count * self.readouts * (4 * self.tile**2 + 4)
+
+
+def _count(n_train: int, n_test: int, tile: int) -> int:
+    """Tiles of both parts; with a tile of 1, pairs."""
+    rows, below = -(-n_train // tile), -(-n_test // tile)
+    return rows * (rows + 1) // 2 + below * rows
 
 
 def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
@@ -149,6 +169,6 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
     int
         Images along one side of a tile.
     """
-    pairs = Plan(n_train, n_test, 1, 1).pairs
+    pairs = _count(n_train, n_test, 1)
     area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
     return min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)

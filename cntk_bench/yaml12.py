@@ -40,6 +40,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Only between double quotes every character comes back as it was; elsewhere U+0085 ends a line.
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent)
 # Quoted is what either version of YAML would take for something else than text.
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(f"^(?:{_OCTAL.pattern}|{_INTEGER.pattern})$"), list("-+0123456789")

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 import zarr
 
-from cntk_bench import cli
+from cntk_bench import __version__
+from cntk_bench.cli import failures, program
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
@@ -34,20 +37,31 @@ class Done:
 def call(*arguments):
     """The command in this process, which has imported and compiled everything once."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["cntk-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-    return Done(end.value.code or 0, out.getvalue(), err.getvalue())
+    with redirect_stdout(out), redirect_stderr(err):
+        code = program.call([*map(str, arguments)])
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def start(*arguments, **kwargs):
     """The command as a process."""
     command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | kwargs.pop("env", {})
     # A test run in the background ignores SIGINT, and its children would inherit that.
     default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
     return subprocess.Popen(command, env=environment, text=True, preexec_fn=default, **kwargs)
+
+
+def until(condition, process):
+    """Wait until a condition holds; the process must be running until then, for a minute at most."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < end, "nothing happens"
+        time.sleep(0.002)
+
+
+def size(path):
+    return path.stat().st_size if path.exists() else 0
 
 
 def succeed(*arguments):
@@ -61,7 +75,8 @@ def fail(*arguments, code=2):
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     if code == 2:
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1 and len(done.stderr) <= 301, done.stderr
+        assert done.stderr.strip().isprintable() and "fault of cntk-bench" not in done.stderr, done.stderr
     return done.stderr
 
 
@@ -89,7 +104,7 @@ def test_table_as_json(finished):
     run, _ = finished
     rows = json.loads(succeed("table", run, "--format", "json"))
     assert len(rows) == 10
-    assert set(rows[0]) == {"column", "depth", "accuracy", "published", "n_train", "n_test", "ridge"}
+    assert {"column", "depth", "accuracy", "standard_error", "trusted", "published", "ridge"} < set(rows[0])
     assert {(row["n_train"], row["n_test"], row["published"], row["ridge"]) for row in rows} == {
         (40, 30, None, 0)
     }
@@ -152,10 +167,9 @@ def test_killed_at_random_then_the_same_bits(finished, tmp_path):
     log = run / "gram.zarr" / "tiles.jsonl"
     kept = ""
     for _ in range(3):
-        before = log.stat().st_size if log.exists() else 0
+        before = size(log)
         process = start(*command)
-        while process.poll() is None and (log.stat().st_size if log.exists() else 0) == before:
-            time.sleep(0.002)
+        until(lambda before=before: size(log) > before, process)
         time.sleep(rng.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -169,15 +183,26 @@ def test_killed_at_random_then_the_same_bits(finished, tmp_path):
         assert np.array_equal(array, grams(finished[0])[part], equal_nan=True)
 
 
-def test_interrupt_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize(
+    ("signum", "words"),
+    [
+        (signal.SIGINT, "interrupted: "),
+        (signal.SIGTERM, "ended by SIGTERM: "),
+        (signal.SIGHUP, "ended by SIGHUP: "),
+        (signal.SIGXCPU, "ended by SIGXCPU: "),
+        (signal.SIGUSR1, "ended by SIGUSR1: "),
+        (signal.SIGUSR2, "ended by SIGUSR2: "),
+    ],
+)
+def test_a_signal_keeps_what_is_finished(tmp_path, signum, words):
     run = tmp_path / "interrupted"
     log = run / "gram.zarr" / "tiles.jsonl"
     process = start("compute", QUICKSTART, "--output", run, stderr=subprocess.PIPE)
-    while not (log.exists() and log.stat().st_size):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    until(lambda: size(log), process)
+    process.send_signal(signum)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from there" in stderr and "Traceback" not in stderr
+    assert process.returncode == 128 + signum
+    assert stderr == f"{words}finished tiles are stored; the same command goes on from there\n"
     done, _, total = succeed("status", run).split()[:3]
     assert 0 < int(done) < int(total)
 
@@ -244,9 +269,9 @@ def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path, monkeypat
     quick = ("bench", "--columns", "CNTK-V", "--size", 4, "--depths", 3, "--seconds", 0.01, "--scratch")
     assert "with tiles stored" in succeed(*quick, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert "nowhere" in fail(*quick, tmp_path / "nowhere")
+    assert "is not a folder: make it" in fail(*quick, tmp_path / "nowhere")
     assert "cannot write /proc" in fail(*quick, "/proc")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))  # whatever the rate is
     assert "another --scratch" in fail(*quick, tmp_path)
 
 
@@ -289,32 +314,152 @@ def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
         assert "begun with the cpu backend" in message and "begin another run" in message
 
 
-def test_info():
+def test_info_shows_what_works_and_what_is_broken(monkeypatch):
+    from cntk_bench.backends import cpu
+    from cntk_bench.data.dataset import READERS
+
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in succeed("info").splitlines() if "  " in line)
+    assert lines["cntk-bench"] == __version__ and lines["python"] == platform.python_version()
+    assert lines["data sets"].split(", ") == list(READERS)
+    assert "cpu" in lines["backends"] and lines["numpy"] == np.__version__
+
+    def broken():
+        raise ImportError("libllvm.so: cannot open\x1b[31m")
+
+    monkeypatch.setattr(cpu, "available", broken)
+    monkeypatch.setitem(sys.modules, "cntk_bench.backends.cuda", None)  # its import fails
     stdout = succeed("info")
-    assert "backends" in stdout and "cifar10" in stdout
+    assert re.search(r"^backends +none$", stdout, re.MULTILINE)
+    assert r"is broken (ImportError: libllvm.so: cannot open\x1b[31m)" in stdout
+    assert re.search(r"^backend cuda +is broken \(ModuleNotFoundError", stdout, re.MULTILINE)
+    monkeypatch.setattr("cntk_bench.provenance.machine", broken)
+    assert re.search(r"^machine +unknown \(ImportError", succeed("info"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "remedy"),
     [
-        ("datset.train=3", "dataset"),
-        ("dataset.trian=3", "dataset.train"),
-        ("dataset.train=many", "many"),
-        ("dataset.train=9999", "9999"),
-        ("kernel.depths=[2]", "at least 3"),
-        ("kernel.columns=[CNTK-GAPP]", "CNTK-GAP"),
-        ("solve.ridge=-1", "-1"),
-        ("compute.backend=gpu", "cuda"),
-        ("dataset.name=digit", "digits"),
-        ("dataset.preprocess=zca", "standardize"),
+        ("datset.train=3", "did you mean dataset"),
+        ("dataset.trian=3", "did you mean dataset.train?"),
+        ("dataset.train=many", "expected an integer of at least 1"),
+        ("dataset.train=9999", "1437"),  # as many as digits has
+        ("dataset.train=", "write dataset.train=null"),
+        ("kernel.depths=[2]", "use an integer of at least 3"),
+        (f"kernel.depths=[{10**22}]", "use at most 10,000"),
+        ("kernel.columns=[CNTK-GAPP]", "did you mean CNTK-GAP?"),
+        ("solve.ridge=-1", "expected a finite number of at least 0"),
+        ("compute.backend=gpu", "use 'auto', 'cuda' or 'cpu'"),
+        ("compute.tile=1", "use at least 8"),
+        ("dataset.name=digit", "did you mean digits?"),
+        ("dataset.preprocess=zca", "expected standardize or none"),
+        ("dataset.path=" + "x" * 100_000, "expected a file or folder"),
+        ("name=" + "\x1b[31m" * 10, "remove the character"),
     ],
 )
-def test_a_bad_value_is_one_line(setting, words, tmp_path):
-    assert words in fail("run", QUICKSTART, "--set", setting, "--output", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_a_bad_value_is_told_the_remedy_and_leaves_nothing(setting, remedy, tmp_path):
+    assert remedy not in setting
+    assert remedy in fail("run", QUICKSTART, "--set", setting, "--output", tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_npz_is_one_line(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("compute", QUICKSTART, "--output="), "--output: it is empty: give a path"),
+        (
+            ("compute", QUICKSTART, "--output=~nobody-of-this-name/x"),
+            "or ./~nobody-of-this-name for a folder",
+        ),
+        (("compute", "~nobody-of-this-name/x.yaml"), "give the whole path"),
+        (("solve", ""), "RUN: it is empty"),
+        (("table", "~nobody-of-this-name"), "give the whole path"),
+        (("fetch", "mnist", "--path="), "--path: it is empty"),
+        (("bench", "--scratch="), "--scratch: it is empty"),
+        (("bench", "--scratch=~nobody-of-this-name"), "give the whole path"),
+        (("compute", QUICKSTART, "--output", "a\0b"), "no path can"),
+        (("compute", "/dev/zero"), "give a YAML file"),
+        (("compute", "/"), "give a YAML file"),
+        (("compute", QUICKSTART, "--output", "x" * 300), "use another path"),
+        (("solve", "x" * 300), "use another path"),
+        (("status", "loop"), "compute it first"),
+        (("bench", "--depths", "3,,4"), "separated by commas"),
+        (("bench", "--depths", f"{10**22}"), "separated by commas"),
+        (("bench", "--seconds", "nan"), "give a number of seconds"),
+        (("bench", "--size", 10**6), "use smaller ones"),
+        (("bench", "--columns", "CNTK-W"), "did you mean CNTK-V?"),
+        (("compute", QUICKSTART, "--backend", ""), "write compute.backend=null"),
+        (("solve", ".", "--set", "x" * 100_000), "only keys of solve can change"),
+        (("x" * 100_000,), "See --help."),
+        (("run",), "Missing argument 'CONFIG'. See --help."),
+        (("table", ".", "--solve", "0"), "x>=1"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_arguments_are_told_the_remedy_and_leave_nothing(arguments, remedy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", "loop")
+    assert remedy in fail(*arguments)
+    assert os.listdir() == ["loop"]
+
+
+def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(QUICKSTART, home / "c.yaml")
+    images = np.random.default_rng(0).random((12, 5, 5), np.float32)
+    np.savez(
+        home / "x.npz", x_train=images, y_train=np.arange(12) % 2, x_test=images, y_test=np.arange(12) % 2
+    )
+    asked = ("--set", "dataset={name: npz, path: ~/x.npz}", "--set", "kernel.depths=[3]")
+    succeed("run", "~/c.yaml", *asked, "--output=~/r")
+    for command in ("verify", "status", "solve", "table", "solves"):
+        succeed(command, "~/r")
+    succeed("bench", "--columns=CNTK-V", "--size=4", "--depths=3", "--seconds=0.01", "--scratch=~")
+    assert "is in" not in succeed("fetch", "digits", "--path=~/data")
+    assert os.listdir() == ["home"] and sorted(os.listdir(home)) == ["c.yaml", "r", "x.npz"]
+
+
+def test_every_solve_is_listed_and_its_table_kept(finished, tmp_path):
+    run = tmp_path / "again"
+    shutil.copytree(finished[0], run)
+    first = succeed("table", run)
+    before = len(succeed("solves", run).splitlines()) - 1
+    second = succeed("solve", run, "--set", "solve.ridge=[0.25]", "--set", "solve.precision=float32")
+    head, *lines = succeed("solves", run).splitlines()
+    assert head.split() == ["solve", "date", "(UTC)", "ridge", "precision", "device", "accuracy"]
+    assert len(lines) == before + 1
+    number, day, _, ridge, precision, device, least, to, most, _ = lines[-1].split()
+    assert (int(number), ridge, precision, device, to) == (before + 1, "0.25", "float32", "cpu", "to")
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", day)
+    scores = [row["accuracy"] for row in json.loads(succeed("table", run, "--format", "json"))]
+    assert (float(least), float(most)) == (round(min(scores), 2), round(max(scores), 2))
+    assert succeed("table", run) == succeed("table", run, "--solve", before + 1) == second != first
+    assert succeed("table", run, "--solve", before) == first
+    assert f"its solves are {', '.join(map(str, range(1, before + 2)))}" in fail("table", run, "--solve", 99)
+
+
+def test_a_solution_that_is_not_to_be_trusted_ends_with_1(finished, tmp_path, monkeypatch):
+    from cntk_bench import pipeline
+
+    run, solve = finished[0], pipeline.solve
+
+    def doubted(*arguments):
+        record = solve(*arguments)
+        record["solutions"][3] |= {"trusted": False, "doubt": "the residual is\n0.5"}
+        return record
+
+    monkeypatch.setattr(pipeline, "solve", doubted)
+    for command in (("solve", run), ("run", QUICKSTART, *SMALL, "--output", run)):
+        done = call(*command)
+        assert done.returncode == 1 and "CNTK-GAP" in done.stdout
+        assert (
+            "1 of 10 solutions are not to be trusted: CNTK-V at depth 11: the residual is 0.5" in done.stderr
+        )
+
+
+def test_a_bad_npz_is_told_what_is_wrong(tmp_path):
     images, labels = np.zeros((4, 5, 5), np.float32), np.array([0, 1, 0, 1])
     good = {"x_train": images + 1, "y_train": labels, "x_test": images, "y_test": labels}
     nan = images.copy()
@@ -325,13 +470,13 @@ def test_a_bad_npz_is_one_line(tmp_path):
         ({"y_train": labels + 5}, "label"),
         ({"y_train": labels * 0, "y_test": labels * 0}, "class"),
     ):
-        path = tmp_path / "data.npz"
+        path = tmp_path / "own.npz"
         np.savez(path, **(good | changed))
         config = tmp_path / "config.yaml"
         config.write_text(f"dataset: {{name: npz, path: {path}, preprocess: none}}\n")
-        assert words in fail("compute", config, "--output", tmp_path / "run").lower()
+        assert words in fail("compute", config, "--output", tmp_path / "run").lower().replace("own.npz", "")
     path.write_bytes(path.read_bytes()[:200])
-    assert "data.npz" in fail("compute", config, "--output", tmp_path / "run")
+    assert "own.npz" in fail("compute", config, "--output", tmp_path / "run")
 
 
 def test_a_backend_that_is_not_here(tmp_path):
@@ -343,9 +488,11 @@ def test_a_backend_that_is_not_here(tmp_path):
     assert "--backend cpu" in message
 
 
-def test_an_unwritable_output(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert "file" in fail("compute", QUICKSTART, *SMALL, "--output", tmp_path / "file" / "run")
+def test_an_output_that_cannot_be_made(tmp_path):
+    (tmp_path / "taken").write_text("as it was")
+    message = fail("compute", QUICKSTART, *SMALL, "--output", tmp_path / "taken" / "run")
+    assert "Not a directory" in message and "another output directory" in message
+    assert (tmp_path / "taken").read_text() == "as it was"
 
 
 def test_debug_shows_the_traceback():
@@ -354,17 +501,20 @@ def test_debug_shows_the_traceback():
     assert "missing.yaml" in fail("run", "missing.yaml")
 
 
-def test_bad_usage_is_one_line(tmp_path):
-    assert "did you mean 'cifar10'" in fail("fetch", "cifr10")
-    assert "latex" in fail("table", tmp_path, "--format", "xml")
-    assert "frob" in fail("frob")
+def test_bad_usage_is_told_the_remedy():
+    assert "did you mean cifar10?" in fail("fetch", "cifr10")
+    assert "'markdown'" in fail("table", ".", "--format", "xml")
+    assert "No such command 'frob'. See --help." in fail("frob")
     assert "'cpu'" in fail("bench", "--backend", "gpu")
-
-
-def test_what_nobody_foresaw_is_one_line_too(tmp_path):
-    assert "too long" in fail("solve", "x" * 300)
 
 
 def test_not_a_run(tmp_path):
     for command in ("solve", "table", "status", "verify"):
-        fail(command, tmp_path)
+        message = fail(command, tmp_path)
+        assert re.search("not a run|no store|no Gram|record", message.replace(str(tmp_path), "")), message
+
+
+def test_the_help_tells_the_exit_codes():
+    text = succeed("--help")
+    for code, meaning in failures.EXIT_CODES.items():
+        assert re.search(rf"^ +{re.escape(code)} +{re.escape(meaning)}", text, re.MULTILINE)

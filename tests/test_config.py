@@ -12,7 +12,6 @@ from cntk_bench import config, names, yaml12
 from cntk_bench.columns import readout
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Readout
-from cntk_bench.text import one_line
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 DEPTHS = (3, 4, 6, 11, 21)
@@ -431,7 +430,7 @@ def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
         try:
             attempt()
         except UserError as error:
-            assert one_line(error, 10**6) == str(error) and len(str(error)) <= 300
+            assert str(error).isprintable() and len(str(error)) <= 300
 
 
 @pytest.mark.parametrize(

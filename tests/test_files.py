@@ -2,16 +2,20 @@
 
 import errno
 import fcntl
+import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
+import uuid
+from pathlib import Path
 
 import pytest
 
 from cntk_bench import files, lock
 from cntk_bench.errors import UserError
-from cntk_bench.files import flush, open_own, same_file, write_whole
+from cntk_bench.files import flush, is_plain, open_own, read_plain, same_file, write_whole, writing
 
 
 def test_a_link_is_replaced_and_not_written_through(tmp_path):
@@ -38,8 +42,81 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("content", ["größe", b"\xff\x00bytes"])
+def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_returns(
+    tmp_path, monkeypatch, content
+):
+    events, replace = [], os.replace
+
+    def fsync(handle):
+        events.append(tmp_path if os.path.samestat(os.fstat(handle), os.stat(tmp_path)) else size(handle))
+
+    def size(handle):
+        return os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda *names: (events.append("replace"), replace(*names)))
+    write_whole(tmp_path / "a", content)
+    data = content if isinstance(content, bytes) else content.encode()
+    assert (tmp_path / "a").read_bytes() == data
+    assert events == [len(data), "replace", tmp_path]
+
+
+def test_new_files_have_the_mode_that_the_user_asks_for(tmp_path):
+    before = os.umask(0o007)
+    try:
+        write_whole(tmp_path / "a", "")
+        os.close(open_own(tmp_path / "b", os.O_RDWR))
+        os.umask(0)
+        write_whole(tmp_path / "c", "")
+        os.close(open_own(tmp_path / "d", os.O_RDWR))
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in "abcd"]
+    assert modes == [0o660, 0o660, 0o666, 0o666]
+
+
+def test_a_link_planted_where_a_file_is_being_written_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=7))
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".a-{uuid.UUID(int=7).hex}.partial").symlink_to(victim)
+    with pytest.raises(UserError, match="cannot write .*File exists"):
+        write_whole(tmp_path / "a", "new")
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["open", "replace"])
+def test_the_reason_why_a_file_cannot_be_written_is_told(tmp_path, monkeypatch, name):
+    write_whole(tmp_path / "a", "old")
+
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError) as caught:
+        patch.setattr(os, name, refuse)
+        write_whole(tmp_path / "a", "new")
+    assert str(caught.value).endswith(
+        "(Permission denied): make it writable, or use another output directory"
+    )
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_a_quota_or_a_limit_that_is_full(code):
+    with pytest.raises(UserError, match=r"no space left to write a .*: free some and run the same command"):
+        with writing("a"):
+            raise OSError(code, os.strerror(code))
+
+
+def test_an_error_without_a_number_is_told_by_its_words():
+    with pytest.raises(UserError, match=r"cannot write a \(the library's words\)"), writing("a"):
+        raise OSError("the library's words")
+
+
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_WRONLY | os.O_APPEND])
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hardlink", "folder", "fifo"])
-def test_what_is_not_our_own_plain_file_is_refused_and_left_alone(tmp_path, kind):
+def test_what_is_not_our_own_plain_file_is_refused_and_left_alone(tmp_path, kind, flags):
     victim, path = tmp_path / "victim", tmp_path / "lock"
     victim.write_text("precious")
     match kind:
@@ -54,10 +131,71 @@ def test_what_is_not_our_own_plain_file_is_refused_and_left_alone(tmp_path, kind
         case "fifo":
             os.mkfifo(path)
     with pytest.raises(UserError, match="not a plain file of this run.*remove it"):
-        open_own(path, os.O_RDWR)
-    with pytest.raises(UserError), lock.held(path):
+        open_own(path, flags)
+    with pytest.raises(UserError, match="not a plain file of this run.*remove it"), lock.held(path):
         pass
     assert victim.read_text() == "precious" and not (tmp_path / "nowhere").exists()
+
+
+def test_what_the_system_says_of_a_file_of_our_own_is_not_called_a_link(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        open_own(tmp_path / "missing" / "lock", os.O_RDWR)
+
+
+def test_no_file_stays_open(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("")
+    os.link(tmp_path / "a", tmp_path / "b")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(UserError, match="remove it"):
+            open_own(tmp_path / "a", os.O_RDWR)
+        flush(tmp_path)
+        flush(tmp_path / "a")
+        write_whole(tmp_path / "c", "")
+        read_plain(tmp_path / "c")
+        with pytest.raises(OSError):
+            read_plain(tmp_path)
+        with lock.held(tmp_path / "lock"):
+            pass
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_plain_file_is_read_whole_through_a_link_too(tmp_path):
+    (tmp_path / "a").write_bytes(b"\x00\xffabc")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert read_plain(tmp_path / "a") == read_plain(str(tmp_path / "b")) == b"\x00\xffabc"
+    assert is_plain(tmp_path / "a") and is_plain(tmp_path / "b")
+
+
+def test_what_is_not_there_cannot_be_read_and_keeps_nobody_waiting(tmp_path):
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("nothing", "dangling"):
+        with pytest.raises(FileNotFoundError):
+            read_plain(tmp_path / name)
+        assert is_plain(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("folder", errno.EISDIR), ("fifo", errno.EINVAL), ("device", errno.EINVAL)]
+)
+def test_what_is_no_plain_file_is_not_read(tmp_path, kind, code):
+    path = tmp_path / "a" if kind != "device" else Path("/dev/zero")
+    path.mkdir() if kind == "folder" else os.mkfifo(path) if kind == "fifo" else None
+    with pytest.raises(OSError) as caught:
+        read_plain(path)
+    assert caught.value.errno == code and not is_plain(path)
+
+
+def test_a_file_above_its_limit_is_not_read(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert read_plain(path, 3) == b"abc"
+    with pytest.raises(OSError, match="more than 2 bytes") as caught:
+        read_plain(path, 2)
+    assert caught.value.errno == errno.EFBIG
+    os.truncate(path, 2**30 + 1)  # a hole: it takes no space
+    with pytest.raises(OSError, match=f"more than {2**30} bytes"):
+        read_plain(path)
 
 
 def test_a_file_that_was_moved_or_replaced_is_noticed(tmp_path):
@@ -65,21 +203,41 @@ def test_a_file_that_was_moved_or_replaced_is_noticed(tmp_path):
     assert same_file(handle, tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
     assert not same_file(handle, tmp_path / "a")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    assert not same_file(handle, tmp_path / "a")
+    (tmp_path / "a").unlink()
     (tmp_path / "a").write_text("another")
     assert not same_file(handle, tmp_path / "a")
     os.close(handle)
 
 
-def test_a_directory_that_cannot_be_flushed_is_used_as_it_is(tmp_path, monkeypatch):
+UNFLUSHED = [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES]
+
+
+@pytest.mark.parametrize("code", UNFLUSHED)
+def test_a_directory_that_cannot_be_flushed_is_used_as_it_is(tmp_path, monkeypatch, caplog, code):
     (tmp_path / "a").write_text("")
 
     def refuse(_):
-        raise OSError(errno.EINVAL, "Invalid argument")
+        raise OSError(code, os.strerror(code))
 
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(os, "fsync", refuse)
     flush(tmp_path)
+    assert f"cannot be flushed to the disk ({os.strerror(code)})" in caplog.text
     with pytest.raises(OSError):
         flush(tmp_path / "a")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_told_of_a_directory_too(tmp_path, monkeypatch, code):
+    def fail(_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError) as caught:
+        flush(tmp_path)
+    assert caught.value.errno == code
 
 
 def hold(path, ready, go):
@@ -124,7 +282,31 @@ def test_what_stands_in_a_lock_is_not_believed(tmp_path, content):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_lock_names_its_holder_alone(tmp_path):
+    (tmp_path / "lock").write_text("what an earlier and longer-winded process left " * 9)
+    with lock.held(tmp_path / "lock") as alone:
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
+        assert alone is True
+    assert (tmp_path / "lock").exists()
+
+
+def test_a_lock_is_freed_by_an_error_which_stays_what_it_is(tmp_path):
+    with pytest.raises(OSError, match="of the body"), lock.held(tmp_path / "lock"):
+        raise OSError("of the body")
+    with lock.held(tmp_path / "lock") as alone:
+        assert alone
+
+
+def test_a_lock_that_cannot_be_made(tmp_path):
+    with pytest.raises(UserError, match="cannot write .*No such file.*use another output directory"):
+        with lock.held(tmp_path / "missing" / "lock"):
+            pass
+
+
+NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL]
+
+
+@pytest.mark.parametrize("code", NO_LOCKS)
 def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog, code):
     def refuse(*_):
         raise OSError(code, os.strerror(code))
@@ -132,10 +314,21 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setattr(lock, "_warned", set())
     for _ in range(2):
+        with lock.held(tmp_path / "lock") as alone:
+            assert alone is False
+    (warning,) = caplog.messages
+    assert "no file locks" in warning and "make sure that no other process writes there" in warning
+
+
+def test_a_disk_that_fails_is_not_called_one_without_locks(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(UserError, match="cannot write .*Input/output error.*use another output directory"):
         with lock.held(tmp_path / "lock"):
             pass
-    (warning,) = caplog.messages
-    assert "no file locks" in warning and "no other process" in warning
+    assert not caplog.messages
 
 
 def test_a_lock_removed_while_waiting_is_taken_anew(tmp_path):

@@ -197,11 +197,18 @@ def test_another_gram_store_in_the_run_has_no_solutions_of_the_old_one(run, tmp_
     assert pipeline.solved(run, 1)["data"]["fingerprint"] != now["data"]["fingerprint"]
 
 
-def test_refused_settings_leave_no_directory(tmp_path):
-    for wrong in ("dataset.train=9999", "compute.backend=abacus", "dataset.train=1"):
-        with pytest.raises(UserError):
-            pipeline.compute(Run(tmp_path / "deep" / "run"), settings(tmp_path, wrong))
-        assert not (tmp_path / "deep").exists()
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ("dataset.train=9999", "use at most 1437"),
+        ("compute.backend=abacus", "use 'auto', 'cuda' or 'cpu'"),
+        ("dataset.train=1", "a regression needs at least 2 images"),
+    ],
+)
+def test_refused_settings_leave_no_directory(tmp_path, wrong, remedy):
+    with pytest.raises(UserError, match=remedy):
+        pipeline.compute(Run(tmp_path / "deep" / "run"), settings(tmp_path, wrong))
+    assert not (tmp_path / "deep").exists()
 
 
 def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):

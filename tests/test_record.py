@@ -72,6 +72,26 @@ def test_a_stage_takes_the_place_of_the_same_call_only(started):
     assert "pairs_per_second" not in none
 
 
+@pytest.mark.parametrize(
+    "other", [{"process": "1 on another"}, {"started": "1999-01-01T00:00:00.000+00:00"}, {"stage": "a"}]
+)
+def test_stages_of_other_calls_are_all_kept(started, other):
+    """Two machines may begin at the same millisecond, and a clock may be set back."""
+    both = record.with_stage(record.with_stage(started, STAGE), STAGE | other)["stages"]
+    assert both == [STAGE, STAGE | other]
+
+
+def test_a_stage_without_pairs_has_no_rate(started):
+    ended = record.with_stage(started, STAGE | {"seconds": 2.0})
+    assert "pairs_per_second" not in ended["stages"][0]
+
+
+def test_what_no_other_program_could_read_is_never_written(started, tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        record.save(started | {"more": float("nan")}, tmp_path / "record.json")
+    assert os.listdir(tmp_path) == []
+
+
 def test_numpy_scalars_and_infinities_become_json(started, tmp_path):
     solution = SOLUTION | {
         "depth": np.int64(3),
@@ -132,15 +152,33 @@ def test_load_says_which_of_file_and_tool_is_too_old(started, tmp_path, version,
 def test_a_missing_record(tmp_path):
     with pytest.raises(UserError, match="no record at .*: name the --output directory of a run"):
         record.load(tmp_path / "record.json")
-    with pytest.raises(UserError, match="cannot read the record"):
+    with pytest.raises(UserError, match=r"cannot read the record .* \(Is a directory\): make it readable"):
         record.load(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000, b"[]", b"3", b'{"format": true}'])
-def test_a_file_that_is_no_record(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [(text, "not JSON: ") for text in (b"", b"{", b"\xff", b"[" * 100_000)]
+    + [(text, "no format number") for text in (b"[]", b"3", b"null", b'{"format": true}')],
+)
+def test_a_file_that_is_no_record(tmp_path, text, problem):
     (tmp_path / "record.json").write_bytes(text)
-    with pytest.raises(UserError, match="is damaged .*: move it away, then run `compute` and `solve`"):
+    remedy = "move it away, then run `compute` and `solve` again; the tiles are kept"
+    with pytest.raises(UserError, match=rf"is damaged \({problem}.*\): {remedy}"):
         record.load(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize("part", ["stages", "solutions"])
+@pytest.mark.parametrize("value", [{}, [3], [None], ["CNTK-V"]])
+def test_a_list_of_something_else(started, tmp_path, part, value):
+    (tmp_path / "record.json").write_text(json.dumps(started | {part: value}))
+    with pytest.raises(UserError, match=rf"is damaged \({part}.* is missing or of a wrong type\)"):
+        record.load(tmp_path / "record.json")
+
+
+def test_solutions_that_are_no_list_are_told_of_their_own_file(tmp_path):
+    with pytest.raises(UserError, match=r"solve.json is damaged \(solutions is no list\): move it away"):
+        record.check_solutions(tmp_path / "solve.json", {})
 
 
 @pytest.mark.parametrize(

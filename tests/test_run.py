@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,6 +86,67 @@ def test_a_file_system_without_hard_links(run, monkeypatch):
     assert latest(run) == {0.5}
 
 
+def test_where_a_run_keeps_what(tmp_path):
+    run = Run(tmp_path)
+    names = {name: getattr(run, name).relative_to(tmp_path).as_posix() for name in KEPT}
+    assert names == KEPT
+    with run.lock():
+        assert (tmp_path / "lock").exists()
+
+
+KEPT = {"gram": "gram.zarr", "record": "record.json", "solves": "solves"}
+KEPT |= {"solutions": "solutions", "report": "report"}
+
+
+def test_an_update_changes_the_record_and_gives_it_back(run):
+    changed = run.update(lambda past: past | {"name": "renamed"})
+    assert changed == record.load(run.record) and changed["name"] == "renamed"
+
+
+def test_a_stage_tells_its_solve_and_keeps_no_second_copy_of_data_and_solutions(run):
+    (stage,) = put(run, 0.5)["stages"]
+    assert stage["solve"] == 1 and stage["settings"] == {"solve": {"ridge": 0.5}}
+    assert not {"data", "solutions"} & set(stage)
+
+
+def test_a_solve_has_its_place_on_the_disk_before_the_record_tells_of_it(run, monkeypatch):
+    events, flush, save = [], runs.flush, record.save
+    monkeypatch.setattr(runs, "flush", lambda path: (events.append(path.name), flush(path)))
+    monkeypatch.setattr(record, "save", lambda *args: (events.append("record"), save(*args)))
+    put(run, 0.5)
+    assert events == ["solves", "record"]
+
+
+def test_a_solve_waits_until_another_process_has_changed_the_run(run):
+    with ThreadPoolExecutor(1) as pool:
+        with run.lock():
+            later = pool.submit(put, run, 0.25)
+            time.sleep(0.1)
+            assert runs.numbers(run) == []
+        assert later.result(60)["solve"] == 1
+
+
+def test_a_number_that_json_does_not_have_is_not_published(run):
+    put(run, 0.5)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        put(run, float("nan"))
+    assert latest(run) == {0.5} and runs.numbers(run) == [1]
+
+
+def test_a_run_directory_that_is_gone(run):
+    shutil.rmtree(run.path)
+    with pytest.raises(UserError, match="cannot write .*No such file.*use another output directory"):
+        put(run, 0.5)
+
+
+@pytest.mark.parametrize("name", ["solutions", "report"])
+def test_a_file_in_the_place_of_a_folder_is_replaced(run, name):
+    (run.path / name).write_text("in the way")
+    put(run, 0.5)
+    assert latest(run) == {0.5}
+    assert not list(run.path.glob(".*"))
+
+
 @pytest.mark.parametrize("name", ["solutions", "report", "record.json"])
 def test_a_planted_link_is_replaced_and_not_written_through(run, tmp_path, name):
     victim = tmp_path / "victim"
@@ -96,6 +160,15 @@ def test_a_planted_link_is_replaced_and_not_written_through(run, tmp_path, name)
     put(run, 0.5)
     assert latest(run) == {0.5} and not (run.path / name).is_symlink()
     assert {path.name: path.read_bytes() for path in victim.iterdir()} == before
+    assert not list(run.path.glob(".*"))
+
+
+def test_solves_that_are_a_link_are_refused(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    run.solves.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="solves is a link: put the folder itself there"):
+        put(run, 0.5)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize("step", ["report", "rename"])
@@ -135,11 +208,53 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not
     assert list(run.solves.glob(".*")) == []
 
 
+def test_only_folders_of_dead_processes_of_this_machine_are_removed(run):
+    """A machine whose name begins with this one's, such as node-1 beside node, is another machine."""
+    host = socket.gethostname()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    others = [
+        f".{host}-1-{dead.pid}-0123abcd",
+        f".{host}-notes",
+        f".{host}-{10**30}-0123abcd",
+        f".another-{dead.pid}-0123abcd",
+    ]
+    leftover = f".{host}-{dead.pid}-0123abcd"
+    for name in (*others, leftover):
+        (run.solves / name).mkdir(parents=True)
+    put(run, 0.5)
+    assert {path.name for path in run.solves.glob(".*")} == set(others)
+
+
+def test_a_process_of_another_user_is_alive(run, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    folder = run.solves / f".{socket.gethostname()}-12345-0123abcd"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(os, "kill", refuse)
+    put(run, 0.5)
+    assert folder.is_dir()
+
+
+def test_a_leftover_that_cannot_be_removed_keeps_no_solve_from_its_place(run, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (run.solves / f".{socket.gethostname()}-{dead.pid}-0123abcd").mkdir(parents=True)
+    monkeypatch.setattr(os, "rmdir", refuse)
+    put(run, 0.5)
+    assert latest(run) == {0.5}
+
+
 def test_a_solve_that_is_not_there_or_damaged(run):
     with pytest.raises(UserError, match="has no solve 1: its solves are none yet"):
         runs.read_solve(run, 1)
     put(run, 0.5)
-    with pytest.raises(UserError, match="has no solve 7: its solves are 1"):
+    put(run, 0.25)
+    with pytest.raises(UserError, match="has no solve 7: its solves are 1, 2$"):
         runs.read_solve(run, 7)
     for text in ("", "[]", "{}", '{"solutions": [{"column": 3}]}'):
         (run.solves / "1" / "solve.json").write_text(text)

@@ -120,11 +120,11 @@ def test_no_test_images(tmp_path):
 def test_unfinished(empty):
     fill(empty, PLAN.tiles()[:4])
     assert empty.missing() == PLAN.tiles()[4:]
-    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed"):
+    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed yet: run `compute`$"):
         empty.matrix("train", 0)
-    with pytest.raises(UserError, match="3 of 3 test tiles"):
+    with pytest.raises(UserError, match="3 of 3 test tiles .* not computed yet: run `compute`$"):
         next(empty.row_blocks(0))
-    with pytest.raises(UserError, match="test-1-2 .* not computed"):
+    with pytest.raises(UserError, match="test-1-2 .* not computed yet: run `compute`$"):
         empty.read(Tile("test", 1, 2))
 
 
@@ -132,7 +132,7 @@ def test_wrong_shape_and_writing_without_the_lock(empty):
     tile = Tile("train", 2, 0)
     with pytest.raises(RuntimeError, match="lock"):
         empty.write(tile, block_of(tile))
-    with empty.lock(), pytest.raises(ValueError, match="shape"):
+    with empty.lock(), pytest.raises(ValueError, match=r"train-2-0 has shape \(2, 1, 3\), not \(2, 3, 3\)"):
         empty.write(tile, np.zeros((2, 3, 3), np.float32))
 
 
@@ -166,10 +166,12 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_chunk(full, damage):
-    damage(chunk(full, TILE, readout=1))
-    with pytest.raises(VerificationError, match="tile train-2-1 of .* is damaged .*--repair"):
+    DAMAGES[damage](chunk(full, TILE, readout=1))
+    reason = "missing or altered: the digest does not fit" if damage in ("missing", "altered") else ".*"
+    remedy = "run `verify` with --repair"
+    with pytest.raises(VerificationError, match=rf"tile train-2-1 of .* is damaged \({reason}\): {remedy}"):
         full.read(TILE)
     with pytest.raises(VerificationError, match="train-2-1"):
         full.matrix("train", 1)
@@ -188,8 +190,54 @@ def test_a_chunk_that_cannot_be_read_now_is_not_called_damaged(full, monkeypatch
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
-    with pytest.raises(stores.Unreadable, match="train-2-1 of .* cannot be read now .* run the same command"):
+    with pytest.raises(stores.Unreadable) as error:
         full.inspect(TILE)
+    reason = f"cannot be read now ({os.strerror(code)})"
+    one_line(error, "tile train-2-1 of", reason, "mend that and run the same command again")
+
+
+def test_labels_that_cannot_be_read_now_are_not_called_damaged(full, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
+    with pytest.raises(stores.Unreadable) as error:
+        _ = full.labels
+    reason = "cannot be read now (Input/output error)"
+    one_line(error, "y_train and y_test of", reason, "mend that and run the same command again")
+
+
+def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch):
+    def fail(*_):
+        raise OSError("the library's words")
+
+    monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
+    with pytest.raises(stores.Unreadable, match=r"cannot be read now \(the library's words\)"):
+        full.inspect(TILE)
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (os.mkfifo, "something else has the place of a chunk"),
+    ],
+    ids=["loop", "fifo"],
+)
+def test_what_could_never_be_read_in_a_chunks_place_is_damage_and_is_mended(full, plant, fault):
+    chunk(full, TILE).unlink()
+    plant(chunk(full, TILE))
+    block, told = full.inspect(TILE)
+    assert block is None and fault in told
+    fill(full, [TILE])
+    assert (stores.open(full.path).read(TILE) == block_of(TILE)).all()
+
+
+def test_a_file_in_the_place_of_all_chunks_is_damage(full):
+    shutil.rmtree(full.path / "train")
+    (full.path / "train").write_text("")
+    with pytest.raises(VerificationError, match="damaged .Not a directory.: run `verify` with --repair"):
+        full.read(TILE)
 
 
 def test_a_folder_or_a_link_in_a_chunks_place_is_damage_and_is_mended(full, tmp_path):
@@ -285,9 +333,10 @@ def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, mo
         else:
             append = empty._journal.append
             monkeypatch.setattr(empty._journal, "append", lambda *args: (disturb(), append(*args)))
-        with pytest.raises(
-            UserError, match="moved, removed or replaced.*run the same command again|cannot write"
-        ):
+        words = (
+            "was moved, removed or replaced while it was written: run the same command again; what was fin"
+        )
+        with pytest.raises(UserError, match=words):
             empty.write(second, block_of(second))
     if how != "removed":
         moved = stores.open(tmp_path / "moved.zarr")
@@ -297,12 +346,20 @@ def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, mo
     assert (stores.open(empty.path).matrix("train", 0) == TRAIN[0]).all()
 
 
-def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path):
+def test_names_that_do_not_fit_the_plan_make_no_store(tmp_path):
+    with pytest.raises(ValueError, match="1 readouts do not fit the plan's 2"):
+        stores.create(tmp_path / "s", PLAN, {**ATTRIBUTES, "readouts": ["ntk-v-3-all"]}, LABELS)
+    assert os.listdir(tmp_path) == []
+
+
+def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path, caplog):
     path = tmp_path / "gram.zarr"
     (path / "train").mkdir(parents=True)
     (path / "train" / "c.0.1.0").write_text("stray")
     fill(stores.ensure(path, PLAN, ATTRIBUTES, LABELS), PLAN.tiles())
-    assert [p.read_text() for p in tmp_path.glob("gram.zarr-stray-*/train/*")] == ["stray"]
+    (aside,) = tmp_path.glob("gram.zarr-stray-*")
+    assert [p.read_text() for p in aside.glob("train/*")] == ["stray"]
+    assert f"held chunks without a store: they are in {aside.name} now" in caplog.text
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -322,6 +379,7 @@ def test_torn_record(empty, cut):
         b"\0\0\0\0",
         b"\xff\xfe{",
         b"[]",
+        b"[" * 100_000,
         b"3",
         b'{"tile": "train-0-0"}',
         b'{"tile": ["train"], "digests": ["a", "b"], "seconds": 1, "time": 1}',
@@ -335,6 +393,32 @@ def test_nonsense_in_the_log_is_passed_over(full, line):
     before = stores.open(full.path).done
     log.write_bytes(log.read_bytes() + line + b"\n")
     assert stores.open(full.path).done == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(full, kind):
+    (full.path / "tiles.jsonl").unlink()
+    (os.mkdir if kind == "folder" else os.mkfifo)(full.path / "tiles.jsonl")
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    reason = "Is a directory" if kind == "folder" else "not a plain file"
+    one_line(error, "cannot read", f"({reason})", "make it readable and run the command again")
+
+
+def test_a_log_that_cannot_be_written(full, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "open_own", refuse)
+        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
+            with full.lock():
+                pass
+    with full.lock(), monkeypatch.context() as patch:
+        patch.setattr(journal.os, "fsync", refuse)
+        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
+            full.discard(TILE)
+        assert full.missing() == []
 
 
 def test_altered_record_is_damage(full):
@@ -367,6 +451,33 @@ def test_damaged_labels(full, name, how):
     assert again.missing() == []
 
 
+@pytest.mark.parametrize("name", stores.LABELS)
+@pytest.mark.parametrize("size", [0, 4, 6, 8])
+def test_labels_of_a_wrong_number_are_damaged(full, name, size):
+    stores._write_integers(full.group, [name], [np.zeros(size, int)])
+    with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
+        _ = stores.open(full.path).labels
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "c/0"])
+def test_a_pipe_in_the_place_of_labels_keeps_nobody_waiting(full, file):
+    (full.path / "y_test" / file).unlink()
+    os.mkfifo(full.path / "y_test" / file)
+    with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
+        _ = full.labels
+
+
+@pytest.mark.parametrize("lacking", ["labels", "indices"])
+def test_nothing_is_restored_while_another_run_writes(full, lacking):
+    used = np.arange(7), np.arange(5)
+    if lacking == "labels":
+        (full.path / "y_test" / "c" / "0").unlink()
+    other = stores.open(full.path)
+    with other.lock(), pytest.raises(UserError, match="another run .* is writing .*: wait for it to end"):
+        stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS, used if lacking == "indices" else None)
+    assert stores.open(full.path).indices is None
+
+
 def test_leftovers_of_a_killed_run_are_removed(full):
     leftover = full.path / "train" / "c.0.0.0123.partial"
     leftover.write_bytes(b"half")
@@ -397,6 +508,13 @@ def test_another_configuration_is_refused(full):
     with pytest.raises(UserError) as error:
         stores.ensure(full.path, Plan(7, 5, 2, 2), ATTRIBUTES, LABELS)
     assert "tile is 3 there, 2 here" in one_line(error)
+    with pytest.raises(UserError) as error:
+        stores.open(full.path, {"readouts": ("ntk-v-3-all", "nngp-v-3")})
+    one_line(
+        error,
+        "readouts is ntk-v-3-all, ntk-gap-3-hidden there, ntk-v-3-all, nngp-v-3 here",
+        "use another output directory, or the settings it was made with",
+    )
     with pytest.raises(UserError) as error:
         stores.open(full.path, {"preprocessing": "none"})
     assert "preprocessing is None there, none here" in one_line(error)
@@ -432,19 +550,31 @@ def test_attributes_that_do_not_fit_the_arrays(full, name, value):
     (full.path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    one_line(error, full.path, "not a readable Gram store")
+    reason = "n_train 0 is not possible" if value == 0 else "does not fit the plan"
+    one_line(error, full.path, "not a readable Gram store", reason, "use another output directory")
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-@pytest.mark.parametrize("text", [None, "{", "{}"])
+@pytest.mark.parametrize("text", [None, "a pipe", "{", "{}"])
 def test_broken_array_metadata(full, part, text):
-    if text is None:
+    if text in (None, "a pipe"):
         (full.path / part / "zarr.json").unlink()
-    else:
+    if text == "a pipe":
+        os.mkfifo(full.path / part / "zarr.json")
+    elif text is not None:
         (full.path / part / "zarr.json").write_text(text)
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    one_line(error, full.path, "not a readable Gram store")
+    reason = f"{part}/zarr.json is not a plain file" if text == "a pipe" else ""
+    one_line(error, full.path, "not a readable Gram store", reason, "use another output directory")
+
+
+def test_a_store_that_cannot_be_read(full):
+    (full.path / "zarr.json").unlink()
+    os.mkfifo(full.path / "zarr.json")
+    with pytest.raises(UserError) as error:
+        stores.open(full.path)
+    one_line(error, "cannot read the Gram store", "(not a plain file)", "make it readable")
 
 
 def test_no_store(tmp_path):
@@ -487,6 +617,15 @@ def test_lock_sees_what_others_wrote(empty):
     assert empty.missing() == PLAN.tiles()
     with empty.lock():
         assert empty.missing() == []
+
+
+def test_no_file_stays_open_after_a_lock(full):
+    fill(full, [TILE])  # what Python and zarr open once
+    before = os.listdir("/proc/self/fd")
+    fill(full, [TILE])
+    with pytest.raises(KeyboardInterrupt), full.lock():
+        raise KeyboardInterrupt
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_lock_is_freed_by_sigkill(full):
@@ -560,6 +699,17 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
     again = stores.open(reference.path)
     assert again.missing() == PLAN.tiles()[2:]
     assert (again.read(first) == block_of(first)).all() and (again.read(second) == block_of(second)).all()
+
+
+def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut must leave a whole store or none."""
+    events, rename = [], stores.Path.rename
+    monkeypatch.setattr(stores, "flush", events.append)
+    monkeypatch.setattr(stores.Path, "rename", lambda *names: (events.append(names), rename(*names)))
+    store = stores.create(tmp_path / "s", PLAN, ATTRIBUTES, LABELS)
+    *flushed, (fresh, _), parent = events
+    there = {path.relative_to(store.path) for path in (store.path, *store.path.rglob("*"))}
+    assert {path.relative_to(fresh) for path in flushed} == there and parent == tmp_path
 
 
 def test_flushed_before_it_is_recorded(empty, monkeypatch):

@@ -1,3 +1,5 @@
+"""Text from outside becomes fit for a terminal, and stays the text where it was fit already."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,3 +38,33 @@ def test_a_value_without_end_is_never_printed_whole():
     for _ in range(60):
         value = [value, value]
     assert len(short(value)) <= 80
+
+
+@pytest.mark.parametrize("shorten", [short, one_line])
+def test_what_fits_is_shown_as_it_is(shorten):
+    for text in ("", "a path", "größe 数", "x" * 20):
+        assert shorten(text, 20) == text
+    assert shorten(0, 20) == "0"
+
+
+def test_a_value_that_is_no_string_is_shown_by_its_repr():
+    assert short(["a", None]) == "['a', None]"
+
+
+@pytest.mark.parametrize("shorten", [short, one_line])
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [(19, "abcdefghi ... vwxyz"), (20, "abcdefghi ... uvwxyz"), (25, "abcdefghijkl ... stuvwxyz")],
+)
+def test_of_what_is_too_long_the_middle_is_left_out(shorten, most, shown):
+    """Three fifths of what is left come from the beginning, two from the end."""
+    assert shorten("abcdefghijklmnopqrstuvwxyz", most) == shown
+
+
+def test_a_value_and_a_message_have_their_usual_lengths():
+    assert (len(short("x" * 999)), len(one_line("x" * 999))) == (80, 300)
+
+
+def test_white_space_of_a_message_is_folded_and_that_of_a_value_is_shown():
+    assert one_line("  two\n\t words ") == "two words"
+    assert short("two\n words ") == r"two\n words "

@@ -5,7 +5,7 @@ import pytest
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
-from cntk_bench.tiles import FEWEST, LARGEST, MOST, SMALLEST, Plan, Tile, auto_tile
+from cntk_bench.tiles import FEWEST, LARGEST, LIMIT, MOST, SMALLEST, Plan, Tile, auto_tile
 
 PLANS = [Plan(7, 5, 3, 2), Plan(6, 4, 2, 1), Plan(5, 3, 8, 4), Plan(1, 1, 1, 1), Plan(9, 0, 4, 3)]
 
@@ -29,6 +29,7 @@ def test_pairs_and_shapes(plan):
         assert tile.pairs(plan) == entries[rows, cols].sum()
         assert tile.shape(plan) == (plan.readouts, *entries[rows, cols].shape)
         assert tile.diagonal == (tile.part == "train" and rows == cols)
+    assert plan.count == len(plan.tiles())
     assert plan.pairs == sum(tile.pairs(plan) for tile in plan.tiles())
 
 
@@ -49,6 +50,20 @@ def test_names_are_distinct():
 def test_impossible_sizes(sizes):
     with pytest.raises(UserError, match="is not possible"):
         Plan(*sizes)
+
+
+def test_too_many_tiles_are_refused_before_they_are_made():
+    # a triangle of 447 rows has 100,128 tiles, one of 446 has 99,681
+    assert Plan(446, 0, 1, 1).count == len(Plan(446, 0, 1, 1).tiles()) == 99_681 <= LIMIT == 100_000
+    with pytest.raises(UserError, match="compute.tile 1 makes 100,128 tiles.*use at least 8"):
+        Plan(447, 0, 1, 1)
+    with pytest.raises(UserError, match="tile 9 makes .* tiles.* use at least 136$"):
+        Plan(50_000, 10_000, 9, 1)
+    assert Plan(50_000, 10_000, 136, 1).count <= LIMIT
+    with pytest.raises(UserError, match="use at least 136$"):
+        Plan(50_000, 10_000, 128, 1)
+    with pytest.raises(UserError, match="use at least"):  # at once, however many there would be
+        Plan(10**18, 0, 1, 1)
 
 
 GAP, V = 20 * 32**4, 20 * 32**2
@@ -74,3 +89,34 @@ def test_auto_tile_of_the_papers_columns():
     assert auto_tile(50_000, 10_000, V, cuda) == LARGEST
     assert auto_tile(200, 500, GAP, cpu) == 24
     assert auto_tile(1280, 10_000, GAP, cuda) == 216  # 46,656 pairs
+
+
+@pytest.mark.parametrize(("edge", "side"), [(19, 16), (20, 24), (27, 24), (28, 32)])
+def test_auto_tile_is_rounded_to_the_nearest_multiple_of_8(edge, side):
+    assert auto_tile(1000, 0, 1, edge**2) == side
+
+
+def test_no_tile_is_empty():
+    for plan in PLANS:
+        assert all(tile.pairs(plan) > 0 for tile in plan.tiles())
+
+
+def test_a_plan_and_a_tile_stay_as_they_were_checked():
+    for thing, name in ((Plan(7, 5, 3, 2), "tile"), (Tile("test", 0, 0), "row")):
+        with pytest.raises(AttributeError):
+            setattr(thing, name, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((True, 1, 1, 1), "n_train True is not possible: use an integer of at least 1"),
+        ((4, -1, 1, 1), "n_test -1 is not possible: use an integer of at least 0"),
+        ((4, 1, "8", 1), "tile '8' is not possible: use an integer of at least 1"),
+        ((4, 1, 1, None), "readouts None is not possible: use an integer of at least 1"),
+    ],
+)
+def test_an_impossible_size_is_told_with_what_is_possible(sizes, words):
+    with pytest.raises(UserError) as caught:
+        Plan(*sizes)
+    assert str(caught.value) == words

@@ -1,6 +1,7 @@
 """What each way of ending is told the user, in one line, and its exit code."""
 
 import errno
+import traceback
 
 import click
 
@@ -47,15 +48,20 @@ def told(error: BaseException) -> tuple[str | None, int]:
         return f"error: {_reason(error)}", error.exit_code
     if stopped := _interruption(error):
         return _stopped(stopped)
-    lost = streams.drain()
-    if isinstance(error, OSError) and lost is not None:
-        if isinstance(lost, BrokenPipeError):
+    if isinstance(error, OSError) and _while_printing(error):
+        if isinstance(error, BrokenPipeError):
             return None, BROKEN_PIPE
-        return f"error: cannot write to standard output ({_reason(lost)}): send it somewhere else", 2
+        return f"error: cannot write to standard output ({_reason(error)}): send it somewhere else", 2
     return f"error: {_unforeseen(error)}", 2
 
 
-def _interruption(error: BaseException) -> BaseException | None:
+def _while_printing(error: BaseException) -> bool:
+    """Whether an error was raised by what prints to standard output, ours or click's."""
+    printers = (streams.say.__code__, click.echo.__code__)
+    return any(frame.f_code in printers for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
     """The interruption that an exception is, or comes from: some libraries turn it into their own."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:

@@ -1,6 +1,7 @@
 """Arguments and options that several commands have, and what they stand for."""
 
 import logging
+import resource
 from pathlib import Path
 
 import click
@@ -8,16 +9,19 @@ import click
 from cntk_bench import paths
 from cntk_bench.errors import UserError
 
+LEAST_MEMORY = 2**30  # bytes of address space; with fewer, Numba's compiler was found not to load
+
 
 def common(command):
     """Options of every command."""
 
-    def set_level(_context, _parameter, verbose):
+    def begin(_context, _parameter, verbose):
         if verbose:
             logging.getLogger("cntk_bench").setLevel(logging.INFO)
+        _require_memory()
 
     command = click.option(
-        "--verbose", is_flag=True, expose_value=False, callback=set_level, help="Say what is being done."
+        "--verbose", is_flag=True, expose_value=False, callback=begin, help="Say what is being done."
     )(command)
     return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
 
@@ -64,3 +68,13 @@ def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, 
     where = None if output is None else path(output, "--output")
     found = config.load(path(config_file, "CONFIG"), overrides)
     return found, Run(where or Path("runs", paths.from_utf8(found.name)))
+
+
+def _require_memory() -> None:
+    """Refuse a limit in which the libraries cannot be loaded: some then print lines of their own, or hang."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        raise UserError(
+            f"the limit on memory is {limit / 2**20:,.0f} MiB, and the libraries need more: raise it "
+            f"(ulimit -v) to {LEAST_MEMORY // 2**20:,} MiB at least"
+        )

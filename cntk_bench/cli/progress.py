@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO, cast
 
 from cntk_bench.cli import streams
 
@@ -18,7 +19,7 @@ def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
 
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    console = Console(file=_Lasting(sys.stderr), force_terminal=True)
+    console = Console(file=cast(TextIO, _Lasting(sys.stderr)), force_terminal=True)
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None, rate="")
 

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import click
-
 from cntk_bench.text import MOST, one_line, visible
 
 STREAMS = ("stdin", "stdout", "stderr")  # by their file descriptors, 0 to 2
@@ -41,32 +39,31 @@ def say(text: str) -> None:
     OSError
         If it cannot be written.
     """
-    click.echo("\n".join(map(visible, text.removesuffix("\n").split("\n"))))
+    sys.stdout.write("\n".join(map(visible, text.removesuffix("\n").split("\n"))) + "\n")
+    sys.stdout.flush()
 
 
 def complain(text: str, most: int = MOST) -> None:
     """Print one line to standard error, if it takes it."""
-    with suppress(OSError, ValueError):
-        click.echo(one_line(text, most), err=True)
+    complain_at_length(one_line(text, most))
 
 
 def complain_at_length(text: str) -> None:
     """Print lines of our own to standard error, if it takes them."""
     with suppress(OSError, ValueError):
-        click.echo(text, err=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
-def drain() -> OSError | None:
-    """Write what is still to be written, and drop what cannot be; what standard output said, if it failed.
+def drain() -> None:
+    """Write what is still to be written, and drop what cannot be.
 
     Python would try again when it exits, print a traceback, and exit with a code of its own.
     """
-    said = None
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:
-            said = error if number == 1 else said
+        except OSError:
             with suppress(OSError, ValueError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())
@@ -74,7 +71,6 @@ def drain() -> OSError | None:
                 stream.flush()
         except ValueError:  # it was closed
             pass
-    return said
 
 
 def terminal() -> bool:

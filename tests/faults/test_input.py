@@ -38,7 +38,7 @@ YAML = {
     "binary": b"name: !!binary gIGC",
 }
 SETS = (
-    "dataset.train=", "dataset.train=0100", "dataset.train=1:40", "dataset.train=0x64", "dataset.train=1e3",
+    "dataset.train=", "dataset.train=1:40", "dataset.train=0x9999", "dataset.train=1e3",
     "dataset.train=-1", "dataset.train=1_0", "dataset.train=" + "9" * 5000, "dataset.train=null9",
     "kernel.depths=[10000000000000000000000]", "kernel.depths=[.nan]", "kernel.depths=[3, 3]",
     "kernel.depths=3", "kernel.columns=[CNTK-LAP99999]", "kernel.columns=[]",
