@@ -1,6 +1,7 @@
 """Servers and files that mean harm or are broken: refused in a line, and nothing waits for ever."""
 
 import gzip
+import hashlib
 import io
 import os
 import threading
@@ -119,6 +120,32 @@ def test_a_server_that_drips(serve, tmp_path, monkeypatch):
             download.download((url,), tmp_path / "file", "0" * 32, False)
     finally:
         done.set()
+
+
+def test_progress_is_shown_once_per_percent(serve, tmp_path, capfd):
+    content = os.urandom(10**6)
+
+    def slices(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        for start in range(0, len(content), 1000):
+            handler.wfile.write(content[start : start + 1000])
+
+    def broken_off(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 300)
+
+    urls = serve(broken_off), serve(slices)
+    download.download(urls, tmp_path / "file", hashlib.md5(content).hexdigest(), True)
+    assert (tmp_path / "file").read_bytes() == content
+    out, err = capfd.readouterr()
+    first, second, rest = err.split("\n")
+    assert not out and not rest and first == "\rfile: 30 %"
+    shown = second.split("\r")[1:]
+    assert shown == sorted(set(shown), key=shown.index) and shown[-1] == "file: 100 %"
 
 
 # Files
