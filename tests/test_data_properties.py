@@ -130,3 +130,22 @@ def test_scaled_images_are_the_ones_asked_for(x, order, n):
     expected = (x[index] - x.mean((0, 2, 3), dtype=np.float64).reshape(2, 1, 1)) / deviation
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # float32 rounds values of at most 9
+
+
+@SOME
+@given(arrays.arrays(np.int8, (7, 2, 2, 2)), st.integers(-1000, 20))
+def test_standardised_images_have_no_unit(x, power):
+    """Pixels times a power of two give the same bits, down to where squares underflow (1e-301)."""
+    try:
+        shift, scale = scaling(x.astype(np.float64), "standardize")
+    except UserError:
+        return
+    tiny = np.ldexp(x.astype(np.float64), power)
+    found = scaling(tiny, "standardize")
+    constant = (x == x[:1, :, :1, :1]).all((0, 2, 3)).reshape(2, 1, 1)
+    assert np.array_equal(found[0], np.ldexp(shift, power))
+    assert np.array_equal(found[1], np.where(constant, 1, np.ldexp(scale, power)))
+    assert np.array_equal(
+        scaled(tiny, np.arange(7), *found)[:, ~constant[:, 0, 0]],
+        scaled(x.astype(np.float64), np.arange(7), shift, scale)[:, ~constant[:, 0, 0]],
+    )
