@@ -23,6 +23,10 @@ def expanded(path: str) -> str:
         raise UserError("it is empty: give a path, such as . for the current folder")
     if "\0" in path:
         raise UserError("it holds a null character, which no path can: leave that out")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise UserError(f"{short(path)} has a character that no path here can have: give another") from None
     found = os.path.expanduser(path)
     if found.startswith("~") and found == path:
         user = path.partition("/")[0]

@@ -159,7 +159,7 @@ def _facts(settings: Config, images: Dataset) -> dict:
         "preprocess": settings.dataset.preprocess,
         "train_index": " ".join(map(str, images.train_index)),
         "test_index": " ".join(map(str, images.test_index)),
-    }
+    } | ({"classes_used": list(images.classes_used)} if images.classes_used else {})
 
 
 def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:

@@ -5,6 +5,17 @@ import reprlib
 MOST = 300  # characters of a message
 
 
+class _Repr(reprlib.Repr):
+    """reprlib's, for integers of any size: Python refuses to write more than some thousand digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 2**10 else f"an integer of {bits} bits"
+
+
+_REPR = _Repr()
+
+
 def visible(text: object) -> str:
     """The text with every character that a terminal would obey, or cannot show, as its escape.
 
@@ -20,7 +31,7 @@ def short(value: object, most: int = 80) -> str:
     Strings are shown as they are, anything else by its repr, which is never built whole: YAML
     aliases can make a value whose repr has no end.
     """
-    return _cut(visible(value if isinstance(value, str) else reprlib.repr(value)), most)
+    return _cut(visible(value if isinstance(value, str) else _REPR.repr(value)), most)
 
 
 def one_line(text: object, most: int = MOST) -> str:

@@ -33,7 +33,7 @@ ARROWS = {
     "backends": {"spec", "backends"},
     "gramian": {"backends", "interruption", "spec", "tiles"},
     "verification": {"reference", "spec", "store", "tiles"},
-    "data": {"data", "memory"},
+    "data": {"data", "memory", "paths"},
     "memory": set(),
     "cholesky": set(),
     "placement": {"cholesky", "memory"},

@@ -325,7 +325,7 @@ BAD_ARGUMENTS = {
     "cifar10 without a path": ({"name": "cifar10", "path": None}, "cifar10 needs a path: .*cntk-bench fetch"),
     "no file": ({"path": "nowhere/data.npz"}, "no file nowhere/data.npz"),
     "a folder": ({"path": "."}, "not a readable .npz file .*not a plain file.*give one written by np.savez"),
-    "an empty path": ({"path": ""}, "not a readable .npz file"),
+    "an empty path": ({"path": ""}, "path cannot be used: it is empty: give a path"),
 }
 
 

@@ -1,245 +1,18 @@
-"""Archives, pickles, servers and files that mean harm or are broken: refused in a line, and nothing runs."""
+"""Files and paths that mean harm or are broken: refused in a line, and nothing waits for ever."""
 
 import gzip
-import hashlib
 import io
 import os
-import pickle
-import stat
-import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cntk_bench import data
-from cntk_bench.data import cifar, download, idx, npz
+from cntk_bench.data import idx, npz
 from cntk_bench.data.identity import digest, is_published
 from cntk_bench.errors import UserError
-
-
-def md5(content):
-    return hashlib.md5(content).hexdigest()
-
-
-def batch(n=4, **more):
-    pixels = np.random.default_rng(n).integers(0, 256, (n, 3072), dtype=np.uint8)
-    return pickle.dumps({"data": pixels, "labels": list(range(n)), "filenames": [b"a"] * n} | more)
-
-
-def archive(folder, members):
-    """A .tar.gz of (TarInfo or name, content)."""
-    path = folder / "cifar.tar.gz"
-    with tarfile.open(path, "w:gz") as tar:
-        for member, content in members:
-            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
-def special(name, kind, target=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
-    return info
-
-
-WANTED = {"batches/one": md5(batch(3)), "batches/two": md5(batch(4))}
-
-
-def test_only_the_batches_leave_the_archive(tmp_path):
-    setuid = tarfile.TarInfo("batches/one")
-    setuid.mode = 0o6777
-    path = archive(
-        tmp_path,
-        [
-            ("../outside", b"x"),
-            ("/etc/absolute", b"x"),
-            ("batches/../../outside", b"x"),
-            (special("batches/link", tarfile.SYMTYPE, "/etc/passwd"), b""),
-            (special("batches/hard", tarfile.LNKTYPE, "../../victim"), b""),
-            (special("batches/pipe", tarfile.FIFOTYPE), b""),
-            (setuid, batch(3)),
-            ("batches/stray", b"x"),
-            ("batches/two", batch(4)),
-        ],
-    )
-    cifar.unpack(path, tmp_path / "out", WANTED)
-    found = sorted(p for p in (tmp_path / "out").rglob("*") if p.is_file())
-    assert [str(p.relative_to(tmp_path / "out")) for p in found] == ["batches/one", "batches/two"]
-    assert not any(stat.S_IMODE(p.stat().st_mode) & 0o7000 for p in found)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cifar.tar.gz", "out"]
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_a_batch_that_is_no_plain_file_is_missing(tmp_path, kind):
-    path = archive(tmp_path, [(special("batches/one", kind, "/etc/passwd"), b""), ("batches/two", batch(4))])
-    with pytest.raises(UserError, match="it lacks batches/one.*remove it and fetch again"):
-        cifar.unpack(path, tmp_path / "out", WANTED)
-
-
-def huge():
-    info = tarfile.TarInfo("batches/zero")
-    info.size = 2**40
-    return info.tobuf()
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (gzip.compress(huge()), "claims 1099511627776 bytes"),
-        (b"no archive", "not the published archive"),
-        (gzip.compress(b"x" * 2000), "not the published archive"),
-        (b"", "not the published archive"),
-    ],
-)
-def test_an_archive_that_is_none(tmp_path, content, words):
-    (tmp_path / "cifar.tar.gz").write_bytes(content)
-    with pytest.raises(UserError, match=words):
-        cifar.unpack(tmp_path / "cifar.tar.gz", tmp_path / "out", WANTED)
-
-
-def test_a_batch_with_another_content_is_refused(tmp_path):
-    path = archive(tmp_path, [("batches/one", batch(5)), ("batches/two", batch(4))])
-    with pytest.raises(UserError, match="batches/one does not have its published checksum"):
-        cifar.unpack(path, tmp_path / "out", WANTED)
-
-
-class Runs:
-    """A pickle that leaves a trace when it is opened."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("where", ["whole", "inside"])
-def test_a_pickle_with_the_right_checksum_runs_nothing(tmp_path, protocol, where):
-    trace = tmp_path / "trace"
-    harm = Runs(os.mkdir, str(trace))
-    content = pickle.dumps(harm if where == "whole" else {"data": harm, "labels": [0]}, protocol)
-    (tmp_path / "batch").write_bytes(content)
-    with pytest.raises(UserError, match="no published batch .*mkdir, which no batch needs"):
-        cifar.read({tmp_path / "batch": md5(content)}, "labels")
-    assert not trace.exists()
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])  # the published ones are of 2
-def test_a_batch_is_read(tmp_path, protocol):
-    truth = pickle.loads(batch(4))
-    files = {}
-    for name in ("one", "two"):
-        content = pickle.dumps(truth, protocol)
-        (tmp_path / name).write_bytes(content)
-        files[tmp_path / name] = md5(content)
-    x, y = cifar.read(files, "labels")
-    assert (x.reshape(8, 3072) == np.concatenate([truth["data"]] * 2)).all() and x.shape == (8, 3, 32, 32)
-    assert y.tolist() == truth["labels"] * 2
-
-
-@pytest.mark.parametrize("value", [None, {}, [], {"data": "x"}, {"data": [1, 2], "labels": [0]}, "x"])
-def test_a_batch_of_another_form(tmp_path, value):
-    content = b"" if value is None else pickle.dumps(value)
-    (tmp_path / "batch").write_bytes(content)
-    with pytest.raises(UserError, match="no published batch"):
-        cifar.read({tmp_path / "batch": md5(content)}, "labels")
-    with pytest.raises(UserError, match="checksum"):
-        cifar.read({tmp_path / "batch": "0" * 32}, "labels")
-    with pytest.raises(UserError, match="cannot be read .*fetch it there"):
-        cifar.read({tmp_path / "none": ""}, "labels")
-
-
-# Servers
-
-
-@pytest.fixture
-def serve():
-    """A server on loopback that answers with what a function writes."""
-    servers = []
-
-    def start(answer):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                try:
-                    answer(self)
-                except OSError:  # the client has gone
-                    pass
-
-            def log_message(self, *_):
-                pass
-
-        http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        servers.append((http, thread))
-        return f"http://127.0.0.1:{http.server_port}/file"
-
-    yield start
-    for http, thread in servers:
-        http.shutdown()
-        http.server_close()
-        thread.join()
-
-
-def endless(handler):
-    handler.send_response(200)
-    handler.end_headers()
-    for _ in range(10**6):  # until the client goes
-        handler.wfile.write(b"x" * 2**16)
-
-
-def escapes(handler):
-    handler.send_response(500, "no\x1b]0;title\x07")
-    handler.end_headers()
-
-
-def rubbish(handler):
-    handler.wfile.write(b"\x00\xff" * 1000 + b"\r\n\r\n")
-
-
-def a_wrong_length(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "many")
-    handler.end_headers()
-
-
-def in_circles(handler):
-    handler.send_response(302)
-    handler.send_header("Location", handler.path)
-    handler.end_headers()
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (endless, "sends more than 1 MiB"),
-        (escapes, "500"),
-        (rubbish, "could not be downloaded"),
-        (a_wrong_length, "could not be downloaded"),
-        (in_circles, "could not be downloaded"),
-    ],
-)
-def test_a_server_that_means_harm(serve, tmp_path, monkeypatch, answer, words):
-    monkeypatch.setattr(download, "LARGEST", 2**20)
-    with pytest.raises(UserError, match=words) as caught:
-        download.download((serve(answer),), tmp_path / "file", "0" * 32, False)
-    assert str(caught.value).isprintable() and "check the connection" in str(caught.value)
-    assert len(str(caught.value)) < 300 and list(tmp_path.iterdir()) == []
-
-
-def test_a_server_that_takes_for_ever(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "LONGEST", -1)
-    with pytest.raises(UserError, match="takes longer than"):
-        download.download((serve(endless),), tmp_path / "file", "0" * 32, False)
-
-
-# Files
 
 
 def test_pipes_and_devices_keep_nobody_waiting(tmp_path):
@@ -260,6 +33,115 @@ def test_an_archive_that_unpacks_to_more_than_there_is(tmp_path, monkeypatch):
         data.load("npz", path=path)
 
 
+def test_a_name_without_its_ending_is_counted(tmp_path, monkeypatch):
+    """NumPy takes x_train for x_train.npy."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for key in npz.KEYS:
+            file.writestr(key, bytes(2**20))
+    monkeypatch.setattr(npz.memory, "available", lambda: 2**22 - 1)
+    with pytest.raises(UserError, match="unpacks to 0.00391 GiB"):
+        data.load("npz", path=path)
+    monkeypatch.setattr(npz.memory, "available", lambda: 2**22)
+    with pytest.raises(UserError, match="x_train in .* cannot be read"):  # zeros are no array
+        data.load("npz", path=path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("second", ["y_test.npy", "y_test"])
+def test_an_array_that_is_there_twice(tmp_path, second):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in [*(f"{key}.npy" for key in npz.KEYS), second]:
+            file.writestr(name, npy("(2, )"))
+    with pytest.raises(UserError, match="has the array y_test twice: give a file with one of each"):
+        data.load("npz", path=path)
+
+
+def npy(shape, descr="'|u1'"):
+    """A .npy file whose header claims a shape and a type."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+
+
+HEADERS = {
+    "more than int64": npy(f"({10**30},)"),
+    "a truth value": npy("(True,)"),
+    "negative": npy("(-1,)"),
+    "a terabyte": npy(f"({10**12},)"),
+    "many axes": npy("(" + "1," * 100 + ")"),
+    "many long axes": npy("(0," + f"{10**9}," * 3 + "1," * 60 + ")"),
+    "no literal": npy("1 ("),
+    "deep": npy("(" * 5000),
+    "one nested": npy("(2,)", "[('a', 'u1')]"),
+    "long names": npy("(2,)", f"[({'a' * 2000!r}, 'u1')]"),
+    "escapes": npy("(2,)", r"[('\x1b]0;title\x07', 'u1')]"),
+    "objects": npy("(2,)", "'|O'"),
+    "no header": b"\x93NUMPY\x01\x00\xff\xff{",
+    "another version": b"\x93NUMPY\x09\x09" + bytes(90),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS.keys())
+def test_headers_that_claim_what_cannot_be(tmp_path, content):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        for key in npz.KEYS:
+            file.writestr(f"{key}.npy", content)
+    with pytest.raises(UserError, match="^x_train") as caught:
+        data.load("npz", path=path)
+    assert len(str(caught.value)) <= 300 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OSError(5, "Input/output error"), EOFError("\x1b[2J\n" * 900)]
+)
+def test_whatever_reading_says_is_one_line(tmp_path, monkeypatch, error):
+    path = tmp_path / "data.npz"
+    np.savez(path, **dict.fromkeys(npz.KEYS, np.zeros(2, np.uint8)))
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(np.lib.format, "read_array", fail)
+    words = {MemoryError: "MemoryError", OSError: "Input/output error", EOFError: r"\\x1b\[2J"}[type(error)]
+    with pytest.raises(
+        UserError, match=f"x_train in .* cannot be read .*{words}.*: write plain arrays"
+    ) as caught:
+        data.load("npz", path=path)
+    assert len(str(caught.value)) <= 300 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_damage_of_every_byte_is_one_line(tmp_path, method):
+    path, rng = tmp_path / "data.npz", np.random.default_rng(0)
+    sound = {
+        f"{part}_{which}": array
+        for which in ("train", "test")
+        for part, array in (
+            ("x", rng.integers(0, 256, (3, 2, 2), dtype=np.uint8)),
+            ("y", np.array([0, 1, 1])),
+        )
+    }
+    with zipfile.ZipFile(path, "w", method) as file:
+        for key, array in sound.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            file.writestr(f"{key}.npy", buffer.getvalue())
+    intact, whole, refused = path.read_bytes(), data.load("npz", path=path).fingerprint, 0
+    for place in range(0, len(intact), 3):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 0xFF]) + intact[place + 1 :])
+        try:
+            assert data.load("npz", path=path).fingerprint == whole
+        except UserError as error:
+            assert len(str(error)) <= 300 and str(error).isprintable()
+            refused += 1
+    assert refused > 100
+
+
 def test_a_gzip_that_unpacks_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(idx, "LARGEST", 10**5)
     for name in idx.FILES:
@@ -268,12 +150,36 @@ def test_a_gzip_that_unpacks_without_end(tmp_path, monkeypatch):
         data.load("mnist", path=tmp_path)
 
 
+IMPOSSIBLE = [
+    ("~nobody_of_this_name/x.npz", "path cannot be used: ~nobody_of_this_name is the home of nobody"),
+    ("a\0b.npz", "path cannot be used: it holds a null character"),
+    ("\ud800.npz", r"path cannot be used: \\ud800.npz has a character"),
+    ("", "path cannot be used: it is empty"),
+    ("x" * 5000 + ".npz", "File name too long"),
+]
+
+
 @pytest.mark.parametrize(
-    "path", ["~nobody_of_this_name/x.npz", "a\0b.npz", "\udcff.npz", "x" * 5000 + ".npz", ""]
+    ("path", "words"), [*IMPOSSIBLE, ("\udcff.npz", r"no file \\udcff.npz")], ids=range(6)
 )
-def test_paths_that_cannot_be(path):
-    with pytest.raises(UserError) as caught:
+def test_paths_that_cannot_be(path, words):
+    with pytest.raises(UserError, match=words) as caught:
         data.load("npz", path=path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize(("path", "words"), IMPOSSIBLE, ids=range(5))
+@pytest.mark.parametrize("name", ["cifar10", "svhn", "mnist"])
+def test_fetch_to_a_path_that_cannot_be(torchvision, name, path, words):
+    with pytest.raises(UserError, match=words) as caught:
+        data.fetch(name, path, progress=False)
+    assert str(caught.value).isprintable() and len(str(caught.value)) <= 300
+
+
+@pytest.mark.parametrize("train", [10**5000, "1" * 10**6, [1] * 10**6, 10.0, -(10**400)], ids=range(5))
+def test_numbers_that_cannot_be_have_a_short_message(train):
+    with pytest.raises(UserError, match="^train is") as caught:
+        data.load("digits", train=train)
     assert str(caught.value).isprintable() and len(str(caught.value)) <= 300
 
 

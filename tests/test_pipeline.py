@@ -221,3 +221,21 @@ def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
         pipeline.compute(run, settings(tmp_path))
     assert pipeline.solve(run, run.config())["solutions"]
+
+
+def test_a_choice_of_classes_is_recorded(tmp_path):
+    """Accuracies on two classes are no accuracies on ten: what is compared with them must know."""
+    whole = load("digits")
+    run = Run(tmp_path / "run")
+    pipeline.compute(run, settings(tmp_path, "dataset.classes=[7, 3]", "kernel.columns=[CNTK-V]"))
+    found = record.load(run.record)["data"]
+    assert (found["classes_used"], found["classes"], found["name"]) == ([7, 3], 2, "digits")
+    order = np.argsort(whole.train_index)
+    index = [int(i) for i in found["train_index"].split()]
+    assert set(whole.y_train[order][index]) == {3, 7}
+    solutions = pipeline.solve(run, run.config())["solutions"]
+    assert all(solution["accuracy"] > 80 for solution in solutions)  # of 30 images, half of them each
+
+
+def test_all_classes_are_no_choice(run):
+    assert "classes_used" not in record.load(run.record)["data"]

@@ -1,11 +1,13 @@
 """What arrays from outside must be before they are used."""
 
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
 
 from cntk_bench.data.scaling import chunks
 from cntk_bench.errors import UserError
+from cntk_bench.text import short
 
 LARGEST = np.float64(1e9)  # of a pixel: its square and the kernel's sums stay far inside float32
 
@@ -29,9 +31,11 @@ def images(x, what: str):
         If the type or shape is another, there is no image or no pixel, or a pixel is NaN,
         infinite or beyond 1e9.
     """
-    given = np.shape(x)
+    given = short(x.shape)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
-        raise UserError(f"{what} has the type {x.dtype}: store pixels as uint8 (0..255) or as floats")
+        raise UserError(
+            f"{what} has the type {short(str(x.dtype))}: store pixels as uint8 (0..255) or as floats"
+        )
     if x.ndim not in (3, 4):
         raise UserError(f"{what} has the shape {given}: use (n, P, P), (n, P, P, C) or (n, C, P, P)")
     if x.size == 0:
@@ -69,10 +73,11 @@ def labels(y, n: int, what: str):
     """Integer labels of shape (n,) or (n, 1) -> array (n,), int64."""
     if y.dtype.kind not in "iu" or (y.ndim != 1 and y.shape[1:] != (1,)):
         raise UserError(
-            f"{what} has the shape {y.shape} and type {y.dtype}: store integer labels of shape (n,)"
+            f"{what} has the shape {short(y.shape)} and type {short(str(y.dtype))}: "
+            "store integer labels of shape (n,)"
         )
     if len(y) != n:
-        raise UserError(f"{what} has {len(y)} labels for {n} images: give one label an image")
+        raise UserError(f"{what} has {len(y)} labels for {n} images: give one label per image")
     return y.reshape(n).astype(np.int64)
 
 
@@ -102,7 +107,7 @@ def classes(y_train, y_test) -> int:
 def require_integer(value, least: int, what: str):
     """Refuse a value that is not an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise UserError(f"{what} is {value!r}: use an integer of at least {least}")
+        raise UserError(f"{what} is {_shown(value)}: use an integer of at least {least}")
 
 
 def count(requested, available: int, what: str) -> int:
@@ -111,5 +116,34 @@ def count(requested, available: int, what: str) -> int:
         return available
     require_integer(requested, 1, what)
     if requested > available:
-        raise UserError(f"{what} is {requested}, but the data have {available}: use at most {available}")
+        raise UserError(
+            f"{what} is {_shown(requested)}, but the data have {available}: use at most {available}"
+        )
     return int(requested)
+
+
+def chosen(requested, k: int) -> tuple[int, ...]:
+    """The labels of the classes requested, in that order; None is all of 0 .. k-1.
+
+    Raises
+    ------
+    UserError
+        If they are not at least two different labels of the data.
+    """
+    if requested is None:
+        return tuple(range(k))
+    if isinstance(requested, str) or not isinstance(requested, Iterable):
+        raise UserError(f"classes is {_shown(requested)}: use a list of at least two different labels")
+    asked = list(requested)
+    for label in asked:
+        require_integer(label, 0, "a label in classes")
+        if label >= k:
+            raise UserError(f"classes has the label {_shown(label)}, but the data have 0..{k - 1}: use those")
+    if len(asked) < 2 or len(set(asked)) < len(asked):
+        raise UserError(f"classes is {_shown(asked)}: use a list of at least two different labels")
+    return tuple(int(label) for label in asked)
+
+
+def _shown(value) -> str:
+    """A value for a message, strings with their quotes: '3' is not 3."""
+    return f"'{short(value)}'" if isinstance(value, str) else short(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -39,9 +40,12 @@ class Dataset:
     y_train, y_test : array (n,), int64
         Labels 0 .. classes - 1.
     classes : int
-        Classes of the whole data set, k; a small subset may lack some.
+        Number of classes k, of the whole data set or as chosen; a small subset may lack some.
     train_index, test_index : array (n,), int64
-        The place of every image in the source's own training or test set.
+        The place of every image in the source's own training or test set, all classes of it.
+    classes_used : tuple of int, optional
+        The source's labels of the classes 0 .. k-1; None if all were used, as they are. With a choice of
+        classes, `name` still tells where the images are from, so published numbers are compared by both.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Dataset:
     classes: int
     train_index: np.ndarray
     test_index: np.ndarray
+    classes_used: tuple[int, ...] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,7 +93,26 @@ def _verified(name, path, train, test) -> str:
     return "npz"
 
 
-def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standardize") -> Dataset:
+def _of_classes(y: np.ndarray, labels: tuple[int, ...], what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where y, of labels 0 .. k-1, has one of `labels`, and its place in `labels` there."""
+    new = np.full(max(y.max(), *labels) + 1, -1)
+    new[list(labels)] = np.arange(len(labels))
+    where = np.flatnonzero(new[y] >= 0)
+    if not len(where):
+        raise UserError(f"{what} has no image of the classes {short(labels)}: choose others")
+    return where, new[y[where]]
+
+
+def load(
+    name: str,
+    *,
+    path: str | Path | None = None,
+    classes: Iterable[int] | None = None,
+    train: int | None = None,
+    test: int | None = None,
+    seed: int = 0,
+    preprocess: str = "standardize",
+) -> Dataset:
     """Read a data set, select images and prepare them.
 
     Parameters
@@ -100,14 +124,18 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
         The file of "npz"; the folder that an official data set was fetched to, or an .npz file
         that holds it. "mnist" and "fashion-mnist" also take a folder that holds the four idx
         files themselves. "digits" takes none.
+    classes : iterable of int, optional
+        Labels of the classes to use, all by default; they become 0, 1, 2, ... in the order given. The
+        result, statistics included, is that of a data set that has only these images.
     train, test : int, optional
-        How many images, all by default: the first ones of `order.balanced_order`, so that every
-        prefix is balanced over the classes and a larger number contains a smaller one's images.
+        How many images of these classes, all by default: the first ones of `order.balanced_order`,
+        so that every prefix is balanced over the classes and a larger number contains a smaller
+        one's images.
     seed : int, optional
         Of that order, at least 0. Training and test images have a stream of their own.
     preprocess : {"standardize", "none"}, optional
-        See `scaling.scaling`. The statistics are those of the whole training set, so that they
-        do not depend on `train`.
+        See `scaling.scaling`. The statistics are those of all training images of the classes, so
+        that they do not depend on `train`.
 
     Returns
     -------
@@ -131,26 +159,32 @@ def load(name, *, path=None, train=None, test=None, seed=0, preprocess="standard
         what = "the .npz file" if name == "npz" else "the folder it was fetched to (cntk-bench fetch)"
         raise UserError(f"data set {name} needs a path: give {what}")
 
-    x_train, y_train, x_test, y_test = READERS[name](None if path is None else official.expanded(path))
+    x_train, y_train, x_test, y_test = READERS[name](None if path is None else official.place(path))
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")
-    count = checks.classes(y_train, y_test)
+    k = checks.classes(y_train, y_test)
     name = _verified(name, path, (x_train, y_train), (x_test, y_test))
-    n_train = checks.count(train, len(x_train), "train")
-    n_test = checks.count(test, len(x_test), "test")
+    labels = checks.chosen(classes, k)
+    used = None if labels == tuple(range(k)) else labels
+    from_train, y_train = _of_classes(y_train, labels, "y_train")
+    from_test, y_test = _of_classes(y_test, labels, "y_test")
+    n_train = checks.count(train, len(y_train), "train")
+    n_test = checks.count(test, len(y_test), "test")
 
     first_train = balanced_order(y_train, seed, stream=0)[:n_train]
     first_test = balanced_order(y_test, seed, stream=1)[:n_test]
-    shift, scale = scaling(x_train, preprocess)
+    shift, scale = scaling(x_train if used is None else x_train[from_train], preprocess)
+    train_index, test_index = from_train[first_train], from_test[first_test]
     return Dataset(
         name=name,
-        x_train=scaled(x_train, first_train, shift, scale),
+        x_train=scaled(x_train, train_index, shift, scale),
         y_train=y_train[first_train],
-        x_test=scaled(x_test, first_test, shift, scale),
+        x_test=scaled(x_test, test_index, shift, scale),
         y_test=y_test[first_test],
-        classes=count,
-        train_index=first_train,
-        test_index=first_test,
+        classes=len(labels),
+        train_index=train_index,
+        test_index=test_index,
+        classes_used=used,
     )

@@ -50,20 +50,25 @@ def download(urls: tuple[str, ...], path: Path, md5: str, progress: bool) -> Non
 
 def _fetched(url: str, name: str, progress: bool) -> bytes:
     """What an address sends, to its end or to the bounds."""
-    begun, content = time.monotonic(), bytearray()
+    begun, content, shown = time.monotonic(), bytearray(), -1
+    progress = progress and sys.stderr is not None  # None where it is closed: print would use stdout
     request = urllib.request.Request(url, headers={"User-Agent": "cntk-bench"})
-    with urllib.request.urlopen(request, timeout=SILENCE) as response:
-        total = int(response.headers.get("Content-Length") or 0)
-        while piece := response.read(PIECE):
-            content += piece
-            if len(content) > LARGEST:
-                raise ValueError(f"sends more than {LARGEST >> 20} MiB")
-            if time.monotonic() - begun > LONGEST:
-                raise ValueError(f"takes longer than {LONGEST // 3600} hours")
-            if progress and total:
-                print(f"\r{name}: {100 * len(content) // total} %", end="", file=sys.stderr)
-    if progress:
-        print(file=sys.stderr)
+    try:
+        with urllib.request.urlopen(request, timeout=SILENCE) as response:
+            total = int(response.headers.get("Content-Length") or 0)
+            while piece := response.read1(PIECE):  # what has come: a server that drips is looked at, too
+                content += piece
+                if len(content) > LARGEST:
+                    raise ValueError(f"sends more than {LARGEST >> 20} MiB")
+                if time.monotonic() - begun > LONGEST:
+                    raise ValueError(f"takes longer than {LONGEST // 3600} hours")
+                percent = 100 * len(content) // total if total > 0 else -1
+                if progress and percent > shown:
+                    shown = percent
+                    print(f"\r{name}: {percent} %", end="", file=sys.stderr, flush=True)
+    finally:
+        if shown >= 0:
+            print(file=sys.stderr)
     return bytes(content)
 
 

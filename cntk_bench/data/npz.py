@@ -1,8 +1,5 @@
 """A user's own data set: one .npz file. Nothing in it is ever unpickled."""
 
-import zipfile
-import zlib
-
 import numpy as np
 
 from cntk_bench import memory
@@ -11,9 +8,6 @@ from cntk_bench.files import is_plain
 from cntk_bench.text import one_line, short
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-# What NumPy and zipfile raise on files that are damaged, forged, encrypted or not what they claim.
-UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path):
@@ -32,8 +26,8 @@ def read(path):
     Raises
     ------
     UserError
-        If there is no such file, it is not a readable .npz, an array is missing, or an array
-        holds Python objects.
+        If there is no such file, it is not a readable .npz, an array is missing or there twice, an
+        array holds Python objects, or the arrays are larger than the free memory.
     """
     try:
         if not is_plain(path):
@@ -48,16 +42,25 @@ def read(path):
             return [_array(file, key, path) for key in KEYS]
     except FileNotFoundError:
         raise UserError(f"there is no file {short(str(path))}: give the path of an .npz file") from None
-    except UNREADABLE as error:
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise of all kinds, from LZMAError to TokenError
         raise UserError(
             f"{short(str(path))} is not a readable .npz file ({_line(error)}): give one written by np.savez"
         ) from None
 
 
 def _bound(file, path):
-    """Refuse, before anything is unpacked, arrays that this machine has no memory for."""
-    members = {info.filename: info for info in file.zip.infolist()}
-    needed = sum(members[f"{key}.npy"].file_size for key in KEYS if f"{key}.npy" in members)
+    """Refuse, before anything is unpacked, arrays that are there twice or need more memory than is free.
+
+    NumPy takes a member with or without the ending .npy, and of several with one name the last.
+    """
+    names = [name.removesuffix(".npy") for name in file.zip.namelist()]
+    twice = [key for key in KEYS if names.count(key) > 1]
+    if twice:
+        raise UserError(f"{short(str(path))} has the array {twice[0]} twice: give a file with one of each")
+    sizes = zip(names, file.zip.infolist(), strict=True)
+    needed = sum(info.file_size for name, info in sizes if name in KEYS)
     free = memory.available()
     if needed > free:
         raise UserError(
@@ -71,7 +74,7 @@ def _array(file, key, path):
         array = file[key]
         if not isinstance(array, np.ndarray):
             raise ValueError("it is no array")
-    except UNREADABLE as error:
+    except Exception as error:
         raise UserError(
             f"{key} in {short(str(path))} cannot be read ({_line(error)}): write plain arrays with np.savez"
         ) from None

@@ -15,6 +15,7 @@ from cntk_bench.data import cifar, idx, npz
 from cntk_bench.data.download import digest, download
 from cntk_bench.errors import UserError
 from cntk_bench.files import writing
+from cntk_bench.paths import expanded
 from cntk_bench.text import one_line, short
 
 # Name -> torchvision's class.
@@ -98,14 +99,14 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
     """
     if name not in FETCHABLE:
         raise UserError(f"data set {short(name)} is not fetched: those to fetch are {', '.join(FETCHABLE)}")
-    path = expanded(path)
+    path = place(path)
     if name in MNIST and idx.complete(path):
         return
     cls = _torchvision_class(name)
     batches = _batches(cls) if name in CIFAR else {}
-    if batches and all(_has(path / file, md5) for file, md5 in batches.items()):
-        return
     with writing(path):
+        if batches and all(_has(path / file, md5) for file, md5 in batches.items()):
+            return
         for file, md5, urls in _files(name, cls, path):
             file.parent.mkdir(parents=True, exist_ok=True)
             download(urls, file, md5, progress)
@@ -140,14 +141,12 @@ def _raw(name, path):
     return path / MNIST[name] / "raw"
 
 
-def expanded(path) -> Path:
+def place(path: str | Path) -> Path:
     """A path as the user gave it, with ~ for the home directory."""
     try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(
-            f"path {short(str(path))} begins with the home of nobody here: give another"
-        ) from None
+        return Path(expanded(str(path)))
+    except UserError as error:
+        raise UserError(f"path cannot be used: {error}") from None
 
 
 def _torchvision_class(name):

@@ -49,15 +49,16 @@ def scaling(x_train, preprocess: str):
 
 def _moments(pixels):
     """Mean and standard deviation of an array (n, P, P), in float64; exactly 0 for a constant."""
-    parts = (part.astype(np.float64) for part in chunks(pixels))
-    sizes, means, variances, lows, highs = np.array(
-        [(part.size, part.mean(), part.var(), part.min(), part.max()) for part in parts]
-    ).T
+    low, high = float(pixels.min()), float(pixels.max())
+    if low == high:  # the mean's rounding would leave a tiny variance
+        return low, 0.0
+    # In units of a power of two near the largest pixel: the same digits, and no square underflows.
+    unit = np.ldexp(1.0, np.frexp(max(-low, high))[1])
+    parts = (part.astype(np.float64) / unit for part in chunks(pixels))
+    sizes, means, variances = np.array([(part.size, part.mean(), part.var()) for part in parts]).T
     mean = np.average(means, weights=sizes)
-    if lows.min() == highs.max():  # the mean's rounding would leave a tiny variance
-        return lows.min(), 0.0
     # The law of total variance: within the parts plus between them.
-    return mean, np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes))
+    return unit * mean, unit * np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes))
 
 
 def scaled(x, index, shift, scale):
