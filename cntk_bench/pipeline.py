@@ -208,7 +208,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         grams.index(readout)  # says so now, not after hours, if one is not there
     y_train, y_test = grams.labels
     n, classes = len(y_train), facts["classes"]
-    place = placement.choose(n, classes=classes, device=how.device, dtype=how.precision)
+    place = placement.choose(n, classes=classes, device=how.device, dtype=how.precision, limit=how.memory)
     log.info(
         "solving on %s in %s, at most %.1f GiB", place.device, place.dtype, (place.host + place.gpu) / 2**30
     )
