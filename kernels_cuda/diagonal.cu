@@ -1,11 +1,12 @@
 // Plane (0, 0), where S, n and n - S are FloatFloat: all of V, and GAP's and LAP's one delicate plane.
-// One warp a pair, TILE x TILE pairs a block, which stages its 2 TILE images once for all of them.
+// One warp per pair, TILE x TILE pairs per block, which stages its 2 TILE images once for all of them.
 //
 // tiles (blocks, 2) int32: first image of x and of z.  x (n, stages, 2, PLANE), z (m, stages, 2, PLANE)
-// float32.  out (n, m, reads, SUMS) float32.  Grid: one block of 32 TILE^2 threads a tile.
+// float32.  out (n, m, reads, SUMS) float32.  Grid: one block of 32 TILE^2 threads per tile.
+// MINIMUM: blocks that a multiprocessor must hold at once; it bounds the registers.
 static_assert(COLUMNS == 1, "a warp is a pair");
 
-extern "C" __global__ void __launch_bounds__(LANES * TILE * TILE)
+extern "C" __global__ void __launch_bounds__(LANES * TILE * TILE, MINIMUM)
     diagonal(const float* x, const float* z, const int* tiles, int n, int m, int stages,
              const float* weights, const int* reads, int read_count, float* out)
 {

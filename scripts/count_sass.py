@@ -31,7 +31,16 @@ from cntk_bench.backends.cuda_zones import Zone, zones  # noqa: E402
 from cntk_bench.spec import Readout, Spec  # noqa: E402
 
 # KiB of shared memory of a multiprocessor, which decides how `diagonal` is tiled.
-SHARED = {"sm_75": 64, "sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90": 228, "sm_100": 228}
+SHARED = {
+    "sm_75": 64,
+    "sm_80": 164,
+    "sm_86": 100,
+    "sm_89": 100,
+    "sm_90": 228,
+    "sm_100": 228,
+    "sm_103": 228,
+    "sm_120": 100,
+}
 DEPTHS = (3, 4, 6, 11, 21)
 # Which pipe issues an instruction, by the beginning of its name; the first match holds.
 PIPES = (
@@ -54,6 +63,9 @@ def pipe(opcode: str) -> str:
 def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
     """Kernels with exactly the options they run with -> cubin and the assembler's log."""
     from cupy.cuda import nvrtc
+
+    if "--use_fast_math" not in options:  # which implies it; CuPy adds it to all others
+        options = (*options, "-ftz=true")
 
     program = nvrtc.createProgram(text, "kernels.cu", [], [])
     try:

@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from count_sass import compile_module, compile_text, count, hot_loop, pipe, resources, specs  # noqa: E402
 from original import options, text  # noqa: E402
 
+# The compiler of the lock file, whose counts the budget has. Others, older or newer, order instructions in
+# other ways: on them only spills count, and an upper bound.
+PINNED, OTHERS = (13, 5), 1.05
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
 
 
@@ -29,6 +32,21 @@ def nvrtc():
         cupy.cuda.nvrtc.getVersion()
     except Exception as error:  # a library that cannot be loaded raises whatever its loader likes
         pytest.skip(f"no NVRTC: install nvidia-cuda-nvrtc ({error})")
+
+
+def nvrtc_version() -> tuple[int, int]:
+    from cupy.cuda import nvrtc
+
+    return nvrtc.getVersion()
+
+
+def test_v_alone_has_room_for_three_blocks():
+    """Of 4 warps each: 168 registers at most, whatever the compiler would take if it were let alone."""
+    zone = zone_of("V", "diagonal")
+    assert zone.constants(228 << 10)["MINIMUM"] == 3 and zone.constants(64 << 10)["MINIMUM"] == 1
+    assert zone_of("V, GAP, NNGP", "diagonal").constants(228 << 10)["MINIMUM"] == 1
+    registers, spills = resources(compile_module("diagonal", zone, "sm_90")[1])
+    assert registers <= 168 and spills == 0
 
 
 def zone_of(name: str, module: str) -> Zone:
@@ -106,7 +124,10 @@ def test_instructions_stay_within_the_budget(kernel, states):
     print(f"{kernel}, {states} T: {counted.total:.2f} instructions an entry-layer, {counted.by_pipe()}")
     assert counted.spills == 0
     issued, fma = instructions(zone)
-    assert issued - 0.2 < counted.total <= issued and fma - 0.2 < counted.by_pipe()["FMA"] <= fma
+    if nvrtc_version() == PINNED:
+        assert issued - 0.2 < counted.total <= issued and fma - 0.2 < counted.by_pipe()["FMA"] <= fma
+    else:
+        assert counted.total <= OTHERS * issued
     # Every entry of a layer is there: its square root, and one reciprocal.
     assert counted.instructions["MUFU.SQRT"] + counted.instructions.get("MUFU.RSQ", 0) >= 31 / 32
 

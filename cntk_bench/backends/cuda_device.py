@@ -1,6 +1,9 @@
 """The few things the CUDA backend asks of a GPU, by way of CuPy."""
 
+from functools import cache
+
 from cntk_bench.errors import UserError
+from cntk_bench.text import one_line
 
 OLDEST = 75  # compute capability x 10
 
@@ -27,10 +30,10 @@ class Gpu:
     def __init__(self):
         try:
             import cupy
-        except ImportError as error:
+        except Exception as error:  # not installed, or broken in any way
             raise UserError(
-                "the cuda backend needs CuPy: install the extra cntk-bench[cuda13] (cntk-bench[cuda12] for a "
-                f"CUDA 12 driver) with pip install -e '.[cuda13]', or use --backend cpu ({error})"
+                f"the cuda backend cannot import CuPy ({one_line(error, 80) or type(error).__name__}): "
+                "pip install 'cntk-bench[cuda13]' ([cuda12] for a CUDA 12 driver), or use --backend cpu"
             ) from None
         if not available():
             raise UserError(
@@ -47,8 +50,8 @@ class Gpu:
             cupy.cuda.nvrtc.getVersion()
         except Exception as error:  # whatever the loader raises
             raise UserError(
-                "the cuda backend cannot load NVRTC, which compiles its kernels: install the extra "
-                f"cntk-bench[cuda13] (cntk-bench[cuda12] for a CUDA 12 driver), which brings it ({error})"
+                f"the cuda backend cannot load NVRTC, which compiles its kernels ({one_line(error, 80)}): "
+                "pip install 'cntk-bench[cuda13]' ([cuda12] for a CUDA 12 driver), which brings it"
             ) from None
         self.cupy = cupy
         self.copies = cupy.cuda.Stream(non_blocking=True)
@@ -91,11 +94,16 @@ class Gpu:
         """The compiled text: a function of (kernel's name, blocks, threads, arguments, shared bytes)."""
         compiled = self.cupy.RawModule(code=text, options=options)
 
-        def launch(name, blocks, threads, arguments, shared_bytes=0):
+        @cache  # a launch is bound by the host if it looks the kernel up and sets its attributes each time
+        def prepared(name, shared_bytes):
             kernel = compiled.get_function(name)
             if shared_bytes:
                 kernel.max_dynamic_shared_size_bytes = shared_bytes
                 kernel.preferred_shared_memory_carveout = 100  # per cent: the kernels read little else
+            return kernel
+
+        def launch(name, blocks, threads, arguments, shared_bytes=0):
+            kernel = prepared(name, shared_bytes)
             kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes)
 
         return launch

@@ -12,7 +12,7 @@ _PLANE = (
 _OF_PLANES = "P CHANNELS COLUMNS HIDDEN ALL WINDOWS"
 MODULES = {
     "deviations": (("layout.cuh", "deviations.cu"), "P CHANNELS COLUMNS PARTS"),
-    "diagonal": ((*_PLANE, "diagonal.cu"), f"{_OF_PLANES} TILE BUFFERS"),
+    "diagonal": ((*_PLANE, "diagonal.cu"), f"{_OF_PLANES} TILE BUFFERS MINIMUM"),
     "displacements": ((*_PLANE, "displacements.cu"), f"{_OF_PLANES} WARPS BLOCKS"),
     "readouts": (("readouts.cu",), ""),
 }

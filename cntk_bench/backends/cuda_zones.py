@@ -129,6 +129,16 @@ class Zone:
         few_registers = len(self.trainings) < 2 and not self.windows
         return (3 if images < 2 * 4 and few_registers else 2), 1
 
+    def _minimum(self, shared_bytes: int) -> int:
+        """Blocks of `diagonal` that a multiprocessor must hold at once.
+
+        Left alone, some compilers take 233 registers, which leaves room for two blocks; with one state and
+        no windows 168 are enough, and three fit. More states would lose registers to memory.
+        """
+        images = shared_bytes // self.stage_bytes
+        plain = len(self.trainings) < 2 and not self.windows
+        return 3 if plain and images >= 3 * 2 * 4 else 1
+
     def constants(self, shared_bytes: int) -> dict[str, int]:
         """What the host defines for these planes' kernels, on a multiprocessor with so much shared memory."""
         tile, buffers = self.tiling(shared_bytes)
@@ -147,6 +157,7 @@ class Zone:
             "BLOCKS": max(REGISTERS // (LANES * WARPS * needed), 8 // WARPS, 1),  # 2 warps a scheduler
             "TILE": tile,
             "BUFFERS": buffers,
+            "MINIMUM": self._minimum(shared_bytes),
         }
 
 
