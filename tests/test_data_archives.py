@@ -1,5 +1,6 @@
 """CIFAR's archives and pickles that mean harm or are broken: refused in a line, and nothing in them runs."""
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -179,8 +180,9 @@ class Reduced:
         Reduced(np._core.multiarray._reconstruct, (np.ndarray, (10**12,), b"O")),
         Reduced(np.ndarray, ((10**12,), "O")),
         Reduced(np.dtype, ("O",)),
+        Reduced(codecs.encode, ("x", "utf-8")),
     ],
-    ids=["objects", "hidden objects", "floats", "much memory", "much memory at once", "a type"],
+    ids=["objects", "hidden objects", "floats", "much memory", "much memory at once", "a type", "text"],
 )
 def test_a_pickle_makes_arrays_of_bytes_alone(tmp_path, monkeypatch, forged):
     content = pickle.dumps({"data": forged, "labels": [0]}, 2)

@@ -11,7 +11,6 @@ import pytest
 
 from cntk_bench import data
 from cntk_bench.data import idx, npz
-from cntk_bench.data.identity import digest, is_published
 from cntk_bench.errors import UserError
 
 
@@ -181,24 +180,3 @@ def test_numbers_that_cannot_be_have_a_short_message(train):
     with pytest.raises(UserError, match="^train is") as caught:
         data.load("digits", train=train)
     assert str(caught.value).isprintable() and len(str(caught.value)) <= 300
-
-
-# Identity
-
-
-def test_a_name_that_is_not_known_is_never_published():
-    x, y = np.zeros((3, 3, 32, 32), np.uint8), np.arange(3)
-    assert not is_published("svhn", (x, y), (x, y))
-    assert not is_published("cifar10", (x, y), (x, y))
-    assert not is_published("", (x, y), (x, y))
-
-
-def test_the_digest_knows_no_order_and_misses_no_change():
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (20, 3, 4, 4), dtype=np.uint8), rng.integers(0, 4, 20)
-    order = rng.permutation(20)
-    assert digest(x, y) == digest(x[order], y[order]) != digest(x, np.roll(y, 1))
-    changed = x.copy()
-    changed[7, 1, 2, 3] ^= 1
-    assert digest(changed, y) != digest(x, y)
-    assert digest(x, y - 9) == digest(x.astype(float), y) == ""

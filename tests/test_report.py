@@ -87,6 +87,18 @@ def test_two_classes_are_another_data_set():
         assert all(row["published"] is None for row in report.rows(whole))
 
 
+def test_the_classes_used_are_told():
+    some = record(n_train=10_000, n_test=2_000)
+    for classes, shown in (
+        ([0, 1], "cifar10 (classes 0, 1), 10,000 training"),
+        (None, "cifar10, 10,000 training"),
+    ):
+        some["data"]["classes_used"] = classes
+        assert all(shown in report.table(some, format) for format in ("text", "markdown", "latex"))
+    some["data"]["classes_used"] = ["\x1b[2J\n" * 90] * 90
+    assert "\x1b" not in report.table(some, "text")
+
+
 def test_classes_that_are_not_known_are_like_nothing():
     whole = record()
     whole["data"] |= {"classes": 10, "classes_used": list(range(10))}

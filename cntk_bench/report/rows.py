@@ -175,14 +175,23 @@ def title(record: dict) -> str:
     """Name, data, sizes and ridge, in a line."""
     data = record["data"]
     text = (
-        f"{short(record['name'].strip())}: {short(data['name'])}, {count(data['n_train'])} training and "
-        f"{count(data['n_test'])} test images, preprocess {short(data['preprocess'])}"
+        f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
+        f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
+        f"preprocess {short(data['preprocess'])}"
     )
     ridges = {row["ridge"] for row in rows(record)}
     if len(ridges) == 1:
         text += f", ridge {cell(ridges.pop(), '.3g')}"
     tried = max(len(s["path"]) if isinstance(s.get("path"), list) else 0 for s in record["solutions"])
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
+
+
+def _classes(data):
+    """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
+    used = data.get("classes_used")
+    return (
+        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
+    )
 
 
 def count(value: int) -> str:
