@@ -33,16 +33,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec
-from zarr.storage import MemoryStore
 
 from cntk_bench import journal, lock
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.files import PARTIAL, flush, is_plain, read_plain, writing
 from cntk_bench.journal import Done
+from cntk_bench.libraries import hidden_if_broken
 from cntk_bench.text import one_line, short
 from cntk_bench.tiles import Plan, Tile
+
+with hidden_if_broken("cupy"):
+    import zarr
+    from zarr.codecs import Crc32cCodec
+    from zarr.storage import MemoryStore
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,9 @@ scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
 """
 
 import numpy as np
-from llvmlite.binding import get_host_cpu_features
-from numba import config, njit
+from numba import njit
 
-# LLVM prefers vectors of 256 bits on every CPU that has 512, for the sake of the oldest ones. On one
-# shared Xeon these loops ran 0.9 to 1.5 times as fast with 512, as its load went. Without effect if
-# something was compiled before.
-if not config.CPU_FEATURES and get_host_cpu_features().get("avx512f"):
-    config.CPU_FEATURES = get_host_cpu_features().flatten() + ",-prefer-256-bit"
+from cntk_bench.backends.compilation import keep_code, wide_vectors
 
 f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
@@ -47,7 +42,7 @@ NNGP, HIDDEN, ALL = range(3)
 
 # Not "fast": nothing that would let the compiler assume away NaN. Only the readouts' sums, which are
 # float64, may be reordered.
-compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy", cache=True)
+compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="numpy")
 
 
 # Arrays of a slab start one entry late, so that `box` may read to the left and to the right of each.
@@ -77,6 +72,7 @@ def k0_and_lost(S, gap):
 @compiled
 def first_activation(size, S, T, x_dev, x, z_dev, z, k0):
     """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
+    wide_vectors()
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
         large = abs(S[t + late])
@@ -95,6 +91,7 @@ def activation(size, S, T, x_dev, x, z_dev, z, k0):
 
     `x` and `z` are where the layer starts in the images' deviations; `k0` receives k0 / 9.
     """
+    wide_vectors()
     for t in range(index(size)):
         gap = x_dev[index(x) + t] * z_dev[index(z) + t] - S[t + late]  # a fused multiply-add rounds it once
         k, K = k0_and_k1(S[t + late], gap)
@@ -106,6 +103,7 @@ def activation(size, S, T, x_dev, x, z_dev, z, k0):
 @compiled
 def wide_activation(size, S, T, x_dev, x, z_dev, z, k0):
     """`activation` where S and n are float64."""
+    wide_vectors()
     for t in range(index(size)):
         n = x_dev[index(x) + t] * z_dev[index(z) + t]
         n32, gap = f32(n), f32(n - S[t + late])
@@ -118,6 +116,7 @@ def wide_activation(size, S, T, x_dev, x, z_dev, z, k0):
 @compiled
 def tangent(size, K, T, k0):
     """The T of a second training becomes its G, with the K and k0 / 9 at hand."""
+    wide_vectors()
     for t in range(index(size)):
         T[t + late] = k0[t] * T[t + late] + f32(K[t + late])
 
@@ -125,24 +124,27 @@ def tangent(size, K, T, k0):
 @compiled
 def box(size, width, A, left, right, up, down, H):
     """A becomes its sums over 3x3 neighbours within each plane; H is scratch."""
+    wide_vectors()
     for t in range(index(size)):
         H[t + index(width)] = A[t + late] + left[t] * A[t] + right[t] * A[t + index(2)]
     for t in range(index(size)):
         A[t + late] = H[t + index(width)] + up[t] * H[t] + down[t] * H[t + index(2 * width)]
 
 
-@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
+@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 def weighted_sum(size, A, weights, pool):
     """Sum of A with a pool's weights, in float64."""
+    wide_vectors()
     total = 0.0
     for t in range(index(size)):
         total += weights[pool, t] * np.float64(A[t + late])
     return total
 
 
-@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy", cache=True)
+@njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
 def weighted_difference(size, A, B, weights, pool):
     """Sum of A - B with a pool's weights, in float64."""
+    wide_vectors()
     total = 0.0
     for t in range(index(size)):
         total += weights[pool, t] * (np.float64(A[t + late]) - np.float64(B[t + late]))
@@ -152,6 +154,7 @@ def weighted_difference(size, A, B, weights, pool):
 @compiled
 def products(size, x, z, K):
     """sum_c x_c z_c of two images (C, size) -> K."""
+    wide_vectors()
     for t in range(index(size)):
         K[t + late] = x[0, t] * z[0, t]
     for c in range(1, len(x)):
@@ -162,6 +165,7 @@ def products(size, x, z, K):
 @compiled
 def fill_slab(P, rows, b, pixel_weights, left, right, up, down, weights):
     """Edge masks (size,) and pool weights (pools, size) of the planes (a, b), a in `rows`."""
+    wide_vectors()
     t = 0
     for a in rows:
         for i in range(P):
@@ -180,6 +184,7 @@ def fill_slab(P, rows, b, pixel_weights, left, right, up, down, weights):
 @compiled
 def shift(P, rows, b, planes, out):
     """planes (k, P * P) -> out (k, size): each plane moved by (a, b) for every a in `rows`."""
+    wide_vectors()
     for h in range(len(planes)):
         t = 0
         for a in rows:
@@ -192,6 +197,7 @@ def shift(P, rows, b, planes, out):
                 t += P
 
 
+@keep_code
 @compiled
 def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetric, out):
     """Adds to out what displacements (a, b), a in `rows`, give to a few images z.
@@ -202,6 +208,7 @@ def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetri
     reads : (r, 4) of layer, readout, quantity, pool; ascending layers
     out : (readouts, n, m) float64; with `symmetric`, only [:, i, j] with i >= j
     """
+    wide_vectors()
     x_images, x_dev = x
     z_images, z_dev = z
     wide = x_dev.dtype
