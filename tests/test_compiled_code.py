@@ -27,7 +27,7 @@ def kept(folder):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Run code in a new process with a copy of the package, without compiled code: what it prints and says."""
+    """Run code in a new process with a copy of the package, without compiled code: what it prints."""
     site = tmp_path_factory.mktemp("site")
     source = Path(compilation.__file__).parents[1]
     shutil.copytree(source, site / source.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -14,8 +14,8 @@ INSTRUCTIONS = {
     ("displacements", 0): (21.1, 16.5),
     ("displacements", 1): (26.5, 21.0),
     ("displacements", 2): (35.9, 25.4),
-    ("diagonal", 0): (59.45, 48.6),
-    ("diagonal", 1): (67.4, 55.0),
+    ("diagonal", 0): (59.3, 48.6),
+    ("diagonal", 1): (67.6, 55.0),
     ("diagonal", 2): (74.1, 59.5),
 }
 
