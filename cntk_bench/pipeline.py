@@ -101,6 +101,7 @@ def compute(run: Run, settings: Config, progress: Callable | None = None) -> Non
             missing = grams.missing()
             stage = record.stage("compute", _sections(settings, "dataset", "kernel", "compute"))
             stage |= {"backend": backend.name, "numerics": grams.attributes["numerics"]}
+            stage |= {"source": backend.source}  # for information: what decides is the numerics version
             _begin(run, settings, _facts(settings, images), stage if missing else None)
             report_tile = progress and progress(tiles, missing)
             started = time.perf_counter()

@@ -1,6 +1,8 @@
 """Readouts and Specs: what is accepted, what is refused, which displacements are run."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cntk_bench.errors import UserError
 from cntk_bench.spec import Readout, Spec
@@ -82,3 +84,40 @@ def test_displacements_are_those_of_pixels_pooled_together(pool, size):
         if any(abs(o - a) <= reach and abs(o - b) <= reach for o in range(size))
     }
     assert Spec((readout,), 1, size).displacements(pool) == tuple(sorted(needed))
+
+
+def any_readout():
+    pools = st.sampled_from(["v", "gap"]) | st.integers(0, 9999).map(lambda c: f"lap:{c}")
+    return st.builds(
+        Readout,
+        kernel=st.sampled_from(["ntk", "nngp"]),
+        pool=pools,
+        depth=st.integers(3, 10**6),
+        train=st.sampled_from([None, "all", "hidden"]),
+    )
+
+
+@given(any_readout())
+def test_a_readout_parses_its_own_name(readout):
+    assert Readout.parse(str(readout)) == readout
+
+
+@given(
+    st.text(max_size=30) | st.from_regex(r"(ntk|nngp)-(v|gap|lap\d*)-\d+(-all|-hidden)?\n?", fullmatch=True)
+)
+def test_any_other_name_is_refused(name):
+    try:
+        readout = Readout.parse(name)
+    except UserError as error:
+        assert str(error).isprintable() and len(str(error)) <= 300
+    else:
+        assert str(readout) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ntk-v-21", "nngp-v-21-all", "ntk-gap-021-hidden", "ntk-lap-3-all", "ntk-lap04-3-all", "ntk-v-2-all-"],
+)
+def test_names_that_nearly_are(name):
+    with pytest.raises(UserError, match="a name is such as|use an integer of at least|such as .lap:4"):
+        Readout.parse(name)

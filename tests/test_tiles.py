@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
@@ -120,3 +122,19 @@ def test_an_impossible_size_is_told_with_what_is_possible(sizes, words):
     with pytest.raises(UserError) as caught:
         Plan(*sizes)
     assert str(caught.value) == words
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 70), st.integers(1, 4))
+def test_tiles_cover_every_pair_once(n_train, n_test, tile, readouts):
+    plan = Plan(n_train, n_test, tile, readouts)
+    seen = {"train": np.zeros((n_train, n_train), int), "test": np.zeros((n_test, n_train), int)}
+    for one in plan.tiles():
+        block = np.zeros(one.shape(plan)[1:], int) + 1
+        if one.diagonal:
+            block = np.tril(block)
+        seen[one.part][one.rows(plan), one.cols(plan)] += block
+        assert one.pairs(plan) == block.sum() and one.shape(plan)[0] == readouts
+        assert max(block.shape) <= tile
+    assert (seen["train"] == np.tri(n_train, dtype=int)).all() and (seen["test"] == 1).all()
+    assert plan.count == len(plan.tiles()) == len({str(one) for one in plan.tiles()})
+    assert plan.pairs == sum(one.pairs(plan) for one in plan.tiles())
