@@ -269,7 +269,7 @@ def _matrices(grams: Store, cells: dict, place: placement.Place) -> Iterator[np.
 def _trust(solution: ridge.Solution, found: ridge.Prediction, cell: dict, n_test: int) -> dict:
     """Whether the accuracy of a cell can be trusted, and what else a reader must know of it."""
     doubt, undecided = solution.chosen.doubt, 100 * found.undecided / n_test
-    if doubt is None and undecided > max(cell["standard_error"], 100 / n_test):
+    if doubt is None and undecided > max(2 * cell["standard_error"], 100 / n_test):
         doubt = (
             f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
             "images; raise solve.ridge"

@@ -440,7 +440,7 @@ def test_every_solve_is_listed_and_its_table_kept(finished, tmp_path):
     assert f"its solves are {', '.join(map(str, range(1, before + 2)))}" in fail("table", run, "--solve", 99)
 
 
-def test_a_solution_that_is_not_to_be_trusted_ends_with_1(finished, tmp_path, monkeypatch):
+def test_a_solution_that_is_not_to_be_trusted_ends_with_2(finished, tmp_path, monkeypatch):
     from cntk_bench import pipeline
 
     run, solve = finished[0], pipeline.solve
@@ -453,7 +453,7 @@ def test_a_solution_that_is_not_to_be_trusted_ends_with_1(finished, tmp_path, mo
     monkeypatch.setattr(pipeline, "solve", doubted)
     for command in (("solve", run), ("run", QUICKSTART, *SMALL, "--output", run)):
         done = call(*command)
-        assert done.returncode == 1 and "CNTK-GAP" in done.stdout
+        assert done.returncode == 2 and "CNTK-GAP" in done.stdout
         assert (
             "1 of 10 solutions are not to be trusted: CNTK-V at depth 11: the residual is 0.5" in done.stderr
         )

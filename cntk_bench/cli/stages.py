@@ -100,4 +100,4 @@ def _solve(where, settings) -> int:
         f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
         f"{first['column']} at depth {first['depth']}: {first.get('doubt') or 'its residual is large'}"
     )
-    return 1
+    return 2
