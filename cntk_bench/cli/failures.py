@@ -14,7 +14,7 @@ BROKEN_PIPE = 128 + 13  # as a shell has it of a program that SIGPIPE ended
 EXIT_CODES = {
     "0": "all is well",
     "1": "a verification failed",
-    "2": "something has to be mended: the message says what; or a solution is in doubt",
+    "2": "something to mend, as the message says; or a doubted solution",
     "130": "interrupted by Ctrl-C; finished tiles are kept",
     "128 + n": "ended by signal n, such as 143 by SIGTERM; finished tiles are kept",
     "141": "the reader of the output has gone (as in `| head`)",
