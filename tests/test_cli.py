@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import zarr
 
-from cntk_bench import __version__
+from cntk_bench import __version__, interruption
 from cntk_bench.cli import failures, program
 
 REPOSITORY = Path(__file__).parents[1]
@@ -46,8 +46,11 @@ def start(*arguments, **kwargs):
     """The command as a process."""
     command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | kwargs.pop("env", {})
-    # A test run in the background ignores SIGINT, and its children would inherit that.
-    default = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+
+    def default():  # a test run in the background or under nohup ignores some, and children inherit that
+        for signum in interruption.SIGNALS:
+            signal.signal(signum, signal.SIG_DFL)
+
     return subprocess.Popen(command, env=environment, text=True, preexec_fn=default, **kwargs)
 
 
