@@ -32,11 +32,9 @@ def readout(column: str, depth: int) -> Readout:
     UserError
         If the column is unknown (the nearest known one is named) or the depth is impossible.
     """
-    kernel, _, pool = column.rpartition("-")
-    if lap := re.fullmatch(r"LAP(0|[1-9]\d{0,3})", pool):
-        pool = f"lap:{lap[1]}"
-    else:
-        pool = _POOLS.get(pool)
+    kernel, _, name = column.rpartition("-")
+    lap = re.fullmatch(r"LAP(0|[1-9]\d{0,3})", name)
+    pool = f"lap:{lap[1]}" if lap else _POOLS.get(name)
     if kernel not in _KERNELS or pool is None:
         raise UserError(f"column {column[:40]!r} is unknown: {_remedy(column)}")
     return Readout(kernel=_KERNELS[kernel], pool=pool, depth=depth)

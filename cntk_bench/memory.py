@@ -62,7 +62,7 @@ def _groups(membership: Path, root: Path) -> list[int]:
     A container may see its own group at the root instead of at its path, so the whole way up is
     looked at; ancestors limit too. Cached file pages count as used, and are given back on demand.
     """
-    left = []
+    left: list[int] = []
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
         if value != "loo":
             raise UserError(f"ridge {short(value)} is unknown: use a number, a list of numbers or 'loo'")
         return LOO_RIDGES
-    values = list(value) if isinstance(value, Sequence | np.ndarray) else [value]
+    values: list[Any] = list(value) if isinstance(value, Sequence | np.ndarray) else [value]
     if not values:
         raise UserError("the list of ridges is empty: name at least one, such as [0]")
     for r in values:
@@ -174,15 +175,17 @@ def solve(
         hardware = Device.named(device)
         factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
         mean_diagonal, norm = _inspect(factor)
-        alpha, chosen, path = None, None, []
+        best, path = None, []
         for value in values:  # which grows
-            a, fit = _fit(factor, labels, classes, value, mean_diagonal, norm)
-            path.append(fit)
-            if chosen is None or _rank(fit) < _rank(chosen):
-                alpha, chosen = a, fit
-            largest = value == values[-1] == chosen.ridge
-            if ridge == "loo" and largest and 10 * value <= LARGEST:
+            found = _fit(factor, labels, classes, value, mean_diagonal, norm)
+            path.append(found[1])
+            if best is None or _rank(found[1]) < _rank(best[1]):
+                best = found
+            largest = value == values[-1] == best[1].ridge
+            if isinstance(ridge, str) and largest and 10 * value <= LARGEST:
                 values.append(10 * value)
+    assert best is not None  # there is one ridge at least
+    alpha, chosen = best
     return Solution(alpha, chosen, tuple(path), _edge(chosen.ridge, values))
 
 

@@ -205,9 +205,9 @@ class Store:
         # Stores made before there was a numerics version hold the bits of version 1.
         self.attributes = {"numerics": 1, **attributes}
         self.readouts = tuple(map(str, attributes["readouts"]))
-        sizes = (attributes[name] for name in ("n_train", "n_test", "tile"))
+        n_train, n_test, tile = (attributes[name] for name in ("n_train", "n_test", "tile"))
         try:
-            self.plan = Plan(*sizes, len(self.readouts))
+            self.plan = Plan(n_train, n_test, tile, len(self.readouts))
         except UserError as error:
             raise ValueError(str(error)) from None
         for part in ("train", "test"):
@@ -511,7 +511,7 @@ def _set_stray_chunks_aside(path: Path) -> None:
 
 
 def _digest(plane: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(plane)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(plane).data).hexdigest()
 
 
 def _named(error: Exception) -> str:

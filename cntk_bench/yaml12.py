@@ -32,7 +32,7 @@ _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\udc80-\udcff\ue000-\u
 
 
 class _Parser(yaml.SafeLoader):
-    NON_PRINTABLE = _IMPOSSIBLE
+    NON_PRINTABLE = _IMPOSSIBLE  # type: ignore[misc]  # only the stubs call it final
 
 
 class _Dumper(yaml.SafeDumper):

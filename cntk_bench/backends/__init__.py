@@ -21,7 +21,12 @@ class Backend(Protocol):
     """Computes kernels for one `Spec`."""
 
     name: str
-    source: str  # digest of the code that decides the bits of the results
+    spec: Spec
+    numerics: int  # version of the bits of the results, raised by hand
+
+    @property
+    def source(self) -> str:
+        """Digest (SHA-256, hex) of the code, for information."""
 
     def prepare(self, images: np.ndarray) -> Any:
         """Images (n, C, P, P), float32, finite -> whatever `tile` wants to see of them."""

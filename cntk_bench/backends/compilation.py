@@ -54,8 +54,8 @@ def keep_code(function):
 
 def folders() -> Iterator[Path]:
     """Where compiled code may be kept, in order of preference; none of them need exist."""
-    if numba.config.CACHE_DIR:  # the environment variable NUMBA_CACHE_DIR
-        yield Path(numba.config.CACHE_DIR)
+    if chosen := getattr(numba.config, "CACHE_DIR", None):  # the environment variable NUMBA_CACHE_DIR
+        yield Path(chosen)
     yield Path(__file__).parent / "__pycache__"
     with suppress(RuntimeError):  # no home
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cntk-bench"

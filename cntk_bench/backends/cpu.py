@@ -31,7 +31,8 @@ class Pass:
 def passes(spec: Spec) -> list[Pass]:
     """Cuts the displacements a spec needs into passes; (0, 0) first, in float64."""
     sets = {pool: set(spec.displacements(pool)) for pool in spec.pools}
-    out, done = [], set()
+    out: list[Pass] = []
+    done: set[tuple[int, int]] = set()
     for reach in [{0}] + sorted(sets.values(), key=len):
         zone = {(a, b) for a in reach for b in reach} - done
         if zone:
@@ -149,7 +150,7 @@ def source() -> str:
 
 def threads() -> int:
     """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available() -> bool:

@@ -44,7 +44,8 @@ def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
                 md5 = left.get(member.name)
                 if md5 is None or not member.isreg():
                     continue
-                batch = stream.extractfile(member).read()
+                file = stream.extractfile(member)
+                batch = file.read() if file else b""
                 if digest(batch) != md5:
                     raise ValueError(f"{short(member.name)} does not have its published checksum")
                 path = folder / member.name
