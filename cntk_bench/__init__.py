@@ -1,10 +1,11 @@
 """Exact convolutional neural tangent kernels, and what they score.
 
-Rooms, from the bottom up: `spec` says what is computed, `reference` defines it in float64;
-`backends` compute it fast; `tiles`, `store` and `gramian` keep a Gram matrix on disk and resume it,
-and `verification` audits it;
-`data` loads images; `ridge` solves; `config`, `record` and `report` are what a run reads and
-leaves behind; `pipeline` is one experiment, and `cli` the command line.
+Rooms, from the bottom up: `text`, `files`, `lock` and `interruption` deal with the surroundings; `spec`
+says what is computed, `reference` defines it in float64; `backends` compute it fast; `tiles`,
+`journal`, `store` and `gramian` keep a Gram matrix on disk and resume it, and `verification` audits it;
+`data` loads images; `ridge` solves, where `placement` finds room; `config`, `record` and `report` are
+what a run reads and leaves behind, in the directory that `run` describes; `pipeline` is one
+experiment, and `cli` the command line.
 """
 
 TYPE_CHECKING = False

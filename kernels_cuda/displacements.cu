@@ -1,4 +1,4 @@
-// Planes (a, b) != (0, 0) of one a, in float: COLUMNS planes a warp, WARPS warps of one pair a block.
+// Planes (a, b) != (0, 0) of one a, in float: COLUMNS planes per warp, WARPS warps of one pair a block.
 //
 // pairs (pairs, 2) int32: the pair's image of x and of z.  columns (count,) int32: b of each plane.
 // x, z (images, stages, PLANE) float32.  open: 1, but 0 at row P - a.  weights (WINDOWS, P, P) float32.

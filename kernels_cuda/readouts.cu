@@ -4,7 +4,7 @@
 // columns (readouts, 2) int32: which of the numbers a readout adds up, and which it takes away (K from G,
 // where the last layer is not trained); -1 for none.
 // scales (readouts,) float64.  totals (readouts, n, m) float64.  out (readouts, n, m) float32.
-// Grid: one thread a pair and readout.
+// Grid: one thread per pair and readout.
 
 struct Place {
     int readout, plus, minus;

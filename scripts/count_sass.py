@@ -1,7 +1,7 @@
 """Counts the instructions of the CUDA kernels' hot loops, without a GPU.
 
 Compiles with NVRTC, disassembles with nvdisasm, finds the loop over layers in the control flow and
-prints registers, spills and the instructions an entry-layer: one entry of one plane in one layer
+prints registers, spills and the instructions per entry-layer: one entry of one plane in one layer
 that is not read out, everything the loop does between two layers included. Of the original algorithm
 (rung 0), whose layers are launches, it counts the straight line through a layer's three.
 
@@ -184,7 +184,7 @@ def straight_line(lines: list[str], kernel: str, idle: bool = False) -> Counter:
 
 @dataclass(frozen=True)
 class Count:
-    """What one kernel costs: registers a thread, bytes spilled, instructions an entry-layer by opcode."""
+    """What one kernel costs: registers per thread, bytes spilled, instructions per entry-layer by opcode."""
 
     registers: int
     spills: int

@@ -215,7 +215,7 @@ class Acceptance:
         return self.shipped(V)
 
     def one_column(self):
-        """`displacements` with one column a lane: twice the warps, more instructions."""
+        """`displacements` with one column per lane: twice the warps, more instructions."""
         return self.variant(COLUMNS=1)
 
     def large_blocks(self):
@@ -237,7 +237,7 @@ class Acceptance:
         return self.rung(backend, readouts, counted, 1e-6, zone.kernel)
 
     def instructions(self, count, zone=None) -> float | None:
-        """Instructions an entry-layer: counted here, or where that cannot be, as committed for sm_90."""
+        """Instructions per entry-layer: counted here, or where that cannot be, as committed for sm_90."""
         try:
             count_sass.disassembler()
             return count().total

@@ -1,6 +1,6 @@
 """Where the recursion runs: a backend prepares images once, then computes tiles of kernels.
 
-To add a backend, write a module with `available()`, `source()`, `TILE_WORK` and a class that follows
+To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class that follows
 `Backend`, and add its name to `NAMES`.
 """
 
@@ -39,13 +39,13 @@ class Backend(Protocol):
         """
 
     def start(self, x: Any, z: Any, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Begin what can go on by itself; the function that ends it gives `tile`'s numbers.
+        """Start a tile; the function returned waits for it and gives `tile`'s numbers.
 
         Several tiles may be begun before the first is ended, in the same order.
         """
 
     def limit(self) -> float | None:
-        """Pairs a second that the hardware would allow at most, where that is known."""
+        """Pairs per second that the hardware would allow at most, where that is known."""
 
     def tile_bytes(self, side: int) -> int:
         """Host memory, in bytes, that a tile of side x side pairs needs at its peak, about."""

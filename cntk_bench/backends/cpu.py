@@ -106,7 +106,7 @@ class Backend:
         return total.astype(np.float32)
 
     def start(self, x, z, symmetric=False):
-        """Nothing goes on by itself here."""
+        """The numbers are computed when they are asked for: the CPU has nothing to run beside."""
         return lambda: self.tile(x, z, symmetric)
 
     def limit(self):

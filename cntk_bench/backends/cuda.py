@@ -114,7 +114,7 @@ class Backend:
         return finish
 
     def limit(self):
-        """Pairs a second that the GPU's instruction issue would allow."""
+        """Pairs per second that the GPU's instruction issue would allow."""
         return cuda_limit.pairs_per_second(zones(self.spec), *self.gpu.issue())
 
     def tile_bytes(self, side):

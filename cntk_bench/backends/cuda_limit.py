@@ -7,7 +7,7 @@ from cntk_bench.backends.cuda_zones import WARPS, Zone
 SCHEDULERS = 4  # of a multiprocessor; each issues a warp's instruction a clock
 FEW_UNITS = (75, 80)  # compute capabilities x 10 whose FMA units take a warp's instruction every other clock
 
-# Instructions an entry-layer, and those of them for the FMA units, by kernel and number of states T: as
+# Instructions per entry-layer, and those of them for the FMA units, by kernel and number of states T: as
 # scripts/count_sass.py last counted them for sm_90 and 32 x 32, rounded up (other chips and sizes come
 # within some per cent). A test holds the kernels to them; lower a number when a kernel improves.
 INSTRUCTIONS = {
@@ -21,7 +21,7 @@ INSTRUCTIONS = {
 
 
 def instructions(zone: Zone) -> tuple[float, float]:
-    """Instructions an entry-layer of a zone's planes, and those for the FMA units."""
+    """Instructions per entry-layer of a zone's planes, and those for the FMA units."""
     return INSTRUCTIONS[zone.kernel, len(zone.trainings)]
 
 
@@ -34,7 +34,7 @@ def warps(zone: Zone) -> int:
 
 
 def pairs_per_second(zones: Iterable[Zone], capability: int, multiprocessors: int, clock: float) -> float:
-    """Pairs of images a second that a GPU could compute at most, read out at no cost.
+    """Pairs of images per second that a GPU could compute at most, read out at no cost.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from cntk_bench.spec import Readout, Spec
 
 LANES = 32  # threads of a warp, and the most columns an image may have
-WARPS = 4  # warps a block of `displacements`
+WARPS = 4  # warps per block of `displacements`
 COLUMNS = 2  # of a plane that a lane of `displacements` holds: two halve the shuffles
 REGISTERS = 1 << 16  # of a multiprocessor
 # Registers that `displacements` needs beside its planes and sums, to lose none to memory, at most: as many
@@ -144,7 +144,7 @@ class Zone:
         tile, buffers = self.tiling(shared_bytes)
         layout, size, quantities = self.layout, self.spec.size, 1 + len(self.trainings)
         numbers = layout.columns * quantities * (size + 1 + len(self.windows))
-        needed = numbers + SPARE + SPARE_A_COLUMN * layout.columns  # registers a thread
+        needed = numbers + SPARE + SPARE_A_COLUMN * layout.columns  # registers per thread
         return {
             "P": size,
             "CHANNELS": self.spec.channels,
