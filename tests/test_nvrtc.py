@@ -18,9 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from count_sass import compile_module, compile_text, count, hot_loop, pipe, resources, specs  # noqa: E402
 from original import options, text  # noqa: E402
 
-# The compiler of the lock file, whose counts the budget has. Others, older or newer, order instructions in
-# other ways: on them only spills count, and an upper bound.
-PINNED, OTHERS = (13, 5), 1.05
+# The compiler of the lock file, whose counts the budget has. It is not the same twice: one run in 40 of one
+# text had three instructions more in diagonal's loop (0.09 per entry-layer), by where its memory lay.
+PINNED, AROUND = (13, 5), 0.2
+# Others, older or newer, order instructions in other ways: on them only spills count, and an upper bound.
+OTHERS = 1.05
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
 
 
@@ -125,7 +127,7 @@ def test_instructions_stay_within_the_budget(kernel, states):
     assert counted.spills == 0
     issued, fma = instructions(zone)
     if nvrtc_version() == PINNED:
-        assert issued - 0.2 < counted.total <= issued and fma - 0.2 < counted.by_pipe()["FMA"] <= fma
+        assert abs(counted.total - issued) <= AROUND and abs(counted.by_pipe()["FMA"] - fma) <= AROUND
     else:
         assert counted.total <= OTHERS * issued
     # Every entry of a layer is there: its square root, and one reciprocal.
