@@ -579,3 +579,60 @@ def test_the_memory_that_the_user_says_there_is(monkeypatch):
         placement.choose(20_000, classes=10, device="cpu", dtype="float64")
     assert placement.choose(20_000, classes=10, device="cpu", dtype="float64", limit=4).dtype == "float64"
     assert placement.choose(20_000, classes=10, device="cpu", limit=2).dtype == "float32"
+
+
+class TestPivots:
+    """The factor's own bookkeeping, against the textbook's recursion for pivots."""
+
+    A = np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 9.0]])  # pivots 4, 0, 9
+
+    def factored(self, matrix, shift, tolerance):
+        factor = cholesky.Cholesky(np.array(matrix, np.float64), cholesky.Device.named("cpu"))
+        return factor.factor(np.array(shift, np.float64), tolerance)
+
+    @pytest.mark.parametrize("block", [1, 2, 3])
+    @pytest.mark.parametrize(
+        ("entry", "pivot"),
+        [
+            (0.5, -0.5 / 0.5),  # LAPACK stops at it: 0.5 - 2^2 / 4, of 0.5
+            (1.0 + 2**-10, 2.0**-10 / (1 + 2**-10)),  # it passes, but is rounding
+        ],
+    )
+    def test_a_failing_pivot_is_told_relative_to_its_own_entry(self, monkeypatch, block, entry, pivot):
+        monkeypatch.setattr(cholesky, "BLOCK", block)
+        matrix = self.A.copy()
+        matrix[1, 1] = entry
+        with pytest.raises(cholesky.NotPositiveDefinite) as found:
+            self.factored(matrix, np.zeros(3), 2.0**-9)
+        assert found.value.pivot == pytest.approx(pivot, rel=1e-9)
+
+    @pytest.mark.parametrize("first", [-4.0, 0.0])
+    def test_the_first_pivot_may_fail(self, first):
+        matrix = np.diag([first, 1.0, 1.0])
+        with pytest.raises(cholesky.NotPositiveDefinite) as found:
+            self.factored(matrix, np.zeros(3), 1e-9)
+        assert found.value.pivot == first
+
+    def test_the_tolerance_is_of_the_shifted_entry(self):
+        """Pivots are 4 + 4, then 1 + s - 4 / 8, of 1 + s; and 9."""
+        for s in (0.0, 1.0, 7.0):
+            share = (1 + s - 0.5) / (1 + s)
+            assert self.factored(self.A, [4, s, 0], share * 0.999) == pytest.approx(min(0.5 + s, 8))
+            with pytest.raises(cholesky.NotPositiveDefinite):
+                self.factored(self.A, [4, s, 0], share * 1.001)
+
+    def test_a_pivot_at_the_tolerance_itself_is_rounding(self):
+        with pytest.raises(cholesky.NotPositiveDefinite):
+            self.factored(np.eye(3), np.zeros(3), 1.0)
+
+    @pytest.mark.parametrize("n", [5, 7, 20])
+    def test_row_sums_and_products_read_the_lower_triangle(self, n):
+        matrix = np.random.default_rng(n).standard_normal((n, n))
+        whole = np.tril(matrix) + np.tril(matrix, -1).T
+        spoilt = np.where(np.triu(np.ones((n, n)), 1) > 0, np.nan, matrix)
+        for i in range(0, n, cholesky.BLOCK):  # within a block's corner, too
+            assert np.isnan(spoilt[i, i + 1 : i + 2]).all()
+        factor = cholesky.Cholesky(spoilt, cholesky.Device.named("cpu"))
+        np.testing.assert_allclose(factor.absolute_row_sums(), abs(whole).sum(1), rtol=1e-12)
+        b = np.random.default_rng(0).standard_normal((n, 2))
+        np.testing.assert_allclose(factor.times(b), whole @ b, rtol=1e-10, atol=1e-12)
