@@ -1,32 +1,51 @@
 """Exact convolutional neural tangent kernels, and what they score.
 
-Rooms, from the bottom up: `text`, `files`, `lock` and `interruption` deal with the surroundings; `spec`
-says what is computed, `reference` defines it in float64; `backends` compute it fast; `tiles`,
-`journal`, `store` and `gramian` keep a Gram matrix on disk and resume it, and `verification` audits it;
-`data` loads images; `ridge` solves, where `placement` finds room; `config`, `record` and `report` are
-what a run reads and leaves behind, in the directory that `run` describes; `pipeline` is one
-experiment, and `cli` the command line.
+Rooms, from the top down; a room imports only those below it:
+
+    cli          the command line
+    runs         one experiment: its config, its directory, its record, its stages
+    columns      the columns of the table: what each needs, and how its cells are filled
+    report       what people read: tables and plots
+    grams        Gram matrices, tile by tile on disk; computed, resumed, audited
+    regression   solving: memory, Cholesky factors, the ridge path
+    data         images and labels
+    backends     where the kernels run: CPU, CUDA
+    kernels      what is computed, and its definition in float64
+    system       files, locks, signals, memory: the surroundings
+    errors, text the one error that a user sees, and text for it
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cntk_bench.errors import UserError
-    from cntk_bench.gramian import gram
-    from cntk_bench.spec import Readout
+    from cntk_bench.grams import store
+    from cntk_bench.grams.gramian import gram
+    from cntk_bench.kernels import convolutional as reference
+    from cntk_bench.kernels.spec import Readout
 
 __version__ = "0.1.0"
-__all__ = ["Readout", "UserError", "gram"]
+__all__ = ["Readout", "UserError", "gram", "reference", "store"]
+
+# Imported only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look
+# after Ctrl-C before NumPy is imported.
+_PUBLIC = {
+    "Readout": ("kernels.spec", "Readout"),
+    "UserError": ("errors", "UserError"),
+    "gram": ("grams.gramian", "gram"),
+    "reference": ("kernels.convolutional", None),
+    "store": ("grams.store", None),
+}
 
 
-# Only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look after
-# Ctrl-C before NumPy is imported.
 def __getattr__(name):
-    if name == "gram":
-        from cntk_bench.gramian import gram as found
-    elif name == "Readout":
-        from cntk_bench.spec import Readout as found
-    elif name == "UserError":
-        from cntk_bench.errors import UserError as found
-    else:
+    if name not in _PUBLIC:
         raise AttributeError(f"module 'cntk_bench' has no attribute {name!r}")
-    return found
+    from importlib import import_module
+
+    module, attribute = _PUBLIC[name]
+    found = import_module(f"{__name__}.{module}")
+    return found if attribute is None else getattr(found, attribute)
+
+
+def __dir__():
+    return [*__all__, "__version__"]

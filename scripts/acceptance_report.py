@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cntk_bench import record
-from cntk_bench.files import writing
+from cntk_bench.runs import record
+from cntk_bench.system.files import writing
 
 RATES = {  # a column's heading: the finding, and its form
     "error": ("error", ".1e"),

@@ -26,9 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import original  # noqa: E402
 
-from cntk_bench.backends import cuda_sources  # noqa: E402
-from cntk_bench.backends.cuda_zones import Zone, zones  # noqa: E402
-from cntk_bench.spec import Readout, Spec  # noqa: E402
+from cntk_bench.backends.cuda import sources as cuda_sources  # noqa: E402
+from cntk_bench.backends.cuda.zones import Zone, zones  # noqa: E402
+from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
 
 # KiB of shared memory of a multiprocessor, which decides how `diagonal` is tiled.
 SHARED = {

@@ -13,10 +13,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cntk_bench.backends import cuda_sources  # noqa: E402
 from cntk_bench.backends.cuda import Gpu  # noqa: E402
-from cntk_bench.reference import box2  # noqa: E402
-from cntk_bench.spec import Spec  # noqa: E402
+from cntk_bench.backends.cuda import sources as cuda_sources  # noqa: E402
+from cntk_bench.kernels.convolutional import box2  # noqa: E402
+from cntk_bench.kernels.spec import Spec  # noqa: E402
 
 
 def text() -> str:

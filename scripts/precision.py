@@ -16,8 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "emulator")]
 
-from cntk_bench import backends, reference  # noqa: E402
-from cntk_bench.spec import Readout, Spec  # noqa: E402
+from cntk_bench import backends  # noqa: E402
+from cntk_bench.kernels import convolutional as reference  # noqa: E402
+from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
 
 COLUMNS = {"CNTK-V": ("ntk", "v"), "CNTK-GAP": ("ntk", "gap"), "NNGP-GAP": ("nngp", "gap")}
 # CIFAR-10's, a channel each, for made-up images.

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cntk_bench import reference
-from cntk_bench.spec import Readout, Spec
+from cntk_bench.kernels import convolutional as reference
+from cntk_bench.kernels.spec import Readout, Spec
 
 DEPTHS = (3, 4, 6, 11, 21)
 

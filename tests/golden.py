@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.backends import cpu, cuda_sources
-from cntk_bench.backends.cuda_zones import zones
-from cntk_bench.spec import Readout, Spec
+from cntk_bench.backends import cpu
+from cntk_bench.backends.cuda import sources as cuda_sources
+from cntk_bench.backends.cuda.zones import zones
+from cntk_bench.kernels.spec import Readout, Spec
 
 FIXTURES = Path(__file__).with_name("fixtures")
 SHAPES = ((1, 1), (3, 2), (1, 5), (3, 8))  # channels, size

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 import zarr
 
-from cntk_bench import __version__, interruption
+from cntk_bench import __version__
 from cntk_bench.cli import failures, program
+from cntk_bench.system import interruption
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
@@ -289,7 +290,7 @@ def test_bench_tells_the_limit_where_it_is_known(monkeypatch):
 
 
 def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
-    from cntk_bench import measure
+    from cntk_bench.runs import measure
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -335,7 +336,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
     assert re.search(r"^backends +none$", stdout, re.MULTILINE)
     assert r"is broken (ImportError: libllvm.so: cannot open\x1b[31m)" in stdout
     assert re.search(r"^backend cuda +is broken \(ModuleNotFoundError", stdout, re.MULTILINE)
-    monkeypatch.setattr("cntk_bench.provenance.machine", broken)
+    monkeypatch.setattr("cntk_bench.runs.provenance.machine", broken)
     assert re.search(r"^machine +unknown \(ImportError", succeed("info"), re.MULTILINE)
 
 
@@ -444,7 +445,7 @@ def test_every_solve_is_listed_and_its_table_kept(finished, tmp_path):
 
 
 def test_a_solution_that_is_not_to_be_trusted_ends_with_2(finished, tmp_path, monkeypatch):
-    from cntk_bench import pipeline
+    from cntk_bench.runs import pipeline
 
     run, solve = finished[0], pipeline.solve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cntk_bench.backends import compilation
+from cntk_bench.backends.cpu import compilation
 
 CODE = """
 import numpy as np
@@ -29,7 +29,7 @@ def kept(folder):
 def run(tmp_path_factory):
     """Run code in a new process with a copy of the package, without compiled code: what it prints."""
     site = tmp_path_factory.mktemp("site")
-    source = Path(compilation.__file__).parents[1]
+    source = Path(compilation.__file__).parents[2]
     shutil.copytree(source, site / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def run(folder, code=CODE, **environment):
@@ -151,6 +151,6 @@ print([name for name, one, other in zip(names, before, state()) if one != other]
 
 def test_a_broken_cupy_is_hidden_from_libraries_that_look_for_it(run, tmp_path):
     (tmp_path / "cupy.py").write_text("raise OSError('no home')")
-    code = "import sys, cntk_bench.store; print('cupy' in sys.modules)"
-    path = f"{tmp_path}:{Path(compilation.__file__).parents[2]}"
+    code = "import sys, cntk_bench.grams.store; print('cupy' in sys.modules)"
+    path = f"{tmp_path}:{Path(compilation.__file__).parents[3]}"
     assert run(tmp_path, code, PYTHONPATH=path)[0] == "False"

@@ -8,10 +8,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cntk_bench import config, names, yaml12
 from cntk_bench.columns import readout
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.runs import config, names, yaml12
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 DEPTHS = (3, 4, 6, 11, 21)

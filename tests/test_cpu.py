@@ -5,7 +5,7 @@ import pytest
 from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_errors
 
 from cntk_bench.backends.cpu import Backend, passes
-from cntk_bench.spec import Spec
+from cntk_bench.kernels.spec import Spec
 
 
 class TestCpu(BackendSuite):

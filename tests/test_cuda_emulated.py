@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
 
 from cntk_bench.backends.cuda import Backend, Gpu, available  # noqa: E402
-from cntk_bench.backends.cuda_zones import zones  # noqa: E402
+from cntk_bench.backends.cuda.zones import zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
-from cntk_bench.spec import Readout, Spec  # noqa: E402
+from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     compiler() is None, reason="no C++ compiler: set CXX, or install g++, clang++ or the package ziglang"

@@ -3,11 +3,11 @@
 import pytest
 from backend_suite import readouts
 
-from cntk_bench.backends import cuda_limit
 from cntk_bench.backends.cuda import Backend
-from cntk_bench.backends.cuda_limit import INSTRUCTIONS, pairs_per_second, warps
-from cntk_bench.backends.cuda_zones import zones
-from cntk_bench.spec import Spec
+from cntk_bench.backends.cuda import limit as cuda_limit
+from cntk_bench.backends.cuda.limit import INSTRUCTIONS, pairs_per_second, warps
+from cntk_bench.backends.cuda.zones import zones
+from cntk_bench.kernels.spec import Spec
 
 H200 = (90, 132, 1.98e9)
 ISSUED = 132 * 4 * 1.98e9  # instructions a second, each of a warp

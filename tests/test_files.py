@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cntk_bench import files, lock
 from cntk_bench.errors import UserError
-from cntk_bench.files import flush, is_plain, open_own, read_plain, same_file, write_whole, writing
+from cntk_bench.system import files, lock
+from cntk_bench.system.files import flush, is_plain, open_own, read_plain, same_file, write_whole, writing
 
 
 def test_a_link_is_replaced_and_not_written_through(tmp_path):
@@ -242,7 +242,7 @@ def test_a_disk_that_fails_is_told_of_a_directory_too(tmp_path, monkeypatch, cod
 
 def hold(path, ready, go):
     code = (
-        "import sys\nfrom cntk_bench import lock\n"
+        "import sys\nfrom cntk_bench.system import lock\n"
         f"with lock.held({str(path)!r}):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdin=ready, stdout=go, text=True)

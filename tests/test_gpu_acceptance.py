@@ -18,10 +18,14 @@ import gpu_acceptance  # noqa: E402
 from emulated import Emulator, compiler  # noqa: E402
 from gpu_acceptance import Acceptance, Machine, Skipped, TimedGpu, accept, random_gram  # noqa: E402
 
-from cntk_bench import placement, provenance, reference, ridge, store  # noqa: E402
-from cntk_bench.backends import cuda, cuda_zones  # noqa: E402
+from cntk_bench.backends import cuda  # noqa: E402
+from cntk_bench.backends.cuda import zones as cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
-from cntk_bench.spec import Readout  # noqa: E402
+from cntk_bench.grams import store  # noqa: E402
+from cntk_bench.kernels import convolutional as reference  # noqa: E402
+from cntk_bench.kernels.spec import Readout  # noqa: E402
+from cntk_bench.regression import placement, ridge  # noqa: E402
+from cntk_bench.runs import provenance  # noqa: E402
 
 H200 = Machine("Some GPU", "sm_90", 132, 1.98e9)
 RUNGS = ("displacements", "diagonal", "original")

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import zarr
 
-from cntk_bench import gramian, reference, verification
-from cntk_bench import store as stores
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.tiles import Plan, Tile
+from cntk_bench.grams import gramian, verification
+from cntk_bench.grams import store as stores
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.kernels import convolutional as reference
+from cntk_bench.kernels.spec import Readout, Spec
 
 READOUTS = (Readout("ntk", "v", 3), Readout("ntk", "gap", 4), Readout("nngp", "lap:1", 2))
 X_TRAIN, X_TEST = (
@@ -418,7 +419,7 @@ def test_a_write_that_fails_at_any_step(whole, tmp_path, monkeypatch, step):
 
 
 processes = multiprocessing.get_context("forkserver")  # forks a process that imported these once
-processes.set_forkserver_preload(["cntk_bench.gramian", "cntk_bench.store", "pytest"])
+processes.set_forkserver_preload(["cntk_bench.grams.gramian", "cntk_bench.grams.store", "pytest"])
 
 
 def child(path, pause, largest_file=resource.RLIM_INFINITY, told=None):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cntk_bench import interruption
-from cntk_bench.interruption import SIGNALS, Interrupted, handled, noted
+from cntk_bench.system import interruption
+from cntk_bench.system.interruption import SIGNALS, Interrupted, handled, noted
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -208,7 +208,7 @@ def test_a_signal_while_the_program_ends_changes_nothing(signum, arguments, code
 def test_importing_the_package_changes_no_signal():
     code = (
         "import signal; before = [signal.getsignal(n) for n in signal.valid_signals()]\n"
-        "import cntk_bench, cntk_bench.cli, cntk_bench.cli.program, cntk_bench.pipeline\n"
+        "import cntk_bench, cntk_bench.cli, cntk_bench.cli.program, cntk_bench.runs.pipeline\n"
         "assert before == [signal.getsignal(n) for n in signal.valid_signals()]"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from cntk_bench import gramian, measure, placement
-from cntk_bench.measure import Rate
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.tiles import Plan
+from cntk_bench.grams import gramian
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.regression import placement
+from cntk_bench.runs import measure
+from cntk_bench.runs.measure import Rate
 
 SPEC = Spec((Readout("ntk", "v", 3), Readout("ntk", "gap", 3)), 1, 4)
 IMAGES = np.random.default_rng(0).standard_normal((64, 1, 4, 4)).astype("f4")

@@ -10,8 +10,9 @@ import golden
 import numpy as np
 import pytest
 
-from cntk_bench import reference, verification
 from cntk_bench.backends import cpu, cuda
+from cntk_bench.grams import verification
+from cntk_bench.kernels import convolutional as reference
 
 REMEDY = (
     "raise NUMERICS in cntk_bench/backends/{}.py if bits can change by it, and run scripts/make_golden.py"

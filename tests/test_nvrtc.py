@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from backend_suite import readouts
 
-from cntk_bench.backends import cuda_sources
-from cntk_bench.backends.cuda_limit import INSTRUCTIONS, instructions
-from cntk_bench.backends.cuda_zones import Zone, zones
-from cntk_bench.spec import Spec
+from cntk_bench.backends.cuda import sources as cuda_sources
+from cntk_bench.backends.cuda.limit import INSTRUCTIONS, instructions
+from cntk_bench.backends.cuda.zones import Zone, zones
+from cntk_bench.kernels.spec import Spec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 

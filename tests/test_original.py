@@ -12,7 +12,7 @@ sys.path[:0] = [str(Path(__file__).with_name("emulator")), str(Path(__file__).pa
 from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
 from original import Original  # noqa: E402
 
-from cntk_bench.spec import Spec  # noqa: E402
+from cntk_bench.kernels.spec import Spec  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     compiler() is None, reason="no C++ compiler: set CXX, or install g++, clang++ or the package ziglang"

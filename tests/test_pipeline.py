@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cntk_bench import Readout, config, gram, pipeline, provenance, record, store
+from cntk_bench import Readout, gram
 from cntk_bench.data import load
 from cntk_bench.errors import UserError
-from cntk_bench.run import Run
+from cntk_bench.grams import store
+from cntk_bench.runs import config, pipeline, provenance, record
+from cntk_bench.runs.directory import Run
 
 CONFIG = """
 name: small

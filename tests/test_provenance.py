@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cntk_bench import provenance
+from cntk_bench.runs import provenance
 
 
 def test_the_machine_is_this_one():

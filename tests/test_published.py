@@ -2,7 +2,7 @@
 
 import pytest
 
-from cntk_bench.published import BLOG, ENHANCED, FINITE, FIRST, NEURIPS, TABLES, Run, published, sizes
+from cntk_bench.report.published import BLOG, ENHANCED, FINITE, FIRST, NEURIPS, TABLES, Run, published, sizes
 
 WHOLE = Run("cifar10", 50_000, 10_000)
 

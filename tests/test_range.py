@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from backend_suite import ordinary
 
-from cntk_bench import UserError, backends, gram, gramian, reference, store, verification
+from cntk_bench import UserError, backends, gram
 from cntk_bench.backends import cpu, scaling
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.tiles import Plan, Tile
+from cntk_bench.grams import gramian, store, verification
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.kernels import convolutional as reference
+from cntk_bench.kernels.spec import Readout, Spec
 
 LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 SCALES = [

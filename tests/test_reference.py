@@ -8,8 +8,8 @@ import pytest
 from scipy.ndimage import convolve
 from threadpoolctl import threadpool_limits
 
-from cntk_bench.reference import gram
-from cntk_bench.spec import Readout
+from cntk_bench.kernels.convolutional import gram
+from cntk_bench.kernels.spec import Readout
 
 FIXTURES = Path(__file__).parent / "fixtures"
 POOLS = ("v", "gap", "lap:1")

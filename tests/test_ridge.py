@@ -8,8 +8,9 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from cntk_bench import cholesky, memory, placement, ridge
 from cntk_bench.errors import UserError
+from cntk_bench.regression import cholesky, placement, ridge
+from cntk_bench.system import memory
 
 
 @pytest.fixture(autouse=True)

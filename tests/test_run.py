@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cntk_bench import record
-from cntk_bench import run as runs
 from cntk_bench.errors import UserError
-from cntk_bench.run import Run
+from cntk_bench.runs import directory as runs
+from cntk_bench.runs import record
+from cntk_bench.runs.directory import Run
 
 DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}
 DATA |= {"preprocess": "standardize"}
@@ -190,7 +190,7 @@ def test_a_solve_that_cannot_be_published_leaves_the_last_one(run, monkeypatch, 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not(run):
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom cntk_bench import run\n"
+        "import os, sys\nfrom pathlib import Path\nfrom cntk_bench.runs import directory as run\n"
         f"with run.new_solve(run.Run(Path({str(run.path)!r}))):\n    print(flush=True)\n    sys.stdin.read()"
     )
     child = [sys.executable, "-c", code]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout, Spec
+from cntk_bench.kernels.spec import Readout, Spec
 
 
 @pytest.mark.parametrize(

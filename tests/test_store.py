@@ -16,10 +16,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cntk_bench import files, journal
-from cntk_bench import store as stores
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.tiles import Plan, Tile
+from cntk_bench.grams import journal
+from cntk_bench.grams import store as stores
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.system import files
 
 PLAN = Plan(n_train=7, n_test=5, tile=3, readouts=2)
 ATTRIBUTES = {"readouts": ["ntk-v-3-all", "ntk-gap-3-hidden"], "data": "ab12", "backend": "cpu"}
@@ -630,7 +631,7 @@ def test_no_file_stays_open_after_a_lock(full):
 
 def test_lock_is_freed_by_sigkill(full):
     code = (
-        "import sys, time; from cntk_bench import store\n"
+        "import sys, time; from cntk_bench.grams import store\n"
         "with store.open(sys.argv[1]).lock(): print('locked', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, full.path], stdout=subprocess.PIPE)

@@ -12,7 +12,7 @@ import pytest
 
 from cntk_bench.cli import program, progress, streams
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.interruption import Interrupted
+from cntk_bench.system.interruption import Interrupted
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
@@ -191,7 +191,7 @@ def named(number, name):
     ids=lambda value: str(value)[:30],
 )
 def test_each_error_is_one_line_with_its_remedy_and_exit_code(monkeypatch, capsys, error, remedy, code):
-    from cntk_bench.run import Run
+    from cntk_bench.runs.directory import Run
 
     def fails(*_):
         raise error

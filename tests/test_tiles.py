@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
-from cntk_bench.tiles import FEWEST, LARGEST, LIMIT, MOST, SMALLEST, Plan, Tile, auto_tile
+from cntk_bench.grams.tiles import FEWEST, LARGEST, LIMIT, MOST, SMALLEST, Plan, Tile, auto_tile
 
 PLANS = [Plan(7, 5, 3, 2), Plan(6, 4, 2, 1), Plan(5, 3, 8, 4), Plan(1, 1, 1, 1), Plan(9, 0, 4, 3)]
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from backend_suite import ordinary
 
-from cntk_bench import reference, verification
 from cntk_bench.backends import cpu, cuda
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.tiles import Plan, Tile
+from cntk_bench.grams import verification
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.kernels import convolutional as reference
+from cntk_bench.kernels.spec import Readout, Spec
 
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 

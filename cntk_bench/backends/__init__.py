@@ -12,7 +12,7 @@ import numpy as np
 
 from cntk_bench.backends import scaling
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Spec
+from cntk_bench.kernels.spec import Spec
 
 NAMES = ("cuda", "cpu")  # in order of preference
 

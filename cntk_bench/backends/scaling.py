@@ -24,7 +24,7 @@ have at most 32^2 entries weighted by at most 32^2 each.
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Spec
+from cntk_bench.kernels.spec import Spec
 
 BRIGHTEST = 30  # pixels of a scaled image, and of one left as it is, are below 2^BRIGHTEST
 LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max

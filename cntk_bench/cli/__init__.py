@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command of sys.argv; raises SystemExit with one of `failures.EXIT_CODES`."""
     last = sys._getframe(1).f_globals.get("__name__") == "__main__"  # called by a script, which ends with it
     try:
-        from cntk_bench import interruption
+        from cntk_bench.system import interruption
 
         with interruption.handled():
             from cntk_bench.cli.program import call

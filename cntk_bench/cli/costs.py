@@ -17,7 +17,8 @@ from cntk_bench.text import short
 @options.configured
 def plan(config, overrides, backend, output):
     """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement."""
-    from cntk_bench import backends, measure, pipeline
+    from cntk_bench import backends
+    from cntk_bench.runs import measure, pipeline
 
     settings, where = options.settings(config, overrides, backend, output)
     images = pipeline.load(settings.dataset)
@@ -62,8 +63,9 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
     On a GPU, also tell how many its instruction issue would allow.
     """
     from cntk_bench import columns as table
-    from cntk_bench import gramian, measure
-    from cntk_bench.spec import Spec
+    from cntk_bench.grams import gramian
+    from cntk_bench.kernels.spec import Spec
+    from cntk_bench.runs import measure
 
     depths = _depths(depths)
     if math.isnan(seconds):
@@ -128,7 +130,7 @@ def _line(name: str, value: object) -> None:
 
 
 def _depths(text: str) -> list[int]:
-    from cntk_bench.config import MOST_DEPTH
+    from cntk_bench.runs.config import MOST_DEPTH
 
     words = [word.strip() for word in text.split(",")]
     if not all(re.fullmatch("[0-9]{1,9}", word) and int(word) <= MOST_DEPTH for word in words):
@@ -140,7 +142,8 @@ def _depths(text: str) -> list[int]:
 
 def _require_memory(channels: int, size: int) -> None:
     """The made-up images must fit: the system would kill us without a word."""
-    from cntk_bench import measure, memory
+    from cntk_bench.runs import measure
+    from cntk_bench.system import memory
 
     need, free = 4 * measure.IMAGES * channels * size**2, memory.available()
     if free is not None and need > free / 2:  # prepared, they are there twice
@@ -163,7 +166,7 @@ def _reason(error: Exception) -> str:
 
 
 def _provenance(function: str) -> dict:
-    from cntk_bench import provenance
+    from cntk_bench.runs import provenance
 
     return getattr(provenance, function)()
 

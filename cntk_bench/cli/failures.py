@@ -7,7 +7,7 @@ import click
 
 from cntk_bench.cli import streams
 from cntk_bench.errors import UserError
-from cntk_bench.interruption import Interrupted
+from cntk_bench.system.interruption import Interrupted
 from cntk_bench.text import short
 
 BROKEN_PIPE = 128 + 13  # as a shell has it of a program that SIGPIPE ended

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from cntk_bench import paths
 from cntk_bench.errors import UserError
+from cntk_bench.system import paths
 
 LEAST_MEMORY = 2**30  # bytes of address space; with fewer, Numba's compiler was found not to load
 
@@ -53,15 +53,15 @@ def path(text: str, what: str) -> Path:
 
 def run_directory(text: str):
     """The run in the directory given as RUN."""
-    from cntk_bench.run import Run
+    from cntk_bench.runs.directory import Run
 
     return Run(path(text, "RUN"))
 
 
 def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None):
     """The config, and the run that it names."""
-    from cntk_bench import config
-    from cntk_bench.run import Run
+    from cntk_bench.runs import config
+    from cntk_bench.runs.directory import Run
 
     if backend is not None:
         overrides = (*overrides, f"compute.backend={backend}")

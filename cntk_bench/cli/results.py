@@ -17,7 +17,8 @@ from cntk_bench.text import short
 @options.common
 def table(directory, form, number):
     """Print the table of RUN, a solved run directory."""
-    from cntk_bench import pipeline, report
+    from cntk_bench import report
+    from cntk_bench.runs import pipeline
 
     streams.say(report.table(pipeline.solved(options.run_directory(directory), number), form))
 
@@ -27,7 +28,7 @@ def table(directory, form, number):
 @options.common
 def solves(directory):
     """List the solves of RUN: when and how each was made, and the accuracies that it found."""
-    from cntk_bench import pipeline
+    from cntk_bench.runs import pipeline
 
     where = options.run_directory(directory)
     found = pipeline.solves(where)
@@ -62,7 +63,7 @@ def _line(solve: dict) -> tuple[str, ...]:
 @options.common
 def status(directory):
     """Tell how far the computation of RUN is: tiles done, rate, time left."""
-    from cntk_bench import store
+    from cntk_bench.grams import store
 
     grams = store.open(options.run_directory(directory).gram)
     total = grams.plan.tiles()
@@ -85,7 +86,7 @@ def status(directory):
 @options.common
 def verify(directory, sample, repair, overrides):
     """Check RUN's stored tiles: checksums, consistency, and a sample of entries in float64."""
-    from cntk_bench import pipeline
+    from cntk_bench.runs import pipeline
 
     where = options.run_directory(directory)
     with progress.bar("verifying") as advance:

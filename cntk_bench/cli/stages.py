@@ -11,7 +11,7 @@ from cntk_bench.text import short
 @options.configured
 def run(config, overrides, backend, output):
     """Fetch, compute, solve and print the table of CONFIG, a YAML file."""
-    from cntk_bench import pipeline
+    from cntk_bench.runs import pipeline
 
     settings, where = options.settings(config, overrides, backend, output)
     pipeline.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
@@ -27,7 +27,7 @@ def run(config, overrides, backend, output):
 @options.common
 def fetch(dataset, path):
     """Download DATASET, a name that `info` lists, or the data set of a config file."""
-    from cntk_bench import config, pipeline
+    from cntk_bench.runs import config, pipeline
 
     folder = None if path is None else str(options.path(path, "--path"))
     if dataset.endswith((".yaml", ".yml")):
@@ -68,7 +68,7 @@ COMMANDS = (run, fetch, compute, solve)
 
 
 def _compute(settings, where):
-    from cntk_bench import pipeline
+    from cntk_bench.runs import pipeline
 
     with progress.bar("computing", "pairs") as advance:
 
@@ -86,7 +86,8 @@ def _compute(settings, where):
 
 def _solve(where, settings) -> int:
     """Solve, print the table, and say which solutions are not to be trusted; the exit code."""
-    from cntk_bench import pipeline, report
+    from cntk_bench import report
+    from cntk_bench.runs import pipeline
 
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)

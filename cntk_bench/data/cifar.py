@@ -16,7 +16,7 @@ import numpy as np
 
 from cntk_bench.data.download import digest
 from cntk_bench.errors import UserError
-from cntk_bench.files import read_plain, write_whole
+from cntk_bench.system.files import read_plain, write_whole
 from cntk_bench.text import one_line, short
 
 LARGEST = 2**28  # bytes of an archive, unpacked, and so of a batch; the published ones have 190 MB

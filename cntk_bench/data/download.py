@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import write_whole
+from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line
 
 SILENCE = 60  # seconds without a byte, at most

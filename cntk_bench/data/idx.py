@@ -10,7 +10,7 @@ import numpy as np
 
 from cntk_bench.data.download import digest
 from cntk_bench.errors import UserError
-from cntk_bench.files import read_plain
+from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 LARGEST = 2**28  # bytes of a file; MNIST's largest has 47 MB

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from cntk_bench import memory
 from cntk_bench.errors import UserError
-from cntk_bench.files import is_plain
+from cntk_bench.system import memory
+from cntk_bench.system.files import is_plain
 from cntk_bench.text import one_line, short
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

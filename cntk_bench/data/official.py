@@ -14,8 +14,8 @@ import numpy as np
 from cntk_bench.data import cifar, idx, npz
 from cntk_bench.data.download import digest, download
 from cntk_bench.errors import UserError
-from cntk_bench.files import writing
-from cntk_bench.paths import expanded
+from cntk_bench.system.files import writing
+from cntk_bench.system.paths import expanded
 from cntk_bench.text import one_line, short
 
 # Name -> torchvision's class.

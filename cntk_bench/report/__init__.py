@@ -7,10 +7,10 @@ draws it.
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import write_whole, writing
 from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.plot import plot
 from cntk_bench.report.rows import rows
+from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
 
 __all__ = ["FORMATS", "plot", "rows", "table", "write"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import write_whole
 from cntk_bench.report.rows import DOUBTED, count, rows, title
+from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)

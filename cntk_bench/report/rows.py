@@ -5,7 +5,7 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.published import ALL, FINITE, Run, published, sizes
+from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
 from cntk_bench.text import short
 
 MISSING = "-"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench import grams, manners, predictions, same_bits
 
-from cntk_bench import store
+from cntk_bench.grams import store
 
 ESCAPES = b"\x1b]0;title\x07\x1b[2J|\n=cmd()\\input{x}"
 

@@ -15,30 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench import (
-    backends,
-    columns,
-    config,
-    data,
-    gramian,
-    placement,
-    record,
-    report,
-    ridge,
-    store,
-    verification,
-)
+from cntk_bench import backends, columns, data, report
 from cntk_bench.backends import Backend
-from cntk_bench.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
-from cntk_bench.files import write_whole, writing
-from cntk_bench.run import Run, new_solve, numbers, publish, read_solve
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.store import Store
+from cntk_bench.grams import gramian, store, verification
+from cntk_bench.grams.store import Store
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.grams.verification import Verification
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.regression import placement, ridge
+from cntk_bench.runs import config, record
+from cntk_bench.runs.config import Config
+from cntk_bench.runs.directory import Run, new_solve, numbers, publish, read_solve
+from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
-from cntk_bench.tiles import Plan
-from cntk_bench.verification import Verification
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ returns v itself.
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout
+from cntk_bench.kernels.spec import Readout
 
 
 def gram(x, z=None, *, readouts, backend="reference"):

@@ -34,13 +34,14 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench import journal, lock
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.files import PARTIAL, flush, is_plain, read_plain, writing
-from cntk_bench.journal import Done
-from cntk_bench.libraries import hidden_if_broken
+from cntk_bench.grams import journal
+from cntk_bench.grams.journal import Done
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.system import lock
+from cntk_bench.system.files import PARTIAL, flush, is_plain, read_plain, writing
+from cntk_bench.system.libraries import hidden_if_broken
 from cntk_bench.text import one_line, short
-from cntk_bench.tiles import Plan, Tile
 
 with hidden_if_broken("cupy"):
     import zarr

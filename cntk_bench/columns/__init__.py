@@ -4,7 +4,7 @@ import re
 from difflib import get_close_matches
 
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Readout
+from cntk_bench.kernels.spec import Readout
 
 # A column is named KERNEL-POOL. Training is the paper's for each pool (`Readout`'s default).
 _KERNELS = {"CNTK": "ntk", "CNN-GP": "nngp"}

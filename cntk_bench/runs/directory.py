@@ -23,10 +23,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cntk_bench import config, lock, record
-from cntk_bench.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.files import flush, write_whole, writing
+from cntk_bench.runs import config, record
+from cntk_bench.runs.config import Config
+from cntk_bench.system import lock
+from cntk_bench.system.files import flush, write_whole, writing
 from cntk_bench.text import short
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
-from cntk_bench.interruption import noted
-from cntk_bench.spec import Readout, Spec
-from cntk_bench.tiles import Plan, Tile, auto_tile
+from cntk_bench.grams.tiles import Plan, Tile, auto_tile
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.system.interruption import noted
 
 WRITERS = 2  # tiles being written at once
 WAITING = 3  # computed tiles that may be in memory, written or waiting to be

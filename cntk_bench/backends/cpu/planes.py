@@ -13,8 +13,8 @@ are float64 there; all else needs only float32. The other planes are float32, an
 rounding can have made count as 0: in flat backgrounds they would err the same way everywhere. Sums
 over entries are float64.
 
-Symbols follow `cntk_bench.reference`. With D = n + B S, y = (n - S) / D, and f a polynomial (fitted by
-scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
+Symbols follow `cntk_bench.kernels.convolutional`. With D = n + B S, y = (n - S) / D, and f a polynomial
+(fitted by scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
 
     z = n sin(t) / D = sqrt(y (2 - (1 - B) y) / (1 + B)),    t = arccos(c) = z (1 + B + y f(y))
     n k1 = S k0 + n sin(t) / pi
@@ -23,7 +23,7 @@ scripts/fit_polynomials.py; kernels_cuda/activation.cuh says more),
 import numpy as np
 from numba import njit
 
-from cntk_bench.backends.compilation import keep_code, wide_vectors
+from cntk_bench.backends.cpu.compilation import keep_code, wide_vectors
 
 f32 = np.float32
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise

@@ -1,8 +1,7 @@
 """The CUDA sources in kernels_cuda: which files make a module, and what they are compiled with."""
 
-from pathlib import Path
-
 from cntk_bench.errors import UserError
+from cntk_bench.system.resources import folder
 
 # A module of kernels: its files, and the constants that the host defines for them.
 _PLANE = (
@@ -31,10 +30,10 @@ def options(module: str, constants: dict[str, int]) -> tuple[str, ...]:
 
 def joined(*names: str) -> str:
     """Files of kernels_cuda, one after another. Not #included: CuPy's cache would miss an edited header."""
-    folder = Path(__file__).parents[2] / "kernels_cuda"
+    sources = folder("kernels_cuda")
     try:
-        return "\n".join(f'#line 1 "{name}"\n{(folder / name).read_text()}' for name in names)
+        return "\n".join(f'#line 1 "{name}"\n{(sources / name).read_text("utf-8")}' for name in names)
     except OSError as error:
         raise UserError(
-            f"the CUDA sources are missing from {folder} ({error.strerror}): install cntk-bench again"
+            f"the CUDA sources are missing from {sources} ({error.strerror}): install cntk-bench again"
         ) from None

@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench import cholesky
-from cntk_bench.cholesky import Cholesky, Device, NotPositiveDefinite
 from cntk_bench.errors import UserError
+from cntk_bench.regression import cholesky
+from cntk_bench.regression.cholesky import Cholesky, Device, NotPositiveDefinite
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)

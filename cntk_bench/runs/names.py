@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from cntk_bench.paths import to_utf8
+from cntk_bench.system.paths import to_utf8
 
 MOST = 100  # characters
 MOST_BYTES = 240  # in UTF-8; a folder's name may have 255

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cntk_bench.spec import Readout, Spec
+from cntk_bench.kernels.spec import Readout, Spec
 
 LANES = 32  # threads of a warp, and the most columns an image may have
 WARPS = 4  # warps per block of `displacements`

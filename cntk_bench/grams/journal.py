@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import open_own, read_plain, same_file, writing
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.system.files import open_own, read_plain, same_file, writing
 from cntk_bench.text import short
-from cntk_bench.tiles import Plan, Tile
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cntk_bench import provenance
 from cntk_bench.errors import UserError
-from cntk_bench.files import read_plain, write_whole
+from cntk_bench.runs import provenance
+from cntk_bench.system.files import read_plain, write_whole
 from cntk_bench.text import one_line, short
 
 FORMAT = 2

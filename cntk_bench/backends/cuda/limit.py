@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cntk_bench.backends.cuda_zones import WARPS, Zone
+from cntk_bench.backends.cuda.zones import WARPS, Zone
 
 SCHEDULERS = 4  # of a multiprocessor; each issues a warp's instruction a clock
 FEW_UNITS = (75, 80)  # compute capabilities x 10 whose FMA units take a warp's instruction every other clock

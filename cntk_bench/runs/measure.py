@@ -12,13 +12,15 @@ from statistics import median
 
 import numpy as np
 
-from cntk_bench import backends, gramian, placement
+from cntk_bench import backends
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
-from cntk_bench.files import writing
-from cntk_bench.placement import Place
-from cntk_bench.spec import Spec
-from cntk_bench.tiles import Plan
+from cntk_bench.grams import gramian
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.kernels.spec import Spec
+from cntk_bench.regression import placement
+from cntk_bench.regression.placement import Place
+from cntk_bench.system.files import writing
 
 IMAGES = 4096  # made up, to time a backend on
 SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
@@ -90,7 +92,7 @@ def stage(
     UserError
         If the folder cannot be written, or has too little space.
     """
-    from cntk_bench import store
+    from cntk_bench.grams import store
 
     pairs = min(alone.pairs_per_second * seconds, SCRATCH / (4 * len(backend.spec.readouts)))
     n = max(2, isqrt(int(2 * pairs)))

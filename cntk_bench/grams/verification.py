@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cntk_bench import reference
-from cntk_bench.spec import Readout
-from cntk_bench.store import Unreadable
-from cntk_bench.tiles import Tile
+from cntk_bench.grams.store import Unreadable
+from cntk_bench.grams.tiles import Tile
+from cntk_bench.kernels import convolutional as reference
+from cntk_bench.kernels.spec import Readout
 
 NOT_A_KERNEL = "breaks K_ij^2 <= K_ii K_jj"
 

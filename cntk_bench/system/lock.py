@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.files import open_own, same_file, writing
+from cntk_bench.system.files import open_own, same_file, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.backends import cpu_planes
-from cntk_bench.spec import Spec
+from cntk_bench.backends.cpu import planes as cpu_planes
+from cntk_bench.kernels.spec import Spec
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores

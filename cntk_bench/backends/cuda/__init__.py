@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.backends import cuda_limit, cuda_sources, cuda_zones
-from cntk_bench.backends.cuda_device import Gpu, available
-from cntk_bench.backends.cuda_zones import LANES, zones
+from cntk_bench.backends.cuda import limit as cuda_limit
+from cntk_bench.backends.cuda import sources as cuda_sources
+from cntk_bench.backends.cuda import zones as cuda_zones
+from cntk_bench.backends.cuda.device import Gpu, available
+from cntk_bench.backends.cuda.zones import LANES, zones
 from cntk_bench.errors import UserError
-from cntk_bench.spec import Spec
+from cntk_bench.kernels.spec import Spec
 
 __all__ = ["Backend", "Gpu", "available", "source"]
 

@@ -24,11 +24,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from cntk_bench import names, paths, yaml12
 from cntk_bench.columns import readout
 from cntk_bench.errors import UserError
-from cntk_bench.files import read_plain
-from cntk_bench.spec import Readout
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.runs import names, yaml12
+from cntk_bench.system import paths
+from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 MOST_IMAGES = 10**9

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cntk_bench import cholesky, memory
 from cntk_bench.errors import UserError
-from cntk_bench.memory import GIB
+from cntk_bench.regression import cholesky
+from cntk_bench.system import memory
+from cntk_bench.system.memory import GIB
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Gram matrices: cut into tiles, computed, kept on disk, resumed and audited."""

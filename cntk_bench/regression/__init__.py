@@ -1,0 +1,1 @@
+"""Solving: kernel regression on matrices, whatever kernel they come from."""
