@@ -46,7 +46,6 @@ from cntk_bench.backends import cuda  # noqa: E402
 from cntk_bench.backends.cuda import limit as cuda_limit  # noqa: E402
 from cntk_bench.backends.cuda import zones as cuda_zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
-from cntk_bench.grams import gramian  # noqa: E402
 from cntk_bench.kernels import convolutional as reference  # noqa: E402
 from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
 from cntk_bench.regression import placement, ridge  # noqa: E402
@@ -267,7 +266,7 @@ class Acceptance:
         if kernel and hasattr(backend.gpu, "seconds"):
             alone = found["kernel_pairs_per_second"] = rate.pairs / self.kernel_seconds(backend, rate, kernel)
         if instructions:
-            work = gramian.work(backend.spec)
+            work = backend.spec.work
             found["share"] = self.machine.issued(alone, work, instructions)
         return found
 

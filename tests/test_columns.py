@@ -20,6 +20,6 @@ def test_a_long_unknown_column_is_shown_by_its_first_40_characters(column, remed
 
 
 def test_the_widest_window_of_a_column_is_that_of_a_readout():
-    assert readout("CNTK-LAP9999", 3).window == 9999
+    assert readout("CNTK-LAP9999", 3).pooling.number == 9999
     with pytest.raises(UserError, match="did you mean CNTK-LAP<c>, such as CNTK-LAP4"):
         readout("CNTK-LAP10000", 3)

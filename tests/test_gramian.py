@@ -184,9 +184,9 @@ def test_unknown_backend():
 
 def test_plan_of_a_spec():
     v, gap, lap = Readout("ntk", "v", 21), Readout("ntk", "gap", 4), Readout("nngp", "lap:1", 2)
-    assert gramian.work(Spec((v,), 3, 32)) == 20 * 32**2
-    assert gramian.work(Spec((v, lap), 3, 32)) == 20 * 5**2 * 32**2
-    assert gramian.work(Spec((lap, gap), 3, 32)) == 3 * 32**4
+    assert Spec((v,), 3, 32).work == 20 * 32**2
+    assert Spec((v, lap), 3, 32).work == 20 * 5**2 * 32**2
+    assert Spec((lap, gap), 3, 32).work == 3 * 32**4
     assert gramian.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu") == Plan(200, 500, 24, 2)
     assert gramian.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu", 7) == Plan(200, 500, 7, 2)
 

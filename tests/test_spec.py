@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cntk_bench.errors import UserError
+from cntk_bench.kernels.pool import Pool
 from cntk_bench.kernels.spec import Readout, Spec
 
 
@@ -35,19 +36,19 @@ def test_impossible_readout_is_named(arguments, named):
 
 
 @pytest.mark.parametrize(
-    "arguments, train, window, name",
+    "arguments, train, name",
     [
-        (("ntk", "v", 2), "all", 0, "ntk-v-2-all"),
-        (("ntk", "gap", 3), "hidden", None, "ntk-gap-3-hidden"),
-        (("ntk", "gap", 2, "all"), "all", None, "ntk-gap-2-all"),
-        (("ntk", "lap:4", 11), "all", 4, "ntk-lap4-11-all"),
-        (("ntk", "lap:0", 3, "hidden"), "hidden", 0, "ntk-lap0-3-hidden"),
-        (("nngp", "gap", 2), "all", None, "nngp-gap-2"),
+        (("ntk", "v", 2), "all", "ntk-v-2-all"),
+        (("ntk", "gap", 3), "hidden", "ntk-gap-3-hidden"),
+        (("ntk", "gap", 2, "all"), "all", "ntk-gap-2-all"),
+        (("ntk", "lap:4", 11), "all", "ntk-lap4-11-all"),
+        (("ntk", "lap:0", 3, "hidden"), "hidden", "ntk-lap0-3-hidden"),
+        (("nngp", "gap", 2), "all", "nngp-gap-2"),
     ],
 )
-def test_defaults(arguments, train, window, name):
+def test_defaults(arguments, train, name):
     readout = Readout(*arguments)
-    assert (readout.train, readout.window, str(readout)) == (train, window, name)
+    assert (readout.train, str(readout)) == (train, name)
 
 
 def test_nngp_has_one_training():
@@ -58,7 +59,7 @@ def test_nngp_has_one_training():
 
 def test_spec_lists_depths_and_pools():
     spec = Spec((Readout("nngp", "lap:2", 6), Readout("ntk", "v", 3), Readout("ntk", "lap:2", 3)), 3, 8)
-    assert spec.depths == (3, 6) and spec.layers == 5 and spec.pools == ("lap:2", "v")
+    assert spec.depths == (3, 6) and spec.layers == 5 and spec.pools == (Pool("lap", 2), Pool("v"))
 
 
 def test_impossible_spec():
@@ -70,20 +71,6 @@ def test_impossible_spec():
     for channels, size in ((0, 8), (3, 0)):
         with pytest.raises(UserError, match=rf"\({channels}, {size}, {size}\)"):
             Spec((v,), channels, size)
-
-
-@pytest.mark.parametrize("size", range(1, 11))
-@pytest.mark.parametrize("pool", ["v", "gap", *(f"lap:{c}" for c in range(5))])
-def test_displacements_are_those_of_pixels_pooled_together(pool, size):
-    readout = Readout("nngp", pool, 2)
-    reach = size if pool == "gap" else readout.window
-    needed = {
-        (b - a) % size
-        for a in range(size)
-        for b in range(size)
-        if any(abs(o - a) <= reach and abs(o - b) <= reach for o in range(size))
-    }
-    assert Spec((readout,), 1, size).displacements(pool) == tuple(sorted(needed))
 
 
 def any_readout():

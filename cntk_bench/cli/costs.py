@@ -63,7 +63,6 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
     On a GPU, also tell how many its instruction issue would allow.
     """
     from cntk_bench import columns as table
-    from cntk_bench.grams import gramian
     from cntk_bench.kernels.spec import Spec
     from cntk_bench.runs import measure
 
@@ -82,7 +81,7 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
     for column, spec in specs.items():
         found = measure.benchmark(spec, backend, seconds, folder)
         rate, stored = found.alone.pairs_per_second, found.stage.pairs_per_second
-        entry_layers = gramian.work(spec) * rate
+        entry_layers = spec.work * rate
         results.append(
             {
                 "column": column,

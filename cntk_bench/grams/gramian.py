@@ -62,16 +62,10 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     return _finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
 
 
-def work(spec: Spec) -> int:
-    """Entry-layers of one pair of images: layers x displacements x size^2."""
-    displacements = max(len(spec.displacements(pool)) for pool in spec.pools) ** 2
-    return spec.layers * displacements * spec.size**2
-
-
 def make_plan(spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None) -> Plan:
     """The plan for a spec and two set sizes; by default with the tile that suits a backend."""
     if tile is None:
-        tile = auto_tile(n_train, n_test, work(spec), backends.tile_work(backend))
+        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend))
     # A tile is stored whole: a larger one than the data would only cost disk.
     return Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
 

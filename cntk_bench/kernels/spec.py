@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.kernels.pool import Pool
 from cntk_bench.text import short
 
 
@@ -20,9 +21,8 @@ class Readout:
         Neural tangent kernel (every trained layer moves) or NNGP kernel (only the last layer
         is trained).
     pool : {"v", "gap", "lap:C"}
-        How pixels are pooled: "v" vectorises (sum over p of the entries [p, p]), "gap" averages
-        over all p, q (global average pooling), "lap:C" pools windows of (2C+1) x (2C+1) pixels
-        with stride 1, zero padding and division by the full window (Li et al. 2019).
+        How pixels are pooled, as `pool.KINDS` says: "v" vectorises, "gap" averages over all pixels,
+        "lap:C" over windows of (2C+1) x (2C+1) pixels; or a pool that another package registered.
     depth : int
         Number of 3x3 convolutions plus one, as the paper counts; at least 2, and at least 3
         for the NTK with training "hidden", which is identically zero at depth 2.
@@ -48,8 +48,7 @@ class Readout:
     def __post_init__(self):
         if self.kernel not in ("ntk", "nngp"):
             raise UserError(f"kernel {self.kernel!r} is unknown: use 'ntk' or 'nngp'")
-        if self.pool not in ("v", "gap") and not re.fullmatch(r"lap:(0|[1-9][0-9]{0,3})", str(self.pool)):
-            raise UserError(f"pool {self.pool!r} is unknown: use 'v', 'gap' or 'lap:C', such as 'lap:4'")
+        object.__setattr__(self, "pool", str(Pool.parse(self.pool)))
         if self.train not in (None, "all", "hidden"):
             raise UserError(f"train {self.train!r} is unknown: use 'all' or 'hidden'")
         if isinstance(self.depth, np.integer):
@@ -66,19 +65,17 @@ class Readout:
             )
 
     @property
-    def window(self) -> int | None:
-        """Half-width c of the pooling window: 0 for "v", None for "gap" (every displacement)."""
-        if self.pool == "gap":
-            return None
-        return 0 if self.pool == "v" else int(self.pool[4:])
+    def pooling(self) -> Pool:
+        """Its pool, as a value."""
+        return Pool.parse(self.pool)
 
     @classmethod
     def parse(cls, name: str) -> "Readout":
         """The readout of a name that `str` gives, such as "ntk-gap-21-hidden"; UserError for any other."""
-        found = re.fullmatch(r"(ntk|nngp)-(v|gap|lap)(\d*)-(\d{1,9})(?:-(all|hidden))?", name)
+        found = re.fullmatch(r"(ntk|nngp)-([a-z]{1,20})(\d*)-(\d{1,9})(?:-(all|hidden))?", name)
         if found:
-            kernel, pool, window, depth, train = found.groups()
-            readout = cls(kernel, f"{pool}:{window}" if pool == "lap" else pool + window, int(depth), train)
+            kernel, kind, number, depth, train = found.groups()
+            readout = cls(kernel, f"{kind}:{number}" if number else kind, int(depth), train)
             if str(readout) == name:
                 return readout
         raise UserError(
@@ -128,13 +125,12 @@ class Spec:
         return self.depths[-1] - 1
 
     @cached_property
-    def pools(self) -> tuple[str, ...]:
+    def pools(self) -> tuple[Pool, ...]:
         """Distinct pools, in order of first use."""
-        return tuple(dict.fromkeys(r.pool for r in self.readouts))
+        return tuple(dict.fromkeys(r.pooling for r in self.readouts))
 
-    def displacements(self, pool: str) -> tuple[int, ...]:
-        """Cyclic displacements along one axis that a pool needs: a subset of 0 .. P-1."""
-        window = next(r.window for r in self.readouts if r.pool == pool)
-        if window is None or 4 * window + 1 >= self.size:
-            return tuple(range(self.size))
-        return tuple(sorted(d % self.size for d in range(-2 * window, 2 * window + 1)))
+    @property
+    def work(self) -> int:
+        """Entry-layers of one pair of images: layers x displacements x size^2."""
+        displacements = max(len(pool.reach(self.size)) for pool in self.pools) ** 2
+        return self.layers * displacements * self.size**2

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cntk_bench.backends import rings as all_rings
 from cntk_bench.backends.cpu import planes as cpu_planes
+from cntk_bench.backends.rings import rings
 from cntk_bench.kernels.spec import Spec
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
@@ -29,26 +31,18 @@ class Pass:
 
 
 def passes(spec: Spec) -> list[Pass]:
-    """Cuts the displacements a spec needs into passes; (0, 0) first, in float64."""
-    sets = {pool: set(spec.displacements(pool)) for pool in spec.pools}
-    out: list[Pass] = []
-    done: set[tuple[int, int]] = set()
-    for reach in [{0}] + sorted(sets.values(), key=len):
-        zone = {(a, b) for a in reach for b in reach} - done
-        if zone:
-            done |= zone
-            pools = [pool for pool in spec.pools if sets[pool] >= reach]
-            out.append(_one_pass(spec, pools, zone, np.float64 if reach == {0} else np.float32))
-    return out
+    """The rings of displacements that a spec needs as passes: (0, 0) in float64, the others in float32."""
+    first, *others = rings(spec)
+    return [_one_pass(spec, first, np.float64), *(_one_pass(spec, ring, np.float32) for ring in others)]
 
 
-def _one_pass(spec, pools, zone, wide):
-    columns = sorted({b for _, b in zone})
-    rows = [np.array(sorted(a for a, other in zone if other == b)) for b in columns]
+def _one_pass(spec, ring, wide):
+    columns = sorted({b for _, b in ring.displacements})
+    rows = [np.array([a for a, other in ring.displacements if other == b]) for b in columns]
     reads = sorted(
-        (readout.depth - 2, number, _quantity(readout), spec.pools.index(readout.pool))
+        (readout.depth - 2, number, _quantity(readout), spec.pools.index(readout.pooling))
         for number, readout in enumerate(spec.readouts)
-        if readout.pool in pools
+        if readout.pooling in ring.pools
     )
     trained = {quantity for _, _, quantity, _ in reads} - {cpu_planes.NNGP}
     return Pass(wide, columns, rows, np.array(sorted(trained)), np.array(reads))
@@ -58,16 +52,6 @@ def _quantity(readout) -> int:
     if readout.kernel == "nngp":
         return cpu_planes.NNGP
     return cpu_planes.ALL if readout.train == "all" else cpu_planes.HIDDEN
-
-
-def pixel_weights(pool: str, size: int) -> np.ndarray:
-    """Weights m (P, P) of an axis: the pool's weight of entry [i, j, k, l] is m[i, k] m[j, l]."""
-    if pool == "gap":
-        return np.full((size, size), 1 / size**2)
-    window = 0 if pool == "v" else int(pool[4:])
-    pixel = np.arange(size)
-    inside = abs(pixel[:, None] - pixel) <= window  # (centre, pixel)
-    return (inside.T @ inside.astype(np.float64)) / (2 * window + 1) ** 2
 
 
 class Backend:
@@ -80,7 +64,7 @@ class Backend:
         self.spec = spec
         self.source = source()
         self.passes = passes(spec)
-        self.weights = np.array([pixel_weights(pool, spec.size) for pool in spec.pools])
+        self.weights = np.array([pool.weights(spec.size) for pool in spec.pools])
 
     def prepare(self, images):
         """Images (n, C, P, P) -> {dtype: (images, deviations sqrt(v_h))}, planes flat."""
@@ -144,7 +128,7 @@ class Backend:
 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
-    files = (Path(__file__), Path(cpu_planes.__file__))
+    files = (Path(__file__), Path(cpu_planes.__file__), Path(all_rings.__file__))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

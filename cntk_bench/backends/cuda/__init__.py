@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cntk_bench.backends import rings
 from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
@@ -34,7 +35,7 @@ NEAR = 16  # tiles of `diagonal`: 64 images' stages, 14 MB at 32 x 32 and depth 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
     digest = hashlib.sha256()
-    for file in (__file__, cuda_sources.__file__, cuda_zones.__file__):
+    for file in (__file__, cuda_sources.__file__, cuda_zones.__file__, rings.__file__):
         digest.update(Path(file).read_bytes())
     for module in cuda_sources.MODULES:
         digest.update(cuda_sources.text(module).encode())
@@ -43,7 +44,7 @@ def source() -> str:
 
 def scale(readout, size: int) -> float:
     """What the readout's sum over planes is multiplied by."""
-    return 1 / size**4 if readout.window is None else 1 / (2 * readout.window + 1) ** 4
+    return 1 / readout.pooling.divisor(size) ** 2
 
 
 class Backend:

@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from cntk_bench.backends.rings import rings
+from cntk_bench.kernels.pool import Pool
 from cntk_bench.kernels.spec import Readout, Spec
 
 LANES = 32  # threads of a warp, and the most columns an image may have
@@ -40,14 +42,14 @@ class Zone:
     Parameters
     ----------
     spec : Spec
-    pools : tuple of str
-        Pools with a share in these planes.
+    pools : tuple of Pool
+        Those with a share in these planes.
     displacements : tuple of int
         a P + b, for each plane (a, b), ascending; (0, 0) has a zone of its own.
     """
 
     spec: Spec
-    pools: tuple[str, ...]
+    pools: tuple[Pool, ...]
     displacements: tuple[int, ...]
 
     @property
@@ -63,13 +65,13 @@ class Zone:
     @cached_property
     def trainings(self) -> tuple[str, ...]:
         """Trainings of which T is run, in the order of the kernels' states."""
-        needed = {r.train for r in self.spec.readouts if r.kernel == "ntk" and r.pool in self.pools}
+        needed = {r.train for r in self.spec.readouts if r.kernel == "ntk" and r.pooling in self.pools}
         return tuple(t for t in ("hidden", "all") if t in needed)
 
     @cached_property
-    def windows(self) -> tuple[str, ...]:
-        """The pools that weight entries. V and GAP are plain sums."""
-        return tuple(pool for pool in self.pools if pool.startswith("lap"))
+    def windows(self) -> tuple[Pool, ...]:
+        """The pools that weight entries, such as those of LAP. V and GAP are plain sums."""
+        return tuple(pool for pool in self.pools if not pool.plain(self.spec.size))
 
     @property
     def width(self) -> int:
@@ -78,10 +80,10 @@ class Zone:
 
     def columns(self, readout: Readout) -> tuple[int, int]:
         """Which of those numbers the readout adds up, and which it takes away; -1 for none."""
-        if readout.pool not in self.pools:
+        if readout.pooling not in self.pools:
             return -1, -1
         depth = self.spec.depths.index(readout.depth)
-        pool = 1 + self.windows.index(readout.pool) if readout.pool in self.windows else 0
+        pool = 1 + self.windows.index(readout.pooling) if readout.pooling in self.windows else 0
         K = (depth * (1 + len(self.windows)) + pool) * (1 + len(self.trainings))
         if readout.kernel == "nngp":
             return K, -1
@@ -89,16 +91,13 @@ class Zone:
         return G, K if readout.train == "hidden" else -1
 
     def weights(self) -> np.ndarray:
-        """(windows, P, P) float32, at [w, a, i]: the row weight m(i, (i + a) % P) (2c + 1)^2, exact.
-
-        m(i, k) (2c + 1)^2 = #{o: |o - i| <= c and |o - k| <= c}, for columns alike.
-        """
+        """(windows, P, P) float32, at [w, a, i]: the row weight of (i, (i + a) % P) times the pool's divisor,
+        exact; for columns alike."""
         size = self.spec.size
         pixel = np.arange(size)
-        near = [abs(pixel[:, None] - pixel) <= int(window[4:]) for window in self.windows]
         shifted = (pixel[:, None] + pixel) % size  # [a, i]
-        both = [(a.astype(np.float32) @ a)[pixel, shifted] for a in near]
-        return np.array(both, np.float32).reshape(-1, size, size)
+        counts = [window.counts(size)[pixel, shifted] for window in self.windows]
+        return np.array(counts, np.float32).reshape(-1, size, size)
 
     def rows(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """The planes of each a: a, the number of its first plane, its b (count,) int32."""
@@ -162,17 +161,8 @@ class Zone:
 
 
 def zones(spec: Spec) -> list[Zone]:
-    """The planes that some readout needs: (0, 0), which all of them need, then ring after ring.
-
-    The pools' displacements are squares, one inside the other; a ring is what one has beyond the
-    one before.
-    """
-    reaches = {pool: set(spec.displacements(pool)) for pool in spec.pools}
-    out, done = [Zone(spec, spec.pools, (0,))], {0}
-    for reach in sorted(reaches.values(), key=len):
-        ring = {a * spec.size + b for a in reach for b in reach} - done
-        if ring:
-            pools = tuple(pool for pool in spec.pools if reaches[pool] >= reach)
-            out.append(Zone(spec, pools, tuple(sorted(ring))))
-            done |= ring
-    return out
+    """The planes that some readout needs: (0, 0), which all of them need, then ring after ring."""
+    size = spec.size
+    return [
+        Zone(spec, ring.pools, tuple(a * size + b for a, b in ring.displacements)) for ring in rings(spec)
+    ]
