@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky, placement, ridge
+from cntk_bench.regression import cholesky, placement, prediction, ridge
+from cntk_bench.regression import fit as fit_room
 from cntk_bench.system import memory
 
 
@@ -49,7 +50,9 @@ class TestSolve:
         model = KernelRidge(alpha=0.02, kernel="precomputed").fit(K, onehot(y, 3))
         expected = model.predict(K_test).argmax(axis=1)
         alpha = ridge.solve(K, y, classes=3, ridge=0.02).alpha  # the diagonal of K is 1
-        got = ridge.predict(alpha, (K_test[i : i + 33].astype(np.float32) for i in range(0, 200, 33))).classes
+        got = prediction.predict(
+            alpha, (K_test[i : i + 33].astype(np.float32) for i in range(0, 200, 33))
+        ).classes
         np.testing.assert_array_equal(got, expected)
         assert 0.5 < (got == y_test).mean() < 1  # neither chance nor trivial
 
@@ -78,7 +81,7 @@ class TestSolve:
         error = np.finfo(np.float32).eps * double.chosen.condition
         np.testing.assert_allclose(single.alpha, double.alpha, atol=error * np.abs(double.alpha).max())
         assert single.alpha.dtype == double.alpha.dtype == np.float64
-        assert single.chosen.largest_residual <= ridge.REFINED and single.chosen.doubt is None
+        assert single.chosen.largest_residual <= fit_room.REFINED and single.chosen.doubt is None
 
     def test_scale_changes_nothing_but_alpha(self):
         K, y, _, _ = problem()
@@ -259,10 +262,10 @@ class TestJitter:
             # To first order the jitter j moves the scores by K_test K^-1 (j diag K) K^-1 Y.
             moved = K_test @ np.linalg.solve(K, K.diagonal()[:, None] * np.linalg.solve(K, mean))
             shift = solution.chosen.jitter * np.abs(moved).max()
-            assert ridge.predict(solution.alpha, [K_test[:, index]]).undecided <= 1
-            together = ridge._together(solution.alpha, K_test[:, index])
+            assert prediction.predict(solution.alpha, [K_test[:, index]]).undecided <= 1
+            together = prediction._together(solution.alpha, K_test[:, index])
             error = np.abs(K_test[:, index] @ together - limit).max()
-            assert solution.chosen.doubt is None and solution.chosen.largest_residual <= ridge.RESIDUAL
+            assert solution.chosen.doubt is None and solution.chosen.largest_residual <= fit_room.RESIDUAL
             rounding = np.finfo(float).eps * np.abs(solution.alpha).max() * np.abs(K_test[:, 7]).max()
             assert error <= 3 * shift + 2 * rounding + 1e-7
 
@@ -272,19 +275,19 @@ class TestJitter:
         K, y, _, _ = problem(60)
         index = np.r_[0:60, 7]
         labels = np.r_[y, (y[7] + 1) % 3]
-        monkeypatch.setattr(ridge, "JITTERS", (1e-13,) if dtype == "float64" else (5e-7,))
+        monkeypatch.setattr(fit_room, "JITTERS", (1e-13,) if dtype == "float64" else (5e-7,))
         monkeypatch.setattr(cholesky, "_factor_block", lambda a, own, tolerance: np.linalg.cholesky(
             a + 1e-15 * np.eye(len(a), dtype=a.dtype)).T.copy())  # fmt: skip
         solution = ridge.solve(K[np.ix_(index, index)], labels, classes=3, dtype=dtype)
         if solution.chosen.doubt is not None:
-            assert solution.chosen.largest_residual > ridge.RESIDUAL
+            assert solution.chosen.largest_residual > fit_room.RESIDUAL
             assert "raise solve.ridge" in solution.chosen.doubt
         else:
-            assert solution.chosen.largest_residual <= ridge.RESIDUAL
+            assert solution.chosen.largest_residual <= fit_room.RESIDUAL
 
     def test_a_doubtful_fit_is_chosen_only_if_all_are(self, monkeypatch):
         K, y, _, _ = problem()
-        fit = ridge._fit
+        fit = ridge.fit
 
         def doubtful(factor, labels, classes, value, *rest):
             alpha, found = fit(factor, labels, classes, value, *rest)
@@ -292,7 +295,7 @@ class TestJitter:
                 found = replace(found, doubt="not solved", loo_error=-1.0 if value else float("nan"))
             return alpha, found
 
-        monkeypatch.setattr(ridge, "_fit", doubtful)
+        monkeypatch.setattr(ridge, "fit", doubtful)
         assert ridge.solve(K, y, classes=3, ridge=[0.1, 0.5]).chosen.ridge == 0.5
         assert ridge.solve(K, y, classes=3, ridge=[0.0, 0.1]).chosen.ridge == 0.1
 
@@ -361,23 +364,23 @@ def test_images_that_rounding_alone_decides_are_counted():
     rng = np.random.default_rng(0)
     blocks = rng.random((200, 3)).astype(np.float32)
     plain = np.array([[1.0, 0.0], [0.0, 1.0], [0.3, 0.1]])
-    found = ridge.predict(plain, [blocks])
+    found = prediction.predict(plain, [blocks])
     assert found.undecided <= 1 and (found.classes == (blocks @ plain).argmax(1)).all()
     blocks[:, 1] = np.nextafter(blocks[:, 0], np.float32(2))
     large = np.array([[1e7, 0.0], [-1e7, 0.0], [0.0, 0.5]])
-    assert ridge.predict(large, [blocks[:150], blocks[150:]]).undecided > 100
+    assert prediction.predict(large, [blocks[:150], blocks[150:]]).undecided > 100
     blocks[:, 1] = blocks[:, 0]  # the same image: its kernels err alike, and its coefficients cancel
-    equal = ridge.predict(large, [blocks[:150], blocks[150:]])
+    equal = prediction.predict(large, [blocks[:150], blocks[150:]])
     assert equal.undecided == 0 and (equal.classes == 1).all()
     wide = rng.random((200, 3))
     disturbed = wide * (1 + 2.0**-24 * rng.uniform(-1, 1, wide.shape))  # as float32 rounds
-    changed = ridge.predict(large, [wide]).classes != ridge.predict(large, [disturbed]).classes
-    assert changed.sum() <= ridge.predict(large, [wide]).undecided + 1
+    changed = prediction.predict(large, [wide]).classes != prediction.predict(large, [disturbed]).classes
+    assert changed.sum() <= prediction.predict(large, [wide]).undecided + 1
 
 
 def test_predict_refuses_nan():
     with pytest.raises(UserError, match="test Gram matrix holds NaN"):
-        ridge.predict(np.ones((2, 3)), [np.ones((4, 2)), np.array([[1, np.nan]])])
+        prediction.predict(np.ones((2, 3)), [np.ones((4, 2)), np.array([[1, np.nan]])])
 
 
 class TestMemory:
@@ -637,3 +640,69 @@ class TestPivots:
         np.testing.assert_allclose(factor.absolute_row_sums(), abs(whole).sum(1), rtol=1e-12)
         b = np.random.default_rng(0).standard_normal((n, 2))
         np.testing.assert_allclose(factor.times(b), whole @ b, rtol=1e-10, atol=1e-12)
+
+
+class TestEndsOfTheRange:
+    """Kernels near the ends of float32's range are solved as others are."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("scale", [2.0**-120, 2.0**-50, 2.0**100])
+    def test_a_power_of_two_changes_nothing_but_alpha(self, scale, dtype):
+        K, y, K_test, _ = problem()
+        kinds = {"classes": 3, "ridge": [0, 1e-4, 1e-2], "dtype": dtype}
+        usual = ridge.solve(K.astype(np.float32), y, **kinds)
+        extreme = ridge.solve((K * scale).astype(np.float32), y, **kinds)
+        assert replace(usual.chosen, seconds=0) == replace(extreme.chosen, seconds=0)
+        np.testing.assert_array_equal(extreme.alpha * scale, usual.alpha)
+        found = [
+            prediction.predict(one.alpha, [(K_test * s).astype(np.float32)])
+            for one, s in ((usual, 1.0), (extreme, scale))
+        ]
+        np.testing.assert_array_equal(found[0].classes, found[1].classes)
+
+    def test_left_out_residuals_that_are_not_finite_are_a_doubt(self, monkeypatch):
+        K, y, _, _ = problem()
+        monkeypatch.setattr(
+            cholesky.Cholesky, "inverse_diagonal", lambda self: np.where(np.arange(len(K)) == 3, np.nan, 1.0)
+        )
+        assert "not finite" in ridge.solve(K, y, classes=3).chosen.doubt
+
+
+class TestRounding:
+    """What rounding alone decides is a tie, or undecided."""
+
+    def test_a_class_that_the_residual_could_change_is_undecided(self):
+        alpha, row = np.array([[1.0, 1.0 - 1e-5], [0.0, 0.0]]), np.array([[1.0, 0.5]])
+        assert prediction.predict(alpha, [row]).undecided == 0
+        assert prediction.predict(alpha, [row], residual=1e-4).undecided == 1
+
+    def test_left_out_scores_that_differ_by_rounding_are_a_tie(self):
+        y = np.array([[0.9, -0.1, -0.1]] * 3)
+        rounding = np.array([[0, 1e-17, 2e-17], [1e-17, 0, 0], [0, 0, 1e-9]])
+        assert list(fit_room._classes(y, y - rounding)) == [0, 0, 2]
+
+    def test_black_images_left_out_get_the_first_class(self):
+        """Nothing is known of them: every score is exactly 0."""
+        K, y, _, _ = problem(30)
+        black = np.arange(30) >= 20
+        K = K * ~black[:, None] * ~black
+        fit = ridge.solve(K, y, classes=3, ridge=0.1).chosen
+        others = ridge.solve(K[:20, :20], y[:20], classes=3, ridge=0.1 * 20 / 30).chosen
+        right = others.loo_accuracy * 20 + (y[20:] == 0).sum()
+        assert fit.loo_accuracy == pytest.approx(right / 30)
+
+    def test_a_ridge_that_cannot_be_solved_costs_only_itself(self):
+        K, y, _, _ = problem()
+        K = K - 1.5 * np.eye(len(K))  # not positive definite without a ridge
+        K += 2.0 * np.trace(abs(K)) / len(K) * np.eye(len(K)) * 0
+        K[np.diag_indices(len(K))] = 0.5
+        solution = ridge.solve(K, y, classes=3, ridge=[0.0, 10.0])
+        assert [fit.ridge for fit in solution.path] == [10.0] and solution.chosen.doubt is None
+        with pytest.raises(UserError, match="not positive definite"):
+            ridge.solve(K, y, classes=3, ridge=[0.0])
+
+    @pytest.mark.parametrize("value", [1e308, [0, 1e16]])
+    def test_a_ridge_beyond_sense_is_refused(self, value):
+        K, y, _, _ = problem()
+        with pytest.raises(UserError, match="use numbers from 0 to 1e.15"):
+            ridge.solve(K, y, classes=3, ridge=value)

@@ -1,0 +1,189 @@
+"""One ridge, solved: coefficients, leave-one-out, and how far they can be trusted.
+
+Where K + r I is not numerically positive definite, or cannot be solved to a small residual, a jitter is
+added, the smallest of 1e-10, 1e-9 .. 1e-4 that suffices, in units of each image's own K_ii (a black
+image's, which is 0, in those of the mean), so that bright and dark images are treated alike; all figures
+are then those of the jittered matrix. As the jitter goes to 0 its leave-one-out residuals have the right
+limit for a singular K, [P Y]_i / [P]_ii with P the projector on the null space; those of a pseudo-inverse
+are another thing. Its predictions go to those of the distinct images alone, equal ones having the mean of
+their targets.
+
+A solution is trusted if it solves what it says it solves: no entry of Y - (K + r I) alpha, computed
+in float64, is beyond `RESIDUAL`. Refinement comes first: alpha += (factor)^-1 residual gains digits
+as long as the factor has any, so a float32 factor gives float64 solutions of all but the most
+ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithms", chapter 12).
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.regression.cholesky import Cholesky, NotPositiveDefinite
+
+JITTERS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+
+RESIDUAL = 1e-3  # of a target, whose two values are 1 apart: more would show in the scores
+REFINED = 1e-9  # a residual that needs no refinement
+ROUNDS = 10  # of refinement, at most; each must halve the residual
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One ridge, solved: plain numbers.
+
+    ridge : relative to trace(K) / n; added to the diagonal.
+    jitter : relative to each image's own K_ii; added to the diagonal, too.
+    loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
+        as a fraction.
+    condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
+        rarely below a third of the truth (Hager 1984, Higham 1988).
+    residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
+    largest_residual : the largest entry of |(K + r I) alpha - Y|.
+    smallest_pivot : the smallest pivot of the factor, relative to trace(K) / n.
+    seconds : wall time.
+    doubt : why nothing here can be trusted, in one sentence; None where it can.
+    """
+
+    ridge: float
+    jitter: float
+    loo_error: float
+    loo_accuracy: float
+    condition: float
+    residual: float
+    largest_residual: float
+    smallest_pivot: float
+    seconds: float
+    doubt: str | None
+
+
+def targets(labels, classes: int, dtype="float64"):
+    """Labels (n,) -> one-hot minus 0.1, an array (n, classes)."""
+    return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)
+
+
+def fit(
+    factor: Cholesky, labels: np.ndarray, classes: int, ridge: float, mean_diagonal: float, norm: float
+) -> tuple[np.ndarray, Fit]:
+    """The fit of the least jitter whose solution can be trusted; else that of the smallest residual.
+
+    Parameters
+    ----------
+    factor : Cholesky
+        Of the Gram matrix K (n, n).
+    labels : (n,) int
+    classes : int
+    ridge : float
+        Relative to the mean diagonal.
+    mean_diagonal, norm : float
+        Of K; its 1-norm.
+
+    Returns
+    -------
+    alpha (n, k), float64, and the fit.
+
+    Raises
+    ------
+    UserError
+        If not even the largest jitter makes it positive definite.
+    """
+    started = time.perf_counter()
+    y = targets(labels, classes)
+    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
+    eps = np.finfo(factor.matrix.dtype).eps
+    tolerance = len(factor.matrix) ** 0.5 * eps
+    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+    own[own <= 0] = mean_diagonal
+    best, pivot = None, 0.0
+    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
+        shift = ridge * mean_diagonal + jitter * own
+        try:
+            smallest = factor.factor(shift, tolerance)
+        except NotPositiveDefinite as error:
+            pivot = error.pivot
+            continue
+        alpha, residual = _refined(factor, y, shift)
+        largest = float(np.abs(residual).max())
+        if best is not None and not largest < best[1].largest_residual:
+            continue
+        inverse_diagonal = factor.inverse_diagonal()
+        left_out = alpha / inverse_diagonal[:, None]  # y_i - f_{-i}(x_i)
+        best = (
+            alpha,
+            Fit(
+                ridge=ridge,
+                jitter=jitter,
+                loo_error=float((left_out**2).mean()),
+                loo_accuracy=float((_classes(y, left_out) == labels).mean()),
+                condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
+                residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
+                largest_residual=largest,
+                smallest_pivot=smallest / mean_diagonal,
+                seconds=time.perf_counter() - started,
+                doubt=_doubt(largest, left_out),
+            ),
+        )
+        if best[1].doubt is None:
+            break
+    if best is None:
+        raise UserError(
+            f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
+            f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
+        )
+    return best
+
+
+def _doubt(residual: float, left_out: np.ndarray) -> str | None:
+    if not residual <= RESIDUAL:
+        return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+    if not np.isfinite(left_out).all():
+        return "its leave-one-out residuals are not finite; raise solve.ridge, or use float64"
+    return None
+
+
+def _classes(y: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """The classes predicted for images left out; of scores that differ by rounding alone, the first."""
+    scores = y - left_out
+    rounding = 16 * np.finfo(np.float64).eps * (1 + abs(left_out).max(axis=1, keepdims=True))
+    return (scores >= scores.max(axis=1, keepdims=True) - rounding).argmax(axis=1)
+
+
+def _refined(factor, y, shift):
+    """alpha and Y - (A + diag(shift)) alpha, both in float64 (n, k), refined while that helps."""
+
+    def solved(right):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return factor.solve(right).astype(np.float64)
+
+    def left(alpha):
+        residual = y - factor.times(alpha) - shift[:, None] * alpha
+        return residual, np.abs(residual).max()
+
+    alpha = solved(y)
+    residual, size = left(alpha)
+    for _ in range(ROUNDS):
+        if size <= REFINED:
+            break
+        better = alpha + solved(residual)
+        change, smaller = left(better)
+        if not smaller < size / 2:
+            break
+        alpha, residual, size = better, change, smaller
+    return alpha, residual
+
+
+def _inverse_norm(factor, inverse_diagonal):
+    """Estimate the 1-norm of the inverse: Hager's ascent over its columns.
+
+    It starts at the column of the largest diagonal entry, which no null vector of a nearly singular
+    matrix can hide from, as it can from the usual start (the mean of the columns).
+    """
+    column, norm = int(inverse_diagonal.argmax()), 0.0
+    for _ in range(5):
+        x = factor.solve(np.eye(1, len(inverse_diagonal), column).T)
+        if not np.abs(x).sum() > norm:
+            break
+        norm = float(np.abs(x).sum())
+        column = int(np.abs(factor.solve(np.sign(x))).argmax())
+    return norm

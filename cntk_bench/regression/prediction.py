@@ -1,0 +1,61 @@
+"""Classes of test images from dual coefficients, and how many of them rounding could change."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+STORED = 2.0**-23  # relative error of an ordinary stored kernel, about: the backends', and float32's
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Classes (m,), int64, and how many of them the errors of stored kernels alone could change."""
+
+    classes: np.ndarray
+    undecided: int
+
+
+def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0) -> Prediction:
+    """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
+
+    `residual` is the largest entry that the solution leaves of the targets; scores err by about as much.
+
+    Stored kernels have float32's precision. Large coefficients of opposite signs, as two almost equal
+    images of different classes get, make their errors as large as the scores: an image whose best two
+    scores are closer than the errors' standard deviation, STORED sqrt(sum_i (K_i alpha_i)^2), or than the
+    residual, is undecided.
+    """
+    classes, undecided = [], 0
+    for block in blocks:
+        block = np.asarray(block, np.float64)
+        together = _together(alpha, block)
+        scores = block @ together
+        if not np.isfinite(scores).all():
+            raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
+        order = np.argsort(scores, axis=1)
+        second, best = order[:, -2], order[:, -1]
+        rows = np.arange(len(scores))
+        noise = STORED * np.sqrt(block**2 @ together**2)
+        margin = scores[rows, best] - scores[rows, second]
+        undecided += int((margin < np.hypot(noise[rows, best], noise[rows, second]) + residual).sum())
+        classes.append(scores.argmax(axis=1))  # of equal scores, the first
+    return Prediction(np.concatenate(classes), undecided)
+
+
+def _together(alpha: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """alpha, where training images with equal columns of `block` count as one: the first has their sum.
+
+    The coefficients of equal images of different classes are huge, of opposite signs, and cancel; their
+    kernels have the same errors. Summed first, neither rounding nor those errors count.
+    """
+    _, first, which = np.unique(block[:4].T, axis=0, return_index=True, return_inverse=True)
+    leader = first[which.ravel()]
+    (others,) = np.nonzero(leader != np.arange(len(alpha)))
+    apart = others[(block[:, others] != block[:, leader[others]]).any(axis=0)]
+    leader[apart] = apart
+    out = np.zeros(alpha.shape)
+    np.add.at(out, leader, alpha)
+    return out
