@@ -6,10 +6,11 @@ Rooms, from the top down; a room imports only those below it:
     runs         one experiment: its config, its directory, its record, its stages
     columns      the columns of the table: what each needs, and how its cells are filled
     report       what people read: tables and plots
-    grams        Gram matrices, tile by tile on disk; computed, resumed, audited
+    grams        Gram matrices, tile by tile on disk; computed, resumed, grown, audited
     regression   solving: memory, Cholesky factors, the ridge path
     data         images and labels
     backends     where the kernels run: CPU, CUDA
+    executors    who works: they do tasks, and know nothing of kernels
     kernels      what is computed, and its definition in float64
     system       files, locks, signals, memory: the surroundings
     errors, text the one error that a user sees, and text for it
@@ -19,19 +20,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cntk_bench.errors import UserError
     from cntk_bench.grams import store
-    from cntk_bench.grams.gramian import gram
+    from cntk_bench.grams.direct import gram
     from cntk_bench.kernels import convolutional as reference
     from cntk_bench.kernels.spec import Readout
+    from cntk_bench.runs.opened import open_run
 
 __version__ = "0.1.0"
-__all__ = ["Readout", "UserError", "gram", "reference", "store"]
+__all__ = ["Readout", "UserError", "gram", "open_run", "reference", "store"]
 
 # Imported only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look
 # after Ctrl-C before NumPy is imported.
 _PUBLIC = {
     "Readout": ("kernels.spec", "Readout"),
     "UserError": ("errors", "UserError"),
-    "gram": ("grams.gramian", "gram"),
+    "gram": ("grams.direct", "gram"),
+    "open_run": ("runs.opened", "open_run"),
     "reference": ("kernels.convolutional", None),
     "store": ("grams.store", None),
 }

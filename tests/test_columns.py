@@ -2,7 +2,7 @@
 
 import pytest
 
-from cntk_bench.columns import readout
+from cntk_bench.columns import find
 from cntk_bench.errors import UserError
 
 
@@ -15,11 +15,11 @@ from cntk_bench.errors import UserError
 )
 def test_a_long_unknown_column_is_shown_by_its_first_40_characters(column, remedy):
     with pytest.raises(UserError) as caught:
-        readout(column, 3)
+        find(column).needs(3)[0]
     assert str(caught.value) == f"column '{column[:40]}' is unknown: {remedy}"
 
 
 def test_the_widest_window_of_a_column_is_that_of_a_readout():
-    assert readout("CNTK-LAP9999", 3).pooling.number == 9999
+    assert find("CNTK-LAP9999").needs(3)[0].pooling.number == 9999
     with pytest.raises(UserError, match="did you mean CNTK-LAP<c>, such as CNTK-LAP4"):
-        readout("CNTK-LAP10000", 3)
+        find("CNTK-LAP10000").needs(3)[0]

@@ -441,3 +441,38 @@ def test_a_file_that_is_not_cifar10_is_not_called_so(tmp_path, caplog):
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
     assert data.load("cifar10", path=path).name == "npz"
     assert "does not hold the images of cifar10" in caplog.text
+
+
+@pytest.mark.parametrize("preprocess", ["none"])
+def test_images_that_float32_would_lose_are_refused(tmp_path, preprocess):
+    """A kernel's classes do not depend on the brightness of an image; a vanished image has none."""
+    x, y = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
+    for test in (x * 1e-46, np.concatenate([x[:5], x[5:] * 1e-40])):
+        np.savez(tmp_path / "dim.npz", x_train=x, y_train=y, x_test=test, y_test=y)
+        with pytest.raises(UserError, match="which float32 cannot hold: scale the images up"):
+            data.load("npz", path=tmp_path / "dim.npz", preprocess=preprocess)
+    np.savez(tmp_path / "black.npz", x_train=x, y_train=y, x_test=x * 0, y_test=y)
+    assert not data.load("npz", path=tmp_path / "black.npz", preprocess=preprocess).x_test.any()
+
+
+def test_statistics_of_the_subset_or_given(tmp_path):
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 2)).astype(np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    full, subset = (
+        data.load("npz", path=tmp_path / "d.npz", train=6, statistics=kind) for kind in ("full", "subset")
+    )
+    chosen = x[full.train_index].astype(float).transpose(0, 3, 1, 2)
+    mean, deviation = chosen.mean((0, 2, 3)), chosen.std((0, 2, 3))
+    assert abs(subset.x_train.mean((0, 2, 3))).max() < 1e-6 < abs(full.x_train.mean((0, 2, 3))).max()
+    np.testing.assert_allclose(
+        subset.x_train, (chosen - mean[:, None, None]) / deviation[:, None, None], rtol=1e-5, atol=1e-6
+    )
+    given = data.load("npz", path=tmp_path / "d.npz", train=6, statistics=[*mean, *deviation])
+    np.testing.assert_array_equal(given.x_train, subset.x_train)
+    for wrong, words in (
+        ("some", "statistics some is unknown: use one of full, subset, or numbers"),
+        ([1.0, 2.0], "has 2 numbers: give the means of the 2 channels"),
+        ([1.0, 2.0, 0.0, 1.0], "deviations, which are above 0"),
+    ):
+        with pytest.raises(UserError, match=words):
+            data.load("npz", path=tmp_path / "d.npz", statistics=wrong)

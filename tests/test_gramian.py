@@ -16,8 +16,13 @@ import pytest
 import zarr
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams import gramian, verification
+from cntk_bench.executors.local import WAITING
+from cntk_bench.grams import compute as grams
+from cntk_bench.grams import direct, growth, matrix
 from cntk_bench.grams import store as stores
+from cntk_bench.grams import verify as verification
+from cntk_bench.grams.compute import Job, Task
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec
@@ -27,7 +32,7 @@ X_TRAIN, X_TEST = (
     np.random.default_rng(s).normal(size=(n, 2, 3, 3)).astype("f4") for s, n in ((1, 11), (2, 5))
 )
 PLAN = Plan(11, 5, 3, len(READOUTS))
-LABELS = np.arange(11) % 2, np.arange(5) % 2
+IMAGES = Images((np.arange(11) % 2, np.arange(5) % 2))
 
 
 class Fake:
@@ -69,13 +74,32 @@ class Exact(Fake):
         return reference.gram(x, None if symmetric else z, readouts=READOUTS).astype(np.float32)
 
 
+def compute(store, backend, x_train, x_test, progress=None):
+    report = progress and (lambda task: progress(task.tile))
+    grams.compute(Job(store, lambda spec: backend, x_train, x_test), report=report)
+
+
+def repair(store, damaged, backend, x_train, x_test):
+    grams.repair(Job(store, lambda spec: backend, x_train, x_test), list(damaged))
+
+
+def compute_tiles(store, backend, tiles):
+    """Compute just these tiles, in this order."""
+    job = Job(store, lambda spec: backend, X_TRAIN, X_TEST)
+    with store.shared(), job.worker() as start:
+        for tile in tiles:
+            start(Task(tile, (0, 1, 2)))().result()
+
+
 def new_store(path, plan=PLAN):
     attributes = {"readouts": [str(r) for r in READOUTS]}
-    return stores.ensure(path, plan, attributes, LABELS)
+    return growth.ensure(path, plan, attributes, IMAGES)
 
 
 def matrices(store):
-    return [store.matrix(part, r, np.float32) for part in ("train", "test") for r in range(len(READOUTS))]
+    return [
+        matrix.matrix(store, part, r, np.float32) for part in ("train", "test") for r in range(len(READOUTS))
+    ]
 
 
 def same(a, b):
@@ -86,14 +110,14 @@ def same(a, b):
 def whole(tmp_path_factory):
     """A store of the fake's numbers, computed without an interruption."""
     store = new_store(tmp_path_factory.mktemp("whole") / "s")
-    gramian.compute(store, Fake(), X_TRAIN, X_TEST)
+    compute(store, Fake(), X_TRAIN, X_TEST)
     return store
 
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
     store = new_store(tmp_path_factory.mktemp("exact") / "s")
-    gramian.compute(store, Exact(), X_TRAIN, X_TEST)
+    compute(store, Exact(), X_TRAIN, X_TEST)
     return store.path
 
 
@@ -108,7 +132,7 @@ def exact(computed, tmp_path):
 
 @pytest.mark.parametrize("z", [None, X_TEST])
 def test_gram_is_the_reference(z):
-    stored = gramian.gram(X_TRAIN, z, readouts=READOUTS, backend="cpu")
+    stored = direct.gram(X_TRAIN, z, readouts=READOUTS, backend="cpu")
     true = reference.gram(X_TRAIN, z, readouts=READOUTS)
     assert stored.dtype == np.float32 and stored.shape == true.shape
     np.testing.assert_allclose(stored, true, rtol=3e-6)
@@ -116,11 +140,9 @@ def test_gram_is_the_reference(z):
 
 def test_gram_takes_lists_integers_and_strides():
     x = np.arange(2 * 2 * 3 * 3).reshape(2, 3, 3, 2) % 5
-    expected = gramian.gram(x.transpose(0, 3, 1, 2).astype("f4"), readouts=READOUTS, backend="cpu")
-    assert (gramian.gram(x.transpose(0, 3, 1, 2), readouts=READOUTS, backend="cpu") == expected).all()
-    assert (
-        gramian.gram(x.transpose(0, 3, 1, 2).tolist(), readouts=READOUTS, backend="cpu") == expected
-    ).all()
+    expected = direct.gram(x.transpose(0, 3, 1, 2).astype("f4"), readouts=READOUTS, backend="cpu")
+    assert (direct.gram(x.transpose(0, 3, 1, 2), readouts=READOUTS, backend="cpu") == expected).all()
+    assert (direct.gram(x.transpose(0, 3, 1, 2).tolist(), readouts=READOUTS, backend="cpu") == expected).all()
 
 
 def with_value(value, dtype="f4"):
@@ -152,7 +174,7 @@ def with_value(value, dtype="f4"):
 )
 def test_bad_images(x, z, words):
     with pytest.raises(UserError, match=words) as error:
-        gramian.gram(x, z, readouts=READOUTS, backend="cpu")
+        direct.gram(x, z, readouts=READOUTS, backend="cpu")
     assert "\n" not in str(error.value)
 
 
@@ -167,19 +189,19 @@ def test_bad_images(x, z, words):
 )
 def test_bad_readouts(readouts, words):
     with pytest.raises(UserError, match=words):
-        gramian.gram(X_TRAIN, readouts=readouts, backend="cpu")
+        direct.gram(X_TRAIN, readouts=readouts, backend="cpu")
 
 
 def test_one_readout_or_a_generator():
     lone, listed = (
-        gramian.gram(X_TRAIN[:2], readouts=r, backend="cpu") for r in (READOUTS[0], (r for r in READOUTS[:1]))
+        direct.gram(X_TRAIN[:2], readouts=r, backend="cpu") for r in (READOUTS[0], (r for r in READOUTS[:1]))
     )
     assert lone.shape == (1, 2, 2) and (lone == listed).all()
 
 
 def test_unknown_backend():
     with pytest.raises(UserError, match="abacus"):
-        gramian.gram(X_TRAIN, readouts=READOUTS, backend="abacus")
+        direct.gram(X_TRAIN, readouts=READOUTS, backend="abacus")
 
 
 def test_plan_of_a_spec():
@@ -187,8 +209,8 @@ def test_plan_of_a_spec():
     assert Spec((v,), 3, 32).work == 20 * 32**2
     assert Spec((v, lap), 3, 32).work == 20 * 5**2 * 32**2
     assert Spec((lap, gap), 3, 32).work == 3 * 32**4
-    assert gramian.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu") == Plan(200, 500, 24, 2)
-    assert gramian.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu", 7) == Plan(200, 500, 7, 2)
+    assert grams.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu") == Plan(200, 500, 24, 2)
+    assert grams.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu", 7) == Plan(200, 500, 7, 2)
 
 
 # compute
@@ -197,33 +219,30 @@ def test_plan_of_a_spec():
 def test_the_store_is_the_whole_matrix(whole):
     x, z = (a.reshape(len(a), -1) for a in (X_TRAIN, X_TEST))
     for r in range(len(READOUTS)):
-        assert (whole.matrix("train", r, np.float32) == Fake().kernel(x, x, r + 1)).all()
-        assert (whole.matrix("test", r, np.float32) == Fake().kernel(z, x, r + 1)).all()
+        assert (matrix.matrix(whole, "train", r, np.float32) == Fake().kernel(x, x, r + 1)).all()
+        assert (matrix.matrix(whole, "test", r, np.float32) == Fake().kernel(z, x, r + 1)).all()
 
 
 @pytest.mark.parametrize("tile", [1, 4, 100])
 def test_the_tile_changes_no_bit(whole, tmp_path, tile):
     store = new_store(tmp_path / "s", Plan(11, 5, tile, 3))
-    gramian.compute(store, Fake(), X_TRAIN, X_TEST)
+    compute(store, Fake(), X_TRAIN, X_TEST)
     assert same(store, whole)
 
 
 def test_the_order_changes_no_bit(whole, tmp_path):
     store, backend = new_store(tmp_path / "s"), Fake()
-    start = gramian.tile_function(PLAN, backend, X_TRAIN, X_TEST)
-    with store.lock():
-        for index in np.random.default_rng(0).permutation(len(PLAN.tiles())):
-            tile = PLAN.tiles()[index]
-            store.write(tile, start(tile)())
+    order = np.random.default_rng(0).permutation(len(PLAN.tiles()))
+    compute_tiles(store, backend, [PLAN.tiles()[index] for index in order])
     assert same(store, whole)
 
 
 def test_progress_and_nothing_left_to_do(tmp_path):
     store, backend, seen = new_store(tmp_path / "s"), Fake(), []
-    gramian.compute(store, backend, X_TRAIN, X_TEST, lambda tile: seen.append((tile, tile in store.done)))
+    compute(store, backend, X_TRAIN, X_TEST, lambda tile: seen.append((tile, store.progress.has(tile))))
     assert seen == [(tile, True) for tile in PLAN.tiles()]
     assert backend.prepared < 1.5 * len(PLAN.tiles())  # not two blocks a tile
-    gramian.compute(store, backend, X_TRAIN, X_TEST, seen.append)
+    compute(store, backend, X_TRAIN, X_TEST, seen.append)
     assert backend.tiles == len(seen) == len(PLAN.tiles())
 
 
@@ -239,8 +258,8 @@ def test_writing_overlaps_with_computing(tmp_path, monkeypatch):
     monkeypatch.setattr(stores.Store, "write", slow)
     backend = Fake(hook=lambda number: computed.set() if number == 3 else None)
     store = new_store(tmp_path / "s")
-    gramian.compute(store, backend, X_TRAIN, X_TEST)
-    assert store.missing() == []
+    compute(store, backend, X_TRAIN, X_TEST)
+    assert store.progress.missing() == []
 
 
 def test_tiles_are_written_two_at_a_time_and_few_wait(tmp_path, monkeypatch):
@@ -258,22 +277,24 @@ def test_tiles_are_written_two_at_a_time_and_few_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(stores.Store, "write", slow)
     plan = Plan(11, 5, 2, 3)
     store = new_store(tmp_path / "s", plan)
-    gramian.compute(store, Fake(lambda n: most.append(n - 1 - len(written))), X_TRAIN, X_TEST)
-    assert store.missing() == [] and gramian.WRITERS == 2
-    assert gramian.WRITERS <= max(most) <= gramian.WAITING
+    compute(store, Fake(lambda n: most.append(n - 1 - len(written))), X_TRAIN, X_TEST)
+    assert store.progress.missing() == [] and grams.WRITERS == 2
+    assert grams.WRITERS <= max(most) <= WAITING
 
 
 def test_the_seconds_of_tiles_add_up_to_the_runs(tmp_path, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(gramian, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(grams, "perf_counter", lambda: clock[0])
 
-    def compute(number):
+    def work(number):
         clock[0] += number
 
     store = new_store(tmp_path / "s")
-    gramian.compute(store, Fake(compute), X_TRAIN, X_TEST)
-    seconds = [store.done[tile].seconds for tile in PLAN.tiles()]
+    compute(store, Fake(work), X_TRAIN, X_TEST)
+    (log,) = (store.path / "journals").iterdir()
+    seconds = sorted(json.loads(line)["seconds"] for line in filter(None, log.read_text().split("\n")))
     assert seconds == list(range(1, 1 + len(PLAN.tiles())))
+    assert stores.open(store.path).progress.seconds == sum(seconds)
 
 
 def test_a_tile_is_started_before_the_one_before_it_is_ended(tmp_path):
@@ -286,7 +307,7 @@ def test_a_tile_is_started_before_the_one_before_it_is_ended(tmp_path):
 
     backend = Noting()
     backend.tiles_started, backend.notes = 0, []
-    gramian.compute(new_store(tmp_path / "s"), backend, X_TRAIN, X_TEST)
+    compute(new_store(tmp_path / "s"), backend, X_TRAIN, X_TEST)
     count = len(PLAN.tiles())
     assert backend.notes.index(("start", 1)) < backend.notes.index(("end", 0))
     assert all(
@@ -303,8 +324,8 @@ def test_a_tile_that_cannot_be_started_loses_none_before_it(tmp_path):
 
     store, backend = new_store(tmp_path / "s"), Full()
     with pytest.raises(UserError, match="memory is full"):
-        gramian.compute(store, backend, X_TRAIN, X_TEST)
-    assert backend.tiles == len(store.done) > 2
+        compute(store, backend, X_TRAIN, X_TEST)
+    assert backend.tiles == len(store.progress.done()) > 2
 
 
 @pytest.mark.parametrize("wrong", ["train count", "test count", "shape", "nan"])
@@ -316,15 +337,15 @@ def test_images_that_do_not_fit_the_store(tmp_path, wrong):
         "nan": (with_value(np.nan), X_TEST, "x_train is nan at"),
     }[wrong]
     with pytest.raises(UserError, match=words):
-        gramian.compute(new_store(tmp_path / "s"), Fake(), x, z)
+        compute(new_store(tmp_path / "s"), Fake(), x, z)
 
 
 def test_a_tile_that_is_not_finite_is_not_stored(tmp_path):
     store, huge = new_store(tmp_path / "s"), X_TRAIN.copy()
     huge[7] *= 1e25
     with np.errstate(over="ignore"), pytest.raises(UserError, match=r"tile train-2-0 is -?inf at .*scale"):
-        gramian.compute(store, Fake(), huge, X_TEST)
-    assert store.missing() == PLAN.tiles()[3:]
+        compute(store, Fake(), huge, X_TEST)
+    assert store.progress.missing() == PLAN.tiles()[3:]
 
 
 # Interruptions: nothing finished is lost or computed again, and no bit changes
@@ -339,10 +360,10 @@ def test_an_exception_in_a_tile(whole, tmp_path, number, error):
 
     store, backend = new_store(tmp_path / "s"), Fake(fail)
     with pytest.raises(error):
-        gramian.compute(store, backend, X_TRAIN, X_TEST)
-    assert stores.open(store.path).missing() == PLAN.tiles()[number - 1 :]
+        compute(store, backend, X_TRAIN, X_TEST)
+    assert stores.open(store.path).progress.missing() == PLAN.tiles()[number - 1 :]
     backend = Fake()
-    gramian.compute(store, backend, X_TRAIN, X_TEST)
+    compute(store, backend, X_TRAIN, X_TEST)
     assert backend.tiles == len(PLAN.tiles()) - number + 1
     assert same(store, whole)
 
@@ -359,8 +380,8 @@ def sigint():
 def test_sigint_finishes_the_tile_at_hand(tmp_path, sigint, number):
     store, backend = new_store(tmp_path / "s"), Fake(lambda n: n == number and sigint())
     with pytest.raises(KeyboardInterrupt):
-        gramian.compute(store, backend, X_TRAIN, X_TEST)
-    assert stores.open(store.path).missing() == PLAN.tiles()[number:]
+        compute(store, backend, X_TRAIN, X_TEST)
+    assert stores.open(store.path).progress.missing() == PLAN.tiles()[number:]
 
 
 def test_a_second_sigint_acts_at_once(tmp_path, sigint):
@@ -371,21 +392,21 @@ def test_a_second_sigint_acts_at_once(tmp_path, sigint):
 
     store = new_store(tmp_path / "s")
     with pytest.raises(KeyboardInterrupt):
-        gramian.compute(store, Fake(twice), X_TRAIN, X_TEST)
-    assert stores.open(store.path).missing() == PLAN.tiles()[3:]
+        compute(store, Fake(twice), X_TRAIN, X_TEST)
+    assert stores.open(store.path).progress.missing() == PLAN.tiles()[3:]
 
 
 def test_an_ignored_sigint_stays_ignored(whole, tmp_path, sigint):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store = new_store(tmp_path / "s")
-    gramian.compute(store, Fake(lambda n: sigint()), X_TRAIN, X_TEST)
+    compute(store, Fake(lambda n: sigint()), X_TRAIN, X_TEST)
     assert signal.signal(signal.SIGINT, signal.default_int_handler) is signal.SIG_IGN
     assert same(store, whole)
 
 
 def test_compute_works_off_the_main_thread(whole, tmp_path):
     store = new_store(tmp_path / "s")
-    thread = threading.Thread(target=gramian.compute, args=(store, Fake(), X_TRAIN, X_TEST))
+    thread = threading.Thread(target=compute, args=(store, Fake(), X_TRAIN, X_TEST))
     thread.start()
     thread.join()
     assert same(store, whole)
@@ -407,45 +428,46 @@ def test_a_write_that_fails_at_any_step(whole, tmp_path, monkeypatch, step):
             return guarded
 
         patch.setattr(module, "_put", guard(module._put))
-        patch.setattr(stores.os, "fsync", guard(os.fsync))
-        patch.setattr(stores.os, "write", guard(os.write))
+        patch.setattr(os, "fsync", guard(os.fsync))
+        patch.setattr(os, "write", guard(os.write))
         with pytest.raises(UserError, match="no space left"):
-            gramian.compute(store, backend, X_TRAIN, X_TEST)
-    left = len(stores.open(store.path).missing())
+            compute(store, backend, X_TRAIN, X_TEST)
+    left = len(stores.open(store.path).progress.missing())
     backend = Fake()
-    gramian.compute(store, backend, X_TRAIN, X_TEST)
+    compute(store, backend, X_TRAIN, X_TEST)
     assert backend.tiles == left
     assert same(store, whole)
 
 
 processes = multiprocessing.get_context("forkserver")  # forks a process that imported these once
-processes.set_forkserver_preload(["cntk_bench.grams.gramian", "cntk_bench.grams.store", "pytest"])
+processes.set_forkserver_preload(["cntk_bench.grams.compute", "cntk_bench.grams.store", "pytest"])
 
 
 def child(path, pause, largest_file=resource.RLIM_INFINITY, told=None):
     """Compute slowly into the store at `path`; with a bound on the size of a file, if one is given."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
-        gramian.compute(stores.open(path), Fake(lambda number: time.sleep(pause)), X_TRAIN, X_TEST)
+        compute(stores.open(path), Fake(lambda number: time.sleep(pause)), X_TRAIN, X_TEST)
     except UserError as error:
         told.send(str(error))
 
 
 def recorded(path):
-    """Tiles in the log, in its order; what a kill tore is not JSON."""
-    log, names = path / "tiles.jsonl", []
-    for line in log.read_text().splitlines() if log.exists() else ():
-        try:
-            names.append(json.loads(line)["tile"])
-        except ValueError:
-            pass
+    """Tiles in the logs; what a kill tore is not JSON."""
+    names = []
+    for log in (path / "journals").glob("*"):
+        for line in log.read_text().splitlines():
+            try:
+                names.append(json.loads(line)["tile"])
+            except ValueError:
+                pass
     return names
 
 
 def test_ten_sigkills_and_the_same_bits(tmp_path):
     plan = Plan(11, 5, 1, 3)
     whole, store = new_store(tmp_path / "whole", plan), new_store(tmp_path / "killed", plan)
-    gramian.compute(whole, Fake(), X_TRAIN, X_TEST)
+    compute(whole, Fake(), X_TRAIN, X_TEST)
     for _ in range(10):
         goal = len(recorded(store.path)) + 3
         process = processes.Process(target=child, args=(store.path, 0.002))
@@ -457,10 +479,10 @@ def test_ten_sigkills_and_the_same_bits(tmp_path):
         process.join()
         assert process.exitcode == -signal.SIGKILL  # it had not ended by itself
         assert len(recorded(store.path)) >= goal
-    left, backend = len(stores.open(store.path).missing()), Fake()
+    left, backend = len(stores.open(store.path).progress.missing()), Fake()
     assert 0 < left <= len(plan.tiles()) - 30
     store = stores.open(store.path)
-    gramian.compute(store, backend, X_TRAIN, X_TEST)
+    compute(store, backend, X_TRAIN, X_TEST)
     assert backend.tiles == left
     assert sorted(recorded(store.path)) == sorted(str(tile) for tile in plan.tiles())  # none twice
     assert same(store, whole)
@@ -477,9 +499,9 @@ def test_a_full_disk_for_real(whole, tmp_path):
     process.join()
     assert process.exitcode == 0
     assert message.startswith("no space left to write") and "\n" not in message
-    missing = stores.open(store.path).missing()
+    missing = stores.open(store.path).progress.missing()
     assert 0 < len(missing) < len(PLAN.tiles())
-    gramian.compute(store, Fake(), X_TRAIN, X_TEST)
+    compute(store, Fake(), X_TRAIN, X_TEST)
     assert same(store, whole)
 
 
@@ -494,7 +516,8 @@ def forge(store, tile, change):
     """Put other numbers into a tile, with a record that fits them."""
     block = store.read(tile).copy()
     change(block)
-    with store.lock():
+    with store.alone():
+        store.discard(tile)
         store.write(tile, block)
 
 
@@ -503,7 +526,7 @@ def check_and_repair(store, damaged, sample=0):
     found = verification.verify(store, X_TRAIN, X_TEST, sample=sample)
     assert set(found.damaged) == set(damaged) and not found.ok
     backend = Exact()
-    gramian.repair(store, found.damaged, backend, X_TRAIN, X_TEST)
+    repair(store, found.damaged, backend, X_TRAIN, X_TEST)
     assert backend.tiles == len(damaged)
     again = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert again.ok and again.missing == 0
@@ -520,7 +543,7 @@ def test_a_sound_store(exact):
     for e in found.entries[::7]:
         x = X_TRAIN if e.tile.part == "train" else X_TEST
         assert e.exact == reference.pair(x[e.row], X_TRAIN[e.col], [e.readout])[0]
-        assert e.stored == exact.matrix(e.tile.part, READOUTS.index(e.readout))[e.row, e.col]
+        assert e.stored == matrix.matrix(exact, e.tile.part, READOUTS.index(e.readout))[e.row, e.col]
     assert 0 < max(e.error for e in found.entries) < 1.2e-7
     assert len(calls) == len(PLAN.tiles()) + PLAN.pairs
 
@@ -587,17 +610,14 @@ def test_too_small_a_diagonal_is_found_and_mended(exact):
     forge(exact, Tile("train", 2, 2), lambda block: np.einsum("rii->ri", block).__imul__(1e-6))
     found = verification.verify(exact)
     assert Tile("train", 2, 2) in found.damaged
-    gramian.repair(exact, found.damaged, Exact(), X_TRAIN, X_TEST)
+    repair(exact, found.damaged, Exact(), X_TRAIN, X_TEST)
     assert verification.verify(exact).ok
 
 
 def test_unfinished_stores_verify_and_repair_only_what_is_there(tmp_path):
     store = new_store(tmp_path / "s")
     tiles = [Tile("train", 1, 0), Tile("test", 0, 3)]
-    start = gramian.tile_function(PLAN, Exact(), X_TRAIN, X_TEST)
-    with store.lock():
-        for tile in tiles:
-            store.write(tile, start(tile)())
+    compute_tiles(store, Exact(), tiles)
     found = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert found.ok and found.checked == 2 and found.missing == len(PLAN.tiles()) - 2
     assert len(found.entries) == 3 * (9 + 3 * 2)
@@ -605,15 +625,15 @@ def test_unfinished_stores_verify_and_repair_only_what_is_there(tmp_path):
     found = verification.verify(store, X_TRAIN, X_TEST, sample=10**6)
     assert list(found.damaged) == tiles[1:] and {e.tile for e in found.entries} == {tiles[0]}
     backend = Exact()
-    gramian.repair(store, found.damaged, backend, X_TRAIN, X_TEST)
-    assert backend.tiles == 1 and len(store.done) == 2
+    repair(store, found.damaged, backend, X_TRAIN, X_TEST)
+    assert backend.tiles == 1 and len(store.progress.done()) == 2
 
 
 def test_interrupted_repair_leaves_the_tiles_missing(exact, sigint):
     damaged = [Tile("train", 1, 0), Tile("test", 1, 1)]
     with pytest.raises(KeyboardInterrupt):
-        gramian.repair(exact, damaged, Fake(lambda n: sigint()), X_TRAIN, X_TEST)
-    assert stores.open(exact.path).missing() == damaged[1:]
+        repair(exact, damaged, Fake(lambda n: sigint()), X_TRAIN, X_TEST)
+    assert stores.open(exact.path).progress.missing() == damaged[1:]
 
 
 def test_nothing_to_verify(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cntk_bench.grams import gramian
+from cntk_bench.executors.local import WAITING
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.regression import placement
@@ -57,9 +57,14 @@ def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
     looked = []
     found = measure.stage(backend, IMAGES, Rate(1, 1, 1e-3), 2.0, tmp_path, lambda *args: looked.append(args))
     (store, images), *more = looked
-    assert not more and store.missing() == [] and len(images) == store.plan.n_train == 63
+    assert not more and store.progress.missing() == [] and len(images) == store.plan.n_train == 63
     assert store.plan.tile == 24 and list(tmp_path.iterdir()) == []
-    assert found.pairs == store.plan.pairs == 63 * 64 // 2 == sum(t.pairs(store.plan) for t in store.done)
+    assert (
+        found.pairs
+        == store.plan.pairs
+        == 63 * 64 // 2
+        == sum(t.pairs(store.plan) for t in store.progress.done())
+    )
     prepared = 5.0 * 5  # blocks of images, each when it is first needed
     assert found.seconds == pytest.approx(1e-3 * found.pairs + 100 + prepared)
 
@@ -82,5 +87,5 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))
     assert found.disk == plan.bytes and found.disk_free > 0 and found.solve_fits
     assert found.solve == placement.choose(600, classes=3)
-    waiting = gramian.WAITING * 2 * 4 * 8**2
+    waiting = WAITING * 2 * 4 * 8**2
     assert found.compute_memory == 1000 * 1024 + 8000 + waiting

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.backends import cpu, cuda
-from cntk_bench.grams import verification
+from cntk_bench.grams import verify as verification
 from cntk_bench.kernels import convolutional as reference
 
 REMEDY = (

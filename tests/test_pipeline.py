@@ -11,7 +11,9 @@ from cntk_bench import Readout, gram
 from cntk_bench.data import load
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
-from cntk_bench.runs import config, pipeline, provenance, record
+from cntk_bench.runs import compute as computing
+from cntk_bench.runs import config, provenance, record
+from cntk_bench.runs import solve as solving
 from cntk_bench.runs.directory import Run
 
 CONFIG = """
@@ -38,7 +40,7 @@ def settings(tmp_path, *overrides):
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
-    pipeline.compute(Run(folder / "run"), settings(folder))
+    computing.compute(Run(folder / "run"), settings(folder))
     return folder / "run"
 
 
@@ -68,7 +70,7 @@ def expected(predictions):
 
 
 def test_every_cell_is_that_of_its_name(run, predictions):
-    solved = pipeline.solve(run, run.config())
+    solved = solving.solve(run, run.config())
     assert cells(solved) == expected(predictions)
     assert len(set(cells(solved).values())) > 2  # else mistaken labels would not show
     for (column, depth), predicted in predictions[0].items():
@@ -88,7 +90,7 @@ def test_columns_are_found_by_name_whatever_their_order(run, predictions, kernel
     start = text.index("kernel:")
     changed = f"{text[:start]}kernel: {kernel}\n{text[text.index('compute:') :]}"
     (run.path / "config.yaml").write_text(changed)
-    found = cells(pipeline.solve(run, run.config()))
+    found = cells(solving.solve(run, run.config()))
     assert found == {cell: expected(predictions)[cell] for cell in found}
     assert len(found) == (6 if "LAP1" in kernel else 1)
 
@@ -97,20 +99,20 @@ def test_a_column_that_was_not_computed_is_refused(run):
     text = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(text.replace("- CNTK-V\n", "- CNN-GP-V\n"))
     with pytest.raises(UserError, match="does not hold the readout nngp-v-3.*run `compute`"):
-        pipeline.solve(run, run.config())
+        solving.solve(run, run.config())
     assert not run.solutions.exists() and "solve" not in record.load(run.record)
 
 
 def test_a_record_of_other_images_is_refused(run):
     past = record.load(run.record)
-    past["data"]["fingerprint"] = "0" * 64
+    past["computed"]["images"] = "0" * 64
     record.save(past, run.record)
-    with pytest.raises(UserError, match="holds another computation: data is"):
-        pipeline.solve(run, run.config())
+    with pytest.raises(UserError, match="its images are not those that the run.s record"):
+        solving.solve(run, run.config())
 
 
 def test_every_accuracy_has_its_standard_error(run):
-    for solution in pipeline.solve(run, run.config())["solutions"]:
+    for solution in solving.solve(run, run.config())["solutions"]:
         share = solution["accuracy"] / 100
         assert solution["standard_error"] == pytest.approx(100 * np.sqrt(share * (1 - share) / 30))
 
@@ -123,25 +125,25 @@ def test_the_images_used_are_kept_by_their_place(run, predictions):
     x_train = whole.x_train[order[0]][train]
     assert (x_train == predictions[1].x_train).all()
     assert (whole.y_test[order[1]][test] == predictions[1].y_test).all()
-    assert [list(index) for index in store.open(run.gram).indices] == [train, test]
+    assert [list(index) for index in store.open(run.gram).images().indices] == [train, test]
 
 
 def test_a_second_solve_leaves_the_first(run):
-    first = pipeline.solve(run, run.config(("solve.ridge=0.5",)))
-    second = pipeline.solve(run, run.config(("solve.ridge=0.25",)))
+    first = solving.solve(run, run.config(("solve.ridge=0.5",)))
+    second = solving.solve(run, run.config(("solve.ridge=0.25",)))
     assert (first["solve"], second["solve"]) == (1, 2)
-    assert [s["settings"]["solve"]["ridge"] for s in pipeline.solves(run)] == [0.5, 0.25]
-    assert pipeline.solved(run, 1)["solutions"] == first["solutions"]
-    assert pipeline.solved(run)["solutions"] == second["solutions"]
+    assert [s["settings"]["solve"]["ridge"] for s in solving.solves(run)] == [0.5, 0.25]
+    assert solving.solved(run, 1)["solutions"] == first["solutions"]
+    assert solving.solved(run)["solutions"] == second["solutions"]
     assert run.config().solve.ridge == 0.0
 
 
 def test_solves_at_the_same_time_are_all_kept_and_never_mixed(run):
     ridges = [0.5, 0.25, 0.125, 0.0625]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda r: pipeline.solve(run, run.config((f"solve.ridge={r}",))), ridges))
-    assert sorted(s["settings"]["solve"]["ridge"] for s in pipeline.solves(run)) == sorted(ridges)
-    for solve in pipeline.solves(run):
+        list(pool.map(lambda r: solving.solve(run, run.config((f"solve.ridge={r}",))), ridges))
+    assert sorted(s["settings"]["solve"]["ridge"] for s in solving.solves(run)) == sorted(ridges)
+    for solve in solving.solves(run):
         asked = solve["settings"]["solve"]["ridge"]
         for s in solve["solutions"]:
             file = run.solves / str(solve["solve"]) / f"{s['column']}-{s['depth']}.npz"
@@ -154,49 +156,49 @@ def test_solves_at_the_same_time_are_all_kept_and_never_mixed(run):
 def test_each_stage_is_stamped_by_what_ran_it(run, monkeypatch):
     monkeypatch.setattr(provenance, "commit", lambda: "f" * 40)
     monkeypatch.setattr(provenance, "__version__", "9.9")
-    solved = pipeline.solve(run, run.config())
+    solved = solving.solve(run, run.config())
     compute, solve = solved["stages"]
     assert (compute["stage"], solve["stage"]) == ("compute", "solve")
     assert (solve["commit"], solve["tool"]) == ("f" * 40, "9.9") != (compute["commit"], compute["tool"])
     assert compute["pairs"] == 40 * 41 // 2 + 40 * 30 and compute["pairs_per_second"] > 0
-    assert set(compute["settings"]) == {"dataset", "kernel", "compute"}
-    assert set(solve["settings"]) == {"kernel", "solve"} and "config" not in solved
+    assert set(compute["settings"]) == {"dataset", "preprocess", "kernel", "compute"}
+    assert set(solve["settings"]) == {"dataset", "preprocess", "kernel", "solve"} and "config" not in solved
     kept = json.loads((run.solves / "1" / "solve.json").read_text())
     assert (kept["commit"], kept["data"]) == ("f" * 40, solved["data"])
 
 
 def test_a_call_that_computes_nothing_adds_no_stage(run, tmp_path):
     before = record.load(run.record)
-    pipeline.compute(run, settings(tmp_path))
+    computing.compute(run, settings(tmp_path))
     assert record.load(run.record) == before
 
 
 def test_an_interrupted_call_is_stamped_with_what_it_did(tmp_path):
     run, seen = Run(tmp_path / "run"), []
 
-    def begin(plan, missing):
-        def stop(tile):
-            seen.append(tile)
+    def begin(plan, tasks):
+        def stop(task):
+            seen.append(task)
             if len(seen) == 2:
                 raise KeyboardInterrupt
 
         return stop
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.compute(run, settings(tmp_path), begin)
-    pipeline.compute(run, settings(tmp_path))
+        computing.compute(run, settings(tmp_path), begin)
+    computing.compute(run, settings(tmp_path))
     first, second = record.load(run.record)["stages"]
     assert first["pairs"] > 0 < second["pairs"] and first["seconds"] > 0
     assert first["pairs"] + second["pairs"] == 40 * 41 // 2 + 40 * 30
 
 
 def test_another_gram_store_in_the_run_has_no_solutions_of_the_old_one(run, tmp_path):
-    pipeline.solve(run, run.config())
+    solving.solve(run, run.config())
     shutil.rmtree(run.gram)
-    pipeline.compute(run, settings(tmp_path, "dataset.seed=4"))
+    computing.compute(run, settings(tmp_path, "dataset.seed=4"))
     now = record.load(run.record)
     assert now["solutions"] == [] and [s["stage"] for s in now["stages"]] == ["compute", "solve", "compute"]
-    assert pipeline.solved(run, 1)["data"]["fingerprint"] != now["data"]["fingerprint"]
+    assert solving.solved(run, 1)["data"]["fingerprint"] != now["data"]["fingerprint"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_another_gram_store_in_the_run_has_no_solutions_of_the_old_one(run, tmp_
 )
 def test_refused_settings_leave_no_directory(tmp_path, wrong, remedy):
     with pytest.raises(UserError, match=remedy):
-        pipeline.compute(Run(tmp_path / "deep" / "run"), settings(tmp_path, wrong))
+        computing.compute(Run(tmp_path / "deep" / "run"), settings(tmp_path, wrong))
     assert not (tmp_path / "deep").exists()
 
 
@@ -218,24 +220,24 @@ def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
     from cntk_bench.backends import cpu
 
     monkeypatch.setattr(cpu, "source", lambda: "0" * 64)
-    pipeline.compute(run, settings(tmp_path))
-    monkeypatch.setattr(cpu.Backend, "numerics", 2)
+    computing.compute(run, settings(tmp_path))
+    monkeypatch.setattr(cpu, "NUMERICS", 2)
     with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
-        pipeline.compute(run, settings(tmp_path))
-    assert pipeline.solve(run, run.config())["solutions"]
+        computing.compute(run, settings(tmp_path))
+    assert solving.solve(run, run.config())["solutions"]
 
 
 def test_a_choice_of_classes_is_recorded(tmp_path):
     """Accuracies on two classes are no accuracies on ten: what is compared with them must know."""
     whole = load("digits")
     run = Run(tmp_path / "run")
-    pipeline.compute(run, settings(tmp_path, "dataset.classes=[7, 3]", "kernel.columns=[CNTK-V]"))
+    computing.compute(run, settings(tmp_path, "dataset.classes=[7, 3]", "kernel.columns=[CNTK-V]"))
     found = record.load(run.record)["data"]
     assert (found["classes_used"], found["classes"], found["name"]) == ([7, 3], 2, "digits")
     order = np.argsort(whole.train_index)
     index = [int(i) for i in found["train_index"].split()]
     assert set(whole.y_train[order][index]) == {3, 7}
-    solutions = pipeline.solve(run, run.config())["solutions"]
+    solutions = solving.solve(run, run.config())["solutions"]
     assert all(solution["accuracy"] > 80 for solution in solutions)  # of 30 images, half of them each
 
 

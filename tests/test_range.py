@@ -1,6 +1,7 @@
 """The ends of float32's range: an entry is right, or it is refused; never 0, infinite or half lost."""
 
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from backend_suite import ordinary
 
 from cntk_bench import UserError, backends, gram
 from cntk_bench.backends import cpu, scaling
-from cntk_bench.grams import gramian, store, verification
+from cntk_bench.grams import compute, growth
+from cntk_bench.grams import verify as verification
+from cntk_bench.grams.compute import Job
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec
@@ -190,10 +194,12 @@ def test_compute_refuses_what_gram_refuses(tmp_path):
     for scale, words in ((1e-20, "scale the images up"), (1e25, "scale the images down")):
         x = ordinary(6, 1, 4) * np.float32(scale)
         plan = Plan(6, 0, 2, len(readouts))
-        grams = store.create(tmp_path / str(scale), plan, {"readouts": [str(r) for r in readouts]}, labels)
+        grams = growth.create(
+            tmp_path / str(scale), plan, {"readouts": [str(r) for r in readouts]}, Images(labels)
+        )
         with pytest.raises(UserError, match=words):
-            gramian.compute(grams, backends.create("cpu", Spec(readouts, 1, 4)), x, x[:0])
-        assert len(grams.missing()) == len(plan.tiles())
+            compute.compute(Job(grams, partial(backends.create, "cpu"), x, x[:0]))
+        assert len(grams.progress.missing()) == len(plan.tiles())
 
 
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))

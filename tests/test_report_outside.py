@@ -142,7 +142,7 @@ def test_impossible_numbers_are_refused(key, value):
         record(solutions={"a": 1}),
         record(solutions=[None]),
         record(solutions=[[]]),
-        record(solutions=[{"column": "CNTK-V", "depth": 3, "accuracy": 5}]),
+        record(solutions=[{"column": "CNTK-V", "depth": 3}]),
         record(solutions=[{"column": ["CNTK-V"], "depth": 3, "accuracy": 5, "ridge": 0}]),
         record(dataset=["cifar10"]),
     ],

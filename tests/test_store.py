@@ -17,14 +17,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import journal
+from cntk_bench.grams import chunks, growth, images, journal, matrix
 from cntk_bench.grams import store as stores
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.system import files
 
 PLAN = Plan(n_train=7, n_test=5, tile=3, readouts=2)
-ATTRIBUTES = {"readouts": ["ntk-v-3-all", "ntk-gap-3-hidden"], "data": "ab12", "backend": "cpu"}
+ATTRIBUTES = {
+    "readouts": ["ntk-v-3-all", "ntk-gap-3-hidden"],
+    "backend": "cpu",
+    "numerics": 1,
+    "dtype": "float32",
+    "images": {"data_set": "digits", "seed": 0},
+    "data": "ab12",
+}
 LABELS = np.arange(7) % 3, np.arange(5) % 3
+IMAGES = Images(LABELS, (np.arange(7) + 10, np.arange(5) + 20), (np.arange(7) + 100, np.arange(5) + 200))
 RNG = np.random.default_rng(0)
 TRAIN = RNG.random((2, 7, 7), np.float32)
 TRAIN += TRAIN.transpose(0, 2, 1)
@@ -37,19 +46,19 @@ def block_of(tile):
 
 
 def fill(store, tiles):
-    with store.lock():
+    with store.shared():
         for tile in tiles:
             store.write(tile, block_of(tile), 0.5)
 
 
 @pytest.fixture
 def empty(tmp_path):
-    return stores.create(tmp_path / "run" / "gram.zarr", PLAN, ATTRIBUTES, LABELS)
+    return growth.create(tmp_path / "run" / "gram.zarr", PLAN, ATTRIBUTES, IMAGES)
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    store = stores.create(tmp_path_factory.mktemp("filled") / "gram.zarr", PLAN, ATTRIBUTES, LABELS)
+    store = growth.create(tmp_path_factory.mktemp("filled") / "gram.zarr", PLAN, ATTRIBUTES, IMAGES)
     fill(store, PLAN.tiles())
     return store.path
 
@@ -63,17 +72,25 @@ def chunk(store, tile, readout=0):
     return store.path / tile.part / f"c.{readout}.{tile.row}.{tile.col}"
 
 
+def log_of(store):
+    (log,) = (store.path / "journals").iterdir()
+    return log
+
+
 # Round trip
 
 
 @pytest.mark.parametrize("readout", [0, 1])
 def test_round_trip(full, readout):
-    assert full.missing() == []
+    assert full.progress.missing() == []
     for dtype in (np.float32, np.float64):
-        train, test = full.matrix("train", readout, dtype), full.matrix("test", readout, dtype)
+        train, test = (
+            matrix.matrix(full, "train", readout, dtype),
+            matrix.matrix(full, "test", readout, dtype),
+        )
         assert train.dtype == test.dtype == dtype
         assert (train == TRAIN[readout]).all() and (test == TEST[readout]).all()
-    rows, blocks = zip(*full.row_blocks(readout), strict=True)
+    rows, blocks = zip(*matrix.row_blocks(full, readout), strict=True)
     assert rows == (slice(0, 3), slice(3, 5))
     assert (np.concatenate(blocks) == TEST[readout]).all()
 
@@ -82,15 +99,15 @@ def test_tiles_and_records(full):
     again = stores.open(full.path)
     for tile in PLAN.tiles():
         assert (again.read(tile) == block_of(tile)).all()
-        assert (again.read(tile, slice(1, 2)) == block_of(tile)[1:]).all()
-        assert again.done[tile].seconds == 0.5 and again.done[tile].time > 1.7e9
+        assert (again.read(tile, [1]) == block_of(tile)[1:]).all()
+    assert again.progress.seconds == 0.5 * PLAN.count
     assert again.plan == PLAN
-    assert again.attributes["data"] == "ab12"
+    assert again.attributes["images"] == ATTRIBUTES["images"]
     assert all((a == b).all() for a, b in zip(again.labels, LABELS, strict=True))
 
 
 def test_any_order_gives_the_same_chunks(full, tmp_path):
-    other = stores.create(tmp_path / "other.zarr", PLAN, ATTRIBUTES, LABELS)
+    other = growth.create(tmp_path / "other.zarr", PLAN, ATTRIBUTES, IMAGES)
     fill(other, RNG.permutation(np.array(PLAN.tiles(), object)))
     names = sorted(p.relative_to(full.path) for p in full.path.glob("t*/c.*"))
     assert names == sorted(p.relative_to(other.path) for p in other.path.glob("t*/c.*"))
@@ -109,22 +126,23 @@ def test_bytes_of_the_plan(full):
 
 def test_no_test_images(tmp_path):
     plan = Plan(4, 0, 3, 2)
-    store = stores.create(tmp_path / "s", plan, ATTRIBUTES, (np.zeros(4, int), np.zeros(0, int)))
-    with store.lock():
+    store = growth.create(tmp_path / "s", plan, ATTRIBUTES, Images((np.zeros(4, int), np.zeros(0, int))))
+    with store.shared():
         for tile in plan.tiles():
             store.write(tile, TRAIN[:, tile.rows(plan), tile.cols(plan)])
-    assert (store.matrix("train", 0) == TRAIN[0, :4, :4]).all()
-    assert store.matrix("test", 0).shape == (0, 4)
+    assert (matrix.matrix(store, "train", 0) == TRAIN[0, :4, :4]).all()
+    assert matrix.matrix(store, "test", 0).shape == (0, 4)
     assert [y.size for y in store.labels] == [4, 0]
 
 
 def test_unfinished(empty):
     fill(empty, PLAN.tiles()[:4])
-    assert empty.missing() == PLAN.tiles()[4:]
-    with pytest.raises(UserError, match="2 of 6 train tiles .* not computed yet: run `compute`$"):
-        empty.matrix("train", 0)
-    with pytest.raises(UserError, match="3 of 3 test tiles .* not computed yet: run `compute`$"):
-        next(empty.row_blocks(0))
+    assert empty.progress.missing() == PLAN.tiles()[4:]
+    with pytest.raises(UserError, match="tile train-2-[12] .* not computed yet: run `compute`$"):
+        matrix.matrix(empty, "train", 0)
+    with pytest.raises(UserError, match="8 of 12 tiles .* not computed yet for ntk-v-3-all: run `compute`$"):
+        matrix.require_done(empty, "ntk-v-3-all")
+    matrix.require_done(empty, "ntk-v-3-all", (6, 0))
     with pytest.raises(UserError, match="test-1-2 .* not computed yet: run `compute`$"):
         empty.read(Tile("test", 1, 2))
 
@@ -133,7 +151,7 @@ def test_wrong_shape_and_writing_without_the_lock(empty):
     tile = Tile("train", 2, 0)
     with pytest.raises(RuntimeError, match="lock"):
         empty.write(tile, block_of(tile))
-    with empty.lock(), pytest.raises(ValueError, match=r"train-2-0 has shape \(2, 1, 3\), not \(2, 3, 3\)"):
+    with empty.shared(), pytest.raises(ValueError, match=r"train-2-0 has shape \(1, 3\), not \(3, 3\)"):
         empty.write(tile, np.zeros((2, 3, 3), np.float32))
 
 
@@ -175,14 +193,14 @@ def test_damaged_chunk(full, damage):
     with pytest.raises(VerificationError, match=rf"tile train-2-1 of .* is damaged \({reason}\): {remedy}"):
         full.read(TILE)
     with pytest.raises(VerificationError, match="train-2-1"):
-        full.matrix("train", 1)
-    assert (full.matrix("train", 0) == TRAIN[0]).all()  # the other readout's chunk is sound
-    with full.lock():
+        matrix.matrix(full, "train", 1)
+    assert (matrix.matrix(full, "train", 0) == TRAIN[0]).all()  # the other readout's chunk is sound
+    with full.alone():
         full.discard(TILE)
-    assert stores.open(full.path).missing() == [TILE]
+    assert stores.open(full.path).progress.missing() == [TILE]
     fill(full, [TILE])
-    assert stores.open(full.path).missing() == []
-    assert (full.matrix("train", 1) == TRAIN[1]).all()
+    assert stores.open(full.path).progress.missing() == []
+    assert (matrix.matrix(full, "train", 1) == TRAIN[1]).all()
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM, errno.ESTALE])
@@ -192,7 +210,7 @@ def test_a_chunk_that_cannot_be_read_now_is_not_called_damaged(full, monkeypatch
 
     monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
     with pytest.raises(stores.Unreadable) as error:
-        full.inspect(TILE)
+        full.inspect(TILE, 0)
     reason = f"cannot be read now ({os.strerror(code)})"
     one_line(error, "tile train-2-1 of", reason, "mend that and run the same command again")
 
@@ -214,7 +232,7 @@ def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch
 
     monkeypatch.setattr(sys.modules["zarr.storage._local"], "_get", fail)
     with pytest.raises(stores.Unreadable, match=r"cannot be read now \(the library's words\)"):
-        full.inspect(TILE)
+        full.inspect(TILE, 0)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +246,7 @@ def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch
 def test_what_could_never_be_read_in_a_chunks_place_is_damage_and_is_mended(full, plant, fault):
     chunk(full, TILE).unlink()
     plant(chunk(full, TILE))
-    block, told = full.inspect(TILE)
+    block, told = full.inspect(TILE, 0)
     assert block is None and fault in told
     fill(full, [TILE])
     assert (stores.open(full.path).read(TILE) == block_of(TILE)).all()
@@ -260,50 +278,58 @@ def test_a_folder_or_a_link_in_a_chunks_place_is_damage_and_is_mended(full, tmp_
 def test_readouts_are_found_by_name(full):
     names = ATTRIBUTES["readouts"]
     for number, name in enumerate(names):
-        assert (full.matrix("train", name) == TRAIN[number]).all()
-        assert (next(full.row_blocks(name))[1] == TEST[number, :3]).all()
+        assert (matrix.matrix(full, "train", name) == TRAIN[number]).all()
+        assert (next(matrix.row_blocks(full, name))[1] == TEST[number, :3]).all()
     for readout in ("ntk-v-4-all", "ntk-v-3", 2, -1):
         with pytest.raises(
             UserError, match="does not hold the readout .*ntk-v-3-all, ntk-gap-3-hidden.*comput"
         ):
-            full.matrix("train", readout)
+            matrix.matrix(full, "train", readout)
 
 
 def test_the_lower_triangle_alone(full):
-    lower = full.matrix("train", 0, triangle="lower")
+    lower = matrix.matrix(full, "train", 0, triangle="lower")
     assert (np.tril(lower) == np.tril(TRAIN[0])).all() and (lower[:3, 3:] == 0).all()
 
 
 def test_the_images_used_are_kept(full, tmp_path):
-    assert full.indices is None  # a store made before they were kept
-    used = np.arange(7)[::-1], np.arange(5) + 3
-    again = stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS, used)
-    new = stores.create(tmp_path / "new", PLAN, ATTRIBUTES, LABELS, used)
-    for store in (again, new):
-        assert all((a == b).all() for a, b in zip(store.indices, used, strict=True))
+    """Also where a store was made without them."""
+    bare = growth.create(tmp_path / "new", PLAN, ATTRIBUTES, Images(LABELS))
+    assert bare.images().indices is bare.images().digests is None and bare.images().fingerprint is None
+    for store in (full, growth.ensure(bare.path, PLAN, ATTRIBUTES, IMAGES)):
+        for name in ("labels", "indices", "digests"):
+            for found, kept in zip(getattr(store.images(), name), getattr(IMAGES, name), strict=True):
+                np.testing.assert_array_equal(found, kept)
+        assert store.images().fingerprint == IMAGES.fingerprint
+    assert [len(y) for y in full.images((3, 2)).labels] == [3, 2]
 
 
 def test_the_numerics_version_decides_and_the_source_does_not(tmp_path):
     """A store made before there was a numerics version holds the bits of version 1, whatever its source."""
     old = {**ATTRIBUTES, "source": "0123"}
-    stores.create(tmp_path / "old", PLAN, old, LABELS)
-    stores.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 1}, LABELS)
+    del old["numerics"]
+    growth.create(tmp_path / "old", PLAN, old, IMAGES)
+    growth.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 1}, IMAGES)
     with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
-        stores.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 2}, LABELS)
+        growth.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 2}, IMAGES)
 
 
 # Links, moves and strays
 
 
-@pytest.mark.parametrize("name", ["lock", "tiles.jsonl"])
+@pytest.mark.parametrize("name", ["lock", "journals"])
 def test_a_planted_link_is_refused(full, tmp_path, name):
     victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (full.path / name).unlink()
+    if name == "lock":
+        victim.write_text("precious")
+        (full.path / name).unlink()
+    else:
+        victim.mkdir()
+        (full.path / name).rename(tmp_path / "aside")
     (full.path / name).symlink_to(victim)
-    with pytest.raises(UserError, match="not a plain file.*remove it"), full.lock():
-        pass
-    assert victim.read_text() == "precious"
+    with pytest.raises(UserError, match="not a plain file.*remove it|is a link: put the folder itself"):
+        fill(full, [TILE])
+    assert victim.read_text() == "precious" if name == "lock" else os.listdir(victim) == []
 
 
 def test_arrays_that_are_links_are_refused(full, tmp_path):
@@ -325,9 +351,9 @@ def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, mo
         else:
             empty.path.rename(tmp_path / "moved.zarr")
         if how == "replaced":
-            stores.create(empty.path, PLAN, ATTRIBUTES, LABELS)
+            growth.create(empty.path, PLAN, ATTRIBUTES, IMAGES)
 
-    with empty.lock():
+    with empty.shared():
         empty.write(first, block_of(first))
         if moment == "before the tile":
             disturb()
@@ -341,15 +367,15 @@ def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, mo
             empty.write(second, block_of(second))
     if how != "removed":
         moved = stores.open(tmp_path / "moved.zarr")
-        assert list(moved.done) == [first] and (moved.read(first) == block_of(first)).all()
-    again = stores.ensure(empty.path, PLAN, ATTRIBUTES, LABELS)
-    fill(again, again.missing())
-    assert (stores.open(empty.path).matrix("train", 0) == TRAIN[0]).all()
+        assert moved.progress.done() == [first] and (moved.read(first) == block_of(first)).all()
+    again = growth.ensure(empty.path, PLAN, ATTRIBUTES, IMAGES)
+    fill(again, again.progress.missing())
+    assert (matrix.matrix(stores.open(empty.path), "train", 0) == TRAIN[0]).all()
 
 
 def test_names_that_do_not_fit_the_plan_make_no_store(tmp_path):
     with pytest.raises(ValueError, match="1 readouts do not fit the plan's 2"):
-        stores.create(tmp_path / "s", PLAN, {**ATTRIBUTES, "readouts": ["ntk-v-3-all"]}, LABELS)
+        growth.create(tmp_path / "s", PLAN, {**ATTRIBUTES, "readouts": ["ntk-v-3-all"]}, IMAGES)
     assert os.listdir(tmp_path) == []
 
 
@@ -357,7 +383,7 @@ def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path, c
     path = tmp_path / "gram.zarr"
     (path / "train").mkdir(parents=True)
     (path / "train" / "c.0.1.0").write_text("stray")
-    fill(stores.ensure(path, PLAN, ATTRIBUTES, LABELS), PLAN.tiles())
+    fill(growth.ensure(path, PLAN, ATTRIBUTES, IMAGES), PLAN.tiles())
     (aside,) = tmp_path.glob("gram.zarr-stray-*")
     assert [p.read_text() for p in aside.glob("train/*")] == ["stray"]
     assert f"held chunks without a store: they are in {aside.name} now" in caplog.text
@@ -365,13 +391,14 @@ def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path, c
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_torn_record(empty, cut):
+    """A line without its end is not there; it hides neither those before it nor those of other writers."""
     fill(empty, PLAN.tiles()[:3])
-    log = empty.path / "tiles.jsonl"
+    log = log_of(empty)
     log.write_bytes(log.read_bytes()[:-cut])
     again = stores.open(empty.path)
-    assert again.missing() == PLAN.tiles()[3 if cut == 1 else 2 :]  # a lost newline loses nothing
+    assert again.progress.missing() == PLAN.tiles()[2:]
     fill(again, PLAN.tiles()[3:])
-    assert stores.open(empty.path).missing() == again.missing() == PLAN.tiles()[2 : 2 if cut == 1 else 3]
+    assert stores.open(empty.path).progress.missing() == again.progress.missing() == PLAN.tiles()[2:3]
 
 
 @pytest.mark.parametrize(
@@ -390,19 +417,22 @@ def test_torn_record(empty, cut):
     ],
 )
 def test_nonsense_in_the_log_is_passed_over(full, line):
-    log = full.path / "tiles.jsonl"
-    before = stores.open(full.path).done
+    log = log_of(full)
     log.write_bytes(log.read_bytes() + line + b"\n")
-    assert stores.open(full.path).done == before
+    again = stores.open(full.path)
+    assert again.progress.done() == PLAN.tiles()
+    for tile in PLAN.tiles():
+        assert (again.read(tile) == block_of(tile)).all()
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo"])
 def test_a_log_that_cannot_be_read_is_not_taken_for_an_empty_one(full, kind):
-    (full.path / "tiles.jsonl").unlink()
-    (os.mkdir if kind == "folder" else os.mkfifo)(full.path / "tiles.jsonl")
+    log = log_of(full)
+    log.unlink()
+    (os.mkdir if kind == "folder" else os.mkfifo)(log)
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    reason = "Is a directory" if kind == "folder" else "not a plain file"
+    reason = "not a plain file"
     one_line(error, "cannot read", f"({reason})", "make it readable and run the command again")
 
 
@@ -410,32 +440,35 @@ def test_a_log_that_cannot_be_written(full, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(journal, "open_own", refuse)
-        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
-            with full.lock():
-                pass
-    with full.lock(), monkeypatch.context() as patch:
-        patch.setattr(journal.os, "fsync", refuse)
-        with pytest.raises(UserError, match="cannot write .*tiles.jsonl.*Read-only.*output directory"):
-            full.discard(TILE)
-        assert full.missing() == []
+    for name in ("open_own", "os.fsync"):
+        with full.alone(), monkeypatch.context() as patch:
+            patch.setattr(f"cntk_bench.grams.journal.{name}", refuse)
+            with pytest.raises(UserError, match="cannot write .*jsonl.*Read-only.*output directory"):
+                full.discard(TILE)
+        assert full.progress.missing() == []
 
 
 def test_altered_record_is_damage(full):
-    log = full.path / "tiles.jsonl"
-    entry = {"tile": str(TILE), "digests": ["a" * 64], "seconds": 1, "time": 1}
-    log.write_bytes(log.read_bytes() + json.dumps(entry).encode())
+    log = log_of(full)
+    entry = {
+        "tile": str(TILE),
+        "digests": ["a" * 64] * 2,
+        "round": 1,
+        "shape": [1, 3],
+        "seconds": 1,
+        "time": 1,
+    }
+    log.write_bytes(log.read_bytes() + json.dumps(entry).encode() + b"\n")
     with pytest.raises(VerificationError, match="train-2-1"):
         stores.open(full.path).read(TILE)
 
 
 def test_lost_log_means_nothing_is_done(full):
-    (full.path / "tiles.jsonl").unlink()
+    (log_of(full)).unlink()
     again = stores.open(full.path)
-    assert again.missing() == PLAN.tiles()
+    assert again.progress.missing() == PLAN.tiles()
     fill(again, PLAN.tiles())
-    assert (again.matrix("test", 1) == TEST[1]).all()
+    assert (matrix.matrix(again, "test", 1) == TEST[1]).all()
 
 
 @pytest.mark.parametrize("name", ["y_train", "y_test"])
@@ -447,15 +480,16 @@ def test_damaged_labels(full, name, how):
         (flip if how == "flipped" else os.unlink)(full.path / name / "c" / "0")
     with pytest.raises(VerificationError, match="labels .* run `compute` again"):
         _ = full.labels
-    again = stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS)
+    again = growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES)
     assert all((a == b).all() for a, b in zip(again.labels, LABELS, strict=True))
-    assert again.missing() == []
+    assert again.progress.missing() == []
 
 
-@pytest.mark.parametrize("name", stores.LABELS)
-@pytest.mark.parametrize("size", [0, 4, 6, 8])
+@pytest.mark.parametrize("name", images.NAMES["labels"])
+@pytest.mark.parametrize("size", [0, 4])
 def test_labels_of_a_wrong_number_are_damaged(full, name, size):
-    stores._write_integers(full.group, [name], [np.zeros(size, int)])
+    """More are none too many: growing the store may have been interrupted."""
+    full.group.create_array(name, data=np.zeros(size, int), overwrite=True)
     with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
         _ = stores.open(full.path).labels
 
@@ -468,23 +502,22 @@ def test_a_pipe_in_the_place_of_labels_keeps_nobody_waiting(full, file):
         _ = full.labels
 
 
-@pytest.mark.parametrize("lacking", ["labels", "indices"])
+@pytest.mark.parametrize("lacking", ["y_test", "train_index"])
 def test_nothing_is_restored_while_another_run_writes(full, lacking):
-    used = np.arange(7), np.arange(5)
-    if lacking == "labels":
-        (full.path / "y_test" / "c" / "0").unlink()
+    (full.path / lacking / "c" / "0").unlink()
     other = stores.open(full.path)
-    with other.lock(), pytest.raises(UserError, match="another run .* is writing .*: wait for it to end"):
-        stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS, used if lacking == "indices" else None)
-    assert stores.open(full.path).indices is None
+    with other.shared(), pytest.raises(UserError, match="another run .* is writing .*: wait for it to end"):
+        growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES)
+    growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES)
+    assert stores.open(full.path).images().indices is not None
 
 
 def test_leftovers_of_a_killed_run_are_removed(full):
     leftover = full.path / "train" / "c.0.0.0123.partial"
     leftover.write_bytes(b"half")
-    with full.lock():
+    with full.shared():
         assert not leftover.exists()
-    assert (full.matrix("train", 0) == TRAIN[0]).all()
+    assert (matrix.matrix(full, "train", 0) == TRAIN[0]).all()
 
 
 # Opening
@@ -498,53 +531,55 @@ def one_line(error, *words):
     return text
 
 
-def test_another_configuration_is_refused(full):
-    same = {"readouts": tuple(ATTRIBUTES["readouts"]), "n_train": 7, "data": "ab12"}
-    assert stores.open(full.path, same).plan == PLAN
+def refused(path, plan=PLAN, asked=ATTRIBUTES, facts=IMAGES):
     with pytest.raises(UserError) as error:
-        stores.open(full.path, {**same, "data": "cd34", "n_train": 8})
-    one_line(
-        error, full.path, "data is ab12 there, cd34 here", "n_train is 7 there, 8 here", "another output"
-    )
-    with pytest.raises(UserError) as error:
-        stores.ensure(full.path, Plan(7, 5, 2, 2), ATTRIBUTES, LABELS)
-    assert "tile is 3 there, 2 here" in one_line(error)
-    with pytest.raises(UserError) as error:
-        stores.open(full.path, {"readouts": ("ntk-v-3-all", "nngp-v-3")})
-    one_line(
-        error,
-        "readouts is ntk-v-3-all, ntk-gap-3-hidden there, ntk-v-3-all, nngp-v-3 here",
-        "use another output directory, or the settings it was made with",
-    )
-    with pytest.raises(UserError) as error:
-        stores.open(full.path, {"preprocessing": "none"})
-    assert "preprocessing is None there, none here" in one_line(error)
+        growth.ensure(path, plan, asked, facts)
+    return one_line(error, path, "holds another computation", "another output directory", "--from")
+
+
+def test_another_computation_is_refused_with_the_differences_in_words(full):
+    assert "backend is cpu there, cuda here" in refused(full.path, asked={**ATTRIBUTES, "backend": "cuda"})
+    assert "numerics is 1 there, 2 here" in refused(full.path, asked={**ATTRIBUTES, "numerics": 2})
+    assert "tile is 3 there, 2 here" in refused(full.path, Plan(7, 5, 2, 2))
+    others = Images(LABELS, IMAGES.indices, (IMAGES.digests[0], IMAGES.digests[1] + (np.arange(5) == 2)))
+    assert "the first test image that differs is number 2" in refused(full.path, facts=others)
+    seeded = {**ATTRIBUTES, "images": {"data_set": "digits", "seed": 3}}
+    assert "its test images are others (seed is 0 there, 3 here)" in refused(full.path, PLAN, seeded, others)
+
+
+def test_labels_of_the_same_images_are_those_of_the_data(full):
+    """Whatever was written over them: they decide no number of a kernel."""
+    relabelled = Images((LABELS[0][::-1], LABELS[1]), IMAGES.indices, IMAGES.digests)
+    assert growth.labels_fit(full, IMAGES) and not growth.labels_fit(full, relabelled)
+    again = growth.ensure(full.path, PLAN, ATTRIBUTES, relabelled)
+    np.testing.assert_array_equal(again.labels[0], LABELS[0][::-1])
+    assert again.progress.missing() == []
 
 
 def test_ensure_opens_or_creates(tmp_path, full):
-    assert stores.ensure(full.path, PLAN, ATTRIBUTES, LABELS).missing() == []
-    assert stores.ensure(tmp_path / "new", PLAN, ATTRIBUTES, LABELS).missing() == PLAN.tiles()
+    assert growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES).progress.missing() == []
+    assert growth.ensure(tmp_path / "new", PLAN, ATTRIBUTES, IMAGES).progress.missing() == PLAN.tiles()
 
 
 def test_newer_format(full):
     metadata = json.loads((full.path / "zarr.json").read_text())
-    metadata["attributes"]["cntk_bench_format"] = 2
+    metadata["attributes"]["cntk_bench_format"] = 3
     (full.path / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(UserError) as error:
         stores.open(full.path)
-    one_line(error, "newer", "format 2", "upgrade")
+    one_line(error, "newer", "format 3", "upgrade")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attributes": {}}', '{"attributes": 3}', "\0\0"])
 def test_broken_group_metadata(full, text):
     (full.path / "zarr.json").write_text(text)
-    for opening in (stores.open, lambda path: stores.ensure(path, PLAN, ATTRIBUTES, LABELS)):
+    for opening in (stores.open, lambda path: growth.ensure(path, PLAN, ATTRIBUTES, IMAGES)):
         with pytest.raises(UserError) as error:
             opening(full.path)
         one_line(error, full.path, "not a readable Gram store", "another output directory")
 
 
-@pytest.mark.parametrize("name, value", [("n_train", 0), ("n_train", 8), ("tile", 1), ("readouts", ["a"])])
+@pytest.mark.parametrize("name, value", [("n_train", 0), ("n_train", 8), ("tile", 1), ("readouts", [*"abc"])])
 def test_attributes_that_do_not_fit_the_arrays(full, name, value):
     metadata = json.loads((full.path / "zarr.json").read_text())
     metadata["attributes"][name] = value
@@ -593,7 +628,7 @@ def test_taken_or_unwritable_path(tmp_path, kind):
     else:
         path.write_text("precious")
     with pytest.raises(UserError) as error:
-        stores.ensure(path / "sub" if kind == "below a file" else path, PLAN, ATTRIBUTES, LABELS)
+        growth.ensure(path / "sub" if kind == "below a file" else path, PLAN, ATTRIBUTES, IMAGES)
     one_line(error, path, "cannot write", "output directory")
     assert os.listdir(tmp_path) == ["taken"]  # nothing left behind, nothing lost
     assert (path / "thesis.txt" if path.is_dir() else path).read_text() == "precious"
@@ -602,29 +637,35 @@ def test_taken_or_unwritable_path(tmp_path, kind):
 # The lock
 
 
-def test_second_writer_is_refused(full):
+def test_who_changes_a_store_is_alone(full, monkeypatch):
     other = stores.open(full.path)
-    with full.lock():
-        with pytest.raises(UserError) as error, other.lock():
+    for holding in (full.shared, full.alone):
+        with holding():
+            with pytest.raises(UserError) as error, other.alone():
+                pass
+            one_line(error, f"process {os.getpid()}", full.path, "wait for it to end")
+    monkeypatch.setattr(stores, "PATIENCE", 0.1)
+    with full.alone():
+        with pytest.raises(UserError) as error, other.shared():
             pass
         one_line(error, f"process {os.getpid()}", full.path, "wait for it to end")
-    with other.lock():
+    with other.alone():
         other.write(TILE, block_of(TILE))
 
 
 def test_lock_sees_what_others_wrote(empty):
     other = stores.open(empty.path)
     fill(other, PLAN.tiles())
-    assert empty.missing() == PLAN.tiles()
-    with empty.lock():
-        assert empty.missing() == []
+    assert empty.progress.missing() == PLAN.tiles()
+    with empty.shared():
+        assert empty.progress.missing() == []
 
 
 def test_no_file_stays_open_after_a_lock(full):
     fill(full, [TILE])  # what Python and zarr open once
     before = os.listdir("/proc/self/fd")
     fill(full, [TILE])
-    with pytest.raises(KeyboardInterrupt), full.lock():
+    with pytest.raises(KeyboardInterrupt), full.shared():
         raise KeyboardInterrupt
     assert os.listdir("/proc/self/fd") == before
 
@@ -632,18 +673,18 @@ def test_no_file_stays_open_after_a_lock(full):
 def test_lock_is_freed_by_sigkill(full):
     code = (
         "import sys, time; from cntk_bench.grams import store\n"
-        "with store.open(sys.argv[1]).lock(): print('locked', flush=True); time.sleep(60)"
+        "with store.open(sys.argv[1]).alone(): print('locked', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, full.path], stdout=subprocess.PIPE)
     try:
         assert child.stdout.readline() == b"locked\n"
-        with pytest.raises(UserError, match=f"process {child.pid} "), full.lock():
+        with pytest.raises(UserError, match=f"process {child.pid} "), full.alone():
             pass
     finally:
         child.kill()
         child.communicate()
-    with full.lock():
-        assert full.missing() == []
+    with full.alone():
+        assert full.progress.missing() == []
 
 
 # Failing writes
@@ -677,15 +718,15 @@ class Failing:
 )
 def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
     failing = Failing(monkeypatch, code)
-    reference = stores.create(tmp_path / "reference", PLAN, ATTRIBUTES, LABELS)
+    reference = growth.create(tmp_path / "reference", PLAN, ATTRIBUTES, IMAGES)
     steps = failing.count
     for step in range(1, steps + 1):  # while creating: nothing is left
         failing.left = step
         with pytest.raises(UserError, match=words):
-            stores.create(tmp_path / "broken", PLAN, ATTRIBUTES, LABELS)
+            growth.create(tmp_path / "broken", PLAN, ATTRIBUTES, IMAGES)
         assert os.listdir(tmp_path) == ["reference"] or step == steps  # the last: flushing the name
     first, second = PLAN.tiles()[:2]
-    with reference.lock():
+    with reference.shared():
         failing.count = 0
         reference.write(first, block_of(first))
         steps = failing.count
@@ -693,21 +734,21 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
             failing.left = step
             with pytest.raises(UserError, match=words):
                 reference.write(second, block_of(second))
-            assert reference.missing()[0] == second
+            assert reference.progress.missing()[0] == second
             if step < steps:  # a record whose flush fails may still be there, and be right
-                assert stores.open(reference.path).missing()[0] == second
+                assert stores.open(reference.path).progress.missing()[0] == second
         reference.write(second, block_of(second))
     again = stores.open(reference.path)
-    assert again.missing() == PLAN.tiles()[2:]
+    assert again.progress.missing() == PLAN.tiles()[2:]
     assert (again.read(first) == block_of(first)).all() and (again.read(second) == block_of(second)).all()
 
 
 def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     """A power cut must leave a whole store or none."""
     events, rename = [], stores.Path.rename
-    monkeypatch.setattr(stores, "flush", events.append)
+    monkeypatch.setattr(growth, "flush", events.append)
     monkeypatch.setattr(stores.Path, "rename", lambda *names: (events.append(names), rename(*names)))
-    store = stores.create(tmp_path / "s", PLAN, ATTRIBUTES, LABELS)
+    store = growth.create(tmp_path / "s", PLAN, ATTRIBUTES, IMAGES)
     *flushed, (fresh, _), parent = events
     there = {path.relative_to(store.path) for path in (store.path, *store.path.rglob("*"))}
     assert {path.relative_to(fresh) for path in flushed} == there and parent == tmp_path
@@ -716,7 +757,7 @@ def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch
 def test_flushed_before_it_is_recorded(empty, monkeypatch):
     """A power cut must not leave a line in the log without its chunks."""
     events, append = [], journal.Journal.append
-    monkeypatch.setattr(stores, "flush", lambda path: events.append(str(path.relative_to(empty.path))))
+    monkeypatch.setattr(chunks, "flush", lambda path: events.append(str(path.relative_to(empty.path))))
     monkeypatch.setattr(journal.Journal, "append", lambda *args: (events.append("line"), append(*args)))
     monkeypatch.setattr(files.os, "fsync", lambda handle: events.append("flush line"))
     fill(empty, [TILE])
@@ -736,14 +777,14 @@ def test_a_line_that_is_only_half_written(empty, monkeypatch):
         written.append(write(handle, data[: len(data) // 2]))
         return written[0]
 
-    with empty.lock():
+    with empty.shared():
         with monkeypatch.context() as patch:
             patch.setattr(journal.os, "write", half)
             with pytest.raises(UserError, match="what is finished is kept"):
                 empty.write(second, block_of(second))
-        assert stores.open(empty.path).missing() == PLAN.tiles()[1:]
+        assert stores.open(empty.path).progress.missing() == PLAN.tiles()[1:]
         empty.write(second, block_of(second))
-    assert stores.open(empty.path).missing() == PLAN.tiles()[2:]
+    assert stores.open(empty.path).progress.missing() == PLAN.tiles()[2:]
 
 
 def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
@@ -756,24 +797,25 @@ def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
 
     monkeypatch.setattr(journal.os, "write", slow)
     tiles = empty.plan.tiles()[:4]
-    with empty.lock(), ThreadPoolExecutor(len(tiles)) as pool:
+    with empty.shared(), ThreadPoolExecutor(len(tiles)) as pool:
         list(pool.map(lambda tile: empty.write(tile, np.zeros(tile.shape(empty.plan), "f4")), tiles))
-    assert set(stores.open(empty.path).done) == set(tiles)
+    assert stores.open(empty.path).progress.done() == tiles
 
 
 @given(st.binary(max_size=400), st.integers(0, 10**6), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_log_never_gives_a_wrong_number(filled, junk, place, overwrite):
     """Bytes written anywhere into the log: every tile reads right, or is damaged, or is not done."""
-    log = filled / "tiles.jsonl"
+    (log,) = (filled / "journals").iterdir()
     whole = log.read_bytes()
     place %= len(whole)
     try:
         log.write_bytes(whole[:place] + junk + whole[place + overwrite * len(junk) :])
         store = stores.open(filled)
-        assert set(store.done) <= set(PLAN.tiles())
-        for tile in store.done:
-            block, fault = store.inspect(tile)
-            assert fault or (block == block_of(tile)).all()
+        for tile in PLAN.tiles():
+            for readout in range(PLAN.readouts):
+                if store.progress.has(tile, [readout]):
+                    plane, fault = store.inspect(tile, readout)
+                    assert fault or (plane == block_of(tile)[readout]).all()
     finally:
         log.write_bytes(whole)

@@ -55,15 +55,15 @@ def test_impossible_sizes(sizes):
 
 
 def test_too_many_tiles_are_refused_before_they_are_made():
-    # a triangle of 447 rows has 100,128 tiles, one of 446 has 99,681
-    assert Plan(446, 0, 1, 1).count == len(Plan(446, 0, 1, 1).tiles()) == 99_681 <= LIMIT == 100_000
-    with pytest.raises(UserError, match="compute.tile 1 makes 100,128 tiles.*use at least 8"):
-        Plan(447, 0, 1, 1)
-    with pytest.raises(UserError, match="tile 9 makes .* tiles.* use at least 136$"):
+    # a triangle of 1414 rows has 1,000,405 tiles, one of 1413 has 998,991
+    assert Plan(1413, 0, 1, 1).count == len(Plan(1413, 0, 1, 1).tiles()) == 998_991 <= LIMIT == 1_000_000
+    with pytest.raises(UserError, match="compute.tile 1 makes 1,000,405 tiles.*use at least 8"):
+        Plan(1414, 0, 1, 1)
+    with pytest.raises(UserError, match="tile 9 makes .* tiles.* use at least 48$"):
         Plan(50_000, 10_000, 9, 1)
-    assert Plan(50_000, 10_000, 136, 1).count <= LIMIT
-    with pytest.raises(UserError, match="use at least 136$"):
-        Plan(50_000, 10_000, 128, 1)
+    assert Plan(50_000, 10_000, 48, 1).count <= LIMIT
+    with pytest.raises(UserError, match="use at least 48$"):
+        Plan(50_000, 10_000, 40, 1)
     with pytest.raises(UserError, match="use at least"):  # at once, however many there would be
         Plan(10**18, 0, 1, 1)
 
@@ -138,3 +138,21 @@ def test_tiles_cover_every_pair_once(n_train, n_test, tile, readouts):
     assert (seen["train"] == np.tri(n_train, dtype=int)).all() and (seen["test"] == 1).all()
     assert plan.count == len(plan.tiles()) == len({str(one) for one in plan.tiles()})
     assert plan.pairs == sum(one.pairs(plan) for one in plan.tiles())
+
+
+@pytest.mark.parametrize("plan", [Plan(11, 5, 3, 2), Plan(8, 0, 8, 1), Plan(1, 7, 2, 1)])
+def test_numbers_and_names_of_tiles(plan):
+    for part in ("train", "test"):
+        tiles = plan.tiles(part)
+        assert [plan.number(tile) for tile in tiles] == list(range(plan.count_of(part)))
+        assert [plan.tile_at(part, n) for n in range(len(tiles))] == tiles
+        assert [Tile.parse(str(tile)) for tile in tiles] == tiles
+    for tile in (Tile("train", 0, 1), Tile("train", 99, 0), Tile("test", 0, 99), Tile("test", 99, 0)):
+        with pytest.raises(KeyError):
+            plan.number(tile)
+
+
+@pytest.mark.parametrize("name", ["train-1", "train-01-0", "valid-0-0", "train-0--1", "train-0-0\n", ""])
+def test_what_is_no_tiles_name(name):
+    with pytest.raises(ValueError, match="is no tile"):
+        Tile.parse(name)

@@ -8,7 +8,7 @@ import pytest
 from backend_suite import ordinary
 
 from cntk_bench.backends import cpu, cuda
-from cntk_bench.grams import verification
+from cntk_bench.grams import verify as verification
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec

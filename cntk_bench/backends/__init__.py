@@ -1,7 +1,8 @@
 """Where the recursion runs: a backend prepares images once, then computes tiles of kernels.
 
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class that follows
-`Backend`, and add its name to `NAMES`.
+`Backend`, and add its name to `NAMES`; or register the module from another package under the entry point
+group `cntk_bench.backends`. "auto" takes only backends of our own.
 """
 
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import numpy as np
 from cntk_bench.backends import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Spec
+from cntk_bench.system import plugins
 
 NAMES = ("cuda", "cpu")  # in order of preference
+GROUP = "cntk_bench.backends"
 
 
 class Backend(Protocol):
@@ -53,28 +56,39 @@ class Backend(Protocol):
 
 def available() -> list[str]:
     """The backends that work on this machine, in order of preference."""
-    return [name for name in NAMES if _module(name).available()]
+    return [name for name in names() if module(name).available()]
+
+
+def names() -> tuple[str, ...]:
+    """The backends known."""
+    return (*NAMES, *plugins.names(GROUP))
 
 
 def choose(name: str = "auto") -> str:
     """The backend to use on this machine: `name`, or for "auto" the first one available."""
     if name == "auto":
-        return available()[0]
-    if name not in NAMES:
-        raise UserError(f"backend {name!r} is unknown: use 'auto', {' or '.join(map(repr, NAMES))}")
+        return next(name for name in NAMES if module(name).available())
+    if name not in names():
+        raise UserError(f"backend {name!r} is unknown: use 'auto', {' or '.join(map(repr, names()))}")
     return name
 
 
 def tile_work(name: str) -> int:
     """Entry-layers that a tile should hold: some seconds of work, so that what surrounds it is little."""
-    return _module(name).TILE_WORK
+    return module(name).TILE_WORK
+
+
+def numerics(name: str) -> int:
+    """The version of the bits of a backend's results."""
+    return module(name).NUMERICS
 
 
 def create(name: str, spec: Spec) -> Backend:
-    """The backend called `name` ("cuda" or "cpu"), for one spec; UserError where it cannot run."""
+    """The backend called `name`, such as "cpu", for one spec; UserError where it cannot run."""
     scaling.dimmest(spec)  # refuses great depths before anything is compiled
-    return scaling.Scaled(_module(name).Backend(spec))
+    return scaling.Scaled(module(name).Backend(spec))
 
 
-def _module(name):
-    return import_module(f"cntk_bench.backends.{name}")
+def module(name: str) -> Any:
+    """The module of a backend."""
+    return import_module(f"{__name__}.{name}") if name in NAMES else plugins.load(GROUP, name)

@@ -28,7 +28,8 @@ def rings(spec: Spec) -> list[Ring]:
     Pools are taken from the smallest reach to the largest; a ring is what one has beyond those before.
     """
     reaches = {pool: set(pool.reach(spec.size)) for pool in spec.pools}
-    out, done = [], set()
+    out: list[Ring] = []
+    done: set[tuple[int, int]] = set()
     for reach in [{0}, *sorted(reaches.values(), key=len)]:
         ring = {(a, b) for a in reach for b in reach} - done
         if ring:

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from importlib import import_module
 
 import click
 
@@ -18,14 +17,14 @@ from cntk_bench.text import short
 def plan(config, overrides, backend, output):
     """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement."""
     from cntk_bench import backends
-    from cntk_bench.runs import measure, pipeline
+    from cntk_bench.runs import compute, images, measure
 
     settings, where = options.settings(config, overrides, backend, output)
-    images = pipeline.load(settings.dataset)
-    backend = pipeline.backend_name(settings.compute.backend, where)
-    spec, tiles = pipeline.cut(settings, images, backend)
+    loaded = images.load(settings)
+    backend = compute.backend_name(settings.compute.backend, where)
+    spec, tiles = compute.cut(settings, loaded, backend, where)
     worker = backends.create(backend, spec)
-    cost = measure.cost(spec, tiles, images.x_train, worker, where.path, images.classes)
+    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes)
     solving = units.size(cost.solve.host) + (
         f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
     )
@@ -73,7 +72,7 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
     if not folder.is_dir():
         raise UserError(f"--scratch {short(scratch)} is not a folder: make it, or give another")
     specs = {
-        column: Spec(tuple(table.readout(column, depth) for depth in depths), channels, size)
+        column: Spec(_readouts(table.readouts((column, depth) for depth in depths), column), channels, size)
         for column in columns.split(",")
     }
     _require_memory(channels, size)
@@ -128,6 +127,12 @@ def _line(name: str, value: object) -> None:
     streams.say(f"{name:16} {value}")
 
 
+def _readouts(readouts, column: str):
+    if not readouts:
+        raise UserError(f"column {short(column)} needs no Gram matrix: there is nothing to time")
+    return readouts
+
+
 def _depths(text: str) -> list[int]:
     from cntk_bench.runs.config import MOST_DEPTH
 
@@ -175,9 +180,9 @@ def _backends() -> dict[str, str]:
     from cntk_bench import backends
 
     working, broken = [], {}
-    for name in backends.NAMES:  # in order of preference
+    for name in backends.names():  # in order of preference
         try:
-            if import_module(f"{backends.__name__}.{name}").available():
+            if backends.module(name).available():
                 working.append(name)
         except Exception as error:
             broken[f"backend {name}"] = f"is broken ({_reason(error)})"
@@ -186,6 +191,6 @@ def _backends() -> dict[str, str]:
 
 
 def _data_sets() -> dict[str, str]:
-    from cntk_bench.data.dataset import READERS
+    from cntk_bench.data.dataset import names
 
-    return {"data sets": ", ".join(READERS)}
+    return {"data sets": ", ".join(names())}

@@ -51,11 +51,17 @@ def path(text: str, what: str) -> Path:
         raise UserError(f"{what}: {error}") from None
 
 
-def run_directory(text: str):
-    """The run in the directory given as RUN."""
+def source(command):
+    """Another run to take from."""
+    text = "Take from RUN what is the same: tiles of the same images and readouts."
+    return click.option("--from", "source", metavar="RUN", help=text)(command)
+
+
+def run_directory(text: str, what: str = "RUN"):
+    """The run in the directory given as the option or argument `what`."""
     from cntk_bench.runs.directory import Run
 
-    return Run(path(text, "RUN"))
+    return Run(path(text, what))
 
 
 def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None):
@@ -66,7 +72,7 @@ def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, 
     if backend is not None:
         overrides = (*overrides, f"compute.backend={backend}")
     where = None if output is None else path(output, "--output")
-    found = config.load(path(config_file, "CONFIG"), overrides)
+    found = config.load(config.located(path(config_file, "CONFIG")), overrides)
     return found, Run(where or Path("runs", paths.from_utf8(found.name)))
 
 

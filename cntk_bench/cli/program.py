@@ -9,6 +9,7 @@ from click.shell_completion import shell_complete
 
 from cntk_bench import __version__
 from cntk_bench.cli import costs, failures, results, stages, streams
+from cntk_bench.system import libraries
 
 NAME = "cntk-bench"
 COMPLETION = "_CNTK_BENCH_COMPLETE"
@@ -42,6 +43,7 @@ def call(arguments: Sequence[str]) -> int:
         Those after the program's name.
     """
     streams.prepare()
+    libraries.own_process()
     with streams.logged():
         try:
             code = _invoke(list(arguments))
@@ -61,7 +63,10 @@ def call(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     if instruction := os.environ.get(COMPLETION):
-        return shell_complete(cli, {}, NAME, COMPLETION, instruction)
+        try:
+            return shell_complete(cli, {}, NAME, COMPLETION, instruction)
+        except (KeyError, ValueError):  # the shell's variables are not there, or are nonsense
+            return 1
     logging.getLogger("cntk_bench").setLevel(logging.WARNING)
     # Not click's own main, which prints an empty line where it is interrupted.
     with cli.make_context(NAME, arguments) as context:

@@ -1,5 +1,7 @@
 """Commands that look at a run: table, solves, status, verify."""
 
+import time
+
 import click
 
 from cntk_bench.cli import options, progress, streams, units
@@ -18,9 +20,9 @@ from cntk_bench.text import short
 def table(directory, form, number):
     """Print the table of RUN, a solved run directory."""
     from cntk_bench import report
-    from cntk_bench.runs import pipeline
+    from cntk_bench.runs.solve import solved
 
-    streams.say(report.table(pipeline.solved(options.run_directory(directory), number), form))
+    streams.say(report.table(solved(options.run_directory(directory), number), form))
 
 
 @click.command()
@@ -28,10 +30,10 @@ def table(directory, form, number):
 @options.common
 def solves(directory):
     """List the solves of RUN: when and how each was made, and the accuracies that it found."""
-    from cntk_bench.runs import pipeline
+    from cntk_bench.runs import solve
 
     where = options.run_directory(directory)
-    found = pipeline.solves(where)
+    found = solve.solves(where)
     if not found:
         raise UserError(f"{short(str(where.path))} has no solves yet: run `cntk-bench solve` on it")
     lines = [("solve", "date (UTC)", "ridge", "precision", "device", "accuracy")]
@@ -43,6 +45,8 @@ def solves(directory):
 
 def _line(solve: dict) -> tuple[str, ...]:
     """One solve.json as the cells of a row."""
+    if "damaged" in solve:
+        return str(solve["solve"]), short(f"damaged: {solve['damaged']}", 100), "-", "-", "-", "-"
     asked = solve.get("settings", {}).get("solve", {})
     scores = [solution["accuracy"] for solution in solve["solutions"]]
     least, most = f"{min(scores):.2f}", f"{max(scores):.2f}"
@@ -60,21 +64,56 @@ def _line(solve: dict) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("directory", metavar="RUN")
+@click.option("--follow", is_flag=True, help="Go on telling until all is computed, or Ctrl-C.")
+@click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
+              metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
 @options.common
-def status(directory):
+def status(directory, follow, every):
     """Tell how far the computation of RUN is: tiles done, rate, time left."""
-    from cntk_bench.grams import store
+    from cntk_bench.runs.status import Follower
 
-    grams = store.open(options.run_directory(directory).gram)
-    total = grams.plan.tiles()
-    pairs = sum(tile.pairs(grams.plan) for tile in grams.done)
-    seconds = sum(done.seconds for done in grams.done.values())
-    streams.say(f"{len(grams.done)} of {len(total)} tiles done, {pairs:,} of {grams.plan.pairs:,} pairs")
-    if pairs and seconds:
-        left = (grams.plan.pairs - pairs) * seconds / pairs
+    follower = Follower(options.run_directory(directory))
+    found = follower.look()
+    _tell(found)
+    while follow and found.tiles < found.all_tiles:
+        time.sleep(every)
+        found = follower.look()
+        _tell(found)
+
+
+def _tell(found) -> None:
+    taken = f", {found.taken} of them taken from another run" if found.taken else ""
+    streams.say(
+        f"{found.tiles} of {found.all_tiles} tiles done{taken}, {found.pairs:,} of {found.all_pairs:,} pairs"
+    )
+    if found.pairs_per_second and found.seconds_left is not None:
+        who = f"with {found.writers} processes" if found.writers > 1 else "on the same machine"
         streams.say(
-            f"{pairs / seconds:,.1f} pairs per second, {units.duration(left)} left on the same machine"
+            f"{found.pairs_per_second:,.1f} pairs per second and process, "
+            f"{units.duration(found.seconds_left)} left {who}"
         )
+
+
+@click.command()
+@click.argument("directory", metavar="RUN")
+@click.option("--column", required=True, metavar="NAME", help="Such as CNTK-GAP.")
+@click.option("--depth", required=True, type=click.IntRange(2), metavar="D")
+@click.option("--to", "target", required=True, metavar="FILE",
+              help="Ending in .npz, .npy (a file per array), .h5, .hdf5 or .pt.")  # fmt: skip
+@options.common
+def export(directory, column, depth, target):
+    """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
+
+    The arrays are train (n, n), test (m, n), both float64, y_train, y_test, train_index and test_index.
+    """
+    from cntk_bench.runs import export as formats
+    from cntk_bench.runs.opened import open_run
+
+    file = options.path(target, "--to")
+    formats.require(file)
+    gram = open_run(options.path(directory, "RUN")).gram(column, depth)
+    for written in formats.write(gram, file):
+        streams.say(f"written: {written}")
 
 
 @click.command()
@@ -86,11 +125,11 @@ def status(directory):
 @options.common
 def verify(directory, sample, repair, overrides):
     """Check RUN's stored tiles: checksums, consistency, and a sample of entries in float64."""
-    from cntk_bench.runs import pipeline
+    from cntk_bench.runs import verify
 
     where = options.run_directory(directory)
     with progress.bar("verifying") as advance:
-        found = pipeline.verify(where, where.config(overrides), sample, repair, lambda *_: advance(1))
+        found = verify.verify(where, where.config(overrides), sample, repair, lambda *_: advance(1))
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():
             streams.say(f"{kind}: {tile}: {short(str(fault), 200)}")
@@ -111,4 +150,4 @@ def verify(directory, sample, repair, overrides):
     return 0
 
 
-COMMANDS = (table, solves, status, verify)
+COMMANDS = (table, solves, status, verify, export)

@@ -1,5 +1,7 @@
 """Commands that do the work: run, fetch, compute, solve."""
 
+import re
+
 import click
 
 from cntk_bench.cli import options, progress, streams
@@ -9,13 +11,14 @@ from cntk_bench.text import short
 
 @click.command()
 @options.configured
-def run(config, overrides, backend, output):
-    """Fetch, compute, solve and print the table of CONFIG, a YAML file."""
-    from cntk_bench.runs import pipeline
+@options.source
+def run(config, overrides, backend, output, source):
+    """Fetch, compute, solve and print the table of CONFIG, a YAML file or the name of one that ships."""
+    from cntk_bench.runs import images
 
     settings, where = options.settings(config, overrides, backend, output)
-    pipeline.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _compute(settings, where)
+    images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
+    _compute(settings, where, source)
     code = _solve(where, settings)
     streams.say(f"\nEverything of this run is in {where.path}")
     return code
@@ -27,13 +30,13 @@ def run(config, overrides, backend, output):
 @options.common
 def fetch(dataset, path):
     """Download DATASET, a name that `info` lists, or the data set of a config file."""
-    from cntk_bench.runs import config, pipeline
+    from cntk_bench.runs import config, images
 
     folder = None if path is None else str(options.path(path, "--path"))
     if dataset.endswith((".yaml", ".yml")):
         settings = config.load(options.path(dataset, "DATASET")).dataset
         dataset, folder = settings.name, folder or settings.path
-    kept = pipeline.fetch(dataset, folder, streams.terminal())
+    kept = images.fetch(dataset, folder, streams.terminal())
     if kept is None:
         streams.say(f"{dataset} needs no download")
     else:
@@ -42,10 +45,14 @@ def fetch(dataset, path):
 
 @click.command()
 @options.configured
-def compute(config, overrides, backend, output):
-    """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted."""
+@options.source
+def compute(config, overrides, backend, output, source):
+    """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
+
+    Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
+    """
     settings, where = options.settings(config, overrides, backend, output)
-    _compute(settings, where)
+    _compute(settings, where, source)
     streams.say(f"computed: {where.gram}")
 
 
@@ -54,31 +61,36 @@ def compute(config, overrides, backend, output):
 @options.overridable("solve.ridge=loo")
 @options.common
 def solve(directory, overrides):
-    """Solve the kernel regressions of RUN, a computed run directory, and print its table."""
+    """Solve the kernel regressions of RUN, a computed run directory, and print its table.
+
+    With --set dataset.train=N, dataset.test=N, kernel.columns=[...] or kernel.depths=[...], a part of what
+    was computed.
+    """
     where = options.run_directory(directory)
     for override in overrides:
-        if override.partition("=")[0].partition(".")[0] != "solve":
+        if not SOLVABLE.fullmatch(override.partition("=")[0]):
             raise UserError(
-                f"--set {short(override)}: only keys of solve can change here; run `compute` for the others"
+                f"--set {short(override)}: only keys of solve and kernel, dataset.train, dataset.test and "
+                "dataset.path can change here; run `compute` for the others"
             )
     return _solve(where, where.config(overrides))
 
 
 COMMANDS = (run, fetch, compute, solve)
+SOLVABLE = re.compile(r"(solve|kernel)\..*|dataset\.(train|test|path)")
 
 
-def _compute(settings, where):
-    from cntk_bench.runs import pipeline
+def _compute(settings, where, source):
+    from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
 
-        def begin(plan, missing):
-            pending = sum(tile.pairs(plan) for tile in missing)
-            advance(0, total=plan.pairs, done=plan.pairs - pending)
-            return lambda tile: advance(tile.pairs(plan))
+        def begin(plan, tasks):
+            advance(0, total=sum(task.tile.pairs(plan) for task in tasks), done=0)
+            return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            pipeline.compute(where, settings, begin)
+            compute.compute(where, settings, begin, source and options.run_directory(source, "--from"))
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
             raise
@@ -87,13 +99,13 @@ def _compute(settings, where):
 def _solve(where, settings) -> int:
     """Solve, print the table, and say which solutions are not to be trusted; the exit code."""
     from cntk_bench import report
-    from cntk_bench.runs import pipeline
+    from cntk_bench.runs import solve as stage
 
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
-        solved = pipeline.solve(where, settings, lambda *_: advance(1))
+        solved = stage.solve(where, settings, lambda *_: advance(1))
     streams.say(report.table(solved))
-    doubtful = [solution for solution in solved["solutions"] if not solution.get("trusted", True)]
+    doubtful = stage.doubtful(solved["solutions"])
     if not doubtful:
         return 0
     first = doubtful[0]

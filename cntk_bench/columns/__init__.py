@@ -1,49 +1,58 @@
-"""The columns of the table, and the readout each stands for: a new column is added here, once."""
+"""The columns of the table: a name, what its cells need, and how they are filled.
+
+A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it gives
+predictions, and whoever asked scores them. Kernel columns are in `kernel`.
+
+To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
+`FAMILIES`, or register the column from another package under the entry point group `cntk_bench.columns`.
+"""
 
 import re
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from cntk_bench.columns import kernel
+from cntk_bench.columns.column import Cell, Column, Given
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.system import plugins
+from cntk_bench.text import short
 
-# A column is named KERNEL-POOL. Training is the paper's for each pool (`Readout`'s default).
-_KERNELS = {"CNTK": "ntk", "CNN-GP": "nngp"}
-_POOLS = {"V": "v", "GAP": "gap"}
-_NAMES = [f"{kernel}-{pool}" for kernel in _KERNELS for pool in (*_POOLS, "LAP<c>")]
+__all__ = ["Cell", "Column", "Given", "find", "readouts"]
+
+GROUP = "cntk_bench.columns"
+# What makes a column from a name, or None; and the names that they know.
+Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
+FAMILIES: tuple[Family, ...] = ((kernel.column, kernel.NAMES),)
 
 
-def readout(column: str, depth: int) -> Readout:
-    """The readout that fills one cell of the table.
-
-    Parameters
-    ----------
-    column : str
-        CNTK-V, CNTK-GAP, CNN-GP-V, CNN-GP-GAP, CNTK-LAP<c> or CNN-GP-LAP<c>, where <c> is the
-        half-width of the pooling window, such as CNTK-LAP4.
-    depth : int
-        Number of 3x3 convolutions plus one.
-
-    Returns
-    -------
-    Readout
+def find(name: str) -> Column:
+    """The column of a name.
 
     Raises
     ------
     UserError
-        If the column is unknown (the nearest known one is named) or the depth is impossible.
+        If it is unknown; the nearest known one is named.
     """
-    kernel, _, name = column.rpartition("-")
-    lap = re.fullmatch(r"LAP(0|[1-9]\d{0,3})", name)
-    pool = f"lap:{lap[1]}" if lap else _POOLS.get(name)
-    if kernel not in _KERNELS or pool is None:
-        raise UserError(f"column {column[:40]!r} is unknown: {_remedy(column)}")
-    return Readout(kernel=_KERNELS[kernel], pool=pool, depth=depth)
+    for family, _ in FAMILIES:
+        found = family(name)
+        if found is not None:
+            return found
+    if name in plugins.names(GROUP):
+        return plugins.load(GROUP, name)
+    raise UserError(f"column {name[:40]!r} is unknown: {_remedy(name)}")
 
 
-def _remedy(column: str) -> str:
-    generic = re.sub(r"LAP.*", "LAP<c>", column.upper().replace("_", "-"))
-    nearest = get_close_matches(generic, _NAMES, n=1)
+def readouts(cells: Iterable[tuple[str, int]]) -> tuple[Readout, ...]:
+    """The readouts that cells, (column, depth), need; each once, in order of first use."""
+    return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
+
+
+def _remedy(name: str) -> str:
+    known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
+    generic = re.sub(r"LAP.*", "LAP<c>", name[:100].upper().replace("_", "-"))
+    nearest = get_close_matches(generic, known, n=1)
     if not nearest:
-        return f"use one of {', '.join(_NAMES)}"
+        return f"use one of {short(', '.join(known), 200)}"
     example = nearest[0].replace("<c>", "4")
     return f"did you mean {nearest[0]}{f', such as {example}' if '<c>' in nearest[0] else ''}?"

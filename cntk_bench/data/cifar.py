@@ -20,7 +20,15 @@ from cntk_bench.system.files import read_plain, write_whole
 from cntk_bench.text import one_line, short
 
 LARGEST = 2**28  # bytes of an archive, unpacked, and so of a batch; the published ones have 190 MB
-DAMAGED = (tarfile.TarError, EOFError, ValueError, zlib.error, OverflowError, gzip.BadGzipFile)
+DAMAGED = (
+    tarfile.TarError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    OverflowError,
+    RecursionError,
+    gzip.BadGzipFile,
+)
 
 
 def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:

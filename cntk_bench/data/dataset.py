@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -15,16 +15,19 @@ from cntk_bench.data.identity import KNOWN, is_published
 from cntk_bench.data.order import balanced_order
 from cntk_bench.data.scaling import scaled, scaling
 from cntk_bench.errors import UserError
+from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-# One entry a data set: a function of the path that returns x_train, y_train, x_test, y_test in
-# the data set's own order and layout, which `load` then checks.
+# One entry per data set: a function of the path that returns x_train, y_train, x_test, y_test in the data
+# set's own order and layout, which `load` then checks. Other packages add theirs under the entry point group.
 READERS = {"digits": digits.read, "npz": npz.read} | {
     name: partial(official.read, name) for name in official.FETCHABLE
 }
+GROUP = "cntk_bench.datasets"
 PREPROCESS = ("standardize", "none")
+STATISTICS = ("full", "subset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +73,15 @@ class Dataset:
 
 def require_known(name: str) -> None:
     """UserError, with the nearest right name, if there is no such data set."""
-    if name not in READERS:
-        near = get_close_matches(str(name), READERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(READERS)}"
+    if name not in names():
+        near = get_close_matches(str(name), names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names())}"
         raise UserError(f"data set {short(name)} is unknown: {hint}")
+
+
+def names() -> tuple[str, ...]:
+    """The data sets known."""
+    return (*READERS, *plugins.names(GROUP))
 
 
 def _verified(name, path, train, test) -> str:
@@ -112,6 +120,7 @@ def load(
     test: int | None = None,
     seed: int = 0,
     preprocess: str = "standardize",
+    statistics: str | Sequence[float] = "full",
 ) -> Dataset:
     """Read a data set, select images and prepare them.
 
@@ -134,8 +143,11 @@ def load(
     seed : int, optional
         Of that order, at least 0. Training and test images have a stream of their own.
     preprocess : {"standardize", "none"}, optional
-        See `scaling.scaling`. The statistics are those of all training images of the classes, so
-        that they do not depend on `train`.
+        See `scaling.scaling`.
+    statistics : {"full", "subset"} or sequence of float, optional
+        Of which images "standardize" takes the statistics: all training images of the classes, whatever
+        `train` is, as for the paper's whole data set; only those selected; or numbers, the mean of each
+        channel and then the deviation of each, in the units of the source's pixels.
 
     Returns
     -------
@@ -150,16 +162,20 @@ def load(
     require_known(name)
     if preprocess not in PREPROCESS:
         raise UserError(f"preprocess {short(preprocess)} is unknown: use one of {', '.join(PREPROCESS)}")
+    if isinstance(statistics, str) and statistics not in STATISTICS:
+        known = ", ".join(STATISTICS)
+        raise UserError(f"statistics {short(statistics)} is unknown: use one of {known}, or numbers")
     checks.require_integer(seed, 0, "seed")
     if name == "digits" and path is not None:
         raise UserError(
             f"path {short(str(path))} is not used by digits, which ships with scikit-learn: remove it"
         )
-    if name != "digits" and path is None:
+    if name in READERS and name != "digits" and path is None:
         what = "the .npz file" if name == "npz" else "the folder it was fetched to (cntk-bench fetch)"
         raise UserError(f"data set {name} needs a path: give {what}")
 
-    x_train, y_train, x_test, y_test = READERS[name](None if path is None else official.place(path))
+    read = READERS[name] if name in READERS else plugins.load(GROUP, name)
+    x_train, y_train, x_test, y_test = read(None if path is None else official.place(path))
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
@@ -175,8 +191,13 @@ def load(
 
     first_train = balanced_order(y_train, seed, stream=0)[:n_train]
     first_test = balanced_order(y_test, seed, stream=1)[:n_test]
-    shift, scale = scaling(x_train if used is None else x_train[from_train], preprocess)
     train_index, test_index = from_train[first_train], from_test[first_test]
+    if statistics == "subset":
+        measured = x_train[train_index]
+    else:
+        measured = x_train if used is None else x_train[from_train]
+    numbers = None if isinstance(statistics, str) else statistics
+    shift, scale = scaling(measured, preprocess, numbers)
     return Dataset(
         name=name,
         x_train=scaled(x_train, train_index, shift, scale),

@@ -12,18 +12,20 @@ def chunks(x):
     return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
 
 
-def scaling(x_train, preprocess: str):
+def scaling(x_train, preprocess: str, numbers=None):
     """Shift and scale of each channel.
 
     Parameters
     ----------
     x_train : array (n, C, P, P), uint8 or float
-        The whole training set, finite.
+        The images whose statistics are taken, finite.
     preprocess : {"standardize", "none"}
         "standardize" takes a channel's mean and standard deviation (dividing by the number of
         pixels) over all images and pixels, as the paper does. A channel that is constant, such
         as an alpha channel, has no deviation: it gets the scale 1 and so becomes 0, which adds
         nothing to a kernel. "none" divides uint8 by 255 and leaves floats as they are.
+    numbers : sequence of 2 C floats, optional
+        Means and then deviations to take instead of the images' own.
 
     Returns
     -------
@@ -33,11 +35,13 @@ def scaling(x_train, preprocess: str):
     Raises
     ------
     UserError
-        If every channel is constant: there is nothing to standardise.
+        If every channel is constant: there is nothing to standardise; or the numbers are not possible.
     """
     shape = (x_train.shape[1], 1, 1)
     if preprocess == "none":
         return np.zeros(shape), np.full(shape, 255.0 if x_train.dtype == np.uint8 else 1.0)
+    if numbers is not None:
+        return _given(numbers, x_train.shape[1])
     mean, deviation = np.array([_moments(x_train[:, channel]) for channel in range(x_train.shape[1])]).T
     if not deviation.any():
         raise UserError(
@@ -45,6 +49,17 @@ def scaling(x_train, preprocess: str):
             "give images that differ, or preprocess none"
         )
     return mean.reshape(shape), np.where(deviation == 0, 1, deviation).reshape(shape)
+
+
+def _given(numbers, channels):
+    """Shift and scale from means and deviations given as numbers."""
+    values = np.asarray(numbers, np.float64)
+    if values.shape != (2 * channels,) or not np.isfinite(values).all() or not (values[channels:] > 0).all():
+        raise UserError(
+            f"preprocess.statistics has {values.size} numbers: give the means of the {channels} channels and "
+            "then their deviations, which are above 0"
+        )
+    return values.reshape(2, channels, 1, 1)
 
 
 def _moments(pixels):
@@ -62,9 +77,23 @@ def _moments(pixels):
 
 
 def scaled(x, index, shift, scale):
-    """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous."""
+    """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous.
+
+    Raises
+    ------
+    UserError
+        If an image that is not black has only pixels below float32's range.
+    """
     out = np.empty((len(index), *x.shape[1:]), np.float32)
     for start in range(0, len(index), CHUNK):
         part = slice(start, start + CHUNK)
-        out[part] = (x[index[part]] - shift) / scale
+        prepared = (x[index[part]] - shift) / scale
+        brightest = abs(prepared).max((1, 2, 3))
+        lost = (brightest > 0) & (brightest < np.finfo(np.float32).tiny)
+        if lost.any():
+            raise UserError(
+                f"image {index[start + int(lost.argmax())]} has no pixel beyond "
+                f"{brightest[lost.argmax()]:.2g} as prepared, which float32 cannot hold: scale the images up"
+            )
+        out[part] = prepared
     return out

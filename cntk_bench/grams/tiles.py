@@ -1,13 +1,15 @@
 """The Gram matrices cut into square tiles: geometry, symmetry and sizes; no arrays, no I/O."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import isqrt
 
 from cntk_bench.errors import UserError
 
 FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
-LIMIT = 5 * MOST  # each is a file per readout, and minutes to resume
+LIMIT = 1_000_000  # tiles of a store, at most: to open it takes seconds then
+FILES = 1_000_000  # of a new store: each tile is one per readout
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
 
 
@@ -54,6 +56,14 @@ class Tile:
     def __str__(self):
         return f"{self.part}-{self.row}-{self.col}"
 
+    @classmethod
+    def parse(cls, name: str) -> "Tile":
+        """The tile of a name that `str` gives, such as "train-3-1"; ValueError for any other."""
+        found = re.fullmatch(r"(train|test)-(0|[1-9]\d{0,8})-(0|[1-9]\d{0,8})", name)
+        if not found:
+            raise ValueError(f"{name!r} is no tile")
+        return cls(found[1], int(found[2]), int(found[3]))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -84,9 +94,16 @@ class Plan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name} {value!r} is not possible: use an integer of at least {least}")
-        if self.count > LIMIT:
-            side = max(self.tile, isqrt(self.pairs // LIMIT) // 8 * 8)
-            while _count(self.n_train, self.n_test, side) > LIMIT:
+        self._require_at_most(LIMIT)
+
+    def require_few_files(self) -> None:
+        """UserError if so many files are too many for a new store."""
+        self._require_at_most(max(1, FILES // self.readouts))
+
+    def _require_at_most(self, tiles: int) -> None:
+        if self.count > tiles:
+            side = max(self.tile, isqrt(self.pairs // tiles) // 8 * 8)
+            while _count(self.n_train, self.n_test, side) > tiles:
                 side = (side + max(8, side // 500)) // 8 * 8
             raise UserError(
                 f"compute.tile {self.tile} makes {self.count:,} tiles, each a file per readout: "
@@ -110,23 +127,44 @@ class Plan:
         """Number of tiles of both parts."""
         return _count(self.n_train, self.n_test, self.tile)
 
-    @cached_property
-    def _tiles(self) -> tuple[Tile, ...]:
-        train = [Tile("train", row, col) for row in range(self.blocks("train")) for col in range(row + 1)]
-        test = [
-            Tile("test", row, col)
-            for row in range(self.blocks("test"))
-            for col in range(self.blocks("train"))
-        ]
-        return (*train, *test)
-
     def tiles(self, part: str | None = None) -> list[Tile]:
         """Tiles in computing order, of one part or of both.
 
         Row by row, so that neighbours in the list share their row's images, and the Gram of the
         first images is complete first.
         """
-        return [tile for tile in self._tiles if part in (None, tile.part)]
+        return [tile for one in ("train", "test") if part in (None, one) for tile in self._tiles(one)]
+
+    def _tiles(self, part: str) -> Iterator[Tile]:
+        for row in range(self.blocks(part)):
+            for col in range(row + 1 if part == "train" else self.blocks("train")):
+                yield Tile(part, row, col)
+
+    def count_of(self, part: str) -> int:
+        """Number of tiles of one part."""
+        rows = self.blocks(part)
+        return rows * (rows + 1) // 2 if part == "train" else rows * self.blocks("train")
+
+    def tile_at(self, part: str, number: int) -> Tile:
+        """The tile of a place among those of its part."""
+        if part == "test":
+            return Tile(part, *divmod(number, self.blocks("train")))
+        row = (isqrt(8 * number + 1) - 1) // 2
+        return Tile(part, row, number - row * (row + 1) // 2)
+
+    def number(self, tile: Tile) -> int:
+        """The place of a tile among those of its part, in computing order.
+
+        Raises
+        ------
+        KeyError
+            If the plan has no such tile.
+        """
+        last = tile.row if tile.part == "train" else self.blocks("train") - 1
+        if not (0 <= tile.row < self.blocks(tile.part) and 0 <= tile.col <= last):
+            raise KeyError(tile)
+        first = tile.row * (tile.row + 1) // 2 if tile.part == "train" else tile.row * (last + 1)
+        return first + tile.col
 
     @property
     def pairs(self) -> int:

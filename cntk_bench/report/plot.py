@@ -97,8 +97,10 @@ def _own_settings() -> Iterator[None]:
 
 def _matplotlib() -> ModuleType:
     """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
-    theirs = Path("matplotlibrc")
-    readable = not theirs.exists() or theirs.is_file() or theirs.is_dir()  # reading a pipe might never end
+    named = Path(os.environ.get("MATPLOTLIBRC") or ".")
+    theirs = [Path("matplotlibrc"), named, named / "matplotlibrc"]
+    # Reading a pipe might never end.
+    readable = all(not path.exists() or path.is_file() or path.is_dir() for path in theirs)
     if readable or "matplotlib" in sys.modules:
         with suppress(OSError, ValueError):
             import matplotlib

@@ -9,7 +9,7 @@ from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
 from cntk_bench.text import short
 
 MISSING = "-"
-MOST = 1000  # cells of a table
+MOST = 2000  # cells of a table
 WIDEST = 40  # characters of a column's name
 PUBLISHED_ONLY = "published only"
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
@@ -41,7 +41,7 @@ def rows(record: dict) -> list[dict]:
             Where it was published.
         n_train, n_test : int
             Images used.
-        ridge : float
+        ridge : float or None
             Relative to the mean diagonal of the Gram matrix.
 
     Raises
@@ -70,7 +70,7 @@ def rows(record: dict) -> list[dict]:
                 "source": known[1] if known else None,
                 "n_train": data["n_train"],
                 "n_test": data["n_test"],
-                "ridge": number(solution["ridge"]),
+                "ridge": number(solution.get("ridge")),
             }
         )
     return found
@@ -86,8 +86,8 @@ def _check(record: dict) -> None:
             raise UserError(
                 f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}"
             )
-        cells = [(short(s["column"], WIDEST), s["depth"], s["accuracy"], s["ridge"]) for s in solutions]
-        counts = [data["n_train"], data["n_test"], *(depth for _, depth, _, _ in cells)]
+        cells = [(short(s["column"], WIDEST), s["depth"], s["accuracy"]) for s in solutions]
+        counts = [data["n_train"], data["n_test"], *(depth for _, depth, _ in cells)]
         texts = [record["name"], data["name"], data["preprocess"], *(s["column"] for s in solutions)]
         sound = (
             all(type(count) is int and 0 < count < 10**9 for count in counts)

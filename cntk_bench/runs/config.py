@@ -6,7 +6,6 @@ adding one touches one place.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,18 +23,18 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from cntk_bench.columns import readout
+from cntk_bench.columns import find, readouts
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.runs import names, yaml12
-from cntk_bench.system import paths
+from cntk_bench.report.rows import MOST
+from cntk_bench.runs import mistakes, names, yaml12
+from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 MOST_IMAGES = 10**9
 # Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
 MOST_DEPTH = 10_000
-MOST_CELLS = 2_000  # of one table
 
 
 def _path(value: Any) -> str:
@@ -48,7 +47,8 @@ def _path(value: Any) -> str:
 
 
 Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
-Ridge = Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Ridge = Annotated[StrictFloat, Field(ge=0, le=1e15, allow_inf_nan=False)]  # as `regression.ridge.MOST`
 
 
 class _Section(BaseModel):
@@ -82,6 +82,15 @@ class Dataset(_Section):
         return classes
 
 
+class Preprocess(_Section):
+    """What preprocessing takes from the data. A Gram matrix can grow only where that does not change."""
+
+    statistics: Literal["full", "subset"] | Annotated[tuple[Finite, ...], Field(min_length=2)] = Field(
+        "full",
+        description="full, subset, or a list of numbers (each channel's mean, then each one's deviation)",
+    )
+
+
 class Kernel(_Section):
     """The table's columns and rows."""
 
@@ -99,11 +108,10 @@ class Kernel(_Section):
             if times > 1:
                 raise UserError(f"kernel.{key} lists {short(value)} twice: list it once")
         cells = len(self.columns) * len(self.depths)
-        if cells > MOST_CELLS:
-            raise UserError(
-                f"kernel.columns and kernel.depths make {cells:,} cells: use at most {MOST_CELLS:,}"
-            )
-        _ = self.readouts  # an unknown column or an impossible depth raises
+        if cells > MOST:
+            raise UserError(f"kernel.columns and kernel.depths make {cells:,} cells: use at most {MOST:,}")
+        for column, depth in self.cells:
+            find(column).needs(depth)  # an unknown column or an impossible depth raises
         return self
 
     @property
@@ -113,8 +121,8 @@ class Kernel(_Section):
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
-        """The readout of every cell, in the order of `cells`."""
-        return tuple(readout(column, depth) for column, depth in self.cells)
+        """The readouts that the cells need, each once, in the order of `cells`."""
+        return readouts(self.cells)
 
 
 class Compute(_Section):
@@ -122,11 +130,17 @@ class Compute(_Section):
 
     backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
+    executor: StrictStr = Field(
+        "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
+    )
 
 
 class Solve(_Section):
     """How the kernel regression is solved; ridges are relative to the mean diagonal of the Gram matrix."""
 
+    solver: StrictStr = Field(
+        "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
+    )
     ridge: Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)] = Field(
         0.0,
         description="a finite number of at least 0, a list of such numbers "
@@ -148,7 +162,7 @@ class Config(_Section):
     name : str
         Names the run and its directory. Where the file gives none, it comes from the file's own name,
         in which "-" replaces what a name cannot have.
-    dataset, kernel, compute, solve : Dataset, Kernel, Compute, Solve
+    dataset, preprocess, kernel, compute, solve : Dataset, Preprocess, Kernel, Compute, Solve
         Sections; each may be left out, as may any of their keys.
     """
 
@@ -156,9 +170,14 @@ class Config(_Section):
         description="a name of letters, digits, spaces and any of . + - _"
     )
     dataset: Dataset = Field(Dataset(), description="a mapping")
+    preprocess: Preprocess = Field(Preprocess(), description="a mapping")
     kernel: Kernel = Field(Kernel(), description="a mapping")
     compute: Compute = Field(Compute(), description="a mapping")
     solve: Solve = Field(Solve(), description="a mapping")
+
+    def sections(self, *names: str) -> dict[str, Any]:
+        """Some sections as plain values."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if name in names}
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -192,7 +211,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"cannot read the config {where}: that cannot be a file's name here") from None
     raw = yaml12.read(text, where)
     if not isinstance(raw, dict):
-        raise UserError(f"{where} is not a config: expected keys such as 'dataset:', found {_show(raw)}")
+        raise UserError(
+            f"{where} is not a config: expected keys such as 'dataset:', found {mistakes.show(raw)}"
+        )
     raw = {"name": names.from_file(str(path))} | raw
     origins = {}  # dotted key -> the override that set it
     for override in map(paths.to_utf8, overrides):
@@ -213,10 +234,18 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         for other in others:  # the branches of a union: one may know more than that it is none of them
             if other["type"] == "less_than_equal" and other["loc"][:2] == first["loc"][:2]:
                 first = other
-        key, problem = _explain(first, raw)
-        raise UserError(f"{_origin(key, origins) or where}: {problem}") from None
+        key, problem = mistakes.explain(first, raw, Config)
+        raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        raise UserError(f"{_origin('kernel', origins) or where}: {error}") from None
+        raise UserError(f"{mistakes.origin('kernel', origins) or where}: {error}") from None
+
+
+def located(path: Path) -> Path:
+    """The path itself; or, where it is the mere name of a config that ships, that file."""
+    if path.suffix or len(path.parts) > 1 or path.exists():
+        return path
+    shipped = resources.folder("configs") / f"{path.name}.yaml"
+    return Path(str(shipped)) if shipped.is_file() else path
 
 
 def dump(config: Config) -> str:
@@ -234,64 +263,3 @@ def _assign(mapping: Mapping, parts: list[str], value: Any) -> dict:
         inner = mapping.get(head)
         value = _assign(inner if isinstance(inner, Mapping) else {}, rest, value)
     return {**mapping, head: value}
-
-
-def _fields(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, str]:
-    """Every dotted key of the YAML and what it expects."""
-    found = {}
-    for name, field in model.model_fields.items():
-        found[prefix + name] = field.description or ""
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= _fields(field.annotation, f"{prefix}{name}.")
-    return found
-
-
-def _explain(error: Mapping, raw: Mapping) -> tuple[str, str]:
-    """The dotted key of pydantic's error, and the error in our words."""
-    fields, location = _fields(), error["loc"]
-    if error["type"] in ("extra_forbidden", "invalid_key"):
-        key = ".".join(map(str, location))
-        return key, f"unknown key {short(key)}: {_remedy(key[:100], list(fields))}"
-    # pydantic appends list indices and branches of a union to the location
-    key = ".".join(map(str, location[: 2 if ".".join(map(str, location[:2])) in fields else 1]))
-    value = raw
-    for part in key.split("."):
-        value = value[part]
-    if error["type"] == "told":
-        problem = error["msg"]
-    elif error["type"] == "less_than_equal":
-        problem = f"use at most {error['ctx']['le']:,}"
-    else:
-        problem = f"expected {fields[key]}"
-    if key == "name" and isinstance(value, int | float):
-        problem = f"{problem}; in quotes, a number or a truth value is a name"
-    return key, f"{key} is {_show(value)}: {problem}"
-
-
-def _remedy(key: str, known: list[str]) -> str:
-    section, _, name = key.rpartition(".")
-
-    def likeness(candidate: str) -> float:
-        place, _, leaf = candidate.rpartition(".")
-        return SequenceMatcher(None, name.lower(), leaf).ratio() + 0.1 * (place == section)
-
-    nearest = max(known, key=likeness)
-    if likeness(nearest) >= 0.6:
-        return f"did you mean {nearest}?"
-    siblings = [k for k in known if k.rpartition(".")[0] == section]
-    return f"the keys here are {', '.join(siblings)}"
-
-
-def _origin(key: str, origins: Mapping[str, str]) -> str | None:
-    """The override that set a key, or a part of it."""
-    for name, origin in reversed(list(origins.items())):
-        if f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}."):
-            return origin
-    return None
-
-
-def _show(value: Any) -> str:
-    """A value in a few characters, as YAML has it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return short(repr(value) if isinstance(value, str) else value)

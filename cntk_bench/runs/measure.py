@@ -15,7 +15,11 @@ import numpy as np
 from cntk_bench import backends
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
-from cntk_bench.grams import gramian
+from cntk_bench.executors.local import WAITING
+from cntk_bench.grams import compute as grams
+from cntk_bench.grams import growth
+from cntk_bench.grams.compute import Job
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Spec
 from cntk_bench.regression import placement
@@ -92,13 +96,11 @@ def stage(
     UserError
         If the folder cannot be written, or has too little space.
     """
-    from cntk_bench.grams import store
-
     pairs = min(alone.pairs_per_second * seconds, SCRATCH / (4 * len(backend.spec.readouts)))
     n = max(2, isqrt(int(2 * pairs)))
     # Tiles as in a large computation, but six at least, unless they would be tiny.
-    tile = min(gramian.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(-(-n // 3), 24))
-    plan = gramian.make_plan(backend.spec, n, 0, backend.name, tile)
+    tile = min(grams.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(-(-n // 3), 24))
+    plan = grams.make_plan(backend.spec, n, 0, backend.name, tile)
     images = np.resize(images, (n, *images.shape[1:]))
     attributes = {"readouts": [str(readout) for readout in backend.spec.readouts]}
     with writing(folder):
@@ -110,11 +112,10 @@ def stage(
                 f"{folder} has {free / 2**30:.1f} GiB free, the timed tiles need "
                 f"{plan.bytes / 2**30:.1f} GiB: free space there, or use another --scratch"
             )
-        target = store.create(
-            Path(path) / "gram.zarr", plan, attributes, (np.zeros(n, int), np.zeros(0, int))
-        )
+        labels = np.zeros(n, int), np.zeros(0, int)
+        target = growth.create(Path(path) / "gram.zarr", plan, attributes, Images(labels))
         started = time.perf_counter()
-        gramian.compute(target, backend, images, images[:0])
+        grams.compute(Job(target, lambda _: backend, images, images[:0]))
         elapsed = time.perf_counter() - started
         if look is not None:
             look(target, images)
@@ -167,7 +168,7 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
         rate=measured,
         disk=tiles.bytes,
         disk_free=shutil.disk_usage(existing).free,
-        compute_memory=so_far + backend.tile_bytes(tiles.tile) + gramian.WAITING * tile_bytes,
+        compute_memory=so_far + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes,
         solve=place,
         solve_fits=fits,
     )

@@ -5,8 +5,9 @@ settings that it used then. A record is a plain dict; every function here return
 
     format     version of this layout
     name       name of the run
-    data       facts of the images used: name, fingerprint, n_train, n_test, classes, preprocess,
-               train_index and test_index ("all", or places in the data set separated by spaces)
+    data       facts of the images that the solutions are of: name, fingerprint, n_train, n_test, classes,
+               preprocess, statistics, train_index and test_index (places in the data set separated by spaces)
+    computed   the same facts of the images that were computed last, which the next solve uses
     stages     list, one of each call that did something, in order of their starts:
                stage      "compute", "solve", ...
                started    UTC, ISO 8601
@@ -39,7 +40,7 @@ FORMAT = 2
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
-_SOLUTION = {"column": str, "depth": int, "accuracy": int | float, "ridge": int | float}
+_SOLUTION = {"column": str, "depth": int, "accuracy": int | float}
 
 
 def start(name: str, data: dict) -> dict:
@@ -150,12 +151,27 @@ def read_json(path: str | Path) -> Any:
         raise _damaged(path, f"not JSON: {one_line(error, 80)}") from None
 
 
+def check_solve(path: str | Path, found: Any) -> None:
+    """Refuse what is no solve.json, naming the file that it was read from."""
+    _check(path, "", found, {"solutions": list})
+    for key in ("settings", "data"):
+        if not isinstance(found.get(key, {}), dict):
+            raise _damaged(path, f"{key} is of a wrong type")
+    if not isinstance(found.get("settings", {}).get("solve", {}), dict):
+        raise _damaged(path, "settings.solve is of a wrong type")
+    check_solutions(path, found["solutions"])
+    if not found["solutions"]:
+        raise _damaged(path, "it has no solutions")
+
+
 def check_solutions(path: str | Path, solutions: Any) -> None:
     """Refuse what is no list of solutions, naming the file that it was read from."""
     if not isinstance(solutions, list):
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
+        if not 0 <= solution["accuracy"] <= 100:
+            raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
 
 def _check(path: str | Path, prefix: str, entry: Any, layout: dict) -> None:

@@ -1,9 +1,22 @@
-"""Libraries that are installed and broken, kept from those that only look for them."""
+"""Libraries that are broken, or that other people's settings break."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+
+from cntk_bench.errors import UserError
+from cntk_bench.text import one_line
+
+_ours = False  # whether the process is the command line's own
+
+
+def own_process() -> None:
+    """Say that the process is the command line's own: libraries need not follow the user's settings."""
+    global _ours
+    _ours = True
 
 
 @contextmanager
@@ -26,3 +39,29 @@ def hidden_if_broken(name: str) -> Iterator[None]:
     finally:
         if hidden:
             sys.modules.pop(name, None)
+
+
+def zarr() -> ModuleType:
+    """Zarr; in a process of our own with its own defaults, whatever the user's files and variables say.
+
+    Raises
+    ------
+    UserError
+        If its settings keep it from being imported.
+    """
+    if _ours:
+        for name in [name for name in os.environ if name.startswith("ZARR_")]:
+            del os.environ[name]
+    try:
+        with hidden_if_broken("cupy"):
+            import zarr
+    except ImportError:
+        raise
+    except Exception as error:  # whatever reading its settings raises
+        reason = one_line(f"{type(error).__name__}: {error}", 100)
+        raise UserError(
+            f"Zarr cannot be imported ({reason}): mend or remove its settings (~/.config/zarr, ZARR_CONFIG)"
+        ) from None
+    if _ours:
+        zarr.config.refresh(paths=[], env={})
+    return zarr

@@ -1,4 +1,4 @@
-"""The right of one process to write, by a lock that the kernel frees even if the process is killed."""
+"""The right to write, of one process or shared, by a lock that the kernel frees even if one is killed."""
 
 import errno
 import fcntl
@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,15 @@ log = logging.getLogger(__name__)
 # What file systems without locks say: Lustre mounted without them, some network and user-space ones.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 _warned: set[int] = set()
+PAUSE = 0.05  # seconds between two tries
+
+
+class Held(UserError):
+    """Another process has the lock."""
 
 
 @contextmanager
-def held(path: str | Path, wait: bool = False) -> Iterator[bool]:
+def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a file, which is made where it is missing and stays afterwards.
 
     Gives True; where the file system has no locks, a warning says so, nothing keeps a second process
@@ -31,20 +37,24 @@ def held(path: str | Path, wait: bool = False) -> Iterator[bool]:
     Parameters
     ----------
     path : path-like
-    wait : bool
-        Wait until another process frees it, instead of an error.
+    wait : float
+        Seconds to wait for another process to free it, before that is an error.
+    shared : bool
+        Keep out only those who want it for themselves.
 
     Raises
     ------
+    Held
+        If another process holds it.
     UserError
-        If another process holds it and `wait` is false, or it cannot be written.
+        If it cannot be written.
     """
-    path = Path(path)
+    path, end = Path(path), time.monotonic() + wait
     while True:
         with writing(path):
             handle = open_own(path, os.O_RDWR)
         try:
-            alone = _take(handle, path, wait)
+            alone = _take(handle, path, end, shared)
             if not same_file(handle, path):  # removed or replaced while we waited
                 continue
             yield alone
@@ -53,13 +63,13 @@ def held(path: str | Path, wait: bool = False) -> Iterator[bool]:
             os.close(handle)
 
 
-def _take(handle: int, path: Path, wait: bool) -> bool:
+def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
     alone = True
     with writing(path):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, end)
         except BlockingIOError:
-            raise UserError(
+            raise Held(
                 f"another run ({_holder(handle)}) is writing {short(str(path.parent))}: "
                 "wait for it to end, or use another output directory"
             ) from None
@@ -71,6 +81,16 @@ def _take(handle: int, path: Path, wait: bool) -> bool:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return alone
+
+
+def _flock(handle: int, kind: int, end: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(PAUSE)
 
 
 def _holder(handle: int) -> str:

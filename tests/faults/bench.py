@@ -50,8 +50,8 @@ class Bench:
         run = self.copy(name)
         for stale in ("solves", "solutions", "report"):
             shutil.rmtree(run / stale)
-        log = run / "gram.zarr" / "tiles.jsonl"
-        log.write_text("\n".join(log.read_text().split("\n")[: tiles + 1]))
+        (log,) = (run / "gram.zarr" / "journals").iterdir()
+        log.write_text("\n".join([line for line in log.read_text().split("\n") if line][:tiles] + [""]))
         return run
 
     def compute(self, run: Path, **more) -> Done:
@@ -107,14 +107,14 @@ def same_bits(run: Path, whole: Path) -> str | None:
 
 
 def logged(run: Path) -> list[str]:
-    """Names of the tiles that the log says were finished, in its order; torn lines are passed over."""
+    """Names of the tiles that the journals say were finished; torn lines are passed over."""
     names = []
-    log = run / "gram.zarr" / "tiles.jsonl"
-    for line in log.read_text("utf-8", "replace").split("\n") if log.exists() else ():
-        try:
-            names.append(json.loads(line)["tile"])
-        except (ValueError, TypeError, KeyError):
-            pass
+    for log in sorted((run / "gram.zarr" / "journals").glob("*")):
+        for line in log.read_text("utf-8", "replace").split("\n"):
+            try:
+                names.append(json.loads(line)["tile"])
+            except (ValueError, TypeError, KeyError):
+                pass
     return names
 
 

@@ -63,7 +63,7 @@ DAMAGES = {
     "a link to itself": loop,
     "a pipe": pipe,
 }
-CHUNK, LOG = "gram.zarr/t*/c.*", "gram.zarr/tiles.jsonl"
+CHUNK, LOG = "gram.zarr/t*/c.*", "gram.zarr/journals/*"
 FILES = {
     "chunks": CHUNK,
     "the log": LOG,
@@ -80,7 +80,7 @@ COMMANDS = (("status",), ("table",), ("solves",), ("verify", "--sample", "2"), (
 def holds_right_numbers(run, whole):
     """Whatever `verify` passed: every finished tile has the finished run's numbers."""
     theirs, found = grams(whole), store.open(run / "gram.zarr")
-    for tile in found.done:
+    for tile in found.progress.done():
         block = theirs[tile.part][:, tile.rows(found.plan), tile.cols(found.plan)]
         if not np.array_equal(found.read(tile), block):
             return f"verify passed wrong numbers of {tile}"
@@ -172,7 +172,7 @@ def test_a_stale_or_hostile_lock(bench):
 
 
 PLANTED = (
-    *("lock", "gram.zarr/lock", "gram.zarr/tiles.jsonl", "record.json", "config.yaml"),
+    *("lock", "gram.zarr/lock", "gram.zarr/journals", "record.json", "config.yaml"),
     *("report", "solutions", "solutions/CNTK-V-3.npz", "report/table.txt", "solves", "solves/2"),
     *("record.json.new", "config.yaml.new", ".record.json.new"),
 )

@@ -25,6 +25,8 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
+from cntk_bench.errors import UserError
+
 log = logging.getLogger(__name__)
 
 DIGEST = hashlib.sha256().digest_size
@@ -48,6 +50,10 @@ def wide_vectors(typing_context):
 
 def keep_code(function):
     """Keep what a function that Numba compiles becomes, for later processes; returns the function."""
+    if not hasattr(function, "py_func"):  # Numba has returned it as it is
+        raise UserError(
+            "NUMBA_DISABLE_JIT is set, and without its compiler there is no cpu backend: unset it"
+        )
     function._cache = CodeCache(function.py_func)
     return function
 

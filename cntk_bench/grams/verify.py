@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cntk_bench.grams.store import Unreadable
+from cntk_bench.grams.chunks import Unreadable
 from cntk_bench.grams.tiles import Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout
@@ -108,20 +108,45 @@ def verify(
         A tile with an entry off by more than `tolerance` counts as damaged.
     """
     readouts = [Readout.parse(name) for name in store.readouts]
-    tiles = [tile for tile in store.plan.tiles() if tile in store.done]
+    tiles = [tile for tile in store.plan.tiles() if store.progress.any(tile)]
     damaged, unreadable = _structure(store, readouts, tiles, progress)
     sound = [tile for tile in tiles if tile not in damaged and tile not in unreadable]
     entries = []
-    for tile, row, col in _sample(store.plan, sound, sample, seed):
+    for tile, row, col in _sample(store, sound, sample, seed):
         x = (x_train if tile.part == "train" else x_test)[tile.rows(store.plan)][row]
         z = x_train[tile.cols(store.plan)][col]
-        stored = store.read(tile)[:, row, col]
-        entries += _compare(store.plan, tile, row, col, readouts, stored, x, z)
+        done = _done(store, tile)
+        stored = store.read(tile, done)[:, row, col]
+        entries += _compare(store.plan, tile, row, col, [readouts[r] for r in done], stored, x, z)
         if progress is not None:
             progress()
     damaged |= {entry.tile: str(entry) for entry in entries if not entry.ok}
-    missing = len(store.plan.tiles()) - len(tiles)
+    missing = len(store.progress.missing())
     return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
+
+
+def _done(store, tile) -> list[int]:
+    """The places of the readouts for which a tile is done."""
+    return [r for r in range(store.plan.readouts) if store.progress.digests(tile, r)]
+
+
+def _shape(store, tile) -> tuple[int, int]:
+    """(h, w) for which a tile is done, for all readouts that it is done for."""
+    heights, widths = zip(*(store.progress.shape(tile, r) for r in _done(store, tile)), strict=True)
+    return min(heights), min(widths)
+
+
+def _inspect(store, tile) -> tuple[list[int], np.ndarray, str | None]:
+    """The readouts for which a tile is done, their numbers (readouts, h, w), and what is wrong with them."""
+    done, planes, fault = _done(store, tile), [], None
+    h, w = _shape(store, tile)
+    for readout in done:
+        plane, wrong = store.inspect(tile, readout)
+        if (tile, readout) in store.progress.disputed:
+            wrong = "two processes computed different numbers"
+        fault = fault or wrong
+        planes.append(np.zeros((h, w), np.float32) if plane is None else plane[:h, :w])
+    return done, np.stack(planes), fault
 
 
 def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[Tile, str]]:
@@ -132,11 +157,11 @@ def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[
     diagonal = np.full((len(readouts), store.plan.n_train), np.nan)  # NaN: unknown, and nothing exceeds it
     for tile in sorted(tiles, key=lambda tile: not tile.diagonal):
         try:
-            block, fault = store.inspect(tile)
+            done, block, fault = _inspect(store, tile)
         except Unreadable as error:
             unreadable[tile] = str(error)
             continue
-        fault = fault or _inconsistency(store.plan, tile, block, diagonal, slack)
+        fault = fault or _inconsistency(store.plan, tile, done, block, diagonal, slack)
         if fault is not None:
             damaged[tile] = fault
         if fault is NOT_A_KERNEL:  # the wrong number may be in any of the three
@@ -147,7 +172,7 @@ def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[
     return damaged, unreadable
 
 
-def _inconsistency(plan, tile, block, diagonal, slack) -> str | None:
+def _inconsistency(plan, tile, done, block, diagonal, slack) -> str | None:
     """What no kernel's numbers could be. Enters a diagonal tile's diagonal into `diagonal`."""
     if not np.isfinite(block).all():
         return "values are not finite"
@@ -159,23 +184,28 @@ def _inconsistency(plan, tile, block, diagonal, slack) -> str | None:
         own = np.einsum("rii->ri", block)
         if (own < 0).any():
             return "negative on the diagonal"
-        diagonal[:, tile.rows(plan)] = own
-    for values, own, most in zip(block, diagonal, slack, strict=True):
-        bound = most * np.outer(own[tile.rows(plan)], own[tile.cols(plan)])
+        first = tile.rows(plan).start
+        diagonal[done, first : first + own.shape[1]] = own
+    for readout, values in zip(done, block, strict=True):
+        own, most = diagonal[readout], slack[readout]
+        rows, cols = own[tile.rows(plan)][: len(values)], own[tile.cols(plan)][: values.shape[1]]
+        bound = most * np.outer(rows, cols)
         if (np.square(values, dtype=np.float64) > bound).any():
             return NOT_A_KERNEL
     return None
 
 
-def _sample(plan, tiles, count, seed) -> list[tuple[Tile, int, int]]:
+def _sample(store, tiles, count, seed) -> list[tuple[Tile, int, int]]:
     """Pairs drawn uniformly, without repeats, from the tiles' pairs: (tile, row, col) in the tile."""
-    ends = np.cumsum([0, *(tile.pairs(plan) for tile in tiles)])
+    shapes = [_shape(store, tile) for tile in tiles]
+    sizes = [h * (h + 1) // 2 if tile.diagonal else h * w for tile, (h, w) in zip(tiles, shapes, strict=True)]
+    ends = np.cumsum([0, *sizes])
     drawn = np.random.default_rng(seed).choice(ends[-1], min(count, ends[-1]), replace=False)
     pairs = []
     for index in np.sort(drawn):
         number = np.searchsorted(ends, index, side="right") - 1
         tile, rest = tiles[number], index - ends[number]
-        _, h, w = tile.shape(plan)
+        h, w = shapes[number]
         row, col = (i[rest] for i in np.tril_indices(h)) if tile.diagonal else divmod(rest, w)
         pairs.append((tile, int(row), int(col)))
     return pairs

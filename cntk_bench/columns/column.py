@@ -1,0 +1,65 @@
+"""What a column of the table is: the contract between those who fill cells and those who ask for them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from cntk_bench.kernels.spec import Readout
+
+
+class Given(Protocol):
+    """What a cell may be filled from.
+
+    classes : number of classes k.
+    y_train : (n,) int64.
+    how : the config's section `solve`.
+    device, dtype : where, and in which precision, matrices are to be solved.
+    """
+
+    classes: int
+    y_train: np.ndarray
+    how: Any
+    device: str
+    dtype: str
+
+    def train(self, readout: Readout) -> np.ndarray:
+        """The train x train Gram matrix (n, n), the caller's own; only its lower triangle is filled."""
+
+    def test(self, readout: Readout) -> Iterable[np.ndarray]:
+        """The test x train matrix, float64, a block (h, n) of test images at a time."""
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x_train, x_test), float32 (n, C, P, P), preprocessed; loaded when they are first asked for."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What fills one cell.
+
+    predicted : (m,) int64, the classes of the test images.
+    facts : what the record is to say, plain numbers and strings; "doubt" says in a sentence why the cell
+        cannot be trusted, and is None or absent where it can.
+    undecided : how many predictions the errors of stored kernels alone could change.
+    arrays : what is to be kept beside the predictions.
+    """
+
+    predicted: np.ndarray
+    facts: Mapping[str, Any]
+    undecided: int = 0
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Column(Protocol):
+    """One column of the table."""
+
+    @property
+    def name(self) -> str:
+        """As in the config and in the table."""
+
+    def needs(self, depth: int) -> tuple[Readout, ...]:
+        """The readouts of which Gram matrices are needed at a depth; UserError if the depth is impossible."""
+
+    def fill(self, depth: int, given: Given) -> Cell:
+        """Fill the cell of a depth."""

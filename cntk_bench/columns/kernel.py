@@ -1,0 +1,77 @@
+"""Kernel columns: a readout of the convolutional recursion, and kernel regression on it."""
+
+import re
+from dataclasses import asdict, dataclass
+
+from cntk_bench import regression
+from cntk_bench.columns.column import Cell, Given
+from cntk_bench.errors import UserError
+from cntk_bench.kernels import pool
+from cntk_bench.kernels.spec import Readout
+
+# A column is named KERNEL-POOL. Training is the paper's for each pool (`Readout`'s default).
+KERNELS = {"CNTK": "ntk", "CNN-GP": "nngp"}
+NAMES = tuple(
+    f"{kernel}-{kind.upper()}{'<c>' if pool.KINDS[kind].numbered else ''}"
+    for kernel in KERNELS
+    for kind in pool.KINDS
+)
+
+
+@dataclass(frozen=True)
+class KernelColumn:
+    """A kernel and a pool.
+
+    Parameters
+    ----------
+    name : str
+        CNTK-V, CNTK-GAP, CNN-GP-V, CNN-GP-GAP, CNTK-LAP<c> or CNN-GP-LAP<c>, where <c> is the
+        half-width of the pooling window, such as CNTK-LAP4.
+    kernel, pool : str
+        As for `Readout`.
+    """
+
+    name: str
+    kernel: str
+    pool: str
+
+    def needs(self, depth: int) -> tuple[Readout, ...]:
+        """The readout of a depth (number of 3x3 convolutions plus one); UserError if it is impossible."""
+        return (Readout(self.kernel, self.pool, depth),)
+
+    def fill(self, depth: int, given: Given) -> Cell:
+        """Solve the regression, and predict."""
+        from cntk_bench.regression import prediction
+
+        (readout,) = self.needs(depth)
+        solution = regression.solver(given.how.solver)(
+            given.train(readout),
+            given.y_train,
+            classes=given.classes,
+            ridge=given.how.ridge,
+            device=given.device,
+            dtype=given.dtype,
+            overwrite=True,
+        )
+        chosen = solution.chosen
+        found = prediction.predict(solution.alpha, given.test(readout), chosen.largest_residual)
+        facts = asdict(chosen) | {
+            "edge": solution.edge,
+            "path": [asdict(fit) for fit in solution.path],
+        }
+        arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter}
+        return Cell(found.classes, facts, found.undecided, arrays)
+
+
+def column(name: str) -> KernelColumn | None:
+    """The kernel column of a name; None if it is none."""
+    kernel, _, rest = name.rpartition("-")
+    found = re.fullmatch(r"([A-Z]{1,20})(0|[1-9]\d{0,3})?", rest)
+    if kernel not in KERNELS or not found:
+        return None
+    kind, number = found[1].lower(), found[2]
+    try:
+        chosen = pool.Pool.parse(kind if number is None else f"{kind}:{number}")
+    except UserError:
+        return None
+    return KernelColumn(name, KERNELS[kernel], str(chosen))

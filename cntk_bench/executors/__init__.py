@@ -1,0 +1,60 @@
+"""Who works: an executor takes tasks, lets workers do them, and tells of each once it is done.
+
+It knows nothing of what a task is. A job is an object with a method `worker`, a context manager that gives
+a function: called with a task, it starts it; what that returns ends the task, and gives a future of what is
+left to do of it. A job and its tasks can be pickled where an executor needs that.
+
+To add one, write a function like `local.run` and put it into `EXECUTORS`, or register it from another
+package under the entry point group `cntk_bench.executors`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.executors import local
+from cntk_bench.system import plugins
+from cntk_bench.text import short
+
+EXECUTORS = {"local": local.run}
+GROUP = "cntk_bench.executors"
+
+
+def names() -> tuple[str, ...]:
+    """The executors known."""
+    return (*EXECUTORS, *plugins.names(GROUP))
+
+
+def require(name: str) -> None:
+    """UserError if there is no executor of that name."""
+    if name not in names():
+        raise UserError(f"compute.executor is {short(name)}: use one of {', '.join(names())}")
+
+
+def run(
+    name: str,
+    job: Any,
+    tasks: Iterable[Any],
+    report: Callable[[Any], None],
+    stopped: Callable[[], bool],
+) -> None:
+    """Do tasks with the executor called `name`.
+
+    Parameters
+    ----------
+    name : str
+    job : object with a method `worker`
+    tasks : iterable
+        Taken one by one, as late as possible: what is done meanwhile, by others, drops out.
+    report : callable
+        Called with each task once it is done, in the caller's thread.
+    stopped : callable
+        Whether to end early: no task is begun any more, those that were begun are ended.
+
+    Raises
+    ------
+    UserError
+        If there is no such executor; or what a task raised, once all others that were begun have ended.
+    """
+    require(name)
+    (EXECUTORS[name] if name in EXECUTORS else plugins.load(GROUP, name))(job, tasks, report, stopped)

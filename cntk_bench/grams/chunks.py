@@ -1,0 +1,136 @@
+"""The numbers of a store: two Zarr v3 arrays, of which a tile and readout is one chunk, one file.
+
+    train, test   float32 (readouts, n_train | n_test, n_train), fill NaN, checksummed
+
+Of `train` only the tiles with row >= col are written. Chunks are written whole or not at all; that one is
+there says nothing, the journals say what is done.
+"""
+
+import errno
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.system import libraries
+from cntk_bench.system.files import PARTIAL, flush, is_plain
+from cntk_bench.text import one_line, short
+
+zarr = libraries.zarr()
+Crc32cCodec = zarr.codecs.Crc32cCodec
+
+PARTS = ("train", "test")
+# Something else has the name of a chunk: that chunk is lost, and writing it again mends it.
+NO_CHUNK = (errno.ENOTDIR, errno.ELOOP)
+STRAY = re.compile(r"(train|test)/c(\.\d+){3}(\..*)?")  # relative to the store
+DIGEST = 8  # bytes of SHA-256 that a journal keeps
+
+
+class Unreadable(UserError):
+    """The operating system would not let numbers be read now; that says nothing about them."""
+
+
+def create(group: Any, plan: Plan) -> None:
+    """Make the two arrays of a plan in a group."""
+    for part in PARTS:
+        group.create_array(
+            part,
+            shape=(plan.readouts, plan.size(part), plan.n_train),
+            chunks=(1, plan.tile, plan.tile),
+            dtype="float32",
+            fill_value=np.nan,
+            compressors=[Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "."},  # one directory to flush
+        )
+
+
+def digest(plane: np.ndarray) -> int:
+    """The first 64 bits of SHA-256 of a tile's numbers for one readout; never 0, which stands for none."""
+    whole = hashlib.sha256(np.ascontiguousarray(plane).data).digest()
+    return int.from_bytes(whole[:DIGEST], "big") or 1
+
+
+class Chunks:
+    """The arrays of a store on disk.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit the plan.
+    UserError
+        If a link has the place of one.
+    """
+
+    def __init__(self, path: Path, group: Any, plan: Plan):
+        for part in PARTS:
+            if (path / part).is_symlink():  # others may have put it there, to make us write elsewhere
+                raise UserError(f"{short(str(path / part))} is a link: put the folder itself there")
+        self.path, self.plan = path, plan
+        self._arrays: dict[str, Any] = {part: group[part] for part in PARTS}
+        for part, array in self._arrays.items():
+            least = (plan.readouts, plan.size(part), plan.n_train)  # more, if growing it was interrupted
+            fits = array.ndim == 3 and all(map(int.__ge__, array.shape, least))
+            if not fits or array.chunks != (1, plan.tile, plan.tile):
+                raise ValueError(f"{part} does not fit the plan")
+
+    def resize(self, plan: Plan) -> None:
+        """Make the arrays as large as a larger plan asks; no chunk is touched."""
+        for part, array in self._arrays.items():
+            wanted = (plan.readouts, plan.size(part), plan.n_train)
+            array.resize(tuple(map(max, array.shape, wanted)))
+
+    def write(self, tile: Tile, readouts: Sequence[int], block: np.ndarray) -> None:
+        """Write a tile's numbers, (readouts, h, w) float32, and put them on the disk."""
+        files = [self.file(tile, readout) for readout in readouts]
+        for file in files:
+            if file.is_dir():  # nothing of ours, and it could not be replaced
+                file.rename(file.with_name(f"aside-{file.name}-{uuid.uuid4().hex}"))
+        for readout, plane in zip(readouts, block, strict=True):
+            self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)] = plane
+        with ThreadPoolExecutor(8) as pool:  # flushes asked for together cost the disk about one
+            list(pool.map(flush, files))
+        flush(self.path / tile.part)
+
+    def read(self, tile: Tile, readout: int) -> tuple[np.ndarray | None, str | None]:
+        """A tile's numbers for one readout, float32 (h, w), or what is wrong with its chunk.
+
+        Raises
+        ------
+        Unreadable
+            If the operating system will not let them be read now.
+        """
+        try:
+            if not is_plain(self.file(tile, readout)):
+                return None, "something else has the place of a chunk"
+            return self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)], None
+        except ValueError as error:  # a checksum, or a chunk of a wrong length
+            return None, one_line(f"{type(error).__name__}: {error}", 120)
+        except OSError as error:
+            if error.errno in NO_CHUNK:
+                return None, one_line(error.strerror, 120)
+            raise Unreadable(
+                f"tile {tile} of {short(str(self.path))} cannot be read now ({error.strerror or error}): "
+                "mend that and run the same command again"
+            ) from error
+
+    def file(self, tile: Tile, readout: int) -> Path:
+        """The file of a chunk."""
+        return self.path / tile.part / f"c.{readout}.{tile.row}.{tile.col}"
+
+    def remove_partial(self) -> None:
+        """Remove chunks that killed writers left half written; only where nobody writes."""
+        for part in PARTS:
+            for leftover in (self.path / part).glob(f"*{PARTIAL}"):
+                leftover.unlink()
+
+
+def are_stray(path: Path, files: Iterable[Path]) -> bool:
+    """Whether files are chunks, all of them, as a run leaves where it was moved away while it wrote."""
+    return all(STRAY.fullmatch(str(file.relative_to(path))) for file in files)

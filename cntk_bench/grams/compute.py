@@ -1,0 +1,222 @@
+"""Gram matrices computed tile by tile into a store, by any number of processes at once.
+
+A task is a tile and the readouts of it that are missing. A worker computes tasks: it has the images, a
+backend for each set of readouts, and the store, to which it writes. Which worker gets which task, and when,
+is an executor's business.
+
+Processes need not know of each other: each works through what is missing from a place of its own, and
+passes over what others have finished meanwhile. A tile that two of them compute is the same bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from time import monotonic, perf_counter
+
+import numpy as np
+
+from cntk_bench import backends, executors
+from cntk_bench.backends import Backend
+from cntk_bench.errors import UserError
+from cntk_bench.grams.direct import checked, finite
+from cntk_bench.grams.journal import writers
+from cntk_bench.grams.source import Source
+from cntk_bench.grams.store import Store
+from cntk_bench.grams.tiles import Plan, Tile, auto_tile
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.system.interruption import noted
+
+WRITERS = 2  # tiles being written at once
+REFRESH = 2.0  # seconds after which it is looked again what other processes have finished
+
+
+@dataclass(frozen=True)
+class Task:
+    """A tile, and the places of the readouts to compute of it; picklable.
+
+    again : computed even if it is done.
+    """
+
+    tile: Tile
+    readouts: tuple[int, ...]
+
+
+def make_plan(spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None) -> Plan:
+    """The plan for a spec and two set sizes; by default with the tile that suits a backend."""
+    if tile is None:
+        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend))
+    # A tile is stored whole: a larger one than the data would only cost disk.
+    plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
+    plan.require_few_files()
+    return plan
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to compute tasks of a store; picklable where its parts are.
+
+    Parameters
+    ----------
+    store : Store
+    backend : callable
+        Spec -> Backend.
+    x_train, x_test : array (n, C, P, P), float
+        At least as many images as the tasks' tiles need.
+    source : Source, optional
+        Another store, from which entries are taken where it has them.
+    """
+
+    store: Store
+    backend: Callable[[Spec], Backend]
+    x_train: np.ndarray
+    x_test: np.ndarray
+    source: Source | None = None
+
+    @contextmanager
+    def worker(self) -> Iterator[Callable[[Task], Callable[[], Future]]]:
+        """A function that starts a task, to use within the context; leaving waits for what is written.
+
+        What it returns ends the task, and gives the future of its numbers being stored.
+        """
+        with ThreadPoolExecutor(WRITERS) as writers:
+            yield _Worker(self, writers).start
+
+
+class _Worker:
+    """Keeps a backend for each set of readouts and the blocks of prepared images used last: in a plan's
+    order, a tile prepares one block, which is small beside the tile's pairs."""
+
+    def __init__(self, job: Job, writers: ThreadPoolExecutor):
+        self.job, self.writers = job, writers
+        self.images = {"train": checked(job.x_train, "x_train")}
+        if len(job.x_test):
+            self.images["test"] = checked(job.x_test, "x_test", like=self.images["train"])
+        self.backend = lru_cache(maxsize=4)(self._backend)
+        self.prepared = lru_cache(maxsize=2)(self._prepared)
+        self.before = perf_counter()
+
+    def start(self, task: Task) -> Callable[[], Future]:
+        tile, plan, source = task.tile, self.job.store.plan, self.job.source
+        numbers = source.take(tile, self._names(task.readouts), plan) if source else None
+        if numbers is not None:
+            return lambda: self._store(task, numbers, taken=True)
+        rows = self.prepared(task.readouts, tile.part, tile.row)
+        cols = self.prepared(task.readouts, "train", tile.col)
+        end = self.backend(task.readouts).start(rows, cols, symmetric=tile.diagonal)
+        return lambda: self._store(task, finite(end(), f"tile {tile}"))
+
+    def _store(self, task: Task, numbers: np.ndarray, taken: bool = False) -> Future:
+        now = perf_counter()
+        seconds, self.before = now - self.before, now
+        return self.writers.submit(self.job.store.write, task.tile, numbers, seconds, task.readouts, taken)
+
+    def _names(self, readouts: Sequence[int]) -> list[str]:
+        return [self.job.store.readouts[readout] for readout in readouts]
+
+    def _backend(self, readouts):
+        chosen = tuple(map(Readout.parse, self._names(readouts)))
+        return self.job.backend(Spec(chosen, *self.images["train"].shape[1:3]))
+
+    def _prepared(self, readouts, part, block):
+        return self.backend(readouts).prepare(self.images[part][self.job.store.plan.block(part, block)])
+
+
+def compute(
+    job: Job,
+    readouts: Sequence[int] | None = None,
+    sizes: tuple[int, int] | None = None,
+    report: Callable[[Task], None] | None = None,
+    executor: str = "local",
+) -> None:
+    """Compute what a store is missing, and write each tile as soon as it is finished.
+
+    However this ends, by an error, a full disk or one Ctrl-C, the tiles ended until then are written
+    first, if the disk lets them.
+
+    Parameters
+    ----------
+    job : Job
+    readouts : sequence of int, optional
+        Places of those that are wanted, all by default.
+    sizes : (n_train, n_test), optional
+        Of the first images that matter; all by default.
+    report : callable, optional
+        Called with each task once it is safely stored.
+    executor : str
+        Who works (`executors`).
+
+    Raises
+    ------
+    UserError
+        If another process changes the store, the disk is full, or a tile has values that are not finite.
+    """
+    store = job.store
+    with store.shared():
+        wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
+        sizes = sizes or store.sizes
+        _require_images(job, sizes)
+        _run(job, pending(store, wanted, sizes, writers(store.path)), report, executor)
+
+
+def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | None = None) -> None:
+    """Compute damaged tiles anew. Interrupted, it leaves them missing, for `compute`.
+
+    Parameters
+    ----------
+    job, report
+        As for `compute`.
+    damaged : sequence of Tile
+        Such as `Verification.damaged`.
+    """
+    store = job.store
+    with store.alone():
+        _require_images(job, store.sizes)
+        tasks = []
+        for tile in damaged:
+            done = tuple(r for r in range(store.plan.readouts) if store.progress.digests(tile, r))
+            tasks.append(Task(tile, done))
+            store.discard(tile)
+        _run(job, iter(tasks), report, "local")
+
+
+def pending(store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int) -> Iterator[Task]:
+    """What is missing, task by task, from a place that depends on how many others work already."""
+    todo = store.progress.missing(wanted, sizes)
+    first = int(len(todo) * _share(others))
+    looked = monotonic()
+    for tile in todo[first:] + todo[:first]:
+        if monotonic() - looked > REFRESH:
+            store.progress.refresh()
+            looked = monotonic()
+        left = tuple(readout for readout in wanted if not store.progress.has(tile, [readout], sizes))
+        if left:
+            yield Task(tile, left)
+
+
+def _share(n: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ...: each as far as can be from those before (van der Corput)."""
+    share, step = 0.0, 0.5
+    while n:
+        share += step * (n & 1)
+        n, step = n >> 1, step / 2
+    return share
+
+
+def _run(job, tasks, report, executor):
+    with noted() as interrupted:
+        executors.run(executor, job, tasks, report or (lambda task: None), interrupted.is_set)
+
+
+def _require_images(job, sizes):
+    needed = needed_images(job.store.plan, sizes)
+    for what, x, size in zip(("train", "test"), (job.x_train, job.x_test), needed, strict=True):
+        if len(x) < size:
+            raise UserError(f"{len(x)} {what} images given, but the store is for {size}")
+
+
+def needed_images(plan: Plan, sizes: tuple[int, int]) -> tuple[int, int]:
+    """How many images of either set the tiles have that hold the first `sizes` of them."""
+    n_train, n_test = (-(-size // plan.tile) * plan.tile for size in sizes)
+    return min(n_train, plan.n_train), min(n_test, plan.n_test)

@@ -1,0 +1,80 @@
+"""Gram matrices at once, in memory."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cntk_bench import backends
+from cntk_bench.errors import UserError
+from cntk_bench.kernels.spec import Readout, Spec
+
+
+def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np.ndarray:
+    """Exact kernels between all images of x and all images of z.
+
+    Parameters
+    ----------
+    x : array (n, C, P, P), float
+        Images, preprocessed; computed with as float32, whatever power of two they are scaled by.
+    z : array (m, C, P, P), float, optional
+        The other images; x itself by default (half is then computed, and mirrored).
+    readouts : sequence of Readout
+        Which kernels; all come from one run of the recursion at the largest depth.
+    backend : {"auto", "cpu", "cuda"}
+        Where to compute; "auto" takes a GPU where there is one.
+
+    Returns
+    -------
+    array (len(readouts), n, m), float32
+        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
+        float32 is what the backends' accuracy fills, and the bits that a store keeps. Convert to
+        float64 before solving: these matrices are ill-conditioned.
+
+    Raises
+    ------
+    UserError
+        If images are not finite, real, square and of one shape; if a readout is listed twice; if
+        the backend is missing; if an entry leaves the range of float32, or the depth is too great
+        for the images' size.
+
+    References
+    ----------
+    Arora et al., "On Exact Computation with an Infinitely Wide Neural Net", NeurIPS 2019.
+    """
+    x = checked(x, "x")
+    z = x if z is None else checked(z, "z", like=x)
+    readouts = tuple(readouts) if isinstance(readouts, Iterable) else (readouts,)
+    for readout in readouts:
+        if not isinstance(readout, Readout):
+            raise UserError(f"readout {readout!r} is not possible: give a list of Readout objects")
+    worker = backends.create(backends.choose(backend), Spec(readouts, *x.shape[1:3]))
+    prepared = worker.prepare(x)
+    other = prepared if z is x else worker.prepare(z)
+    return finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+
+
+def checked(x, name, like=None) -> np.ndarray:
+    """Images (n, C, P, P) as contiguous floats, or a UserError that says what is wrong with them."""
+    try:
+        x = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} is not an array of images ({error}): give (n, C, P, P) numbers") from None
+    if x.dtype.kind not in "fiu":
+        raise UserError(f"{name} has dtype {x.dtype}: give real numbers, such as float32")
+    if x.ndim != 4 or 0 in x.shape or x.shape[2] != x.shape[3]:
+        raise UserError(f"{name} has shape {x.shape}: give (n, C, P, P), square images, channels first")
+    if like is not None and x.shape[1:] != like.shape[1:]:
+        raise UserError(f"{name} has images of shape {x.shape[1:]}, the others have {like.shape[1:]}")
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.ascontiguousarray(x, np.float32)
+    finite(narrow, name, "mend or leave out such images")
+    # Wider floats stay what they are where float32 would lose some of them: backends scale images.
+    lost = x.dtype.itemsize > 4 and ((abs(narrow) < np.finfo(np.float32).tiny) & (x != 0)).any()
+    return np.ascontiguousarray(x) if lost else narrow
+
+
+def finite(values, name, remedy="scale the images down") -> np.ndarray:
+    if not np.isfinite(values).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise UserError(f"{name} is {values[place]} at {list(place)}, as float32: {remedy}")
+    return values

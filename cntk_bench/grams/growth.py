@@ -1,0 +1,178 @@
+"""Stores made, and made larger: images and readouts are added at the end, what was computed stays."""
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.errors import UserError, VerificationError
+from cntk_bench.grams import chunks, description, images
+from cntk_bench.grams.chunks import zarr
+from cntk_bench.grams.images import Images
+from cntk_bench.grams.store import Store, open
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.system.files import PARTIAL, flush, read_plain, write_whole, writing
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+ANOTHER = "use another output directory (--from takes what is the same), or the settings it was made with"
+
+
+def create(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+    """Make a new store: whole, or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        Must not exist, or be an empty directory. Chunks without a store, which a run leaves where it
+        was moved away while it wrote, are set aside.
+    plan : Plan
+    asked : mapping
+        As for `description.attributes`.
+    facts : Images
+
+    Raises
+    ------
+    UserError
+        If the path is taken, or cannot be written.
+    """
+    path = Path(path)
+    files: dict = {}
+    group = zarr.create_group(
+        zarr.storage.MemoryStore(files), attributes=description.attributes(plan, asked), zarr_format=3
+    )
+    chunks.create(group, plan)
+    images.write(group, facts)
+    fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with writing(path):
+            for name, content in files.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+                (fresh / name).write_bytes(content.to_bytes())
+            for name in (*fresh.rglob("*"), fresh):
+                flush(name)
+            _set_stray_chunks_aside(path)
+            fresh.rename(path)
+            flush(path.parent)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return open(path)
+
+
+def ensure(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+    """The store of a computation: made where there is none, made larger where it lacks something.
+
+    A store may hold more than is asked for: readouts, and images after those asked for.
+
+    Parameters, errors: as for `create` and `open`; and UserError where the store holds something
+    else, with the differences in words. Damaged facts of images are written anew.
+    """
+    path = Path(path)
+    if not os.path.exists(path / "zarr.json"):
+        try:
+            return create(path, plan, asked, facts)
+        except UserError:
+            if not os.path.exists(path / "zarr.json"):  # else another process has just made it
+                raise
+    store = open(path)
+    require(store, plan, asked, facts)
+    if _lacks(store, plan, asked, facts):
+        with store.alone():  # which reads it again: another process may have changed it meanwhile
+            require(store, plan, asked, facts)
+            if _lacks(store, plan, asked, facts):
+                _grow(store, plan, asked, facts)
+        store = open(path)
+    return store
+
+
+def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
+    """Whether a store has to be changed to hold what is asked for."""
+    larger = plan.n_train > store.plan.n_train or plan.n_test > store.plan.n_test
+    older = store.attributes["cntk_bench_format"] < description.FORMAT
+    if larger or older or set(asked["readouts"]) - set(store.readouts):
+        return True
+    try:
+        known = store.images()
+    except VerificationError:
+        return True
+    if any(getattr(known, name) is None and getattr(facts, name) is not None for name in images.NAMES):
+        return True
+    return not labels_fit(store, facts)
+
+
+def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: Images) -> None:
+    """Refuse what is not the same computation, with the differences in words."""
+    found = description.differences(store.attributes, {**asked, "tile": plan.tile})
+    found += _differing_images(store, plan, asked, facts)
+    if found:
+        raise UserError(f"{short(str(store.path))} holds another computation: {'; '.join(found)}: {ANOTHER}")
+
+
+def _differing_images(store: Store, plan: Plan, asked: Mapping, facts: Images) -> list[str]:
+    """In words, how the images there are not the first of those here, or the other way round."""
+    if "data" in store.attributes:  # of format 1, which knows all of its images by one digest
+        if store.attributes["data"] == asked.get("data"):
+            return []
+        sizes = description.differences(
+            store.attributes, {"n_train": plan.n_train, "n_test": plan.n_test}, ("n_train", "n_test")
+        )
+        return sizes or ["its images are others (pixels, labels or preprocessing)"]
+    common = min(plan.n_train, store.plan.n_train), min(plan.n_test, store.plan.n_test)
+    try:
+        there, here = store.images(common), facts.first(common)
+    except VerificationError:  # damaged labels, which are about to be written anew
+        return []
+    if there.digests is None or here.digests is None:
+        return []
+    for kind, one, other in zip(("training", "test"), there.digests, here.digests, strict=True):
+        if not np.array_equal(one, other):
+            words = description.differences(
+                store.attributes.get("images", {}), asked.get("images", {}), asked.get("images", {})
+            )
+            first = int((one != other).argmax())
+            what = "; ".join(words) or f"the first {kind} image that differs is number {first}"
+            return [f"its {kind} images are others ({what})"]
+    return []
+
+
+def labels_fit(store: Store, facts: Images) -> bool:
+    """Whether the labels there are those of the same images here."""
+    (n, m), (k, o) = store.sizes, facts.sizes
+    sizes = min(n, k), min(m, o)
+    pairs = zip(store.images(sizes).labels, facts.first(sizes).labels, strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
+    """Make a store hold more. What decides, the group's attributes, is written last, whole."""
+    readouts = (*store.readouts, *(name for name in asked["readouts"] if name not in store.readouts))
+    n_train, n_test = max(plan.n_train, store.plan.n_train), max(plan.n_test, store.plan.n_test)
+    new = Plan(n_train, n_test, store.plan.tile, len(readouts))
+    with writing(store.path):
+        store.chunks.resize(new)
+        images.write(store.group, facts, store.path)
+    file = store.path / "zarr.json"
+    group = json.loads(read_plain(file))
+    past = {name: value for name, value in group["attributes"].items() if name != "data"}
+    if store.attributes["cntk_bench_format"] < description.FORMAT:
+        past["first_sizes"] = list(store.sizes)
+    group["attributes"] = past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
+    write_whole(file, json.dumps(group, indent=2))
+    log.info("%s holds %d readouts of %d and %d images now", store.path, len(readouts), n_train, n_test)
+
+
+def _set_stray_chunks_aside(path: Path) -> None:
+    """Move away a folder of chunks that belong to no store; anything else that is there stays."""
+    found = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else []
+    if found and chunks.are_stray(path, found):
+        aside = path.with_name(f"{path.name}-stray-{uuid.uuid4().hex[:8]}")
+        path.rename(aside)
+        log.warning("%s held chunks without a store: they are in %s now", short(str(path)), aside.name)

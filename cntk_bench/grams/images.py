@@ -1,0 +1,142 @@
+"""What a store keeps of its images, so that solving needs no data set and a Gram can grow.
+
+    y_train, y_test           labels
+    train_index, test_index   the images' places in the data set
+    train_image, test_image   digests of their pixels, as they were computed with
+
+All are int64 arrays (n_train,) or (n_test,), checksummed, filled with -1. They only ever get longer.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.grams.chunks import Unreadable
+from cntk_bench.system import libraries
+from cntk_bench.system.files import is_plain
+from cntk_bench.text import short
+
+zarr = libraries.zarr()
+Crc32cCodec = zarr.codecs.Crc32cCodec
+
+NAMES = {  # attribute of `Images` -> the arrays of the two sets
+    "labels": ("y_train", "y_test"),
+    "indices": ("train_index", "test_index"),
+    "digests": ("train_image", "test_image"),
+}
+LEAST = 4096  # entries of a chunk
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Facts of training and test images, a pair of arrays (n_train,) and (n_test,), int64, each.
+
+    labels : classes.
+    indices : places in the data set, or None if they are not known.
+    digests : of their pixels (`digests`), or None if they are not known.
+    """
+
+    labels: Pair
+    indices: Pair | None = None
+    digests: Pair | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(n_train, n_test)."""
+        return len(self.labels[0]), len(self.labels[1])
+
+    def first(self, sizes: tuple[int, int]) -> "Images":
+        """Those of the first images of either set."""
+        n, m = sizes
+        pairs = {name: getattr(self, name) for name in NAMES}
+        return Images(**{name: pair and (pair[0][:n], pair[1][:m]) for name, pair in pairs.items()})
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 (hex) of pixels and labels; None where the pixels' digests are not known."""
+        if self.digests is None:
+            return None
+        arrays = (*self.digests, *self.labels)
+        return hashlib.sha256(b"|".join(np.asarray(a, "<i8").tobytes() for a in arrays)).hexdigest()
+
+
+def digests(x: np.ndarray) -> np.ndarray:
+    """Images (n, C, P, P) -> (n,) int64: 63 bits of SHA-256 of each one's shape and pixels."""
+    out = np.empty(len(x), np.int64)
+    for number, image in enumerate(np.ascontiguousarray(x)):
+        whole = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode() + image.tobytes()).digest()
+        out[number] = int.from_bytes(whole[:8], "big") >> 1
+    return out
+
+
+def write(group: Any, pairs: Images, path: Path | None = None) -> None:
+    """Write what is known, in the place of what is there; longer arrays keep what they have beyond.
+
+    In a store on disk, at `path`, a link or a file that has an array's name is set aside.
+    """
+    for name, arrays in NAMES.items():
+        pair = getattr(pairs, name)
+        for array, values in zip(arrays, pair or (), strict=False):
+            place = path and path / array
+            if place and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+                place.rename(place.with_name(f"aside-{array}-{uuid.uuid4().hex}"))
+            _write_one(group, array, np.asarray(values, np.int64))
+
+
+def _write_one(group, name, values):
+    try:
+        array = group[name]
+        sound = array.ndim == 1 and array.dtype == np.int64
+    except Exception:  # missing or broken metadata
+        sound = False
+    if not sound:
+        array = group.create_array(
+            name, shape=values.shape, chunks=(max(len(values), LEAST),), dtype="int64", fill_value=-1,
+            compressors=[Crc32cCodec()], overwrite=True,
+        )  # fmt: skip
+    if array.shape[0] < len(values):  # the new entries are -1 until they are written
+        array.resize(values.shape)
+    try:
+        array[: len(values)] = values
+    except Exception:  # a damaged chunk that would have to be read first
+        group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
+
+
+def _array(group: Any, name: str) -> Any:
+    return group[name]
+
+
+def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:
+    """One of `NAMES` for the first images of either set; None where it is missing or damaged.
+
+    Raises
+    ------
+    Unreadable
+        If the operating system will not let it be read now.
+    """
+    found = []
+    for array, size in zip(NAMES[name], sizes, strict=True):
+        files = [path / array / "zarr.json", *(path / array / "c").glob("*")]
+        try:
+            folder = path / array
+            if folder.is_symlink() or not folder.is_dir() or not all(map(is_plain, files)):
+                return None
+            values = np.asarray(_array(group, array)[:size])
+        except OSError as error:
+            raise Unreadable(
+                f"{' and '.join(NAMES[name])} of {short(str(path))} cannot be read now "
+                f"({error.strerror or error}): mend that and run the same command again"
+            ) from None
+        except Exception:  # checksum, truncation, missing or broken metadata
+            return None
+        if values.shape != (size,) or not (values >= 0).all():  # -1 fills what was never written
+            return None
+        found.append(values)
+    return found[0], found[1]

@@ -1,0 +1,184 @@
+"""The stage `compute`: what is missing of a run's Gram matrices."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from cntk_bench import backends, executors, regression
+from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError, VerificationError
+from cntk_bench.grams import compute as grams
+from cntk_bench.grams import growth, store
+from cntk_bench.grams.compute import Job, Task
+from cntk_bench.grams.source import Source
+from cntk_bench.grams.store import Store
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.runs import config, images, record
+from cntk_bench.runs.config import Config
+from cntk_bench.runs.directory import Run
+from cntk_bench.system.files import write_whole, writing
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+
+def compute(
+    run: Run,
+    settings: Config,
+    progress: Callable[[Plan, list[Task]], Callable[[Task], None]] | None = None,
+    source: Run | None = None,
+) -> None:
+    """Compute what is missing of a run's Gram matrices; makes the run if there is none.
+
+    A run that holds less, images or readouts, grows; what it holds beyond is kept.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config
+    progress : callable, optional
+        Given the store's plan and the tasks to do, returns what is called with each task once it is stored.
+    source : Run, optional
+        Another run, from which is taken what is the same.
+
+    Raises
+    ------
+    UserError
+        If the run is of another computation, or anything else is in the way.
+    """
+    executors.require(settings.compute.executor)
+    regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
+    loaded = images.load(settings)
+    if len(loaded.x_train) < 2:
+        raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    if not settings.kernel.readouts:
+        with writing(run.path):
+            run.path.mkdir(parents=True, exist_ok=True)
+        with run.lock(math.inf):
+            _begin(run, settings, images.facts(settings, loaded), None)
+        return
+    name = backend_name(settings.compute.backend, run)
+    spec, plan = cut(settings, loaded, name, run, source)
+    worker = backends.create(name, spec)  # says now if it cannot run
+    asked = attributes(spec, settings, loaded, name)
+    kept = images.kept(loaded)
+    other = Source(store.open(source.gram), asked, kept) if source else None
+    with writing(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+    with run.lock(math.inf):
+        target = growth.ensure(run.gram, plan, asked, kept)
+    wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
+    tasks = list(grams.pending(target, wanted, sizes, others=0))
+    log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
+    stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
+    stage |= {"backend": name, "numerics": asked["numerics"]}
+    stage |= {"source": worker.source}  # for information: numerics is what decides
+    stage |= {"taken_from": str(source.path.absolute())} if source else {}
+    with run.lock(math.inf):
+        _begin(run, settings, images.facts(settings, loaded), stage if tasks else None)
+    if not tasks:
+        return
+    report = progress and progress(target.plan, tasks)
+    pairs, taken, started = [0], target.progress.taken, time.perf_counter()
+
+    def done(task: Task) -> None:
+        pairs[0] += task.tile.pairs(target.plan)
+        if report:
+            report(task)
+
+    try:
+        loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
+        job = Job(target, partial(backends.create, name), loaded.x_train, loaded.x_test, other)
+        grams.compute(job, wanted, sizes, done, settings.compute.executor)
+    finally:  # however it ends: the tiles finished until then are kept
+        stage |= {"seconds": time.perf_counter() - started, "pairs": pairs[0]}
+        stage |= {"tiles_taken": target.progress.taken - taken} if source else {}
+        with run.lock(math.inf):
+            run.update(lambda past: record.with_stage(past, stage))
+
+
+def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Dataset:
+    """Images for whole tiles: a run that holds more than it is asked for has tiles with more of them."""
+    if len(loaded.x_train) >= needed[0] and len(loaded.x_test) >= needed[1]:
+        return loaded
+    return images.load(settings, *map(max, needed, (len(loaded.x_train), len(loaded.x_test))))
+
+
+def cut(
+    settings: Config, loaded: Dataset, backend: str, run: Run | None = None, source: Run | None = None
+) -> tuple[Spec, Plan]:
+    """What is computed for a config, and how it is cut into tiles: as in the run or source there is."""
+    spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
+    tile = None if settings.compute.tile == "auto" else settings.compute.tile
+    for other in (run, source):
+        if tile is None and other is not None and (other.gram / "zarr.json").exists():
+            tile = store.open(other.gram).plan.tile
+            return spec, Plan(len(loaded.x_train), len(loaded.x_test), tile, len(spec.readouts))
+    return spec, grams.make_plan(spec, len(loaded.x_train), len(loaded.x_test), backend, tile)
+
+
+def backend_name(asked: str, run: Run) -> str:
+    """The backend asked for; for "auto", the one that a run was begun with, if it was."""
+    if asked == "auto" and (run.gram / "zarr.json").exists():
+        asked = store.open(run.gram).attributes["backend"]
+        if asked in backends.names() and asked not in backends.available():
+            raise UserError(
+                f"{short(str(run.path))} was begun with the {asked} backend, which does not work here: "
+                "go on where it does, or begin another run"
+            )
+    return backends.choose(asked)
+
+
+def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> dict:
+    """What a store says of itself (`grams.description`); "data" is compared with stores of format 1."""
+    return {
+        "readouts": [str(readout) for readout in spec.readouts],
+        "backend": backend,
+        "numerics": backends.numerics(backend),
+        "dtype": "float32",
+        "images": images.described(settings),
+        "data": loaded.fingerprint,
+    }
+
+
+def checked(run: Run, settings: Config, loaded: Dataset, mend: bool) -> tuple[Store, str]:
+    """The run's store and the name of its backend, for these images; UserError if it has others.
+
+    With `mend`, damaged labels are written anew, and the backend must work here.
+    """
+    target = store.open(run.gram)
+    name = backend_name("auto", run) if mend else target.attributes["backend"]
+    readouts = tuple(map(Readout.parse, target.readouts))
+    plan = Plan(len(loaded.x_train), len(loaded.x_test), target.plan.tile, len(readouts))
+    spec = Spec(readouts, *loaded.x_train.shape[1:3])
+    asked = {**attributes(spec, settings, loaded, name), "numerics": target.attributes["numerics"]}
+    if mend:
+        asked["numerics"] = backends.numerics(name)
+        return growth.ensure(run.gram, plan, asked, images.kept(loaded)), name
+    growth.require(target, plan, asked, images.kept(loaded))
+    if not growth.labels_fit(target, images.kept(loaded)):
+        raise VerificationError(
+            f"the labels in {short(str(target.path))} are not those of the data: run `compute` again to "
+            "restore them"
+        )
+    return target, name
+
+
+def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
+    """Write the config, and the record with a stage that begins; needs the run's lock."""
+    settings = images.with_path(settings)
+    past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
+    if past.get("computed", past["data"])["fingerprint"] != facts["fingerprint"]:
+        past = record.start(settings.name, facts) | {"stages": past["stages"]}  # solves keep what was solved
+    past |= {"name": settings.name, "computed": record.plain(facts)}
+    write_whole(run.path / "config.yaml", config.dump(settings))
+    record.save(record.with_stage(past, stage) if stage else past, run.record)
+
+
+def default_output(settings: Config) -> Path:
+    """Where a run is kept if nothing else is said."""
+    return Path("runs") / settings.name

@@ -1,0 +1,94 @@
+"""Matrices of a run as files of other formats: npy, npz, HDF5, torch."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.runs.opened import Gram
+from cntk_bench.system.files import write_whole, writing
+from cntk_bench.text import short
+
+
+def write(gram: Gram, target: Path) -> list[Path]:
+    """Write matrices and labels to a file, in the format that its name ends with.
+
+    Parameters
+    ----------
+    gram : Gram
+    target : Path
+        FILE.npz, FILE.h5 or FILE.hdf5, FILE.pt: one file. FILE.npy: a file per array, FILE-train.npy and
+        so on, that can be mapped into memory.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    UserError
+        If the format is unknown, a library that it needs is missing, or it cannot be written.
+    """
+    require(target)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    return FORMATS[target.suffix](gram.arrays(), target)
+
+
+def require(target: Path) -> None:
+    """UserError if the file's name does not end as one of `FORMATS`."""
+    if target.suffix not in FORMATS:
+        raise UserError(f"--to {short(str(target))}: end the name in one of {', '.join(FORMATS)}")
+
+
+def _npy(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+    written = []
+    for name, values in arrays.items():
+        file, content = target.with_name(f"{target.stem}-{name}.npy"), io.BytesIO()
+        np.save(content, values)
+        write_whole(file, content.getvalue())
+        written.append(file)
+    return written
+
+
+def _npz(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_whole(target, content.getvalue())
+    return [target]
+
+
+def _hdf5(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+    try:
+        import h5py
+    except ImportError:
+        raise UserError("writing HDF5 needs h5py: pip install 'cntk-bench[export]'") from None
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values)
+    write_whole(target, content.getvalue())
+    return [target]
+
+
+def _torch(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+    try:
+        import torch
+    except ImportError:
+        raise UserError("writing a torch file needs torch: pip install 'cntk-bench[torch]'") from None
+    content = io.BytesIO()
+    torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, content)
+    write_whole(target, content.getvalue())
+    return [target]
+
+
+FORMATS: dict[str, Callable[[dict[str, np.ndarray], Path], list[Path]]] = {
+    ".npz": _npz,
+    ".npy": _npy,
+    ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".pt": _torch,
+}

@@ -1,0 +1,78 @@
+"""The images that a config asks for: fetched, loaded, and described."""
+
+from pathlib import Path
+
+from cntk_bench import data
+from cntk_bench.data import Dataset
+from cntk_bench.grams.images import Images, digests
+from cntk_bench.runs.config import Config
+
+FETCHED = "data"  # where official data sets are kept when the config names no path
+
+
+def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
+    """Download an official data set, unless it is there; returns its folder. None: nothing to fetch."""
+    data.require_known(name)
+    if name not in data.FETCHABLE or Path(path or "").suffix == ".npz":
+        return None
+    folder = Path(path or FETCHED)
+    data.fetch(name, folder, progress)
+    return folder
+
+
+def load(settings: Config, train: int | None = None, test: int | None = None) -> Dataset:
+    """The images and labels a config asks for; more of them where `train` or `test` says so."""
+    asked = {key: value for key, value in settings.dataset.model_dump().items() if value is not None}
+    asked |= {key: value for key, value in (("train", train), ("test", test)) if value is not None}
+    if settings.dataset.path is None and settings.dataset.name in data.FETCHABLE:
+        asked["path"] = FETCHED
+    return data.load(asked.pop("name"), **asked, statistics=settings.preprocess.statistics)
+
+
+def with_path(settings: Config) -> Config:
+    """The config with the path of its data written out, so that it holds from any working directory."""
+    path = settings.dataset.path
+    if path is None and settings.dataset.name in data.FETCHABLE:
+        path = FETCHED
+    if path is None:
+        return settings
+    found = settings.dataset.model_copy(update={"path": str(Path(path).expanduser().absolute())})
+    return settings.model_copy(update={"dataset": found})
+
+
+def kept(images: Dataset) -> Images:
+    """What a Gram store keeps of images."""
+    return Images(
+        labels=(images.y_train, images.y_test),
+        indices=(images.train_index, images.test_index),
+        digests=(digests(images.x_train), digests(images.x_test)),
+    )
+
+
+def described(settings: Config) -> dict:
+    """Where the images are from, in words for people: what a refusal compares."""
+    asked = settings.dataset
+    statistics = settings.preprocess.statistics
+    return {
+        "data_set": asked.name,
+        "classes": "all" if asked.classes is None else list(asked.classes),
+        "seed": asked.seed,
+        "preprocess": asked.preprocess,
+        "preprocess.statistics": statistics if isinstance(statistics, str) else list(statistics),
+    } | ({"training_images": asked.train} if statistics == "subset" else {})
+
+
+def facts(settings: Config, images: Dataset) -> dict:
+    """What a record says of the images used."""
+    return {
+        "name": images.name,
+        "fingerprint": images.fingerprint,
+        "images": kept(images).fingerprint,
+        "n_train": len(images.x_train),
+        "n_test": len(images.x_test),
+        "classes": images.classes,
+        "preprocess": settings.dataset.preprocess,
+        "statistics": settings.model_dump(mode="json")["preprocess"]["statistics"],
+        "train_index": " ".join(map(str, images.train_index)),
+        "test_index": " ".join(map(str, images.test_index)),
+    } | ({"classes_used": list(images.classes_used)} if images.classes_used else {})

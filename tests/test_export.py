@@ -1,0 +1,69 @@
+"""Matrices written to files of other formats, read back by the libraries that own them."""
+
+import numpy as np
+import pytest
+
+from cntk_bench.errors import UserError
+from cntk_bench.runs import export
+from cntk_bench.runs.opened import Gram
+
+RNG = np.random.default_rng(0)
+GRAM = Gram(
+    RNG.random((4, 4)), RNG.random((3, 4)), np.arange(4), np.arange(3), np.arange(4) + 10, np.arange(3) + 20
+)
+
+
+def read(path):
+    if path.suffix == ".npz":
+        return dict(np.load(path))
+    if path.suffix in (".h5", ".hdf5"):
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path) as file:
+            return {name: file[name][:] for name in file}
+    torch = pytest.importorskip("torch")
+    return {name: tensor.numpy() for name, tensor in torch.load(path).items()}
+
+
+def check(arrays, gram=GRAM):
+    assert set(arrays) == set(gram.arrays())
+    for name, values in gram.arrays().items():
+        assert arrays[name].dtype == values.dtype
+        np.testing.assert_array_equal(arrays[name], values)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5", ".pt"])
+def test_one_file_with_all_arrays(tmp_path, suffix):
+    pytest.importorskip({".pt": "torch", ".npz": "numpy"}.get(suffix, "h5py"))
+    assert export.write(GRAM, target := tmp_path / "new" / f"gram{suffix}") == [target]
+    check(read(target))
+
+
+def test_a_file_per_array(tmp_path):
+    files = export.write(GRAM, tmp_path / "gram.npy")
+    assert [file.name for file in files][:2] == ["gram-train.npy", "gram-test.npy"]
+    check({file.stem.removeprefix("gram-"): np.load(file, mmap_mode="r") for file in files})
+
+
+def test_images_whose_places_are_not_known_have_none(tmp_path):
+    gram = Gram(GRAM.train, GRAM.test, GRAM.y_train, GRAM.y_test, None, None)
+    (file,) = export.write(gram, tmp_path / "gram.npz")
+    check(read(file), gram)
+    assert "train_index" not in read(file)
+
+
+@pytest.mark.parametrize("name", ["gram", "gram.csv", "gram.npz.gz"])
+def test_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="end the name in one of .npz, .npy, .h5, .hdf5, .pt"):
+        export.write(GRAM, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "library", "extra"), [(".h5", "h5py", "export"), (".pt", "torch", "torch")]
+)
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, suffix, library, extra):
+    import sys
+
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=rf"needs {library}: pip install 'cntk-bench\[{extra}\]'"):
+        export.write(GRAM, tmp_path / f"gram{suffix}")

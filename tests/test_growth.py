@@ -1,0 +1,331 @@
+"""Runs that grow: what is new is computed, what was computed stays, and a part of it is a view."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cntk_bench import open_run
+from cntk_bench.errors import UserError, VerificationError
+from cntk_bench.grams import growth, matrix, store
+from cntk_bench.runs import compute as computing
+from cntk_bench.runs import config, record
+from cntk_bench.runs import solve as solving
+from cntk_bench.runs import verify as verifying
+from cntk_bench.runs.directory import Run
+from cntk_bench.runs.status import Follower
+
+CONFIG = """
+name: small
+dataset: {name: digits, train: 40, test: 20}
+kernel: {columns: [CNTK-V, CNTK-GAP], depths: [3, 5]}
+compute: {tile: 16, backend: cpu}
+"""
+
+
+def settings(folder, *overrides):
+    (folder / "small.yaml").write_text(CONFIG)
+    return config.load(folder / "small.yaml", overrides)
+
+
+def computed(folder, *overrides, source=None, run="run"):
+    """Compute; the run, and the tiles that were computed."""
+    run, tasks = Run(folder / run), []
+    computing.compute(run, settings(folder, *overrides), lambda plan, todo: tasks.append, source)
+    return run, tasks
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grown")
+    run, _ = computed(folder)
+    solving.solve(run, run.config())
+    return run.path
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Run(shutil.copytree(finished, tmp_path / "run"))
+
+
+def matrices(run, sizes=None):
+    grams = store.open(run.gram)
+    return {
+        (name, part): matrix.matrix(grams, part, name, np.float32, sizes=sizes)
+        for name in grams.readouts
+        for part in ("train", "test")
+    }
+
+
+def tiles(tasks):
+    return {str(task.tile) for task in tasks}
+
+
+def test_more_images_compute_the_difference(run, tmp_path):
+    """40 images are tiles of 16, 16 and 8: the last row and column of them is computed again, whole."""
+    _, tasks = computed(tmp_path, "dataset.train=60", "dataset.test=20")
+    assert tiles(tasks) == {
+        *(f"train-2-{col}" for col in range(3)),
+        *(f"train-3-{col}" for col in range(4)),
+        *(f"test-{row}-{col}" for row in range(2) for col in (2, 3)),
+    }
+    (tmp_path / "fresh").mkdir()
+    fresh, _ = computed(tmp_path / "fresh", "dataset.train=60")
+    for key, whole in matrices(fresh).items():
+        np.testing.assert_array_equal(matrices(run)[key], whole)
+    assert verifying.verify(run, run.config(), 10, False).ok
+    assert computed(tmp_path, "dataset.train=60")[1] == []
+
+
+def test_the_smaller_run_is_a_view_of_the_larger_one(run, tmp_path):
+    before = matrices(run), solving.solved(run)
+    computed(tmp_path, "dataset.train=60")
+    for key, values in matrices(run, (40, 20)).items():
+        np.testing.assert_array_equal(values, before[0][key])
+    assert record.load(run.record)["solutions"] == []  # those of other images are no longer the run's
+    again = solving.solve(run, run.config(("dataset.train=40",)))
+    assert [s["accuracy"] for s in again["solutions"]] == [s["accuracy"] for s in before[1]["solutions"]]
+    assert again["data"] == before[1]["data"] and again["computed"]["n_train"] == 60
+    assert solving.solved(run)["data"]["n_train"] == 40
+    assert solving.solve(run, run.config())["data"]["n_train"] == 60
+    assert computed(tmp_path)[1] == []  # the old config finds all of it there
+
+
+def test_a_part_that_was_not_computed_is_refused(run):
+    for wrong, words in (
+        ("dataset.train=41", "has 40 training and 20 test images, not 41 and 20: run `compute` for more"),
+        ("kernel.depths=[4]", "does not hold the readout ntk-v-4-all"),
+    ):
+        with pytest.raises(UserError, match=words):
+            solving.solve(run, run.config((wrong,)))
+
+
+@pytest.mark.parametrize(
+    ("override", "count"),
+    [
+        ("kernel.depths=[3,5,7]", 12),
+        ("kernel.columns=[CNTK-V,CNTK-GAP,CNN-GP-GAP]", 12),
+        ("kernel.depths=[5]", 0),
+    ],
+)
+def test_more_columns_and_depths_compute_only_those(run, tmp_path, override, count):
+    before = matrices(run)
+    _, tasks = computed(tmp_path, override)
+    assert len(tasks) == count
+    held = store.open(run.gram).readouts
+    assert held[:4] == tuple(dict.fromkeys(name for name, _ in before))
+    assert {held[r] for task in tasks for r in task.readouts} == set(held[4:])
+    for key, values in before.items():
+        np.testing.assert_array_equal(matrices(run)[key], values)
+    assert verifying.verify(run, run.config(), 10, False).ok
+    assert len(solving.solve(run, run.config())["solutions"]) == len(run.config().kernel.cells)
+
+
+def test_a_grown_tile_whose_other_readouts_are_older_is_right(run, tmp_path):
+    """More images, but fewer columns: the last tiles have V for 60 images and GAP for 40."""
+    computed(tmp_path, "dataset.train=60", "kernel.columns=[CNTK-V]")
+    found = verifying.verify(run, run.config(), 10**6, False)
+    assert found.ok and found.missing > 0
+    with pytest.raises(UserError, match="not computed yet for ntk-gap-3-hidden: run `compute`"):
+        matrix.require_done(store.open(run.gram), "ntk-gap-3-hidden")
+    assert computed(tmp_path)[1] == []  # GAP of 40 images is still there
+    assert np.isfinite(matrices(run, (40, 20))["ntk-gap-5-hidden", "train"]).all()
+
+
+def test_an_interrupted_growth_is_only_a_larger_array(run, tmp_path, monkeypatch):
+    """What decides, the group's attributes, comes last."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(growth, "write_whole", stop)
+        with pytest.raises(KeyboardInterrupt):
+            computed(tmp_path, "dataset.train=60", "kernel.depths=[3,5,7]")
+    again = store.open(run.gram)
+    assert again.sizes == (40, 20) and len(again.readouts) == 4 and again.progress.missing() == []
+    assert solving.solve(run, run.config())["solutions"]
+    _, tasks = computed(tmp_path, "dataset.train=60", "kernel.depths=[3,5,7]")
+    assert tasks and verifying.verify(run, run.config(), 20, False).ok
+
+
+def test_what_differs_is_told_in_words(run, tmp_path):
+    for wrong, words in {
+        "dataset.seed=3": "its training images are others .seed is 0 there, 3 here.",
+        "preprocess.statistics=subset": "preprocess.statistics is full there, subset here",
+        "dataset.preprocess=none": "preprocess is standardize there, none here",
+        "dataset.classes=[0, 1]": "classes is all there, 0, 1 here",
+        "compute.tile=8": "tile is 16 there, 8 here",
+    }.items():
+        with pytest.raises(UserError, match=words) as error:
+            computed(tmp_path, wrong)
+        assert "another output directory" in str(error.value) and "--from" in str(error.value)
+
+
+# From another run
+
+
+def test_from_another_run_computes_the_difference(run, tmp_path):
+    (tmp_path / "new").mkdir()
+    new, tasks = computed(tmp_path / "new", "dataset.train=60", source=run)
+    grams = store.open(new.gram)
+    whole_there = {"train-0-0", "train-1-0", "train-1-1", *(f"test-{i}-{j}" for i in (0, 1) for j in (0, 1))}
+    assert grams.progress.taken == len(whole_there) and len(tasks) == grams.plan.count
+    status = Follower(new).look()
+    assert (status.tiles, status.all_tiles, status.taken) == (18, 18, 7)
+    stage = record.load(new.record)["stages"][-1]
+    assert stage["tiles_taken"] == 7 and stage["taken_from"] == str(run.path)
+    (tmp_path / "fresh").mkdir()
+    fresh, _ = computed(tmp_path / "fresh", "dataset.train=60")
+    for key, whole in matrices(fresh).items():
+        np.testing.assert_array_equal(matrices(new)[key], whole)
+
+
+def test_a_subset_is_taken_whole(run, tmp_path):
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]", source=run)
+    grams = store.open(new.gram)
+    assert grams.progress.taken == grams.plan.count and grams.plan.tile == 16
+    for (name, part), values in matrices(new).items():
+        np.testing.assert_array_equal(values, matrices(run, (25, 7))[name, part])
+
+
+def test_other_tiles_are_gathered_from_those_that_are_there(run, tmp_path):
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", "compute.tile=7", source=run)
+    grams = store.open(new.gram)
+    assert grams.plan.tile == 7 and grams.progress.taken == grams.plan.count
+    for key, values in matrices(run).items():
+        np.testing.assert_array_equal(matrices(new)[key], values)
+
+
+def test_damaged_tiles_are_not_taken(run, tmp_path):
+    (run.gram / "train" / "c.0.1.0").write_bytes(b"damaged")
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", source=run)
+    assert store.open(new.gram).progress.taken == 11
+    assert verifying.verify(new, new.config(), 10, False).ok
+
+
+def test_nothing_to_take_is_told(run, tmp_path, monkeypatch):
+    (tmp_path / "new").mkdir()
+    with pytest.raises(UserError, match="it has none of these training images .preprocess is standardize"):
+        computed(tmp_path / "new", "dataset.preprocess=none", source=run)
+    from cntk_bench.backends import cpu
+
+    monkeypatch.setattr(cpu, "NUMERICS", 2)
+    with pytest.raises(UserError, match="nothing can be taken from .*: numerics is 1 there, 2 here"):
+        computed(tmp_path / "new", source=run)
+    assert not (tmp_path / "new" / "run").exists()
+
+
+# Stores of format 1
+
+
+def as_format_1(run):
+    """Make a run look as version 0.1.0 left it: one log, whole digests, no digests of images."""
+    import hashlib
+
+    grams = store.open(run.gram)
+    lines = []
+    for tile in grams.plan.tiles():
+        digests = [hashlib.sha256(np.ascontiguousarray(plane).data).hexdigest() for plane in grams.read(tile)]
+        lines.append(json.dumps({"tile": str(tile), "digests": digests, "seconds": 1.0, "time": 1.7e9}))
+    (run.gram / "tiles.jsonl").write_text("".join(f"\n{line}\n" for line in lines))
+    shutil.rmtree(run.gram / "journals")
+    for name in ("train_image", "test_image"):
+        shutil.rmtree(run.gram / name)
+    group = json.loads((run.gram / "zarr.json").read_text())
+    past = record.load(run.record)
+    kept = {k: v for k, v in group["attributes"].items() if k not in ("about", "images")}
+    fingerprint = past["computed"]["fingerprint"]
+    group["attributes"] = kept | {"cntk_bench_format": 1, "data": fingerprint, "preprocess": "standardize"}
+    (run.gram / "zarr.json").write_text(json.dumps(group))
+    for facts in (past["data"], past["computed"]):
+        facts.pop("images")
+    past.pop("computed")
+    (run.record).write_text(json.dumps(past))
+    text = (run.path / "config.yaml").read_text()
+    start = text.index("preprocess:\n")
+    (run.path / "config.yaml").write_text(text[:start] + text[text.index("kernel:") :])
+
+
+def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path):
+    before = matrices(run)
+    as_format_1(run)
+    old = store.open(run.gram)
+    assert old.progress.missing() == [] and old.progress.seconds == old.plan.count
+    assert solving.solve(run, run.config())["solutions"] and verifying.verify(run, run.config(), 5, False).ok
+    with pytest.raises(UserError, match="n train is 40 there, 60 here"):
+        computed(tmp_path, "dataset.train=60")
+    assert computed(tmp_path)[1] == []  # which converts it
+    new = store.open(run.gram)
+    assert new.attributes["cntk_bench_format"] == 2 and "data" not in new.attributes
+    _, tasks = computed(tmp_path, "dataset.train=60")
+    assert "train-1-1" not in tiles(tasks) and "train-2-2" in tiles(tasks)
+    for key, values in matrices(run, (40, 20)).items():
+        np.testing.assert_array_equal(values, before[key])
+    assert verifying.verify(run, run.config(), 10, False).ok
+
+
+def test_a_run_of_format_1_with_other_images_is_refused(run, tmp_path):
+    as_format_1(run)
+    with pytest.raises(UserError, match="its images are others .pixels, labels or preprocessing."):
+        computed(tmp_path, "dataset.seed=5")
+    past = record.load(run.record)
+    past["data"]["fingerprint"] = "0" * 64
+    record.save(past, run.record)
+    with pytest.raises(UserError, match="its images are not those that the run.s record"):
+        solving.solve(run, run.config())
+
+
+# Matrices for others
+
+
+def test_open_run_gives_whole_symmetric_matrices(run):
+    opened = open_run(run.path)
+    gram = opened.gram("CNTK-GAP", 5)
+    assert opened.columns == run.config().kernel.cells
+    assert gram.train.dtype == gram.test.dtype == np.float64 and (gram.train == gram.train.T).all()
+    np.testing.assert_array_equal(gram.test, matrices(run)["ntk-gap-5-hidden", "test"])
+    facts = record.load(run.record)["computed"]
+    assert " ".join(map(str, gram.train_index)) == facts["train_index"]
+    labels = store.open(run.gram).labels
+    assert (gram.y_train == labels[0]).all() and (gram.y_test == labels[1]).all()
+    with pytest.raises(UserError, match="does not hold the readout ntk-gap-4"):
+        opened.gram("CNTK-GAP", 4)
+
+
+def test_whoever_opens_the_arrays_by_hand_is_told_of_nan(run):
+    import zarr
+
+    group = zarr.open_group(run.gram, mode="r")
+    assert np.isnan(group["train"][0, 0, 20]) and "are NaN" in group.attrs["about"]
+    assert "cntk-bench export" in group.attrs["about"]
+
+
+def test_labels_of_another_run_are_found_and_mended(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    other, _ = computed(tmp_path / "other", "dataset.seed=1")
+    shutil.copy(other.gram / "y_test" / "c" / "0", run.gram / "y_test" / "c" / "0")
+    with pytest.raises(UserError, match="its images are not those that the run.s record"):
+        solving.solve(run, run.config())
+    with pytest.raises(VerificationError, match="labels .* are not those of the data"):
+        verifying.verify(run, run.config(), 2, False)
+    assert verifying.verify(run, run.config(), 2, True).ok
+    assert solving.solve(run, run.config())["solutions"]
+
+
+@pytest.mark.parametrize("plant", ["file", "link"])
+def test_something_else_in_the_place_of_facts_is_set_aside(run, tmp_path, plant):
+    for name in ("y_train", "train_index"):
+        shutil.rmtree(run.gram / name)
+        if plant == "file":
+            (run.gram / name).write_text("precious")
+        else:
+            (tmp_path / "victim").mkdir(exist_ok=True)
+            (run.gram / name).symlink_to(tmp_path / "victim")
+    assert computed(tmp_path)[1] == [] and verifying.verify(run, run.config(), 2, False).ok
+    assert len(list(run.gram.glob("aside-*"))) == 2
+    assert plant == "file" or list((tmp_path / "victim").iterdir()) == []

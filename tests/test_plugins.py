@@ -1,0 +1,173 @@
+"""One place each: a pool, data set, backend, executor, column and solver come from another package."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+# A package as anybody could install it: a module, and metadata with its entry points.
+MODULE = """
+import numpy as np
+from cntk_bench.backends import cpu
+from cntk_bench.columns.column import Cell
+from cntk_bench.executors import local
+from cntk_bench.kernels.pool import Kind
+from cntk_bench.regression import ridge
+
+
+def middle(size, number):
+    counts = np.zeros((size, size), np.int64)
+    half = slice(size // 4, size - size // 4)
+    counts[half, half] = np.eye(len(range(size)[half]), dtype=np.int64)
+    return counts
+
+
+mid = Kind(middle, lambda size, number: 2)
+
+
+def stripes(path):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.normal(size=(60, 1, 6, 6)).astype("f4") / 4
+    x[y == 0, :, ::2] += 1
+    x[y == 1, :, :, ::2] += 1
+    return x[:40], y[:40], x[40:], y[40:]
+
+
+class Counting(cpu.Backend):
+    name = "counting"
+
+
+class backend:
+    NUMERICS, TILE_WORK, Backend = 7, cpu.TILE_WORK, Counting
+
+    @staticmethod
+    def available():
+        return True
+
+
+def backwards(job, tasks, report, stopped):
+    local.run(job, list(tasks)[::-1], report, stopped)
+
+
+class Nearest:
+    name = "1NN"
+
+    def needs(self, depth):
+        return ()
+
+    def fill(self, depth, given):
+        x, z = given.images()
+        distances = ((z.reshape(len(z), 1, -1) - x.reshape(1, len(x), -1)) ** 2).sum(-1)
+        return Cell(given.y_train[distances.argmin(1)], {"neighbours": 1})
+
+
+nearest = Nearest()
+
+
+def doubled(gram, labels, *, classes, ridge, device, dtype, overwrite):
+    from cntk_bench.regression.ridge import solve
+    return solve(gram, labels, classes=classes, ridge=2 * ridge, device=device, dtype=dtype)
+"""
+POINTS = """
+[cntk_bench.pools]
+mid = guest:mid
+[cntk_bench.datasets]
+stripes = guest:stripes
+[cntk_bench.backends]
+counting = guest:backend
+[cntk_bench.executors]
+backwards = guest:backwards
+[cntk_bench.columns]
+1NN = guest:nearest
+broken = guest:nothing
+[cntk_bench.solvers]
+doubled = guest:doubled
+"""
+CONFIG = """
+name: guest
+dataset: {name: stripes}
+kernel: {columns: [CNTK-V, CNTK-MID, 1NN], depths: [3]}
+compute: {tile: 16, backend: counting, executor: backwards}
+solve: {solver: doubled, ridge: 0.25}
+"""
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory):
+    """Call the command line where the package is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "guest.py").write_text(MODULE)
+    info = folder / "guest-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    (folder / "guest.yaml").write_text(CONFIG)
+
+    def call(*arguments):
+        environment = os.environ | {"PYTHONPATH": f"{folder}:{REPOSITORY}"}
+        command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+        )
+
+    return folder, call
+
+
+@pytest.fixture(scope="module")
+def finished(guest):
+    folder, call = guest
+    done = call("run", "guest.yaml", "--output", "run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done.stdout
+
+
+def test_all_of_them_work_together(finished):
+    run, stdout = finished
+    record = json.loads((run / "record.json").read_text())
+    assert {s["column"] for s in record["solutions"]} == {"CNTK-V", "CNTK-MID", "1NN"}
+    assert all(s["accuracy"] >= 90 for s in record["solutions"]) and "1NN" in stdout
+    assert record["data"]["name"] == "stripes"
+    compute = next(stage for stage in record["stages"] if stage["stage"] == "compute")
+    assert (compute["backend"], compute["numerics"]) == ("counting", 7)
+    assert [s["ridge"] for s in record["solutions"] if s["column"] == "CNTK-V"] == [0.5]  # by the solver
+    lines = next((run / "gram.zarr" / "journals").iterdir()).read_text().split()
+    names = [line.strip('",') for line in lines if line.startswith('"t') and "-" in line]
+    assert names[0].startswith("test-") and names[-1] == "train-0-0"  # by the executor
+
+
+def test_the_pool_is_verified_against_its_weights(guest, finished):
+    done = guest[1]("verify", "run", "--sample", 50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "100 entries computed again" in done.stdout
+
+
+def test_they_are_listed_and_suggested(guest):
+    call = guest[1]
+    assert "counting" in (shown := call("info").stdout) and "stripes" in shown
+    assert "did you mean stripes?" in call("compute", "guest.yaml", "--set", "dataset.name=stripe").stderr
+    for key, word in (
+        ("compute.executor", "local, backwards"),
+        ("solve.solver", "cholesky, doubled"),
+        ("compute.backend", "'counting'"),
+    ):
+        assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr
+
+
+def test_a_broken_one_is_one_line(guest):
+    done = guest[1]("compute", "guest.yaml", "--set", "kernel.columns=[broken]")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "broken of guest cannot be loaded (AttributeError" in done.stderr
+    assert "mend or uninstall that package" in done.stderr
+
+
+def test_a_table_without_any_kernel(guest):
+    folder, call = guest
+    done = call("run", "guest.yaml", "--set", "kernel.columns=[1NN]", "--output", "bare")
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "bare" / "gram.zarr").exists() and "1NN" in done.stdout
