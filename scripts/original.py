@@ -42,7 +42,7 @@ class Original:
 
     def __init__(self, spec: Spec, gpu=None):
         trainings = {r.train for r in spec.readouts if r.kernel == "ntk"} or {"all"}
-        if len(trainings) > 1 or not set(spec.pools) <= {"v", "gap"}:
+        if len(trainings) > 1 or not set(map(str, spec.pools)) <= {"v", "gap"}:
             raise ValueError(f"the original computes V and GAP for one training, not {spec.readouts}")
         self.spec, self.hidden = spec, np.int32("hidden" in trainings)
         self.gpu = gpu or Gpu()

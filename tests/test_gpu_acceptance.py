@@ -169,7 +169,9 @@ def test_the_stage_goes_through_a_store():
 def test_a_stage_that_stores_other_numbers_fails(monkeypatch):
     pytest.importorskip("zarr")
     write = store.Store.write
-    monkeypatch.setattr(store.Store, "write", lambda self, tile, block, s: write(self, tile, block + 1, s))
+    monkeypatch.setattr(
+        store.Store, "write", lambda self, tile, block, *more: write(self, tile, block + 1, *more)
+    )
     assert small().stage_gap()["passed"] is False
 
 

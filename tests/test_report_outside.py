@@ -116,7 +116,7 @@ def test_any_value_in_a_cell(key, value):
 
 
 def test_a_record_of_too_many_cells():
-    with pytest.raises(UserError, match="has 4000 cells: a table has at most 1000"):
+    with pytest.raises(UserError, match="has 4000 cells: a table has at most 2000"):
         report.table(record(solutions=record()["solutions"] * 1000))
 
 

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,16 +79,9 @@ def open(path: str | Path) -> "Store":
 class Store:
     """A store on disk; `open` and `growth.ensure` give one.
 
-    Attributes
-    ----------
-    path : Path
-    attributes : dict
-        What is computed (`description`).
-    plan : Plan
-    readouts : tuple of str
-        Names of the readouts it holds, such as "ntk-gap-21-hidden".
-    progress : Progress
-        The finished tiles, as the journals had them when they were last read.
+    path, attributes (`description`), plan : where it is, and what it holds.
+    readouts : names of the readouts it holds, such as "ntk-gap-21-hidden".
+    progress : the finished tiles, as the journals had them when they were last read.
     """
 
     def __init__(self, path: Path, attributes: dict):
@@ -154,8 +148,14 @@ class Store:
 
     @property
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """(y_train, y_test), int64 (n_train,) and (n_test,); VerificationError if damaged."""
+        """(y_train, y_test), int64; VerificationError if damaged."""
         return self.images().labels
+
+    def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
+        """One whole matrix; see `matrix.matrix`."""
+        from cntk_bench.grams.matrix import matrix
+
+        return matrix(self, part, readout, dtype, **more)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
 from cntk_bench.backends.cuda.device import Gpu, available
-from cntk_bench.backends.cuda.zones import LANES, zones
+from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Spec
 
@@ -78,7 +78,7 @@ class Backend:
         self.stages = spec.channels + spec.layers
         self.reads = self._upload([depth - 1 for depth in spec.depths], np.int32)
         self.scales = self._upload([scale(r, spec.size) for r in spec.readouts], np.float64)
-        self.diagonal, *self.rings = (Planes(zone, self.gpu) for zone in zones(spec))
+        self.diagonal, *self.rings = (Planes(zone, self.gpu) for zone in cuda_zones.zones(spec))
         self.readouts = self.gpu.module(cuda_sources.text("readouts"), cuda_sources.options("readouts", {}))
         self.deviations = {
             planes.layout: self.gpu.module(
@@ -118,7 +118,7 @@ class Backend:
 
     def limit(self):
         """Pairs per second that the GPU's instruction issue would allow."""
-        return cuda_limit.pairs_per_second(zones(self.spec), *self.gpu.issue())
+        return cuda_limit.pairs_per_second(cuda_zones.zones(self.spec), *self.gpu.issue())
 
     def tile_bytes(self, side):
         """The tile, one block of it, and that block's list of pairs."""
