@@ -1,6 +1,7 @@
 """Kernel regression against dense linear algebra, brute-force refits and scikit-learn."""
 
 import sys
+import time
 import tracemalloc
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -706,3 +707,82 @@ class TestRounding:
         K, y, _, _ = problem()
         with pytest.raises(UserError, match="use numbers from 0 to 1e.15"):
             ridge.solve(K, y, classes=3, ridge=value)
+
+
+class TestSmallThings:
+    """What mutation testing found that no other test would notice."""
+
+    def test_the_remedy_is_ten_times_what_was_tried(self):
+        K = np.eye(4)
+        K[0, 1] = K[1, 0] = 1.01  # far from positive definite
+        with pytest.raises(
+            UserError, match=r"with ridge 0.001 and jitter 0.0001 .* raise solve.ridge to 0.011$"
+        ):
+            ridge.solve(K, np.arange(4) % 2, classes=2, ridge=1e-3)
+
+    @pytest.mark.parametrize("r", [3.0, 30.0])
+    def test_the_condition_of_a_large_ridge(self, r):
+        K, y, _, _ = problem()
+        condition = np.linalg.cond(K + r * np.eye(40), 1)
+        assert (
+            condition / 3 <= ridge.solve(K, y, classes=3, ridge=r).chosen.condition <= condition * (1 + 1e-9)
+        )
+
+    def test_a_gram_is_loaded_row_block_by_row_block(self):
+        gram = np.random.default_rng(0).random((20, 20), np.float32)
+        device = SimpleNamespace(empty=np.zeros, asarray=np.asarray)
+        loaded = ridge._load(gram, device, np.dtype("float64"), False)
+        assert loaded.dtype == np.float64 and (loaded == gram).all()
+
+    def test_images_that_are_equal_to_some_test_images_only_are_two(self):
+        """Columns that agree in the first rows and differ in a later one do not count as one."""
+        block = np.ones((6, 3))
+        block[5, 1] = 0.5
+        alpha = np.array([[2.0, 0.0], [-1.0, 0.5], [0.25, 0.0]])
+        together = prediction._together(alpha, block)
+        np.testing.assert_array_equal(together, [[2.25, 0.0], [-1.0, 0.5], [0.0, 0.0]])
+        np.testing.assert_allclose(block @ together, block @ alpha)
+
+    @pytest.mark.parametrize(("share", "undecided"), [(0.9, 1), (1.1, 0)])
+    def test_an_image_is_undecided_where_its_margin_is_below_the_noise(self, share, undecided):
+        """Noise of a score: STORED sqrt(sum (K alpha)^2); of a margin: that of both."""
+        block = np.array([[3.0, 4.0]])
+        scores = np.array([12.0, 12.0 * (1 - share * np.sqrt(2) * prediction.STORED)])
+        alpha = np.diag(scores / block[0])  # each score is one product: its noise is STORED times itself
+        assert prediction.predict(alpha, [block]).undecided == undecided
+
+    def test_residuals_that_show_in_scores_are_a_doubt(self):
+        assert "residuals of up to 0.01" in fit_room._doubt(0.01, np.zeros(3))
+        assert fit_room._doubt(1e-4, np.zeros(3)) is None and fit_room._doubt(np.nan, np.zeros(3))
+
+    def test_the_grid_grows_by_tens(self):
+        K, _, _, _ = problem(90)
+        labels = np.random.default_rng(0).permutation(np.arange(90) % 3)
+        tried = [fit.ridge for fit in ridge.solve(K, labels, classes=3, ridge="loo").path]
+        assert tried[8:] == [10.0 * 10**k for k in range(len(tried) - 8)]
+
+    def test_the_seconds_are_those_of_the_fit(self):
+        started = time.perf_counter()
+        fit = ridge.solve(*problem()[:2], classes=3).chosen
+        assert 0 < fit.seconds <= time.perf_counter() - started
+
+    @pytest.mark.parametrize(
+        ("device", "free", "room"), [("cuda", 500, True), ("cuda", 499, False), ("cpu", 10**9, False)]
+    )
+    def test_the_next_matrix_is_read_ahead_where_there_is_room(self, monkeypatch, device, free, room):
+        monkeypatch.setattr(memory, "available", lambda *_: free)
+        place = placement.Place(device, "float32", host=100, gpu=0)
+        assert placement.room_ahead(place, 10) is room  # float32: 4 bytes of 100 entries
+
+    def test_memory_on_a_gpu_is_that_of_the_arrays(self):
+        """Float64, n images, k classes: the matrix, 6 panels of n x BLOCK, 8 arrays of n x k."""
+        n, k, block = 3000, 10, cholesky.BLOCK
+        for dtype, size, panels in (("float64", 8, 6), ("float32", 4, 10)):
+            place = placement.predict(n, classes=k, device="cuda", dtype=dtype)
+            assert place.gpu == size * (n * n + panels * n * block + 8 * n * k) + 2**30
+            assert place.host == 4 * (n * n + 2 * n * block) + size * 8 * n * k + 2**26
+
+    def test_what_does_not_fit_is_told_in_gib(self, monkeypatch):
+        monkeypatch.setattr(memory, "available", lambda *_: 3 * 2**30)
+        with pytest.raises(UserError, match=r"this machine has 3\.0 GiB free"):
+            placement.choose(40_000, classes=10, device="cpu", dtype="float64")

@@ -55,17 +55,17 @@ def compute(
     loaded = images.load(settings)
     if len(loaded.x_train) < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    kept = images.kept(loaded)
     if not settings.kernel.readouts:
         with writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         with run.lock(math.inf):
-            _begin(run, settings, images.facts(settings, loaded), None)
+            _begin(run, settings, images.facts(settings, loaded, kept), None)
         return
     name = backend_name(settings.compute.backend, run)
     spec, plan = cut(settings, loaded, name, run, source)
     worker = backends.create(name, spec)  # says now if it cannot run
     asked = attributes(spec, settings, loaded, name)
-    kept = images.kept(loaded)
     other = Source(store.open(source.gram), asked, kept) if source else None
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def compute(
     stage |= {"source": worker.source}  # for information: numerics is what decides
     stage |= {"taken_from": str(source.path.absolute())} if source else {}
     with run.lock(math.inf):
-        _begin(run, settings, images.facts(settings, loaded), stage if tasks else None)
+        _begin(run, settings, images.facts(settings, loaded, kept), stage if tasks else None)
     if not tasks:
         return
     report = progress and progress(target.plan, tasks)
@@ -156,11 +156,12 @@ def checked(run: Run, settings: Config, loaded: Dataset, mend: bool) -> tuple[St
     plan = Plan(len(loaded.x_train), len(loaded.x_test), target.plan.tile, len(readouts))
     spec = Spec(readouts, *loaded.x_train.shape[1:3])
     asked = {**attributes(spec, settings, loaded, name), "numerics": target.attributes["numerics"]}
+    kept = images.kept(loaded)
     if mend:
         asked["numerics"] = backends.numerics(name)
-        return growth.ensure(run.gram, plan, asked, images.kept(loaded)), name
-    growth.require(target, plan, asked, images.kept(loaded))
-    if not growth.labels_fit(target, images.kept(loaded)):
+        return growth.ensure(run.gram, plan, asked, kept), name
+    growth.require(target, plan, asked, kept)
+    if not growth.labels_fit(target, kept):
         raise VerificationError(
             f"the labels in {short(str(target.path))} are not those of the data: run `compute` again to "
             "restore them"

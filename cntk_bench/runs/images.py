@@ -62,12 +62,12 @@ def described(settings: Config) -> dict:
     } | ({"training_images": asked.train} if statistics == "subset" else {})
 
 
-def facts(settings: Config, images: Dataset) -> dict:
-    """What a record says of the images used."""
+def facts(settings: Config, images: Dataset, known: Images) -> dict:
+    """What a record says of the images used; `known` is what a store keeps of them (`kept`)."""
     return {
         "name": images.name,
         "fingerprint": images.fingerprint,
-        "images": kept(images).fingerprint,
+        "images": known.fingerprint,
         "n_train": len(images.x_train),
         "n_test": len(images.x_test),
         "classes": images.classes,

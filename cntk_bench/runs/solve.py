@@ -83,7 +83,7 @@ class _Given:
             "dataset", "preprocess"
         )
         if not same:
-            self.facts = images.facts(settings, self._loaded)
+            self.facts = images.facts(settings, self._loaded, self._kept)
         self.sizes = self.facts["n_train"], self.facts["n_test"]
         self.classes = self.facts["classes"]
         if self._grams is None:
@@ -92,7 +92,7 @@ class _Given:
             if not same:
                 spec, plan = cut(settings, self._loaded, self._grams.attributes["backend"], run)
                 asked = attributes(spec, settings, self._loaded, self._grams.attributes["backend"])
-                growth.require(self._grams, plan, asked, images.kept(self._loaded))
+                growth.require(self._grams, plan, asked, self._kept)
             else:
                 _require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
@@ -137,6 +137,10 @@ class _Given:
     @cached_property
     def _loaded(self):
         return images.load(self.settings)
+
+    @cached_property
+    def _kept(self):
+        return images.kept(self._loaded)
 
 
 def _require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
