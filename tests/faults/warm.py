@@ -45,7 +45,8 @@ def warm_up():
 
     import cntk_bench.cli.program  # noqa: F401
     from cntk_bench import Readout, gram
-    from cntk_bench.runs import compute, solve, verify  # noqa: F401
+    from cntk_bench.regression import prediction, ridge  # noqa: F401
+    from cntk_bench.runs import compute, measure, opened, solve, status, verify  # noqa: F401
 
     images = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype("f4")
     gram(images, readouts=[Readout("ntk", "v", 3), Readout("ntk", "gap", 3)], backend="cpu")
