@@ -184,3 +184,16 @@ def test_whole_tiles_that_are_new_are_merged_at_once(tmp_path, monkeypatch):
     progress = written(tmp_path, lines[:5], lines[5:])
     assert progress.missing() == [] and progress.seconds == 0.5 * PLAN.count
     assert [progress.digests(tile, 1) for tile in PLAN.tiles()] == [{n + 2} for n in range(PLAN.count)]
+
+
+def test_what_a_writer_reads_of_itself_is_not_counted_twice(tmp_path):
+    labels = Images((np.zeros(7, int), np.zeros(5, int)))
+    gram = growth.create(tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, labels)
+    with gram.shared():
+        for tile in PLAN.tiles():
+            gram.write(tile, np.zeros(tile.shape(PLAN), np.float32), 0.5, taken=tile == FIRST)
+        before = gram.progress.taken, gram.progress.seconds
+        gram.progress.refresh()
+    assert (gram.progress.taken, gram.progress.seconds) == before == (1, 0.5 * PLAN.count)
+    again = store.open(gram.path).progress
+    assert (again.taken, again.seconds) == before

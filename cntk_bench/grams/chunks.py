@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.grams.journal import digest_of
+from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import libraries
 from cntk_bench.system.files import PARTIAL, flush, is_plain
 from cntk_bench.text import one_line, short
@@ -26,11 +27,9 @@ from cntk_bench.text import one_line, short
 zarr = libraries.zarr()
 Crc32cCodec = zarr.codecs.Crc32cCodec
 
-PARTS = ("train", "test")
 # Something else has the name of a chunk: that chunk is lost, and writing it again mends it.
 NO_CHUNK = (errno.ENOTDIR, errno.ELOOP)
 STRAY = re.compile(r"(train|test)/c(\.\d+){3}(\..*)?")  # relative to the store
-DIGEST = 8  # bytes of SHA-256 that a journal keeps
 
 
 class Unreadable(UserError):
@@ -52,9 +51,8 @@ def create(group: Any, plan: Plan) -> None:
 
 
 def digest(plane: np.ndarray) -> int:
-    """The first 64 bits of SHA-256 of a tile's numbers for one readout; never 0, which stands for none."""
-    whole = hashlib.sha256(np.ascontiguousarray(plane).data).digest()
-    return int.from_bytes(whole[:DIGEST], "big") or 1
+    """What journals keep of the SHA-256 of a tile's numbers for one readout."""
+    return digest_of(hashlib.sha256(np.ascontiguousarray(plane).data).hexdigest())
 
 
 class Chunks:

@@ -19,9 +19,8 @@ from cntk_bench.grams.journal import (
     tail,
     unreadable,
 )
-from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
-PARTS = ("train", "test")
 SPECIAL = {"round", "shape", "taken"}  # keys of lines that are merged one by one
 
 
@@ -36,7 +35,7 @@ class Progress:
         The store.
     plan : Plan
     first : Plan, optional
-        What the store was when its journal was of format 1.
+        What the store was when its journal was of format 1; the plan itself by default.
 
     Attributes
     ----------
@@ -44,13 +43,13 @@ class Progress:
         Tiles and readouts of which two writers that computed the same readouts together logged
         different digests: one of them is wrong.
     taken : int
-        Lines of tiles that were taken from another store.
+        Tiles of which something was taken from another store.
     seconds : float
-        Of computing, all writers added up.
+        Of computing what is done, all writers added up: lines that tell nothing new add nothing.
     """
 
     def __init__(self, path: Path, plan: Plan, first: Plan | None = None):
-        self.path, self.plan, self._first = path, plan, first
+        self.path, self.plan, self._first = path, plan, first or plan
         shapes = {part: (plan.count_of(part), plan.readouts) for part in PARTS}
         self._digests = {part: np.zeros(shape, np.uint64) for part, shape in shapes.items()}
         # Which readouts were computed together, as a place in `_sets`.
@@ -94,13 +93,8 @@ class Progress:
         for one in map(entry, found):
             if one is None:
                 continue
-            turn, shape = self.round(one.tile) + (one.digests is None), None
-            if self._first is not None:
-                try:
-                    shape = one.tile.shape(self._first)[1:]
-                except ValueError:
-                    continue
-            whole = shape is None or min(shape) == self.plan.tile
+            turn, shape = self.round(one.tile) + (one.digests is None), one.tile.shape(self._first)[1:]
+            whole = min(shape) == self.plan.tile
             self.enter(replace(one, round=max(turn, one.round), shape=None if whole else shape))
 
     def _take(self, found: list) -> None:
@@ -144,11 +138,10 @@ class Progress:
     def _block(self, part: str, rows, cols, texts: list[str], which: list[int]) -> tuple[Any, np.ndarray]:
         """Where lines' digests go, and the digests; ValueError where something is there, or they are none."""
         row, col = np.array(rows, np.int64), np.array(cols, np.int64)
-        blocks = self.plan.blocks("train")
-        last = row if part == "train" else blocks - 1
+        last = row if part == "train" else self.plan.blocks("train") - 1
         if not ((row >= 0) & (row < self.plan.blocks(part)) & (col >= 0) & (col <= last)).all():
             raise ValueError
-        numbers = row * (row + 1) // 2 + col if part == "train" else row * blocks + col
+        numbers = self.plan.numbers(part, row, col)
         place = np.ix_(numbers, np.array(which))
         if self._digests[part][place].any() or len(np.unique(numbers)) < len(numbers):
             raise ValueError
@@ -179,9 +172,8 @@ class Progress:
             row[:] = 0
         if one.digests is None:
             return
-        self.taken += one.taken
-        self.seconds += one.seconds
-        together, shape = self._set(one.readouts), self._shape(one)
+        together, shape = self._set(one.readouts), one.shape or (self.plan.tile, self.plan.tile)
+        new = False
         for readout, digest in zip(one.readouts, one.digests, strict=True):
             key, known = (tile, readout), int(row[readout])
             past = self.shape(*key) if known else (0, 0)
@@ -194,17 +186,18 @@ class Progress:
                 if which[readout] == together and not one.taken:
                     self.disputed.add(key)
                 self._others.setdefault(key, {known}).add(digest)
+            new |= not known or past != shape
             row[readout], which[readout] = digest, together
             if shape != (self.plan.tile, self.plan.tile):
                 self._shapes[key] = shape
+        if new:
+            self.taken += one.taken
+            self.seconds += one.seconds
 
     def _forget(self, key: tuple[Tile, int]) -> None:
         self._others.pop(key, None)
         self._shapes.pop(key, None)
         self.disputed.discard(key)
-
-    def _shape(self, one: Entry) -> tuple[int, int]:
-        return one.shape or (self.plan.tile, self.plan.tile)
 
     def _set(self, readouts: tuple[int, ...]) -> int:
         return self._sets.setdefault(readouts, min(len(self._sets), 2**16 - 1))

@@ -10,6 +10,7 @@ from cntk_bench.errors import UserError
 FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
 LIMIT = 1_000_000  # tiles of a store, at most: to open it takes seconds then
 FILES = 1_000_000  # of a new store: each tile is one per readout
+PARTS = ("train", "test")
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
 
 
@@ -133,7 +134,7 @@ class Plan:
         Row by row, so that neighbours in the list share their row's images, and the Gram of the
         first images is complete first.
         """
-        return [tile for one in ("train", "test") if part in (None, one) for tile in self._tiles(one)]
+        return [tile for one in PARTS if part in (None, one) for tile in self._tiles(one)]
 
     def _tiles(self, part: str) -> Iterator[Tile]:
         for row in range(self.blocks(part)):
@@ -163,8 +164,11 @@ class Plan:
         last = tile.row if tile.part == "train" else self.blocks("train") - 1
         if not (0 <= tile.row < self.blocks(tile.part) and 0 <= tile.col <= last):
             raise KeyError(tile)
-        first = tile.row * (tile.row + 1) // 2 if tile.part == "train" else tile.row * (last + 1)
-        return first + tile.col
+        return self.numbers(tile.part, tile.row, tile.col)
+
+    def numbers(self, part: str, row, col):
+        """As `number`, of one tile's row and col or of arrays of them, which are not checked."""
+        return (row * (row + 1) // 2 if part == "train" else row * self.blocks("train")) + col
 
     @property
     def pairs(self) -> int:
