@@ -34,10 +34,7 @@ REFRESH = 2.0  # seconds after which it is looked again what other processes hav
 
 @dataclass(frozen=True)
 class Task:
-    """A tile, and the places of the readouts to compute of it; picklable.
-
-    again : computed even if it is done.
-    """
+    """A tile, and the places of the readouts to compute of it; picklable."""
 
     tile: Tile
     readouts: tuple[int, ...]

@@ -50,6 +50,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], names=DECIDIN
     ]
 
 
+def differing_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """In words, how the images of two descriptions were asked for differently; empty if they were not."""
+    asked = here.get("images", {})
+    return "; ".join(differences(there.get("images", {}), asked, asked))
+
+
 def _words(value: object) -> str:
     if isinstance(value, list | tuple):
         return short(", ".join(map(str, value)), 60)

@@ -110,22 +110,29 @@ def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
 
 def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: Images) -> None:
     """Refuse what is not the same computation, with the differences in words."""
-    found = description.differences(store.attributes, {**asked, "tile": plan.tile})
-    found += _differing_images(store, plan, asked, facts)
+    _refuse(store, description.differences(store.attributes, {**asked, "tile": plan.tile}), asked, facts)
+
+
+def require_images(store: Store, asked: Mapping[str, Any], facts: Images) -> None:
+    """Refuse other images than the store's, with the differences in words; `asked` has images and data."""
+    _refuse(store, [], asked, facts)
+
+
+def _refuse(store: Store, found: list[str], asked: Mapping, facts: Images) -> None:
+    found = [*found, *_differing_images(store, asked, facts)]
     if found:
         raise UserError(f"{short(str(store.path))} holds another computation: {'; '.join(found)}: {ANOTHER}")
 
 
-def _differing_images(store: Store, plan: Plan, asked: Mapping, facts: Images) -> list[str]:
+def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
     """In words, how the images there are not the first of those here, or the other way round."""
     if "data" in store.attributes:  # of format 1, which knows all of its images by one digest
         if store.attributes["data"] == asked.get("data"):
             return []
-        sizes = description.differences(
-            store.attributes, {"n_train": plan.n_train, "n_test": plan.n_test}, ("n_train", "n_test")
-        )
+        names = ("n_train", "n_test")
+        sizes = description.differences(store.attributes, dict(zip(names, facts.sizes, strict=True)), names)
         return sizes or ["its images are others (pixels, labels or preprocessing)"]
-    common = min(plan.n_train, store.plan.n_train), min(plan.n_test, store.plan.n_test)
+    common = _common(store, facts)
     try:
         there, here = store.images(common), facts.first(common)
     except VerificationError:  # damaged labels, which are about to be written anew
@@ -134,21 +141,24 @@ def _differing_images(store: Store, plan: Plan, asked: Mapping, facts: Images) -
         return []
     for kind, one, other in zip(("training", "test"), there.digests, here.digests, strict=True):
         if not np.array_equal(one, other):
-            words = description.differences(
-                store.attributes.get("images", {}), asked.get("images", {}), asked.get("images", {})
-            )
             first = int((one != other).argmax())
-            what = "; ".join(words) or f"the first {kind} image that differs is number {first}"
+            words = description.differing_images(store.attributes, asked)
+            what = words or f"the first {kind} image that differs is number {first}"
             return [f"its {kind} images are others ({what})"]
     return []
 
 
 def labels_fit(store: Store, facts: Images) -> bool:
     """Whether the labels there are those of the same images here."""
-    (n, m), (k, o) = store.sizes, facts.sizes
-    sizes = min(n, k), min(m, o)
+    sizes = _common(store, facts)
     pairs = zip(store.images(sizes).labels, facts.first(sizes).labels, strict=True)
     return all(np.array_equal(one, other) for one, other in pairs)
+
+
+def _common(store: Store, facts: Images) -> tuple[int, int]:
+    """How many images of either set both have."""
+    (n_train, n_test), (others, tests) = store.sizes, facts.sizes
+    return min(n_train, others), min(n_test, tests)
 
 
 def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:

@@ -17,13 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench.grams.chunks import Unreadable
-from cntk_bench.system import libraries
+from cntk_bench.grams.chunks import Crc32cCodec, Unreadable
 from cntk_bench.system.files import is_plain
 from cntk_bench.text import short
-
-zarr = libraries.zarr()
-Crc32cCodec = zarr.codecs.Crc32cCodec
 
 NAMES = {  # attribute of `Images` -> the arrays of the two sets
     "labels": ("y_train", "y_test"),
@@ -83,7 +79,7 @@ def write(group: Any, pairs: Images, path: Path | None = None) -> None:
     """
     for name, arrays in NAMES.items():
         pair = getattr(pairs, name)
-        for array, values in zip(arrays, pair or (), strict=False):
+        for array, values in zip(arrays, pair, strict=True) if pair else ():
             place = path and path / array
             if place and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
                 place.rename(place.with_name(f"aside-{array}-{uuid.uuid4().hex}"))
@@ -109,10 +105,6 @@ def _write_one(group, name, values):
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
 
 
-def _array(group: Any, name: str) -> Any:
-    return group[name]
-
-
 def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:
     """One of `NAMES` for the first images of either set; None where it is missing or damaged.
 
@@ -128,7 +120,7 @@ def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None
             folder = path / array
             if folder.is_symlink() or not folder.is_dir() or not all(map(is_plain, files)):
                 return None
-            values = np.asarray(_array(group, array)[:size])
+            values = np.asarray(group[array][:size])
         except OSError as error:
             raise Unreadable(
                 f"{' and '.join(NAMES[name])} of {short(str(path))} cannot be read now "

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cntk_bench.errors import UserError, VerificationError
+from cntk_bench.errors import UserError
 from cntk_bench.grams import description
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
@@ -56,12 +56,10 @@ class Source:
             for part, one, other in zip(("train", "test"), there, facts.digests, strict=True)
         }
         if (self.places["train"] < 0).all():
-            words = description.differences(
-                store.attributes.get("images", {}), attributes.get("images", {}), attributes.get("images", {})
-            )
+            words = description.differing_images(store.attributes, attributes)
             raise UserError(
                 f"nothing can be taken from {where}: it has none of these training images"
-                + (f" ({'; '.join(words)})" if words else "")
+                + (f" ({words})" if words else "")
             )
         self._block = lru_cache(maxsize=BLOCKS)(self._read)
 
@@ -102,7 +100,7 @@ class Source:
             return None
         try:
             return self.store.read(tile, indices)
-        except (UserError, VerificationError):
+        except UserError:
             return None
 
 

@@ -33,7 +33,7 @@ from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.journal import Entry, Journal
 from cntk_bench.grams.progress import Progress
-from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import lock
 from cntk_bench.system.files import is_plain, read_plain, writing
 from cntk_bench.text import one_line, short
@@ -55,7 +55,7 @@ def open(path: str | Path) -> "Store":
     if not os.path.exists(path / "zarr.json"):
         raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
     try:
-        attributes = json.loads(read_plain(path / "zarr.json"))["attributes"]
+        attributes = _attributes(path)
         version = attributes["cntk_bench_format"]
         if version <= description.FORMAT:
             return Store(path, attributes)
@@ -76,6 +76,11 @@ def open(path: str | Path) -> "Store":
     )
 
 
+def _attributes(path: Path) -> dict:
+    """A store's attributes; those made before there was a numerics version hold the bits of version 1."""
+    return {"numerics": 1, **json.loads(read_plain(path / "zarr.json"))["attributes"]}
+
+
 class Store:
     """A store on disk; `open` and `growth.ensure` give one.
 
@@ -90,15 +95,14 @@ class Store:
         self._read(attributes)
 
     def _read(self, attributes: dict) -> None:
-        # Stores made before there was a numerics version hold the bits of version 1.
-        self.attributes = {"numerics": 1, **attributes}
+        self.attributes = attributes
         self.readouts = tuple(map(str, attributes["readouts"]))
         try:
             n_train, n_test, tile = (attributes[name] for name in ("n_train", "n_test", "tile"))
             self.plan = Plan(n_train, n_test, tile, len(self.readouts))
         except UserError as error:
             raise ValueError(str(error)) from None
-        for part in chunks.PARTS:
+        for part in PARTS:
             if not is_plain(self.path / part / "zarr.json"):
                 raise ValueError(f"{part}/zarr.json is not a plain file")
         self.group = zarr.open_group(self.path, mode="r+")
@@ -193,8 +197,8 @@ class Store:
         with writing(self.path):
             self._journal = Journal(self.path)
         try:
-            now = json.loads(read_plain(self.path / "zarr.json"))["attributes"]
-            if {"numerics": 1, **now} != self.attributes:  # another process made it larger
+            now = _attributes(self.path)
+            if now != self.attributes:  # another process made it larger
                 self._read(now)
             else:
                 self.progress.refresh()

@@ -15,8 +15,6 @@ from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-MOST = 9999  # of a pool's number
-
 
 @dataclass(frozen=True)
 class Kind:
