@@ -15,7 +15,6 @@ The first thing on every line is the line feed before it, which ends a line that
 torn. A torn or damaged line is passed over: its tile is not done.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -29,6 +28,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.tiles import Tile
+from cntk_bench.system import lock
 from cntk_bench.system.files import open_own, same_file, writing
 from cntk_bench.text import short
 
@@ -206,10 +206,7 @@ class Journal:
                 raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
             folder.mkdir(exist_ok=True)
             self._handle = open_own(self._path, os.O_WRONLY | os.O_APPEND)
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                pass  # a file system without locks: nobody can tell whether we are alive
+            lock.attempt(self._handle)  # without locks, nobody can tell whether we are alive
         return self._handle
 
     def require_place(self) -> None:
@@ -236,14 +233,8 @@ def writers(path: Path) -> int:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alive += 1
-        except OSError:
-            pass
-        finally:
-            os.close(handle)
+        alive += lock.attempt(handle, shared=True) is False
+        os.close(handle)
     return alive
 
 

@@ -76,6 +76,14 @@ def open(path: str | Path) -> "Store":
     )
 
 
+def described(path: str | Path) -> dict:
+    """The attributes of a store, or an empty dict where there is none that says any: no journal is read."""
+    try:
+        return _attributes(Path(path))
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def _attributes(path: Path) -> dict:
     """A store's attributes; those made before there was a numerics version hold the bits of version 1."""
     return {"numerics": 1, **json.loads(read_plain(path / "zarr.json"))["attributes"]}

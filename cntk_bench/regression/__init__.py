@@ -15,6 +15,7 @@ from cntk_bench.text import short
 
 SOLVERS = {"cholesky": ("ridge", "solve")}  # name -> module of this room, function
 GROUP = "cntk_bench.solvers"
+LARGEST_RIDGE = 1e15  # one beside which a kernel is nothing
 
 
 def solvers() -> tuple[str, ...]:

@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky
+from cntk_bench.regression import LARGEST_RIDGE, cholesky
 from cntk_bench.regression.cholesky import Cholesky, Device
 from cntk_bench.regression.fit import Fit, fit
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-MOST = 1e15  # a ridge beside which a kernel is nothing
 LARGEST = 1e4  # to which "loo" goes on: there the diagonal rules, and larger ridges change no class
 
 
@@ -63,8 +62,10 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
         raise UserError("the list of ridges is empty: name at least one, such as [0]")
     for r in values:
         number = isinstance(r, int | float | np.number) and not isinstance(r, bool)
-        if not (number and 0 <= r <= MOST):
-            raise UserError(f"ridge {short(r)} is not possible: use numbers from 0 to {MOST:g}, or 'loo'")
+        if not (number and 0 <= r <= LARGEST_RIDGE):
+            raise UserError(
+                f"ridge {short(r)} is not possible: use numbers from 0 to {LARGEST_RIDGE:g}, or 'loo'"
+            )
     return tuple(dict.fromkeys(float(r) for r in values))
 
 

@@ -4,8 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 
 from cntk_bench import backends, executors, regression
 from cntk_bench.data import Dataset
@@ -56,19 +55,18 @@ def compute(
     if len(loaded.x_train) < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
     kept = images.kept(loaded)
+    facts = images.facts(settings, loaded, kept)
     if not settings.kernel.readouts:
-        with writing(run.path):
-            run.path.mkdir(parents=True, exist_ok=True)
-        with run.lock(math.inf):
-            _begin(run, settings, images.facts(settings, loaded, kept), None)
+        _make(run)
+        _begin(run, settings, facts, None)
         return
     name = backend_name(settings.compute.backend, run)
     spec, plan = cut(settings, loaded, name, run, source)
-    worker = backends.create(name, spec)  # says now if it cannot run
+    create = cache(partial(backends.create, name))  # the one made here is that of most tasks
+    worker = create(spec)  # says now if it cannot run
     asked = attributes(spec, settings, loaded, name)
     other = Source(store.open(source.gram), asked, kept) if source else None
-    with writing(run.path):
-        run.path.mkdir(parents=True, exist_ok=True)
+    _make(run)
     with run.lock(math.inf):
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
@@ -78,8 +76,7 @@ def compute(
     stage |= {"backend": name, "numerics": asked["numerics"]}
     stage |= {"source": worker.source}  # for information: numerics is what decides
     stage |= {"taken_from": str(source.path.absolute())} if source else {}
-    with run.lock(math.inf):
-        _begin(run, settings, images.facts(settings, loaded, kept), stage if tasks else None)
+    _begin(run, settings, facts, stage if tasks else None)
     if not tasks:
         return
     report = progress and progress(target.plan, tasks)
@@ -92,7 +89,7 @@ def compute(
 
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
-        job = Job(target, partial(backends.create, name), loaded.x_train, loaded.x_test, other)
+        job = Job(target, create, loaded.x_train, loaded.x_test, other)
         grams.compute(job, wanted, sizes, done, settings.compute.executor)
     finally:  # however it ends: the tiles finished until then are kept
         stage |= {"seconds": time.perf_counter() - started, "pairs": pairs[0]}
@@ -115,16 +112,17 @@ def cut(
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, source):
-        if tile is None and other is not None and (other.gram / "zarr.json").exists():
-            tile = store.open(other.gram).plan.tile
-            return spec, Plan(len(loaded.x_train), len(loaded.x_test), tile, len(spec.readouts))
+        there = store.described(other.gram).get("tile") if other else None
+        if tile is None and there is not None:
+            return spec, Plan(len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts))
     return spec, grams.make_plan(spec, len(loaded.x_train), len(loaded.x_test), backend, tile)
 
 
 def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
-    if asked == "auto" and (run.gram / "zarr.json").exists():
-        asked = store.open(run.gram).attributes["backend"]
+    begun = store.described(run.gram).get("backend")
+    if asked == "auto" and begun is not None:
+        asked = begun
         if asked in backends.names() and asked not in backends.available():
             raise UserError(
                 f"{short(str(run.path))} was begun with the {asked} backend, which does not work here: "
@@ -134,52 +132,56 @@ def backend_name(asked: str, run: Run) -> str:
 
 
 def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> dict:
-    """What a store says of itself (`grams.description`); "data" is compared with stores of format 1."""
+    """What a store says of itself (`grams.description`)."""
     return {
         "readouts": [str(readout) for readout in spec.readouts],
         "backend": backend,
         "numerics": backends.numerics(backend),
         "dtype": "float32",
-        "images": images.described(settings),
-        "data": loaded.fingerprint,
-    }
+    } | images.asked(settings, loaded)
 
 
-def checked(run: Run, settings: Config, loaded: Dataset, mend: bool) -> tuple[Store, str]:
-    """The run's store and the name of its backend, for these images; UserError if it has others.
+def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
+    """Refuse a store of other images or labels.
 
-    With `mend`, damaged labels are written anew, and the backend must work here.
+    Raises
+    ------
+    UserError
+        If it has others.
+    VerificationError
+        If the labels are others.
     """
-    target = store.open(run.gram)
-    name = backend_name("auto", run) if mend else target.attributes["backend"]
-    readouts = tuple(map(Readout.parse, target.readouts))
-    plan = Plan(len(loaded.x_train), len(loaded.x_test), target.plan.tile, len(readouts))
-    spec = Spec(readouts, *loaded.x_train.shape[1:3])
-    asked = {**attributes(spec, settings, loaded, name), "numerics": target.attributes["numerics"]}
     kept = images.kept(loaded)
-    if mend:
-        asked["numerics"] = backends.numerics(name)
-        return growth.ensure(run.gram, plan, asked, kept), name
-    growth.require(target, plan, asked, kept)
+    growth.require_images(target, images.asked(settings, loaded), kept)
     if not growth.labels_fit(target, kept):
         raise VerificationError(
             f"the labels in {short(str(target.path))} are not those of the data: run `compute` again to "
             "restore them"
         )
-    return target, name
+
+
+def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
+    """The run's store with whole facts of its images, and its backend's name, which must work here."""
+    name, there = backend_name("auto", run), store.described(run.gram)
+    readouts = tuple(map(Readout.parse, there["readouts"]))
+    plan = Plan(len(loaded.x_train), len(loaded.x_test), there["tile"], len(readouts))
+    spec = Spec(readouts, *loaded.x_train.shape[1:3])
+    return growth.ensure(run.gram, plan, attributes(spec, settings, loaded, name), images.kept(loaded)), name
 
 
 def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
-    """Write the config, and the record with a stage that begins; needs the run's lock."""
+    """Write the config, and the record with a stage that begins."""
     settings = images.with_path(settings)
-    past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
-    if past.get("computed", past["data"])["fingerprint"] != facts["fingerprint"]:
-        past = record.start(settings.name, facts) | {"stages": past["stages"]}  # solves keep what was solved
-    past |= {"name": settings.name, "computed": record.plain(facts)}
-    write_whole(run.path / "config.yaml", config.dump(settings))
-    record.save(record.with_stage(past, stage) if stage else past, run.record)
+    with run.lock(math.inf):
+        past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
+        if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # solves keep what was solved
+            past = record.start(settings.name, facts) | {"stages": past["stages"]}
+        past |= {"name": settings.name, "computed": record.plain(facts)}
+        write_whole(run.path / "config.yaml", config.dump(settings))
+        record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 
-def default_output(settings: Config) -> Path:
-    """Where a run is kept if nothing else is said."""
-    return Path("runs") / settings.name
+def _make(run: Run) -> None:
+    """Make a run's directory, where it is missing."""
+    with writing(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 from cntk_bench.columns import find, readouts
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression import LARGEST_RIDGE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.system import paths, resources
@@ -48,7 +49,7 @@ def _path(value: Any) -> str:
 
 Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
 Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
-Ridge = Annotated[StrictFloat, Field(ge=0, le=1e15, allow_inf_nan=False)]  # as `regression.ridge.MOST`
+Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):

@@ -1,8 +1,9 @@
 """Matrices of a run as files of other formats: npy, npz, HDF5, torch."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,15 @@ def _npy(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
     return written
 
 
-def _npz(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+def npz(arrays: Mapping[str, Any]) -> bytes:
+    """The bytes of an .npz file."""
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    write_whole(target, content.getvalue())
+    np.savez(content, **arrays)
+    return content.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
+    write_whole(target, npz(arrays))
     return [target]
 
 

@@ -62,6 +62,11 @@ def described(settings: Config) -> dict:
     } | ({"training_images": asked.train} if statistics == "subset" else {})
 
 
+def asked(settings: Config, images: Dataset) -> dict:
+    """What a store is asked for of images: in words, and as the one digest that stores of format 1 have."""
+    return {"images": described(settings), "data": images.fingerprint}
+
+
 def facts(settings: Config, images: Dataset, known: Images) -> dict:
     """What a record says of the images used; `known` is what a store keeps of them (`kept`)."""
     return {

@@ -104,6 +104,5 @@ def open_run(path: str | Path) -> OpenRun:
     (200, 200)
     """
     run = Run(Path(paths.expanded(str(path))))
-    past = record.load(run.record)
-    facts = past.get("computed", past["data"])
+    facts = record.computed(record.load(run.record))
     return OpenRun(run, store.open(run.gram), (facts["n_train"], facts["n_test"]))

@@ -95,6 +95,11 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
     return {**record, "solve": number, "solutions": plain(solutions)}
 
 
+def computed(record: dict) -> dict:
+    """Facts of the images that were computed last; of records that do not tell them apart, those solved."""
+    return record.get("computed", record["data"])
+
+
 def save(record: dict, path: str | Path) -> None:
     """Write the record so that the file is at every moment the old one or the new one, whole.
 

@@ -1,6 +1,5 @@
 """The stage `solve`: every cell of a computed run, filled and scored."""
 
-import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +18,9 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import images, record
-from cntk_bench.runs.compute import attributes, cut
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
+from cntk_bench.runs.export import npz
 from cntk_bench.runs.solves import new_solve, numbers, publish, read_solve
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
@@ -60,7 +59,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         for name, depth in settings.kernel.cells:
             cell = columns.find(name).fill(depth, given)
             arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
-            write_whole(folder / f"{name}-{depth}.npz", _npz(arrays))
+            write_whole(folder / f"{name}-{depth}.npz", npz(arrays))
             solutions.append({"column": name, "depth": depth, **_scored(cell, given.y_test)})
             if progress is not None:
                 progress((name, depth))
@@ -74,9 +73,8 @@ class _Given:
     """What the columns of a run may draw upon (`columns.Given`)."""
 
     def __init__(self, run: Run, settings: Config):
-        past = record.load(run.record)
         self.settings, self.how = settings, settings.solve
-        self.facts = past.get("computed", past["data"])
+        self.facts = record.computed(record.load(run.record))
         self._needed = settings.kernel.readouts
         self._grams: Any = store.open(run.gram) if self._needed else None
         same = run.config().sections("dataset", "preprocess") == images.with_path(settings).sections(
@@ -90,9 +88,7 @@ class _Given:
             self.y_train, self.y_test = self._loaded.y_train, self._loaded.y_test
         else:
             if not same:
-                spec, plan = cut(settings, self._loaded, self._grams.attributes["backend"], run)
-                asked = attributes(spec, settings, self._loaded, self._grams.attributes["backend"])
-                growth.require(self._grams, plan, asked, self._kept)
+                growth.require_images(self._grams, images.asked(settings, self._loaded), self._kept)
             else:
                 _require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
@@ -172,12 +168,6 @@ def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
             "images; raise solve.ridge"
         )
     return {**score, **cell.facts} | {"undecided": undecided, "trusted": doubt is None, "doubt": doubt}
-
-
-def _npz(arrays: dict) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
 
 
 def solves(run: Run) -> list[dict]:

@@ -1,6 +1,5 @@
 """The solves of a run: each in a folder of its own, whole or not there, numbered as they end."""
 
-import fcntl
 import json
 import logging
 import math
@@ -15,6 +14,7 @@ from pathlib import Path
 from cntk_bench.errors import UserError
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run
+from cntk_bench.system import lock
 from cntk_bench.system.files import flush, write_whole, writing
 from cntk_bench.text import one_line, short
 
@@ -58,20 +58,11 @@ def new_solve(run: Run) -> Iterator[Path]:
         folder.mkdir()
         handle = os.open(folder, os.O_RDONLY)
     try:
-        _locked(handle)
+        lock.attempt(handle)
         yield folder
     finally:
         os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _locked(handle: int) -> bool:
-    """Lock an open folder; False where another process has it, or the file system has no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], None]) -> dict:
@@ -102,7 +93,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         write_whole(folder / "solve.json", json.dumps(solve, indent=2, allow_nan=False) + "\n")
         stage = {key: value for key, value in solve.items() if key not in ("data", "solutions")}
         past = record.load(run.record)
-        past |= {"computed": past.get("computed", past["data"]), "data": solve.get("data", past["data"])}
+        past |= {"computed": record.computed(past), "data": solve.get("data", past["data"])}
         new = record.with_solutions(
             record.with_stage(past, stage | {"solve": number}), number, solve["solutions"]
         )
@@ -147,7 +138,7 @@ def _remove_leftovers(run: Run) -> None:
         except OSError:
             continue
         try:
-            if _locked(handle):
+            if lock.attempt(handle):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(handle)

@@ -46,8 +46,7 @@ class Follower:
         self.sizes = self.store.sizes
         readouts = set(self.store.readouts)
         if run.record.exists():
-            past = record.load(run.record)
-            facts = past.get("computed", past["data"])
+            facts = record.computed(record.load(run.record))
             self.sizes = min(facts["n_train"], self.sizes[0]), min(facts["n_test"], self.sizes[1])
         if (run.path / "config.yaml").exists():
             readouts &= set(map(str, run.config().kernel.readouts))

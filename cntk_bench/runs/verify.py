@@ -14,7 +14,7 @@ from cntk_bench.grams.compute import Job
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.verify import Verification
 from cntk_bench.runs import images, record
-from cntk_bench.runs.compute import checked
+from cntk_bench.runs.compute import mended, require_same
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 
@@ -39,7 +39,10 @@ def verify(
     loaded = None
     if sample or repair:
         loaded = images.load(settings, *target.sizes)  # it may hold more than was asked for last
-        target, name = checked(run, settings, loaded, repair)
+        if repair:
+            target, name = mended(run, settings, loaded)
+        else:
+            require_same(target, settings, loaded)
     found = _check(target, loaded, sample, progress)
     if repair and found.damaged and loaded is not None:
         started = time.perf_counter()
