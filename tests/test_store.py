@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -697,8 +698,8 @@ class Failing:
         self.left, self.count, self.code, self.lock = -1, 0, code, threading.Lock()
         module = sys.modules["zarr.storage._local"]
         monkeypatch.setattr(module, "_put", self.guard(module._put))
-        monkeypatch.setattr(stores.Path, "write_bytes", self.guard(stores.Path.write_bytes))
-        monkeypatch.setattr(stores.os, "fsync", self.guard(os.fsync))
+        monkeypatch.setattr(Path, "write_bytes", self.guard(Path.write_bytes))
+        monkeypatch.setattr(os, "fsync", self.guard(os.fsync))
         monkeypatch.setattr(files.os, "write", self.guard(os.write))
 
     def guard(self, function):
@@ -745,9 +746,9 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
 
 def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     """A power cut must leave a whole store or none."""
-    events, rename = [], stores.Path.rename
+    events, rename = [], Path.rename
     monkeypatch.setattr(growth, "flush", events.append)
-    monkeypatch.setattr(stores.Path, "rename", lambda *names: (events.append(names), rename(*names)))
+    monkeypatch.setattr(Path, "rename", lambda *names: (events.append(names), rename(*names)))
     store = growth.create(tmp_path / "s", PLAN, ATTRIBUTES, IMAGES)
     *flushed, (fresh, _), parent = events
     there = {path.relative_to(store.path) for path in (store.path, *store.path.rglob("*"))}

@@ -10,11 +10,17 @@ images              where the images are from, in words for people
 about               for whoever opens the arrays by hand
 """
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from cntk_bench.errors import UserError
 from cntk_bench.grams.tiles import Plan
-from cntk_bench.text import short
+from cntk_bench.system.files import read_plain
+from cntk_bench.text import one_line, short
 
 FORMAT = 2
 DECIDING = ("backend", "numerics", "dtype", "tile")  # of the bits, or of the files
@@ -39,6 +45,46 @@ def attributes(plan: Plan, asked: Mapping[str, Any]) -> dict:
     sizes = {"n_train": plan.n_train, "n_test": plan.n_test, "tile": plan.tile}
     kept = {name: value for name, value in asked.items() if name != "data"}
     return {"cntk_bench_format": FORMAT, **kept, **sizes, "about": ABOUT}
+
+
+def read(path: str | Path) -> dict:
+    """The attributes of a store, for which no journal is read.
+
+    Raises
+    ------
+    UserError
+        If there is no store of this program and version, or one of something else.
+    """
+    path = Path(path)
+    if not os.path.exists(path / "zarr.json"):
+        raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
+    with readable(path):
+        there = json.loads(read_plain(path / "zarr.json"))["attributes"]
+        version = there["cntk_bench_format"]
+        if version > FORMAT:
+            raise UserError(
+                f"{short(str(path))} was written by a newer cntk-bench (store format {short(version)}, "
+                f"this one reads {FORMAT}): upgrade cntk-bench"
+            )
+    return {"numerics": 1, **there}  # made before there was a numerics version: the bits of version 1
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what keeps a store from being read into one line."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except OSError as error:
+        raise UserError(
+            f"cannot read the Gram store {short(str(path))} ({error.strerror or error}): make it readable"
+        ) from None
+    except Exception as error:  # whatever JSON and zarr make of a file that is not what it should be
+        reason = one_line(f"{type(error).__name__}: {error}", 100)
+        raise UserError(
+            f"{short(str(path))} is not a readable Gram store ({reason}): use another output directory"
+        ) from error
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], names=DECIDING) -> list[str]:

@@ -17,8 +17,6 @@ or a later accident damages fails its digest whenever it is read.
 A store grows: images and readouts are added at the end, and what was computed stays.
 """
 
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +33,8 @@ from cntk_bench.grams.journal import Entry, Journal
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import lock
-from cntk_bench.system.files import is_plain, read_plain, writing
-from cntk_bench.text import one_line, short
+from cntk_bench.system.files import is_plain, writing
+from cntk_bench.text import short
 
 __all__ = ["Store", "Unreadable", "open"]
 
@@ -52,41 +50,9 @@ def open(path: str | Path) -> "Store":
         If there is no store of this program and version, or one of something else.
     """
     path = Path(path)
-    if not os.path.exists(path / "zarr.json"):
-        raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
-    try:
-        attributes = _attributes(path)
-        version = attributes["cntk_bench_format"]
-        if version <= description.FORMAT:
-            return Store(path, attributes)
-    except (UserError, MemoryError):
-        raise
-    except OSError as error:
-        raise UserError(
-            f"cannot read the Gram store {short(str(path))} ({error.strerror or error}): make it readable"
-        ) from None
-    except Exception as error:  # whatever JSON and zarr make of a file that is not what it should be
-        reason = one_line(f"{type(error).__name__}: {error}", 100)
-        raise UserError(
-            f"{short(str(path))} is not a readable Gram store ({reason}): use another output directory"
-        ) from error
-    raise UserError(
-        f"{short(str(path))} was written by a newer cntk-bench (store format {short(version)}, "
-        f"this one reads {description.FORMAT}): upgrade cntk-bench"
-    )
-
-
-def described(path: str | Path) -> dict:
-    """The attributes of a store, or an empty dict where there is none that says any: no journal is read."""
-    try:
-        return _attributes(Path(path))
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
-
-
-def _attributes(path: Path) -> dict:
-    """A store's attributes; those made before there was a numerics version hold the bits of version 1."""
-    return {"numerics": 1, **json.loads(read_plain(path / "zarr.json"))["attributes"]}
+    attributes = description.read(path)
+    with description.readable(path):
+        return Store(path, attributes)
 
 
 class Store:
@@ -205,7 +171,7 @@ class Store:
         with writing(self.path):
             self._journal = Journal(self.path)
         try:
-            now = _attributes(self.path)
+            now = description.read(self.path)
             if now != self.attributes:  # another process made it larger
                 self._read(now)
             else:

@@ -10,7 +10,7 @@ from cntk_bench import backends, executors, regression
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
-from cntk_bench.grams import growth, store
+from cntk_bench.grams import description, growth, store
 from cntk_bench.grams.compute import Job, Task
 from cntk_bench.grams.source import Source
 from cntk_bench.grams.store import Store
@@ -112,17 +112,16 @@ def cut(
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, source):
-        there = store.described(other.gram).get("tile") if other else None
-        if tile is None and there is not None:
+        if tile is None and other is not None and (other.gram / "zarr.json").exists():
+            there = description.read(other.gram)["tile"]
             return spec, Plan(len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts))
     return spec, grams.make_plan(spec, len(loaded.x_train), len(loaded.x_test), backend, tile)
 
 
 def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
-    begun = store.described(run.gram).get("backend")
-    if asked == "auto" and begun is not None:
-        asked = begun
+    if asked == "auto" and (run.gram / "zarr.json").exists():
+        asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
             raise UserError(
                 f"{short(str(run.path))} was begun with the {asked} backend, which does not work here: "
@@ -162,7 +161,7 @@ def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
 
 def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
     """The run's store with whole facts of its images, and its backend's name, which must work here."""
-    name, there = backend_name("auto", run), store.described(run.gram)
+    name, there = backend_name("auto", run), description.read(run.gram)
     readouts = tuple(map(Readout.parse, there["readouts"]))
     plan = Plan(len(loaded.x_train), len(loaded.x_test), there["tile"], len(readouts))
     spec = Spec(readouts, *loaded.x_train.shape[1:3])
