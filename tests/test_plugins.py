@@ -15,6 +15,7 @@ MODULE = """
 import numpy as np
 from cntk_bench.backends import cpu
 from cntk_bench.columns.column import Cell
+from cntk_bench.columns.section import Section
 from cntk_bench.executors import local
 from cntk_bench.kernels.pool import Kind
 from cntk_bench.regression import ridge
@@ -55,6 +56,10 @@ def backwards(job, tasks, report, stopped):
     local.run(job, list(tasks)[::-1], report, stopped)
 
 
+class Metric(Section):
+    power: int = 2
+
+
 class Nearest:
     name = "1NN"
 
@@ -63,8 +68,9 @@ class Nearest:
 
     def fill(self, depth, given):
         x, z = given.images()
-        distances = ((z.reshape(len(z), 1, -1) - x.reshape(1, len(x), -1)) ** 2).sum(-1)
-        return Cell(given.y_train[distances.argmin(1)], {"neighbours": 1})
+        power = given.section("metric").power
+        distances = (abs(z.reshape(len(z), 1, -1) - x.reshape(1, len(x), -1)) ** power).sum(-1)
+        return Cell(given.y_train[distances.argmin(1)], {"power": power})
 
 
 nearest = Nearest()
@@ -86,6 +92,8 @@ backwards = guest:backwards
 [cntk_bench.columns]
 1NN = guest:nearest
 broken = guest:nothing
+[cntk_bench.sections]
+metric = guest:Metric
 [cntk_bench.solvers]
 doubled = guest:doubled
 """
@@ -145,6 +153,24 @@ def test_the_pool_is_verified_against_its_weights(guest, finished):
     done = guest[1]("verify", "run", "--sample", 50)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100 entries computed again" in done.stdout
+
+
+def test_a_column_has_keys_of_its_own(guest, finished):
+    def powers(*arguments):
+        done = guest[1](*arguments, "--set", "metric.power=1")
+        assert done.returncode == 0, done.stderr
+        record = json.loads((guest[0] / arguments[-1] / "record.json").read_text())
+        return [s["power"] for s in record["solutions"] if s["column"] == "1NN"], record["stages"][-1][
+            "settings"
+        ]
+
+    record = json.loads((finished[0] / "record.json").read_text())
+    assert [s["power"] for s in record["solutions"] if s["column"] == "1NN"] == [2]
+    assert powers("run", "guest.yaml", "--output", "other")[0] == [1]
+    found, settings = powers("solve", "other")
+    assert found == [1] and settings["metric"] == {"power": 1}
+    done = guest[1]("compute", "guest.yaml", "--set", "metric.powr=1")
+    assert done.returncode == 2 and "did you mean metric.power?" in done.stderr
 
 
 def test_they_are_listed_and_suggested(guest):

@@ -175,6 +175,9 @@ def test_json_is_a_list_of_objects_with_these_keys():
         "n_train": 50_000,
         "n_test": 10_000,
         "ridge": 0.0,
+        "spread": None,
+        "repeats": None,
+        "train_accuracy": None,
     }
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
@@ -203,16 +206,28 @@ def test_latex(monkeypatch):
 
 
 CSV = """\
-column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge
-CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
-CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
-CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
-CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,
+CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,
 """
 
 
 def test_csv():
     assert report.table(record(), "csv") == CSV
+
+
+def test_repetitions_and_training_accuracies_are_shown():
+    past = record("digits", 200, 500)
+    past["solutions"][0] |= {"accuracies": [30.0, 30.4], "spread": 0.28, "train_accuracy": 100.0}
+    first = report.rows(past)[0]
+    assert (first["spread"], first["repeats"], first["train_accuracy"]) == (0.28, 2, 100.0)
+    shown = report.table(past)
+    head, line = shown.splitlines()[3:5]
+    assert head.split()[1:6] == ["accuracy", "s.e.", "spread", "repeats", "train"]
+    assert line.split()[1:6] == ["30.20", "0.50", "0.28", "2", "100.00"]
+    assert "spread: standard deviation" in shown and "train: accuracy on the training images" in shown
 
 
 def test_csv_reads_back():

@@ -1,7 +1,5 @@
 """Commands that do the work: run, fetch, compute, solve."""
 
-import re
-
 import click
 
 from cntk_bench.cli import options, progress, streams
@@ -68,16 +66,24 @@ def solve(directory, overrides):
     """
     where = options.run_directory(directory)
     for override in overrides:
-        if not SOLVABLE.fullmatch(override.partition("=")[0]):
+        if not _solvable(override.partition("=")[0]):
             raise UserError(
-                f"--set {short(override)}: only keys of solve and kernel, dataset.train, dataset.test and "
-                "dataset.path can change here; run `compute` for the others"
+                f"--set {short(override)}: only keys of solve, kernel and columns' own sections, "
+                "dataset.train, dataset.test and dataset.path can change here; run `compute` for the others"
             )
     return _solve(where, where.config(overrides))
 
 
 COMMANDS = (run, fetch, compute, solve)
-SOLVABLE = re.compile(r"(solve|kernel)\..*|dataset\.(train|test|path)")
+
+
+def _solvable(key: str) -> bool:
+    """Whether a key of the config may differ between solves of one run."""
+    from cntk_bench import columns
+
+    section, _, rest = key.partition(".")
+    mine = section in ("solve", "kernel", *columns.section_names())
+    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.path")
 
 
 def _compute(settings, where, source):

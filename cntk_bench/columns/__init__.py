@@ -5,25 +5,32 @@ predictions, and whoever asked scores them. Kernel columns are in `kernel`.
 
 To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
 `FAMILIES`, or register the column from another package under the entry point group `cntk_bench.columns`.
+What a family lets the user set is a section of the YAML of its own (`section`).
 """
 
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import Any
 
 from cntk_bench.columns import kernel
 from cntk_bench.columns.column import Cell, Column, Given
+from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Cell", "Column", "Given", "find", "readouts"]
+__all__ = ["Cell", "Column", "Given", "Section", "Sections", "find", "readouts", "section", "section_names"]
 
-GROUP = "cntk_bench.columns"
+GROUP, SECTION_GROUP = "cntk_bench.columns", "cntk_bench.sections"
 # What makes a column from a name, or None; and the names that they know.
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
 FAMILIES: tuple[Family, ...] = ((kernel.column, kernel.NAMES),)
+
+
+class Sections(Section):
+    """The sections of the YAML that columns of our own add, each a field."""
 
 
 def find(name: str) -> Column:
@@ -46,6 +53,17 @@ def find(name: str) -> Column:
 def readouts(cells: Iterable[tuple[str, int]]) -> tuple[Readout, ...]:
     """The readouts that cells, (column, depth), need; each once, in order of first use."""
     return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
+
+
+def section_names() -> tuple[str, ...]:
+    """Names of the YAML's sections that columns add."""
+    return (*Sections.model_fields, *plugins.names(SECTION_GROUP))
+
+
+def section(name: str) -> Any:
+    """The class of a section that columns add: its keys and their defaults."""
+    field = Sections.model_fields.get(name)
+    return plugins.load(SECTION_GROUP, name) if field is None else field.annotation
 
 
 def _remedy(name: str) -> str:

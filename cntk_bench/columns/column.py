@@ -24,6 +24,9 @@ class Given(Protocol):
     device: str
     dtype: str
 
+    def section(self, name: str) -> Any:
+        """A section of the config that a family of columns added (`section`), checked."""
+
     def train(self, readout: Readout) -> np.ndarray:
         """The train x train Gram matrix (n, n), the caller's own; only its lower triangle is filled."""
 
@@ -38,17 +41,21 @@ class Given(Protocol):
 class Cell:
     """What fills one cell.
 
-    predicted : (m,) int64, the classes of the test images.
+    predicted : (m,) int64, the classes of the test images; or (r, m) of r predictions, such as of several
+        trained networks, whose accuracies are averaged.
     facts : what the record is to say, plain numbers and strings; "doubt" says in a sentence why the cell
         cannot be trusted, and is None or absent where it can.
     undecided : how many predictions the errors of stored kernels alone could change.
     arrays : what is to be kept beside the predictions.
+    repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
+        deviation between repetitions is the cell's spread.
     """
 
     predicted: np.ndarray
     facts: Mapping[str, Any]
     undecided: int = 0
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    repeat: tuple[int, ...] | None = None
 
 
 class Column(Protocol):

@@ -43,6 +43,12 @@ def rows(record: dict) -> list[dict]:
             Images used.
         ridge : float or None
             Relative to the mean diagonal of the Gram matrix.
+        spread : float or None
+            Standard deviation of the accuracy between repetitions (seeds, draws), in percent.
+        repeats : int or None
+            How many repetitions there are; None where the cell is of one fixed prediction.
+        train_accuracy : float or None
+            Accuracy on the training images that was reached, in percent; of trained networks.
 
     Raises
     ------
@@ -71,6 +77,9 @@ def rows(record: dict) -> list[dict]:
                 "n_train": data["n_train"],
                 "n_test": data["n_test"],
                 "ridge": number(solution.get("ridge")),
+                "spread": number(solution.get("spread")),
+                "repeats": _length(solution.get("accuracies")),
+                "train_accuracy": number(solution.get("train_accuracy")),
             }
         )
     return found
@@ -129,6 +138,10 @@ def number(value: Any) -> float | None:
         return None
 
 
+def _length(values: Any) -> int | None:
+    return len(values) if isinstance(values, list) else None
+
+
 def cell(value: float | None, form: str) -> str:
     """A number as text; MISSING for None."""
     return MISSING if value is None else short(format(value, form), 16)
@@ -141,11 +154,14 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
     keys = {
         "accuracy": ".2f",
         "standard_error": ".2f",
+        "spread": ".2f",
+        "repeats": "d",
+        "train_accuracy": ".2f",
         "published": ".2f",
         "difference": "+.2f",
         "ridge": ".3g",
     }
-    heads = {"standard_error": "s.e."}
+    heads = {"standard_error": "s.e.", "train_accuracy": "train"}
     if len({row["ridge"] for row in table.values()}) == 1:
         del keys["ridge"]  # the title says it
     groups = [("", {"depth": [str(depth) for depth in depths]})]
@@ -208,6 +224,13 @@ def notes(record: dict) -> list[str]:
             f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
             "images, in percentage points. Ridge relative to the mean diagonal."
         )
+    if any(row["repeats"] is not None for row in table):
+        found.append(
+            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
+            "beside it, in percentage points."
+        )
+    if any(row["train_accuracy"] is not None for row in table):
+        found.append("train: accuracy on the training images that was reached, in percent.")
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(

@@ -6,24 +6,25 @@ adding one touches one place.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     StrictFloat,
     StrictInt,
     StrictStr,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from cntk_bench.columns import find, readouts
+from cntk_bench import columns
+from cntk_bench.columns import Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import LARGEST_RIDGE
@@ -52,13 +53,7 @@ Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    """A mapping of the YAML. Each field's description completes "expected ..." in an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Dataset(_Section):
+class Dataset(Section):
     """Which images, how many of them, and how they are prepared."""
 
     name: StrictStr = Field(
@@ -83,7 +78,7 @@ class Dataset(_Section):
         return classes
 
 
-class Preprocess(_Section):
+class Preprocess(Section):
     """What preprocessing takes from the data. A Gram matrix can grow only where that does not change."""
 
     statistics: Literal["full", "subset"] | Annotated[tuple[Finite, ...], Field(min_length=2)] = Field(
@@ -92,7 +87,7 @@ class Preprocess(_Section):
     )
 
 
-class Kernel(_Section):
+class Kernel(Section):
     """The table's columns and rows."""
 
     columns: tuple[StrictStr, ...] = Field(
@@ -112,7 +107,7 @@ class Kernel(_Section):
         if cells > MOST:
             raise UserError(f"kernel.columns and kernel.depths make {cells:,} cells: use at most {MOST:,}")
         for column, depth in self.cells:
-            find(column).needs(depth)  # an unknown column or an impossible depth raises
+            columns.find(column).needs(depth)  # an unknown column or an impossible depth raises
         return self
 
     @property
@@ -123,10 +118,10 @@ class Kernel(_Section):
     @property
     def readouts(self) -> tuple[Readout, ...]:
         """The readouts that the cells need, each once, in the order of `cells`."""
-        return readouts(self.cells)
+        return columns.readouts(self.cells)
 
 
-class Compute(_Section):
+class Compute(Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
     backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
@@ -136,7 +131,7 @@ class Compute(_Section):
     )
 
 
-class Solve(_Section):
+class Solve(Section):
     """How the kernel regression is solved; ridges are relative to the mean diagonal of the Gram matrix."""
 
     solver: StrictStr = Field(
@@ -155,7 +150,7 @@ class Solve(_Section):
     )
 
 
-class Config(_Section):
+class Config(columns.Sections):
     """One run.
 
     Parameters
@@ -164,7 +159,8 @@ class Config(_Section):
         Names the run and its directory. Where the file gives none, it comes from the file's own name,
         in which "-" replaces what a name cannot have.
     dataset, preprocess, kernel, compute, solve : Dataset, Preprocess, Kernel, Compute, Solve
-        Sections; each may be left out, as may any of their keys.
+        Sections; each may be left out, as may any of their keys. Families of columns add others
+        (`columns.Sections`).
     """
 
     name: Annotated[str, PlainValidator(names.checked)] = Field(
@@ -175,6 +171,10 @@ class Config(_Section):
     kernel: Kernel = Field(Kernel(), description="a mapping")
     compute: Compute = Field(Compute(), description="a mapping")
     solve: Solve = Field(Solve(), description="a mapping")
+
+    def section(self, name: str) -> Any:
+        """A section that a family of columns added, with its defaults where the file has none."""
+        return getattr(self, name, None) or columns.section(name)()
 
     def sections(self, *names: str) -> dict[str, Any]:
         """Some sections as plain values."""
@@ -228,17 +228,29 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             raise UserError(f"{origin}: no value is given: write {short(key)}=null for nothing")
         raw = _assign(raw, parts, yaml12.read(value, origin))
         origins[key] = origin
+    more = frozenset(map(str, raw)) & frozenset(columns.section_names()) - Config.model_fields.keys()
+    model = _with_plugins(more)
     try:
-        return Config.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         first, *others = error.errors(include_url=False)
         for other in others:  # the branches of a union: one may know more than that it is none of them
             if other["type"] == "less_than_equal" and other["loc"][:2] == first["loc"][:2]:
                 first = other
-        key, problem = mistakes.explain(first, raw, Config)
+        key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
         raise UserError(f"{mistakes.origin('kernel', origins) or where}: {error}") from None
+
+
+@cache
+def _with_plugins(names: frozenset[str]) -> type[Config]:
+    """The config with those sections that columns of other packages add, where a file has them."""
+    more: Any = {
+        name: (columns.section(name), Field(columns.section(name)(), description="a mapping"))
+        for name in sorted(names)
+    }
+    return create_model("Config", __base__=Config, **more) if more else Config
 
 
 def located(path: Path) -> Path:
@@ -251,7 +263,8 @@ def located(path: Path) -> Path:
 
 def dump(config: Config) -> str:
     """The config as YAML with every key written out; `load` reads it back to an equal Config."""
-    plain = config.model_dump(mode="json")
+    fields = config.model_dump(mode="json")
+    plain = {name: fields[name] for name in sorted(fields, key=lambda name: name in columns.section_names())}
     if plain["dataset"]["path"] is not None:
         plain["dataset"]["path"] = paths.to_utf8(plain["dataset"]["path"])
     return yaml12.write(plain)

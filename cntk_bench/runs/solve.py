@@ -52,7 +52,9 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     """
     started = time.perf_counter()
     given = _Given(run, settings)
-    stage = record.stage("solve", settings.sections("dataset", "preprocess", "kernel", "solve"))
+    stage = record.stage(
+        "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
+    )
     stage |= {"device": given.device, "precision": given.dtype}
     solutions = []
     with new_solve(run) as folder, given:
@@ -109,6 +111,10 @@ class _Given:
     def __exit__(self, *_):
         self._reader.shutdown(cancel_futures=True)
 
+    def section(self, name: str) -> Any:
+        """As `columns.Given`."""
+        return self.settings.section(name)
+
     def train(self, readout: Readout) -> np.ndarray:
         """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""
         found = self._ahead.pop(readout, None)
@@ -157,12 +163,17 @@ def _gib(place: Place) -> float:
 
 def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     """Accuracy and its standard error, and whether they can be trusted, before what the column says."""
-    right = cell.predicted == y_test
-    share, n = float(right.mean()), len(right)
+    right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
+    share, n = float(right.mean()), right.shape[1]
     # The standard error of a share of n independent images; both in percent.
-    score = {"accuracy": 100 * share, "standard_error": 100 * (share * (1 - share) / n) ** 0.5}
+    error = 100 * (share * (1 - share) / n) ** 0.5
+    score: dict[str, Any] = {"accuracy": 100 * share, "standard_error": error}
+    if cell.predicted.ndim == 2:
+        repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
+        means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
+        score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
     doubt, undecided = cell.facts.get("doubt"), 100 * cell.undecided / n
-    if doubt is None and undecided > max(2 * score["standard_error"], 100 / n):
+    if doubt is None and undecided > max(2 * error, 100 / n):
         doubt = (
             f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
             "images; raise solve.ridge"
