@@ -4,7 +4,8 @@ A column may need readouts of a Gram matrix, images, or nothing. It never sees a
 predictions, and whoever asked scores them. Kernel columns are in `kernel`.
 
 To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
-`FAMILIES`, or register the column from another package under the entry point group `cntk_bench.columns`.
+`FAMILIES`. From another package, register a column under the entry point group `cntk_bench.columns`, or what
+makes columns from names, or None, under `cntk_bench.column_families`.
 What a family lets the user set is a section of the YAML of its own (`section`).
 """
 
@@ -21,9 +22,13 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Cell", "Column", "Given", "Section", "Sections", "find", "readouts", "section", "section_names"]
+__all__ = ["Cell", "Column", "Given", "Section", "Sections", "find", "is_foreign", "readouts"]
 
-GROUP, SECTION_GROUP = "cntk_bench.columns", "cntk_bench.sections"
+
+GROUP, FAMILY_GROUP, SECTION_GROUP = (
+    f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")
+)
+NAME = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}"  # of a column, and so of its files
 # What makes a column from a name, or None; and the names that they know.
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
 FAMILIES: tuple[Family, ...] = ((kernel.column, kernel.NAMES),)
@@ -45,9 +50,18 @@ def find(name: str) -> Column:
         found = family(name)
         if found is not None:
             return found
-    if name in plugins.names(GROUP):
+    if name in plugins.names(GROUP) and re.fullmatch(NAME, name):
         return plugins.load(GROUP, name)
+    for other in plugins.names(FAMILY_GROUP):
+        found = plugins.load(FAMILY_GROUP, other)(name) if re.fullmatch(NAME, name) else None
+        if found is not None:
+            return found
     raise UserError(f"column {name[:40]!r} is unknown: {_remedy(name)}")
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a column is another package's."""
+    return all(family(name) is None for family, _ in FAMILIES)
 
 
 def readouts(cells: Iterable[tuple[str, int]]) -> tuple[Readout, ...]:

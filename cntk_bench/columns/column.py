@@ -15,14 +15,19 @@ class Given(Protocol):
     classes : number of classes k.
     y_train : (n,) int64.
     how : the config's section `solve`.
-    device, dtype : where, and in which precision, matrices are to be solved.
     """
 
     classes: int
     y_train: np.ndarray
     how: Any
-    device: str
-    dtype: str
+
+    @property
+    def device(self) -> str:
+        """Where matrices are to be solved: "cpu" or "cuda"."""
+
+    @property
+    def dtype(self) -> str:
+        """In which precision matrices are to be solved: "float64" or "float32"."""
 
     def section(self, name: str) -> Any:
         """A section of the config that a family of columns added (`section`), checked."""

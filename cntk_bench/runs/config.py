@@ -93,7 +93,7 @@ class Kernel(Section):
     columns: tuple[StrictStr, ...] = Field(
         ("CNTK-V", "CNTK-GAP"), min_length=1, description="a list of columns, such as [CNTK-V, CNTK-GAP]"
     )
-    depths: tuple[Annotated[StrictInt, Field(le=MOST_DEPTH)], ...] = Field(
+    depths: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_DEPTH)], ...] = Field(
         (3, 4, 6, 11, 21), min_length=1, description="a list of integers, such as [3, 4, 6]"
     )
 

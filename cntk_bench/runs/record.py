@@ -198,6 +198,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "item"):  # a NumPy scalar
-        value = value.item()
+    if hasattr(value, "tolist"):  # of NumPy: a scalar, or an array
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
