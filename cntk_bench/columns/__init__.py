@@ -10,19 +10,20 @@ What a family lets the user set is a section of the YAML of its own (`section`).
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from cntk_bench.columns import kernel
-from cntk_bench.columns.column import Cell, Column, Given
+from cntk_bench.columns.column import Asked, Cell, Column, Given
 from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Cell", "Column", "Given", "Section", "Sections", "find", "is_foreign", "readouts"]
+__all__ = ["Asked", "Cell", "Column", "Given", "Section", "Sections"]
+__all__ += ["cells", "find", "has_depth", "is_foreign", "readouts", "require", "section", "section_names"]
 
 
 GROUP, FAMILY_GROUP, SECTION_GROUP = (
@@ -64,7 +65,26 @@ def is_foreign(name: str) -> bool:
     return all(family(name) is None for family, _ in FAMILIES)
 
 
-def readouts(cells: Iterable[tuple[str, int]]) -> tuple[Readout, ...]:
+def has_depth(column: Column) -> bool:
+    """Whether a column has a cell for each depth; else it has one cell, of depth None."""
+    return getattr(column, "has_depth", True)
+
+
+def cells(names: Iterable[str], depths: Sequence[int]) -> tuple[tuple[str, int | None], ...]:
+    """(column, depth) of every cell of a table, column by column."""
+    return tuple((name, depth) for name in names for depth in (depths if has_depth(find(name)) else (None,)))
+
+
+def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
+    """UserError if a column's cells cannot be filled here; `asked` is called only where a column wants it."""
+    checks = [found.require for name in names if hasattr(found := find(name), "require")]
+    if checks:
+        known = asked()
+        for check in checks:
+            check(known)
+
+
+def readouts(cells: Iterable[tuple[str, int | None]]) -> tuple[Readout, ...]:
     """The readouts that cells, (column, depth), need; each once, in order of first use."""
     return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
 

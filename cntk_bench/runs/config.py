@@ -111,9 +111,9 @@ class Kernel(Section):
         return self
 
     @property
-    def cells(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell of the table, column by column."""
-        return tuple((column, depth) for column in self.columns for depth in self.depths)
+    def cells(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell of the table, column by column; None for a column without depths."""
+        return columns.cells(self.columns, self.depths)
 
     @property
     def readouts(self) -> tuple[Readout, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench import columns, report
-from cntk_bench.columns import Cell
+from cntk_bench.columns import Asked, Cell
 from cntk_bench.errors import UserError
 from cntk_bench.grams import growth, matrix, store
 from cntk_bench.grams.store import Store
@@ -22,7 +22,7 @@ from cntk_bench.runs import images, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
-from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell
+from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
 
@@ -63,6 +63,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         stage |= {"device": given.device, "precision": given.dtype}
     solutions = []
     asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
+    columns.require(settings.kernel.columns, given.asked)
     with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:
             solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
@@ -70,7 +71,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
                 cell = _filled(name, depth, given)
                 solution = record.plain({"column": name, "depth": depth, **_scored(cell, given.y_test)})
                 arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
-                write_whole(folder / f"{name}-{depth}.npz", npz(arrays))
+                write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
                 keep_cell(folder, solution)
             solutions.append(solution)
             if progress is not None:
@@ -81,7 +82,7 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         )
 
 
-def _filled(name: str, depth: int, given: "_Given") -> Cell:
+def _filled(name: str, depth: int | None, given: "_Given") -> Cell:
     """A cell, checked: another package may have made it.
 
     Raises
@@ -89,6 +90,7 @@ def _filled(name: str, depth: int, given: "_Given") -> Cell:
     UserError
         If the column cannot fill it, or fills it with what is no cell.
     """
+    where = "" if depth is None else f" at depth {depth}"
     try:
         cell = columns.find(name).fill(depth, given)
     except (UserError, MemoryError):
@@ -97,7 +99,7 @@ def _filled(name: str, depth: int, given: "_Given") -> Cell:
         if not columns.is_foreign(name):
             raise
         reason = one_line(f"{type(error).__name__}: {error}", 120)
-        raise UserError(f"column {name} failed at depth {depth} ({reason}): mend that package") from error
+        raise UserError(f"column {name} failed{where} ({reason}): mend that package") from error
     predicted, own = np.asarray(cell.predicted), set(cell.facts) & SCORED
     rows = predicted.shape[:-1]
     if predicted.dtype.kind not in "iu" or predicted.ndim not in (1, 2) or 0 in rows:
@@ -112,7 +114,7 @@ def _filled(name: str, depth: int, given: "_Given") -> Cell:
         problem = f"a fact named {short(min(own))}, which whoever scores gives"
     else:
         return replace(cell, predicted=predicted)
-    raise UserError(f"column {name} gives {problem}, at depth {depth}: mend the column")
+    raise UserError(f"column {name} gives {problem}{where and f',{where}'}: mend the column")
 
 
 class _Given:
@@ -173,6 +175,10 @@ class _Given:
     def section(self, name: str) -> Any:
         """As `columns.Given`."""
         return self.settings.section(name)
+
+    def asked(self) -> Asked:
+        """What columns are told before anything is solved."""
+        return images.told(self.settings, self._loaded)
 
     def train(self, readout: Readout) -> np.ndarray:
         """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""

@@ -94,9 +94,14 @@ def keep_cell(folder: Path, solution: dict) -> None:
     write_whole(file, json.dumps(solution, allow_nan=False))
 
 
-def solved_cell(folder: Path, column: str, depth: int) -> dict | None:
+def stem(column: str, depth: int | None) -> str:
+    """What the names of a cell's files begin with."""
+    return column if depth is None else f"{column}-{depth}"
+
+
+def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
     """A cell's solution, where the folder of a solve has it whole."""
-    file, arrays = folder / CELLS / f"{column}-{depth}.json", folder / f"{column}-{depth}.npz"
+    file, arrays = folder / CELLS / f"{column}-{depth}.json", folder / f"{stem(column, depth)}.npz"
     try:
         found = json.loads(read_plain(file))
         with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
