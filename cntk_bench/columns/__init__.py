@@ -1,7 +1,7 @@
 """The columns of the table: a name, what its cells need, and how they are filled.
 
 A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it gives
-predictions, and whoever asked scores them. Kernel columns are in `kernel`.
+predictions, and whoever asked scores them. Kernel columns are in `kernel`, baselines in `baseline`.
 
 To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
 `FAMILIES`. From another package, register a column under the entry point group `cntk_bench.columns`, or what
@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from cntk_bench.columns import kernel
+from pydantic import Field
+
+from cntk_bench.columns import baseline, kernel
+from cntk_bench.columns.baseline import Baseline
 from cntk_bench.columns.column import Asked, Cell, Column, Given
 from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
@@ -32,11 +35,16 @@ GROUP, FAMILY_GROUP, SECTION_GROUP = (
 NAME = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}"  # of a column, and so of its files
 # What makes a column from a name, or None; and the names that they know.
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
-FAMILIES: tuple[Family, ...] = ((kernel.column, kernel.NAMES),)
+FAMILIES: tuple[Family, ...] = (
+    (kernel.column, kernel.NAMES),
+    (baseline.column, baseline.NAMES),
+)
 
 
 class Sections(Section):
     """The sections of the YAML that columns of our own add, each a field."""
+
+    baseline: Baseline = Field(Baseline(), description="a mapping")
 
 
 def find(name: str) -> Column:
@@ -102,7 +110,7 @@ def section(name: str) -> Any:
 
 def _remedy(name: str) -> str:
     known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
-    generic = re.sub(r"LAP.*", "LAP<c>", name[:100].upper().replace("_", "-"))
+    generic = re.sub(r"LAP(?!LA).*", "LAP<c>", name[:100].upper().replace("_", "-"))
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:
         return f"use one of {short(', '.join(known), 200)}"

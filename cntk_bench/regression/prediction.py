@@ -18,15 +18,15 @@ class Prediction:
     undecided: int
 
 
-def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0) -> Prediction:
+def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0, error: float = STORED) -> Prediction:
     """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
 
     `residual` is the largest entry that the solution leaves of the targets; scores err by about as much.
 
-    Stored kernels have float32's precision. Large coefficients of opposite signs, as two almost equal
-    images of different classes get, make their errors as large as the scores: an image whose best two
-    scores are closer than the errors' standard deviation, STORED sqrt(sum_i (K_i alpha_i)^2), or than the
-    residual, is undecided.
+    `error` is a kernel's relative error; stored kernels have float32's precision. Large coefficients of
+    opposite signs, as two almost equal images of different classes get, make the kernels' errors as large as
+    the scores: an image whose best two scores are closer than the errors' standard deviation,
+    error sqrt(sum_i (K_i alpha_i)^2), or than the residual, is undecided.
     """
     classes, undecided = [], 0
     for block in blocks:
@@ -38,7 +38,7 @@ def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0) -> Predi
         order = np.argsort(scores, axis=1)
         second, best = order[:, -2], order[:, -1]
         rows = np.arange(len(scores))
-        noise = STORED * np.sqrt(block**2 @ together**2)
+        noise = error * np.sqrt(block**2 @ together**2)
         margin = scores[rows, best] - scores[rows, second]
         undecided += int((margin < np.hypot(noise[rows, best], noise[rows, second]) + residual).sum())
         classes.append(scores.argmax(axis=1))  # of equal scores, the first

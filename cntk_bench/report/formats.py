@@ -35,9 +35,11 @@ def markdown(record: dict) -> str:
     for groups in grids(record):
         heads: list[str] = []
         columns: list[list[str]] = []
+        alone = len(groups) == 1
+        lines += ["", f"**{_markdown(groups[0][0])}**"] if alone else []
         for name, group in groups:
-            # Markdown has one line of heads: each names its group too.
-            heads += [_markdown(f"{name} {head}".strip()) for head in group]
+            # Markdown has one line of heads: each names its group too, if there are others.
+            heads += [_markdown(head if alone else f"{name} {head}".strip()) for head in group]
             columns += [list(map(_markdown, cells)) for cells in group.values()]
         table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
         lines += ["", *("| " + " | ".join(cells) + " |" for cells in table)]
