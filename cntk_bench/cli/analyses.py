@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 
@@ -66,10 +67,50 @@ def flow(directory, column, depth, train, form, times, stop, ridge, networks):
     def draw(facts, path):
         return report.draw(facts, path, curves)
 
-    return _each(opened, "flow", cells, form, one, report.listing, draw)
+    results = []
+    for facts, kept in _each(opened, "flow", cells, one):
+        results.append(facts)
+        report.draw(facts, kept.with_suffix(".png"), curves) and report.draw(
+            facts, kept.with_suffix(".svg"), curves
+        )
+        _print(report.listing(facts), form)
+    return _end(opened, "flow", results, form)
 
 
-COMMANDS = (flow,)
+@click.command()
+@_of_run
+@click.option("--sizes", metavar="N,N,...",
+              help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
+@click.option("--ridge", type=click.FloatRange(0),
+              help="Relative to the mean diagonal of all.  [default: solve.ridge of the run]")  # fmt: skip
+def curve(directory, column, depth, train, form, sizes, ridge):
+    """Learning curves of RUN's kernels: test accuracy on the first N training images, for several N.
+
+    One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order of
+    which every beginning is balanced over the classes. Writes RUN/curve/COLUMN-DEPTH.json, and
+    accuracy.png and .svg of all cells.
+    """
+    from cntk_bench.report import curve as report
+    from cntk_bench.runs import analysis
+    from cntk_bench.runs import curve as stage
+
+    listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
+    if ridge is not None:
+        _require_finite(ridge, "--ridge")
+    opened = _opened(directory, train)
+    cells = analysis.cells(opened, column, depth)
+
+    def one(cell):
+        return stage.follow(opened, *cell, listed=listed, ridge=ridge)
+
+    results = [facts for facts, _ in _each(opened, "curve", cells, one)]
+    folder = analysis.folder(opened, "curve")
+    report.draw(results, folder / "accuracy.png") and report.draw(results, folder / "accuracy.svg")
+    _print(report.listing(results), form)
+    return _end(opened, "curve", results, form)
+
+
+COMMANDS = (flow, curve)
 
 
 def _opened(directory: str, train: int | None):
@@ -79,16 +120,18 @@ def _opened(directory: str, train: int | None):
     return opened if train is None else opened.first(train)
 
 
-def _numbers(text: str, option: str, example: str) -> list[float]:
-    """Positive finite numbers separated by commas."""
-    try:
-        found = [float(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(math.isfinite(value) and value > 0 for value in found):
-        raise UserError(
-            f"{option} {short(text)}: give positive numbers separated by commas, such as {example}"
-        )
+def _numbers(text: str, option: str, example: str, whole: bool = False) -> list:
+    """Positive finite numbers separated by commas; `whole` ones as integers."""
+    found = []
+    for word in text.split(","):
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0) or whole and value != int(value):
+            kind = "integers above 0" if whole else "positive numbers"
+            raise UserError(f"{option} {short(text)}: give {kind} with commas between, such as {example}")
+        found.append(int(value) if whole else value)
     return found
 
 
@@ -99,31 +142,34 @@ def _require_finite(value: float, option: str) -> None:
         raise UserError(f"{option} {value:g}: give a number from 0 to {LARGEST_RIDGE:g}")
 
 
-def _each(opened, name: str, cells, form: str, one, listing, draw) -> int:
-    """Analyse cell after cell; keep, draw and print each at once, so that nothing is lost; the exit code."""
-    from cntk_bench.report.listing import written
-    from cntk_bench.runs import analysis, record
+def _each(opened, name: str, cells, one) -> Iterator[tuple[dict, Path]]:
+    """Analyse cell after cell, and keep each at once, so that nothing is lost: the facts, and their file."""
+    from cntk_bench.runs import analysis
 
-    results = []
     with progress.bar(name) as advance:
         advance(0, total=len(cells), done=0)
         for cell in cells:
             facts = one(cell)
-            results.append(facts)
-            kept = analysis.save(opened, name, "{}-{}".format(*cell), facts)
-            draw(facts, kept.with_suffix(".png")) and draw(facts, kept.with_suffix(".svg"))
-            if form != "json":
-                streams.say(written(listing(facts), form))
+            yield facts, analysis.save(opened, name, "{}-{}".format(*cell), facts)
             advance(1)
+
+
+def _print(listing, form: str) -> None:
+    """Print a table; of JSON everything is printed at the end."""
+    from cntk_bench.report.listing import written
+
+    if form != "json":
+        streams.say(written(listing, form))
+
+
+def _end(opened, name: str, results: Sequence[dict], form: str) -> int:
+    """Say where results are, or all of them as JSON, and which are not to be trusted; the exit code."""
+    from cntk_bench.runs import analysis, record
+
     if form == "json":
         streams.say(json.dumps(record.plain(results), indent=2, allow_nan=False))
     elif form == "text":
-        streams.say(f"Written to {analysis.folder(opened, name)}")
-    return _doubts(results)
-
-
-def _doubts(results: Sequence[dict]) -> int:
-    """Say what is not to be trusted; the exit code."""
+        streams.say(f"Everything of this is in {analysis.folder(opened, name)}")
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
         return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import WINDOWS, dress, image, save, style, write_around
+from cntk_bench.report.plot import WINDOWS, dress, image, plain_ticks, save, style, write_around
 from cntk_bench.report.rows import count, number
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
@@ -164,7 +164,7 @@ def draw(facts: dict, path: str | Path, networks: tuple[dict, ...] = ()) -> bool
 def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 6.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9.5, 6.5), dpi=150, layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
     colour, _ = style(facts["column"])
     points, unit = facts["curve"], facts["unit"]
@@ -191,7 +191,14 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
         )
     if facts["stopped"]:
         rule = STOPPED[facts["stop"]]
-        loss.plot(t, [p["stop_error"] for p in points], color="0.3", linewidth=1.2, label=rule)
+        loss.plot(
+            t,
+            [p["stop_error"] for p in points],
+            color="0.3",
+            linewidth=1.5,
+            linestyle=(0, (1, 1)),
+            label=f"kernel, {rule}",
+        )
         for axes in (accuracy, loss):
             axes.axvline(facts["stopped"]["relative_time"], color="0.3", linewidth=1, label=f"stop by {rule}")
     for network, (shade, marker) in zip(networks, _styles(len(networks)), strict=True):
@@ -200,9 +207,13 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
     loss.set_ylabel("mean squared error")
     loss.set_yscale("log")
     loss.set_xscale("log")
+    lowest = min([p["test_loss"] for p in points] + [p["stop_error"] or float("inf") for p in points])
+    loss.set_ylim(bottom=lowest / 30)  # errors of training images go to 0
     loss.set_xlabel("time t, in units of n / trace(K)")
     top = accuracy.secondary_xaxis("top", functions=(lambda x: x * unit, lambda x: x / unit))
     top.set_xlabel("time t of the flow of half the sum of squares")
+    for axis in (loss.xaxis, loss.yaxis, top.xaxis):
+        plain_ticks(axis)
     handles = {label: handle for axes in (accuracy, loss)
                for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     write_around(figure, title(facts), " ".join(["Band: one standard error.", *notes(facts)]))

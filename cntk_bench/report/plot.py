@@ -218,6 +218,14 @@ def dress(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def plain_ticks(axis: Any) -> None:
+    """Numbers such as 0.01 and 1e+06 at a logarithmic axis' ticks: mathematics is not set (`SETTINGS`)."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def write_around(figure: Any, headline: str, note: str) -> None:
     """A title above a figure and a note below, on as many lines as they need."""
     headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
