@@ -110,7 +110,47 @@ def curve(directory, column, depth, train, form, sizes, ridge):
     return _end(opened, "curve", results, form)
 
 
-COMMANDS = (flow, curve)
+@click.command()
+@_of_run
+@click.option("--ridge", type=click.FloatRange(0), metavar="R",
+              help="Noise relative to the mean diagonal.  [default: of maximum likelihood]")  # fmt: skip
+@click.option("--path", metavar="FILE", help="The data set, if it has moved.")
+def posterior(directory, column, depth, train, form, ridge, path):
+    """Gaussian process posterior of RUN's NNGP columns: are its uncertainties right?
+
+    Negative log likelihood of the test targets, coverage of intervals, and calibration of class
+    probabilities. Reads the test images, for their kernels with themselves. Writes
+    RUN/posterior/COLUMN-DEPTH.json, .npz, .png and .svg.
+    """
+    from cntk_bench.report import posterior as report
+    from cntk_bench.runs import analysis
+    from cntk_bench.runs import posterior as stage
+
+    if ridge is not None:
+        _require_finite(ridge, "--ridge")
+    opened = _opened(directory, train)
+    cells = analysis.cells(opened, column, depth, stage.is_nngp)
+    moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
+    with progress.bar("kernels", "images") as advance:
+        advance(0, total=opened.sizes[1], done=0)
+        own = stage.own_kernels(opened, opened.run.config(moved), cells, lambda: advance(1))
+
+    def one(cell):
+        facts, arrays = stage.infer(opened, *cell, own[opened.readout(*cell)], ridge)
+        analysis.keep(opened, "posterior", "{}-{}".format(*cell), arrays)
+        return facts
+
+    results = []
+    for facts, kept in _each(opened, "posterior", cells, one):
+        results.append(facts)
+        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        if form == "text":
+            _print(report.calibration(facts), form)
+    _print(report.listing(results), form)
+    return _end(opened, "posterior", results, form)
+
+
+COMMANDS = (flow, posterior, curve)
 
 
 def _opened(directory: str, train: int | None):

@@ -5,7 +5,7 @@ solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cntk_bench.regression.fit import targets
 from cntk_bench.report.published import published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs import record
+from cntk_bench.runs.export import npz
 from cntk_bench.runs.opened import OpenRun
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
@@ -112,6 +113,13 @@ def folder(opened: OpenRun, name: str) -> Path:
         raise UserError(f"{short(str(path))} is a link: put the folder itself there")
     with writing(path):
         path.mkdir(exist_ok=True)
+    return path
+
+
+def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays as RUN/name/stem.npz, whole."""
+    path = folder(opened, name) / f"{stem}.npz"
+    write_whole(path, npz(arrays))
     return path
 
 

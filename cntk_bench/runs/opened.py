@@ -97,9 +97,8 @@ class OpenRun:
             If there are not so many.
         """
         if not 2 <= train <= self.sizes[0]:
-            raise UserError(
-                f"{train:,} training images: {short(str(self.run.path))} has 2 to {self.sizes[0]:,}"
-            )
+            where = short(str(self.run.path))
+            raise UserError(f"{train:,} training images: use 2 to {self.sizes[0]:,}, which {where} has")
         return replace(self, sizes=(train, self.sizes[1]))
 
 
