@@ -36,18 +36,18 @@ def markdown(record: dict) -> str:
         heads: list[str] = []
         columns: list[list[str]] = []
         alone = len(groups) == 1
-        lines += ["", f"**{_markdown(groups[0][0])}**"] if alone else []
+        lines += ["", f"**{in_markdown(groups[0][0])}**"] if alone else []
         for name, group in groups:
             # Markdown has one line of heads: each names its group too, if there are others.
-            heads += [_markdown(head if alone else f"{name} {head}".strip()) for head in group]
-            columns += [list(map(_markdown, cells)) for cells in group.values()]
+            heads += [in_markdown(head if alone else f"{name} {head}".strip()) for head in group]
+            columns += [list(map(in_markdown, cells)) for cells in group.values()]
         table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
         lines += ["", *("| " + " | ".join(cells) + " |" for cells in table)]
-    said = [f"- {_markdown(note)}" for note in notes(record)]
-    return "\n".join([f"**{_markdown(title(record))}**", *lines, "", *said]) + "\n"
+    said = [f"- {in_markdown(note)}" for note in notes(record)]
+    return "\n".join([f"**{in_markdown(title(record))}**", *lines, "", *said]) + "\n"
 
 
-def _markdown(value: str) -> str:
+def in_markdown(value: str) -> str:
     """Visible text without a meaning in Markdown or HTML."""
     text = re.sub(r"[\\`*_\[\]<>|#&~!$]", _escaped, visible(value))
     return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", text)  # or GitHub makes an address a link
@@ -64,16 +64,16 @@ def latex(record: dict) -> str:
     caption = " ".join([f"{title(record)}.", *notes(record)])
     tables = r" \par\medskip".join(map(_tabular, grids(record)))
     return "\n".join(
-        [r"\begin{table}", r"  \centering", rf"  \caption{{{_latex(caption)}}}{tables}", r"\end{table}", ""]
+        [r"\begin{table}", r"  \centering", rf"  \caption{{{in_latex(caption)}}}{tables}", r"\end{table}", ""]
     )
 
 
 def _tabular(groups: Groups) -> str:
-    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{_latex(name)}}}" for name, group in groups]
-    heads = [_latex(head) for _, group in groups for head in group]
+    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{in_latex(name)}}}" for name, group in groups]
+    heads = [in_latex(head) for _, group in groups for head in group]
     columns = [cells for _, group in groups for cells in group.values()]
     lines = [
-        [f"${cell}$" if cell[0] in "+-" else _latex(cell) for cell in line]
+        [f"${cell}$" if cell[0] in "+-" else in_latex(cell) for cell in line]
         for line in zip(*columns, strict=True)
     ]
     return "\n".join(
@@ -98,14 +98,18 @@ _LATEX = {
 }
 
 
-def _latex(value: str) -> str:
+def in_latex(value: str) -> str:
     """Visible text without a meaning in LaTeX."""
     return re.sub(r"[\\^~<>|&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
 
 
 def comma_separated(record: dict) -> str:
     """`rows` as CSV with a header."""
-    table = rows(record)
+    return as_csv(rows(record))
+
+
+def as_csv(table: list[dict]) -> str:
+    """Rows of the same keys as CSV with a header."""
     file = io.StringIO()
     writer = csv.DictWriter(file, fieldnames=list(table[0]), lineterminator="\n")
     writer.writeheader()

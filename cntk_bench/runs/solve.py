@@ -14,14 +14,14 @@ from cntk_bench import columns, report
 from cntk_bench.columns import Asked, Cell
 from cntk_bench.errors import UserError
 from cntk_bench.grams import growth, matrix, store
-from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record
+from cntk_bench.runs import images, record, scoring
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
+from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
@@ -137,7 +137,7 @@ class _Given:
             if not self._same:
                 growth.require_images(self._grams, images.asked(settings, self._loaded), self._kept)
             else:
-                _require_same(self._grams, self.facts, self.sizes)
+                require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
                 matrix.require_done(self._grams, readout, self.sizes)
             self.y_train, self.y_test = self._grams.images(self.sizes).labels
@@ -217,18 +217,6 @@ class _Given:
         return images.kept(self._loaded)
 
 
-def _require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
-    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
-    here, there = facts.get("images"), grams.images(sizes).fingerprint
-    if here is None or there is None:
-        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
-    if here != there:
-        raise UserError(
-            f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
-            "record.json tells of: run `compute` again"
-        )
-
-
 def _gib(place: Place) -> float:
     return (place.host + place.gpu) / 2**30
 
@@ -236,20 +224,17 @@ def _gib(place: Place) -> float:
 def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     """Accuracy and its standard error, and whether they can be trusted, before what the column says."""
     right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
-    share, n = float(right.mean()), right.shape[1]
-    # The standard error of a share of n independent images; both in percent.
-    error = 100 * (share * (1 - share) / n) ** 0.5
-    score: dict[str, Any] = {"accuracy": 100 * share, "standard_error": error}
+    accuracy, error = scoring.accuracy(right)
+    score: dict[str, Any] = {"accuracy": accuracy, "standard_error": error}
     if cell.predicted.ndim == 2:
         repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
         means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
         score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
-    doubt, undecided = cell.facts.get("doubt"), 100 * cell.undecided / n
-    if doubt is None and undecided > max(2 * error, 100 / n):
-        doubt = (
-            f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
-            "images; raise solve.ridge"
-        )
+    n, doubt = right.shape[1], cell.facts.get("doubt")
+    undecided = 100 * cell.undecided / n
+    unsure = scoring.doubt(cell.undecided, error, n)
+    if doubt is None and unsure is not None:
+        doubt = f"{unsure}; raise solve.ridge"
     return {**score, **cell.facts} | {"undecided": undecided, "trusted": doubt is None, "doubt": doubt}
 
 
