@@ -63,7 +63,7 @@ def test_the_least_config_has_sensible_defaults(load):
 def test_shipped_configs_load_and_are_headed(path):
     found = config.load(path)
     assert found.name == path.stem
-    assert found.kernel.depths == DEPTHS
+    assert set(found.kernel.depths) <= set(DEPTHS)
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"Command:  cntk-bench run configs/{path.name}" in line for line in head)
     for label in ("Time:", "Score:"):

@@ -26,6 +26,9 @@ COLOURS = {
     "CNTK-GAP": ("#D55E00", "s"),
     "CNN-GP-V": ("#56B4E9", "D"),
     "CNN-GP-GAP": ("#E69F00", "^"),
+    "CNN-V": ("#009E73", "v"),
+    "CNN-GAP": ("#CC79A7", "<"),
+    "FC-NN": ("#F0E442", ">"),
 }
 # Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
 WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
@@ -133,6 +136,8 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     for column in dict.fromkeys(row["column"] for row in table):
         cells = sorted((row for row in table if row["column"] == column), key=lambda row: row["depth"])
         cells = [row for row in cells if row["accuracy"] is not None]
+        if not cells:
+            continue
         colour, marker = style(column)
         drawn.append(
             axes.errorbar(

@@ -1,10 +1,11 @@
 """What a table says: its rows, its columns in groups, its title and its notes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import networks
 from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
 from cntk_bench.text import short
 
@@ -28,8 +29,8 @@ def rows(record: dict) -> list[dict]:
     list of dict
         column : str
         depth : int
-        accuracy : float
-            Measured test accuracy in percent.
+        accuracy : float or None
+            Measured test accuracy in percent; None where there is none, for every network failed.
         standard_error : float or None
             Of the accuracy, in percent.
         trusted : bool
@@ -49,6 +50,8 @@ def rows(record: dict) -> list[dict]:
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
             Accuracy on the training images that was reached, in percent; of trained networks.
+        rate : float or None
+            Learning rate that is shown; of trained networks.
 
     Raises
     ------
@@ -80,6 +83,7 @@ def rows(record: dict) -> list[dict]:
                 "spread": number(solution.get("spread")),
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
+                "rate": number(solution.get("rate")),
             }
         )
     return found
@@ -157,19 +161,20 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
         "spread": ".2f",
         "repeats": "d",
         "train_accuracy": ".2f",
+        "rate": ".3g",
         "published": ".2f",
         "difference": "+.2f",
         "ridge": ".3g",
     }
     heads = {"standard_error": "s.e.", "train_accuracy": "train"}
-    if len({row["ridge"] for row in table.values()}) == 1:
+    if len(_ridges(table.values())) == 1:
         del keys["ridge"]  # the title says it
     groups = [("", {"depth": [str(depth) for depth in depths]})]
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         group = {heads.get(key, key): [cell(c.get(key), form) for c in cells] for key, form in keys.items()}
         group["accuracy"] = [
-            shown + DOUBTED * (c.get("trusted") is False)
+            shown + DOUBTED * (c.get("trusted") is False and shown != MISSING)
             for shown, c in zip(group["accuracy"], cells, strict=True)
         ]
         groups.append(
@@ -180,6 +185,12 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
     if any(set(shown) != {MISSING} for shown in finite.values()):
         groups.append((PUBLISHED_ONLY, finite))
     return groups
+
+
+def _ridges(table: Iterable[dict]) -> set[float | None]:
+    """The ridges of a table; those columns that have none do not count beside those that have one."""
+    found = {row["ridge"] for row in table}
+    return found - {None} or found
 
 
 def _published(record: dict, column: str, depth: int) -> str:
@@ -195,7 +206,7 @@ def title(record: dict) -> str:
         f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"preprocess {short(data['preprocess'])}"
     )
-    ridges = {row["ridge"] for row in rows(record)}
+    ridges = _ridges(rows(record))
     if len(ridges) == 1:
         text += f", ridge {cell(ridges.pop(), '.3g')}"
     tried = max(len(s["path"]) if isinstance(s.get("path"), list) else 0 for s in record["solutions"])
@@ -243,9 +254,14 @@ def notes(record: dict) -> list[str]:
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if grid(record)[-1][0] == PUBLISHED_ONLY:
-        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
-    return found + _warnings(record["solutions"])
+    last, shown = grid(record)[-1]
+    if last == PUBLISHED_ONLY:
+        one = len(shown) == 1
+        found.append(
+            f"{' and '.join(shown)}: {'a ' * one}trained finite network{'s' * (not one)}, published only, "
+            "not computed here."
+        )
+    return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
@@ -256,7 +272,8 @@ def _warnings(solutions: list[dict]) -> list[str]:
     for s in solutions:
         if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)
-            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
+            what = f"{DOUBTED} Not to be trusted" if s["accuracy"] is not None else f"{MISSING} No accuracy"
+            found.append(f"{what}: {cells([s])}: {doubt}.")
     jittered = [s for s in solutions if number(s.get("jitter"))]
     if jittered:
         most = max(float(s["jitter"]) for s in jittered)

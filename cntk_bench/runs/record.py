@@ -9,7 +9,7 @@ settings that it used then. A record is a plain dict; every function here return
                preprocess, statistics, train_index and test_index (places in the data set separated by spaces)
     computed   the same facts of the images that were computed last, which the next solve uses
     stages     list, one of each call that did something, in order of their starts:
-               stage      "compute", "solve", ...
+               stage      "compute", "train", "solve", ...
                started    UTC, ISO 8601
                seconds    wall time; null if it was ended from outside
                process    number of the process, and its machine
@@ -21,6 +21,7 @@ settings that it used then. A record is a plain dict; every function here return
                and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
     solve      number of the last solve; absent before the first
     solutions  list of the last solve, one of each column and depth: column, depth, accuracy in percent
+               (null where there is none: every network failed)
                and its standard_error, ridge, and what the solver reported (condition, residual, ...);
                null stands for a number that is not finite
 """
@@ -40,7 +41,7 @@ FORMAT = 2
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
-_SOLUTION = {"column": str, "depth": int, "accuracy": int | float}
+_SOLUTION = {"column": str, "depth": int, "accuracy": int | float | None}
 
 
 def start(name: str, data: dict) -> dict:
@@ -175,7 +176,8 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
-        if not 0 <= solution["accuracy"] <= 100:
+        accuracy = solution.get("accuracy", -1)
+        if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record
+from cntk_bench.runs import candidates, images, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
+from cntk_bench.runs.material import jobs
 from cntk_bench.runs.solves import new_solve, numbers, publish, read_solve
+from cntk_bench.runs.train import require_trained
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
 
@@ -59,10 +62,14 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     solutions = []
     with new_solve(run) as folder, given:
         for name, depth in settings.kernel.cells:
-            cell = columns.find(name).fill(depth, given)
+            filled = columns.find(name).fill(depth, given)
+            cell, score = candidates.shown(filled, given.y_test, _scored)
             arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
             write_whole(folder / f"{name}-{depth}.npz", npz(arrays))
-            solutions.append({"column": name, "depth": depth, **_scored(cell, given.y_test)})
+            for of, curve in filled.curves.items():
+                drawn = candidates.drawn(curve, given.y_test, given.classes)
+                write_whole(folder / f"{name}-{depth}-curve-{of}.json", drawn)
+            solutions.append({"column": name, "depth": depth, **score})
             if progress is not None:
                 progress((name, depth))
         stage |= {"seconds": time.perf_counter() - started}
@@ -75,7 +82,7 @@ class _Given:
     """What the columns of a run may draw upon (`columns.Given`)."""
 
     def __init__(self, run: Run, settings: Config):
-        self.settings, self.how = settings, settings.solve
+        self.settings, self.how, self._run = settings, settings.solve, run
         self.facts = record.computed(record.load(run.record))
         self._needed = settings.kernel.readouts
         self._grams: Any = store.open(run.gram) if self._needed else None
@@ -96,6 +103,8 @@ class _Given:
             for readout in self._needed:  # says so now, not after hours, if one is not there
                 matrix.require_done(self._grams, readout, self.sizes)
             self.y_train, self.y_test = self._grams.images(self.sizes).labels
+        for name, depth, some in jobs(settings, self):  # this, too
+            require_trained(name, depth, some)
         place = placement.choose(
             len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
             limit=self.how.memory,
@@ -136,6 +145,14 @@ class _Given:
         """As `columns.Given`."""
         return self._loaded.x_train, self._loaded.x_test
 
+    def fingerprint(self) -> str:
+        """As `columns.Material`."""
+        return self.facts.get("images") or str(self._kept.fingerprint)
+
+    def folder(self, name: str, depth: int) -> Path:
+        """As `columns.Material`."""
+        return self._run.networks / f"{name}-{depth}"
+
     @cached_property
     def _loaded(self):
         return images.load(self.settings)
@@ -163,8 +180,11 @@ def _gib(place: Place) -> float:
 
 def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     """Accuracy and its standard error, and whether they can be trusted, before what the column says."""
+    n = len(y_test)
+    if not len(cell.predicted):
+        return {"accuracy": None, "standard_error": None, **cell.facts} | {"undecided": 0.0, "trusted": False}
     right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
-    share, n = float(right.mean()), right.shape[1]
+    share = float(right.mean())
     # The standard error of a share of n independent images; both in percent.
     error = 100 * (share * (1 - share) / n) ** 0.5
     score: dict[str, Any] = {"accuracy": 100 * share, "standard_error": error}
