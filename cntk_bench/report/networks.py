@@ -28,7 +28,7 @@ def notes(solutions: list[dict]) -> list[str]:
         after = sorted({s["epochs_after"] for s in solutions if type(s.get("epochs_after")) is int})
         found.append(
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; an accuracy is the mean over "
-            f"the trials (repeats) and over {_and(after)} epochs each: those after full training accuracy, or "
+            f"trials (repeats) and over {_and(after)} epochs each: those after full training accuracy, or "
             "the last ones where train is below 100."
         )
     for way, words in CHOICES.items():

@@ -176,7 +176,9 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
-        accuracy = solution.get("accuracy", -1)
+        if "accuracy" not in solution:
+            raise _damaged(path, f"solutions.{i}.accuracy is missing")
+        accuracy = solution["accuracy"]  # null where there is none
         if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
