@@ -5,7 +5,7 @@ import pytest
 
 from cntk_bench.columns import Cell, find
 from cntk_bench.errors import UserError
-from cntk_bench.runs import solve
+from cntk_bench.runs import scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
 KNOWN += ("RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
@@ -21,7 +21,8 @@ KNOWN += ("RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
 def test_a_long_unknown_column_is_shown_by_its_first_40_characters(column, remedy):
     with pytest.raises(UserError) as caught:
         find(column).needs(3)[0]
-    assert str(caught.value) == f"column '{column[:40]}' is unknown: {remedy}"
+    told = str(caught.value)
+    assert told.startswith(f"column '{column[:40]}' is unknown: {remedy}") and len(told) < 280
 
 
 def test_the_widest_window_of_a_column_is_that_of_a_readout():
@@ -33,9 +34,9 @@ def test_the_widest_window_of_a_column_is_that_of_a_readout():
 def test_repeated_predictions_are_scored_one_by_one():
     truth = np.array([0, 1, 2, 3])
     rows = np.array([[0, 1, 2, 3], [0, 1, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])  # 100, 75, 25, 0 %
-    found = solve._scored(Cell(rows, {}, repeat=(7, 7, 9, 9)), truth)
+    found = scoring.scored(Cell(rows, {}, repeat=(7, 7, 9, 9)), truth)
     assert found["accuracy"] == 50 and found["accuracies"] == [87.5, 12.5]
     assert found["spread"] == pytest.approx(75 / 2**0.5) and found["standard_error"] == 25
-    assert solve._scored(Cell(rows, {}), truth)["accuracies"] == [100, 75, 25, 0]
-    assert solve._scored(Cell(rows[:1], {}), truth)["spread"] is None  # of one repetition nobody knows it
-    assert "spread" not in solve._scored(Cell(rows[0], {}), truth)
+    assert scoring.scored(Cell(rows, {}), truth)["accuracies"] == [100, 75, 25, 0]
+    assert scoring.scored(Cell(rows[:1], {}), truth)["spread"] is None  # of one repetition nobody knows it
+    assert "spread" not in scoring.scored(Cell(rows[0], {}), truth)

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cntk_bench.columns import find
+from cntk_bench.columns import FAMILIES, find
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.runs import config, names, yaml12
@@ -63,7 +63,7 @@ def test_the_least_config_has_sensible_defaults(load):
 def test_shipped_configs_load_and_are_headed(path):
     found = config.load(path)
     assert found.name == path.stem
-    assert found.kernel.depths == DEPTHS
+    assert set(found.kernel.depths) <= set(DEPTHS)
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert any(f"Command:  cntk-bench run configs/{path.name}" in line for line in head)
     for label in ("Time:", "Score:"):
@@ -162,12 +162,13 @@ def test_columns(column, expected):
         ("CNTK-v", "did you mean CNTK-V?"),
         ("CNTK_GAP", "did you mean CNTK-GAP?"),
         ("CNKT-GAP", "did you mean CNTK-GAP?"),
-        ("CNN-GAP", "did you mean CNN-GP-GAP?"),
+        ("CNN-GPGAP", "did you mean CNN-GP-GAP?"),
+        ("CNN-VV", "did you mean CNN-V?"),
         ("cntk-gap", "did you mean CNTK-GAP?"),
         ("CNTK-LAP", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
         ("CNN-GP-LAP04", "did you mean CNN-GP-LAP<c>, such as CNN-GP-LAP4?"),
         ("CNTK-LAP-1", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
-        ("", "use one of CNTK-V, CNTK-GAP, CNTK-LAP<c>, CNN-GP-V, CNN-GP-GAP, CNN-GP-LAP<c>"),
+        ("", f"use one of {', '.join(name for _, names in FAMILIES for name in names)}"),
     ],
 )
 def test_an_unknown_column_is_told_the_nearest(column, remedy):
@@ -278,7 +279,7 @@ def test_a_mistake_in_several_overrides_names_the_one_that_counts(refusal):
         ("", " is not a config: expected keys such as 'dataset:', found null"),
         ("- a\n- b", " is not a config: expected keys such as 'dataset:', found ['a', 'b']"),
         ("hello", " is not a config: expected keys such as 'dataset:', found 'hello'"),
-        ("1: 2", ": unknown key 1: the keys here are name, dataset, preprocess, kernel, compute, solve"),
+        ("1: 2", ": unknown key 1: the keys here are " + ", ".join(config.Config.model_fields)),
         (
             "? [a]\n: 1",
             " line 1: not valid YAML: a key must be a plain word: leave out anchors, aliases, tags, lists "

@@ -48,8 +48,8 @@ def _line(solve: dict) -> tuple[str, ...]:
     if "damaged" in solve:
         return str(solve["solve"]), short(f"damaged: {solve['damaged']}", 100), "-", "-", "-", "-"
     asked = solve.get("settings", {}).get("solve", {})
-    scores = [solution["accuracy"] for solution in solve["solutions"]]
-    least, most = f"{min(scores):.2f}", f"{max(scores):.2f}"
+    scores = [s["accuracy"] for s in solve["solutions"] if s["accuracy"] is not None]
+    least, most = (f"{min(scores):.2f}", f"{max(scores):.2f}") if scores else ("-", "-")
     ridge = asked.get("ridge", "-")
     cells = (
         solve["solve"],
@@ -69,19 +69,28 @@ def _line(solve: dict) -> tuple[str, ...]:
               metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
 @options.common
 def status(directory, follow, every):
-    """Tell how far the computation of RUN is: tiles done, rate, time left."""
+    """Tell how far RUN is: tiles done, rate, time left, and of every column to be trained its networks."""
     from cntk_bench.runs.status import Follower
 
     follower = Follower(options.run_directory(directory))
     found = follower.look()
     _tell(found)
-    while follow and found.tiles < found.all_tiles:
+    while follow and not found.complete:
         time.sleep(every)
         found = follower.look()
         _tell(found)
 
 
 def _tell(found) -> None:
+    if found.all_tiles:
+        _tell_tiles(found)
+    for cell in found.trained:
+        streams.say(f"{cell.label}: {cell.done} of {cell.count} trained")
+        for line in cell.words:
+            streams.say(f"  {line}")
+
+
+def _tell_tiles(found) -> None:
     taken = f", {found.taken} of them taken from another run" if found.taken else ""
     streams.say(
         f"{found.tiles} of {found.all_tiles} tiles done{taken}, {found.pairs:,} of {found.all_pairs:,} pairs"
@@ -124,12 +133,13 @@ def export(directory, column, depth, target):
 @options.overridable("dataset.path=FILE if the data have moved")
 @options.common
 def verify(directory, sample, repair, overrides):
-    """Check RUN's stored tiles: checksums, consistency, and a sample of entries in float64."""
-    from cntk_bench.runs import verify
+    """Check RUN's tiles (checksums, consistency, a sample of entries in float64) and what is trained."""
+    from cntk_bench.runs import train, verify
 
     where = options.run_directory(directory)
+    settings = where.config(overrides)
     with progress.bar("verifying") as advance:
-        found = verify.verify(where, where.config(overrides), sample, repair, lambda *_: advance(1))
+        found = verify.verify(where, settings, sample, repair, lambda *_: advance(1))
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():
             streams.say(f"{kind}: {tile}: {short(str(fault), 200)}")
@@ -139,6 +149,11 @@ def verify(directory, sample, repair, overrides):
         f"{len(errors)} entries computed again in float64"
         + (f", largest relative error {max(errors):.1e}" if errors else "")
     )
+    trained = train.faults(where, settings)
+    for label, fault in trained.items():
+        streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
+    if trained:
+        streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
     if found.damaged:
         streams.complain(f"run `cntk-bench verify {short(directory, 150)} --repair` to compute them anew")
         return 1
@@ -147,7 +162,7 @@ def verify(directory, sample, repair, overrides):
             f"{len(found.unreadable)} tiles of {short(str(where.gram))} cannot be read now, so nothing is "
             "known of them: mend that and run `verify` again"
         )
-    return 0
+    return 1 if trained else 0
 
 
 COMMANDS = (table, solves, status, verify, export)

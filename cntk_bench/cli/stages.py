@@ -1,4 +1,4 @@
-"""Commands that do the work: run, fetch, compute, solve."""
+"""Commands that do the work: run, fetch, compute, train, solve."""
 
 import click
 
@@ -11,12 +11,15 @@ from cntk_bench.text import short
 @options.configured
 @options.source
 def run(config, overrides, backend, output, source):
-    """Fetch, compute, solve and print the table of CONFIG, a YAML file or the name of one that ships."""
+    """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
 
     settings, where = options.settings(config, overrides, backend, output)
+    stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
     _compute(settings, where, source)
+    _train(settings, where)
     code = _solve(where, settings)
     streams.say(f"\nEverything of this run is in {where.path}")
     return code
@@ -55,6 +58,28 @@ def compute(config, overrides, backend, output, source):
 
 
 @click.command()
+@options.configured
+def train(config, overrides, backend, output):
+    """Train the networks of CONFIG; goes on where an earlier call was interrupted.
+
+    Several processes may train the same run at once: each takes networks that no other has.
+    """
+    from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
+
+    settings, where = options.settings(config, overrides, backend, output)
+    if not stage.needed(settings):
+        raise UserError(
+            f"{short(', '.join(settings.kernel.columns))}: no column here has to be trained: "
+            "add one, such as CNN-GAP, to kernel.columns"
+        )
+    stage.require(settings)
+    images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
+    _train(settings, where)
+    streams.say(f"trained: {where.networks}")
+
+
+@click.command()
 @click.argument("directory", metavar="RUN")
 @options.overridable("solve.ridge=loo")
 @options.common
@@ -74,7 +99,7 @@ def solve(directory, overrides):
     return _solve(where, where.config(overrides))
 
 
-COMMANDS = (run, fetch, compute, solve)
+COMMANDS = (run, fetch, compute, train, solve)
 
 
 def _solvable(key: str) -> bool:
@@ -99,6 +124,17 @@ def _compute(settings, where, source):
             compute.compute(where, settings, begin, source and options.run_directory(source, "--from"))
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
+            raise
+
+
+def _train(settings, where):
+    from cntk_bench.runs import train
+
+    with progress.bar("training") as advance:
+        try:
+            train.train(where, settings, lambda done, count, said: advance(0, count, done, said))
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("what is trained is kept; the same command goes on from there")
             raise
 
 

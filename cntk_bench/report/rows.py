@@ -1,10 +1,11 @@
 """What a table says: its rows, its columns in groups, its title and its notes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import networks
 from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
 from cntk_bench.text import short
 
@@ -21,6 +22,7 @@ FORMS = {
     "spread": ".2f",
     "repeats": "d",
     "train_accuracy": ".2f",
+    "rate": ".3g",
     "published": ".2f",
     "difference": "+.2f",
     "ridge": ".3g",
@@ -42,8 +44,8 @@ def rows(record: dict) -> list[dict]:
         column : str
         depth : int or None
             None for a column without depths.
-        accuracy : float
-            Measured test accuracy in percent.
+        accuracy : float or None
+            Measured test accuracy in percent; None where there is none, for every network failed.
         standard_error : float or None
             Of the accuracy, in percent.
         trusted : bool
@@ -63,6 +65,8 @@ def rows(record: dict) -> list[dict]:
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
             Accuracy on the training images that was reached, in percent; of trained networks.
+        rate : float or None
+            Learning rate that is shown; of trained networks.
 
     Raises
     ------
@@ -94,6 +98,7 @@ def rows(record: dict) -> list[dict]:
                 "spread": number(solution.get("spread")),
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
+                "rate": number(solution.get("rate")),
             }
         )
     return found
@@ -183,7 +188,7 @@ def grid(record: dict) -> Groups:
         return []
     depths = sorted({depth for _, depth in table})
     groups = [("", {"depth": [str(depth) for depth in depths]})]
-    alike = len({row["ridge"] for row in table.values()}) == 1  # the title says it
+    alike = len(_ridges(table.values())) == 1  # the title says it
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         groups.append((column, _group(cells, ("ridge",) if alike else ())))
@@ -206,9 +211,16 @@ def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[s
     shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
              for key, form in FORMS.items() if key not in without}  # fmt: skip
     shown["accuracy"] = [
-        text + DOUBTED * (c.get("trusted") is False) for text, c in zip(shown["accuracy"], cells, strict=True)
+        text + DOUBTED * (c.get("trusted") is False and text != MISSING)
+        for text, c in zip(shown["accuracy"], cells, strict=True)
     ]
     return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
+
+
+def _ridges(table: Iterable[dict]) -> set[float | None]:
+    """The ridges of a table; those columns that have none do not count beside those that have one."""
+    found = {row["ridge"] for row in table}
+    return found - {None} or found
 
 
 def _published(record: dict, column: str, depth: int) -> str:
@@ -224,7 +236,7 @@ def title(record: dict) -> str:
         f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"preprocess {short(data['preprocess'])}"
     )
-    ridges = {row["ridge"] for row in table if row["depth"] is not None}  # else beside the column
+    ridges = _ridges(row for row in table if row["depth"] is not None)  # else beside the column
     if len(ridges) == 1:
         text += f", ridge {cell(ridges.pop(), '.3g')}"
     paths = [s.get("path") for s in record["solutions"] if s["depth"] is not None]
@@ -273,9 +285,14 @@ def notes(record: dict) -> list[str]:
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if any(name == PUBLISHED_ONLY for name, _ in grid(record)):
-        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
-    return found + _warnings(record["solutions"])
+    shown = dict(grid(record)).get(PUBLISHED_ONLY)
+    if shown:
+        one = len(shown) == 1
+        found.append(
+            f"{' and '.join(shown)}: {'a ' * one}trained finite network{'s' * (not one)}, published only, "
+            "not computed here."
+        )
+    return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
@@ -289,7 +306,8 @@ def _warnings(solutions: list[dict]) -> list[str]:
     for s in solutions:
         if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)
-            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
+            what = f"{DOUBTED} Not to be trusted" if s["accuracy"] is not None else f"{MISSING} No accuracy"
+            found.append(f"{what}: {cells([s])}: {doubt}.")
     jittered = [s for s in solutions if number(s.get("jitter"))]
     if jittered:
         most = max(float(s["jitter"]) for s in jittered)

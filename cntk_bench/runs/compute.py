@@ -58,8 +58,8 @@ def compute(
     kept = images.kept(loaded)
     facts = images.facts(settings, loaded, kept)
     if not settings.kernel.readouts:
-        _make(run)
-        _begin(run, settings, facts, None)
+        make(run)
+        begin(run, settings, facts, None)
         return
     name = backend_name(settings.compute.backend, run)
     spec, plan = cut(settings, loaded, name, run, source)
@@ -67,7 +67,7 @@ def compute(
     worker = create(spec)  # says now if it cannot run
     asked = attributes(spec, settings, loaded, name)
     other = Source(store.open(source.gram), asked, kept) if source else None
-    _make(run)
+    make(run)
     with run.lock(math.inf):
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
@@ -77,7 +77,7 @@ def compute(
     stage |= {"backend": name, "numerics": asked["numerics"]}
     stage |= {"source": worker.source}  # for information: numerics is what decides
     stage |= {"taken_from": str(source.path.absolute())} if source else {}
-    _begin(run, settings, facts, stage if tasks else None)
+    begin(run, settings, facts, stage if tasks else None)
     if not tasks:
         return
     report = progress and progress(target.plan, tasks)
@@ -169,7 +169,7 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
     return growth.ensure(run.gram, plan, attributes(spec, settings, loaded, name), images.kept(loaded)), name
 
 
-def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
+def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     """Write the config, and the record with a stage that begins."""
     settings = images.with_path(settings)
     with run.lock(math.inf):
@@ -181,7 +181,7 @@ def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
         record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 
-def _make(run: Run) -> None:
+def make(run: Run) -> None:
     """Make a run's directory, where it is missing."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
