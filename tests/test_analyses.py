@@ -17,6 +17,7 @@ from cntk_bench.report import listing as listings
 from cntk_bench.report import posterior as report_of_posterior
 from cntk_bench.runs import analysis, images
 from cntk_bench.runs import flow as stage
+from cntk_bench.runs import posterior as posteriors
 
 COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP")
 CELL = ("--column", "CNTK-V", "--depth", "3")
@@ -308,13 +309,13 @@ class TestPosterior:
     def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
         assert "none of CNTK-V in" in fail("posterior", run, "--column", "CNTK-V")
 
-    def test_other_images_are_refused(self, run, tmp_path):
-        rng = np.random.default_rng(0)
-        x = rng.random((80, 1, 8, 8)).astype(np.float32)
-        y = np.arange(80) % 10
-        np.savez(tmp_path / "other.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-        message = fail("posterior", run, "--path", tmp_path / "other.npz")
-        assert "MSG" in message
+    def test_other_images_are_refused(self, run):
+        opened = cntk_bench.open_run(run)
+        with pytest.raises(
+            UserError, match="holds another computation: its training images are others .seed"
+        ):
+            posteriors.own_kernels(opened, opened.run.config(("dataset.seed=1",)), [("CNN-GP-V", 3)])
+        assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")  # digits have no file
 
 
 def _labels(run):
