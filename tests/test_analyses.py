@@ -1,11 +1,12 @@
 """The commands flow, posterior and curve, as a user meets them, on a small run."""
 
-import inspect
 import json
 import sys
 
+import figures
 import numpy as np
 import pytest
+from figures import as_json, network
 from test_cli import QUICKSTART, fail, succeed
 
 import cntk_bench
@@ -36,28 +37,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
     """The figures that are saved, for tests that ask for them; others draw none, which would take seconds."""
-    figures = []
-    if "saved" in inspect.signature(request.function).parameters:
-        from matplotlib.figure import Figure
-
-        save = Figure.savefig
-        monkeypatch.setattr(
-            Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))
-        )
-    else:
-        for module in (report_of_flow, report_of_curve, report_of_posterior):
-            monkeypatch.setattr(module, "save", lambda path, draw: False)
-    return figures
-
-
-def network(values):
-    """A finite network's curve whose lists are all the same."""
-    keys = ("time", "train_loss", "test_loss", "test_accuracy")
-    return dict.fromkeys(keys, values) | {"label": "a"}
-
-
-def as_json(*arguments):
-    return json.loads(succeed(*arguments, "--format", "json"))
+    return figures.watched(request, monkeypatch, (report_of_flow, report_of_curve, report_of_posterior))
 
 
 class TestFlow:
