@@ -7,7 +7,7 @@ from test_cli import succeed
 
 
 def watched(request, monkeypatch, modules):
-    """The figures that are saved from now on, where the test has the parameter `saved`; else none is drawn."""
+    """The figures saved from now on, where the test has a parameter `saved`; else none is drawn."""
     figures = []
     if "saved" in inspect.signature(request.function).parameters:
         from matplotlib.figure import Figure

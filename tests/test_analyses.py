@@ -296,7 +296,3 @@ class TestPosterior:
         ):
             posteriors.own_kernels(opened, opened.run.config(("dataset.seed=1",)), [("CNN-GP-V", 3)])
         assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")  # digits have no file
-
-
-def _labels(run):
-    return (cntk_bench.open_run(run).labels[0],)
