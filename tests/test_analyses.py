@@ -73,9 +73,8 @@ class TestFlow:
         (facts,) = as_json("flow", run, *CELL)
         errors = [point["stop_error"] for point in facts["curve"]]
         assert facts["stopped"]["stop_error"] == min(errors)
-        chosen = ridge.solve(
-            cntk_bench.open_run(run).gram("CNTK-V", 3).train, *_labels(run), classes=10
-        ).chosen
+        gram = cntk_bench.open_run(run).gram("CNTK-V", 3)
+        chosen = ridge.solve(gram.train, gram.y_train, classes=10).chosen
         assert errors[-1] == pytest.approx(chosen.loo_error, rel=1e-3)
 
     def test_stops_where_images_held_out_fit_best(self, run):
