@@ -200,7 +200,7 @@ def test_latex(monkeypatch):
     columns = {"accuracy": ["30.20", "64.50?"], "s.e.": ["0.50"] * 2, "difference": ["-0.10", "+0.41"]}
     finite = {"CNN-V": ["-", "75.57"], "CNN-GAP": ["63.81", "83.30"]}
     groups = [("", {"depth": ["3", "21"]}), ("CNTK-V", columns), ("published only", finite)]
-    monkeypatch.setattr(formats, "grid", lambda _: groups)
+    monkeypatch.setattr(formats, "grids", lambda _: [groups])
     monkeypatch.setattr(formats, "notes", lambda _: ["NOTE"])
     assert report.table(record("digits", 200, 500), "latex") == LATEX
 

@@ -52,8 +52,8 @@ class OpenRun:
         return self.store.images(self.sizes).labels
 
     @property
-    def columns(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell that the run's config names."""
+    def columns(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell that the run's config names; None for a column without depths."""
         return self.run.config().kernel.cells
 
     def gram(self, column: str, depth: int) -> Gram:
