@@ -7,7 +7,7 @@ Rooms, from the top down; a room imports only those below it:
     columns      the columns of the table: what each needs, and how its cells are filled
     report       what people read: tables and plots
     grams        Gram matrices, tile by tile on disk; computed, resumed, grown, audited
-    regression   solving: memory, Cholesky factors, the ridge path
+    regression   solving: memory, Cholesky factors, the ridge path; gradient flow, Gaussian processes
     data         images and labels
     networks     finite networks: training, empirical kernels
     backends     where the kernels run: CPU, CUDA
