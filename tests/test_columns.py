@@ -8,7 +8,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.runs import scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
-KNOWN += ("RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
+KNOWN += ("CNN-V", "CNN-GAP", "FC-NN", "RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
 
 
 @pytest.mark.parametrize(
