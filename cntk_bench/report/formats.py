@@ -31,15 +31,15 @@ def markdown(record: dict) -> str:
     columns: list[list[str]] = []
     for name, group in grid(record):
         # Markdown has one line of heads: each names its group too.
-        heads += [_markdown(f"{name} {head}".strip()) for head in group]
+        heads += [in_markdown(f"{name} {head}".strip()) for head in group]
         columns += group.values()
     table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
-    said = [f"- {_markdown(note)}" for note in notes(record)]
-    return "\n".join([f"**{_markdown(title(record))}**", "", *lines, "", *said]) + "\n"
+    said = [f"- {in_markdown(note)}" for note in notes(record)]
+    return "\n".join([f"**{in_markdown(title(record))}**", "", *lines, "", *said]) + "\n"
 
 
-def _markdown(value: str) -> str:
+def in_markdown(value: str) -> str:
     """Visible text without a meaning in Markdown or HTML."""
     text = re.sub(r"[\\`*_\[\]<>|#&~!$]", _escaped, visible(value))
     return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", text)  # or GitHub makes an address a link
@@ -54,11 +54,11 @@ def _escaped(found: re.Match) -> str:
 def latex(record: dict) -> str:
     """The table, depth by column, as a LaTeX table that needs no package."""
     groups = grid(record)
-    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{_latex(name)}}}" for name, group in groups]
-    heads = [_latex(head) for _, group in groups for head in group]
+    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{in_latex(name)}}}" for name, group in groups]
+    heads = [in_latex(head) for _, group in groups for head in group]
     columns = [cells for _, group in groups for cells in group.values()]
     lines = [
-        [f"${cell}$" if cell[0] in "+-" else _latex(cell) for cell in line]
+        [f"${cell}$" if cell[0] in "+-" else in_latex(cell) for cell in line]
         for line in zip(*columns, strict=True)
     ]
     caption = " ".join([f"{title(record)}.", *notes(record)])
@@ -66,7 +66,7 @@ def latex(record: dict) -> str:
         [
             r"\begin{table}",
             r"  \centering",
-            rf"  \caption{{{_latex(caption)}}}",
+            rf"  \caption{{{in_latex(caption)}}}",
             rf"  \begin{{tabular}}{{{'|'.join('r' * len(group) for _, group in groups)}}}",
             *(rf"    {' & '.join(line)} \\" for line in (names, heads)),
             r"    \hline",
@@ -88,14 +88,18 @@ _LATEX = {
 }
 
 
-def _latex(value: str) -> str:
+def in_latex(value: str) -> str:
     """Visible text without a meaning in LaTeX."""
     return re.sub(r"[\\^~<>|&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
 
 
 def comma_separated(record: dict) -> str:
     """`rows` as CSV with a header."""
-    table = rows(record)
+    return as_csv(rows(record))
+
+
+def as_csv(table: list[dict]) -> str:
+    """Rows of the same keys as CSV with a header."""
     file = io.StringIO()
     writer = csv.DictWriter(file, fieldnames=list(table[0]), lineterminator="\n")
     writer.writeheader()

@@ -7,11 +7,12 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import log as ln
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.rows import DOUBTED, count, rows, title
@@ -35,6 +36,8 @@ SETTINGS = {
     "text.parse_math": False,  # a name may hold dollars
     "font.family": ["DejaVu Sans"],
 }
+KINDS = (".png", ".svg", ".pdf")
+UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
 VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
 
 
@@ -48,7 +51,7 @@ def plot(record: dict, path: str | Path) -> bool:
     record : dict
         A record with solutions.
     path : path-like
-        A file ending in .png or .svg.
+        A file ending in .png, .svg or .pdf.
 
     Returns
     -------
@@ -60,13 +63,36 @@ def plot(record: dict, path: str | Path) -> bool:
     UserError
         If nothing has been solved yet, or the file cannot be written or is of another kind.
     """
-    path = Path(path)
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in .png or .svg")
     table, headline = rows(record), title(record)
+    return save(path, lambda kind: _drawn(table, headline, kind))
+
+
+def save(path: str | Path, draw: Callable[[str], bytes]) -> bool:
+    """Write a figure, drawn with our own settings; where Matplotlib cannot, warn, and write nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        A file ending in .png, .svg or .pdf.
+    draw : callable
+        Given "png", "svg" or "pdf", returns the file's bytes (`image`).
+
+    Returns
+    -------
+    bool
+        Whether there is a figure.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written or is of another kind.
+    """
+    path = Path(path)
+    if path.suffix not in KINDS:
+        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {', '.join(KINDS)}")
     try:
         with _own_settings():
-            image = _drawn(table, headline, path.suffix[1:])
+            image = draw(path.suffix[1:])
     except Exception as error:  # somebody else's program, settings and fonts: the tables do without
         reason = one_line(f"{type(error).__name__}: {error}", 150)
         log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
@@ -169,20 +195,43 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     axes.set_xticks([], minor=True)
     axes.set_xlabel("depth (3x3 convolutions + 1)")
     axes.set_ylabel("test accuracy (%)")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
-    figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
+    dress(axes)
     said = ["Bars: one standard error."]
     if not all(row["trusted"] for row in table):
         said.append(f"{DOUBTED}: not to be trusted.")
     said += [f"Published: {source}." for source in dict.fromkeys(row["source"] for row in table) if source]
-    note = textwrap.fill(" ".join(said), 150)
-    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
+    write_around(figure, headline, " ".join(said))
     figure.legend(handles=drawn, loc="outside right center", frameon=False, fontsize=9)
+    return image(figure, kind)
+
+
+def image(figure: Any, kind: str) -> bytes:
+    """A Matplotlib figure as the bytes of a file without a date: the same figure gives the same file."""
     file = io.BytesIO()
-    figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(file, format=kind, metadata={UNDATED[kind]: None} if kind in UNDATED else None)
     return file.getvalue()
+
+
+def dress(axes: Any) -> None:
+    """The look that the axes of all figures have."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers such as 0.01 and 1e+06 at a logarithmic axis' ticks: mathematics is not set (`SETTINGS`)."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def write_around(figure: Any, headline: str, note: str) -> None:
+    """A title above a figure and a note below, on as many lines as they need."""
+    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
+    figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
+    note = textwrap.fill(note, 150)
+    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
 
 
 def _apart(depths: list[int]) -> list[int]:
