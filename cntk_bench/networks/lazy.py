@@ -87,7 +87,7 @@ def laziness(
 def _first(h: Model, w: Point, source, iterations: int, tolerance: float) -> float:
     v = _unit(_random(w, source))[0]
     before = value = 0.0
-    _, back = vjp(h, w)
+    back = vjp(h, w)[1]
     for _ in range(iterations):
         forth = jvp(h, (w,), (v,))[1]
         before, value = value, float(torch.linalg.vector_norm(forth))
@@ -102,7 +102,10 @@ def _second(h: Model, w: Point, shape, source, iterations: int, tolerance: float
         return jvp(lambda p: jvp(h, (p,), (v,))[1], (w,), (u,))[1]
 
     def hessian(g: Tensor, v: Point) -> Point:
-        return jvp(grad(lambda p: (g * h(p)).sum()), (w,), (v,))[1]
+        def weighted(p: Point) -> Tensor:
+            return (g * h(p)).sum()
+
+        return jvp(grad(weighted), (w,), (v,))[1]
 
     one = next(iter(w.values()))
     g = torch.randn(shape, generator=source, dtype=torch.float64).to(one)
