@@ -81,7 +81,9 @@ def notes(result: dict) -> list[str]:
         said.append("kappa = |f - y| |D2f| / |Df|^2 (Chizat and Bach); |D2f| by power iteration, from below.")
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
-        said.append(f"? Not to be trusted: training of {lost} networks diverged, and they are left out.")
+        said.append(
+            f"? Not to be trusted: training of {lost} networks diverged; drift and movement leave them out."
+        )
     return said
 
 

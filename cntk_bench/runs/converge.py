@@ -66,11 +66,12 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
         raise UserError(
             f"converge.outputs is {how.outputs}: use at most {loaded.classes}, the number of classes"
         )
-    asked = {"images": images.kept(loaded).fingerprint} | {
-        key: value for key, value in how.model_dump(mode="json").items() if key not in WHICH
-    }
+    asked = {key: value for key, value in how.model_dump(mode="json").items() if key not in WHICH}
+    asked |= {"fingerprint": images.kept(loaded).fingerprint}
     stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
     folder = folder_of(run)
+    if folder.is_symlink():  # others may have put it there, to make us write elsewhere
+        raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
     with writing(folder):
         (folder / "networks").mkdir(parents=True, exist_ok=True)
     every = list(product(how.kinds, how.depths, sorted(how.widths), range(how.seeds)))
@@ -145,7 +146,7 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
         key = different[0]
         told = (
             "other images"
-            if key == "images"
+            if key == "fingerprint"
             else f"converge.{key}={short(before.get(key))}, not {short(asked[key])}"
         )
         raise UserError(

@@ -133,7 +133,7 @@ def measure(
     factor = exact.output_factor
     beta = how.beta if kind == "FC" else 0.0
     net = Architecture(kind.lower(), depth, width, channels, size, how.outputs, factor, beta)
-    dtype, memory = getattr(torch, how.dtype), int(how.memory * 2**30)
+    dtype, memory = getattr(torch, how.dtype), round(how.memory * 2**30)
     first_seed = seed_of(kind, depth, width, seed)
     weights = net.weights(first_seed, dtype)
     trained = {name: weights[name] for name in net.trained}

@@ -55,7 +55,8 @@ def _row(items: list[dict]) -> dict:
     between networks, and the mean's standard error (None for one network)."""
     row: dict = {"networks": len(items), "diverged": sum(map(diverged, items))}
     for measure in finite.MEASURES:
-        values = [item[measure] for item in items if item[measure] is not None and not diverged(item)]
+        valid = [item for item in items if measure not in TRAINED or not diverged(item)]
+        values = [item[measure] for item in valid if item[measure] is not None]
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         row[measure] = float(np.mean(values)) if values else None
         row[f"{measure}_deviation"] = deviation
