@@ -93,6 +93,7 @@ def test_what_diverged_is_said_and_averaged_into_nothing():
     how = {"converge": {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}}
     data = {"name": "digits", "images": 3}
     text = listings.written(report.listing({"name": "n", "data": data, "made": {"settings": how}, **found}))
+    assert "Training: 1 steps" in text and "kappa =" not in text
     marked = [line.split()[2] for line in text.splitlines() if line.endswith("?")]
     assert marked == ["8", "slope"] and "training of 1 networks diverged" in text
 

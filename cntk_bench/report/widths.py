@@ -67,17 +67,15 @@ def notes(result: dict) -> list[str]:
         "Means over networks +- the deviation between them; slopes of log(mean) against log(width), by least "
         "squares, +- one standard error."
     ]
-    fewer = how["trained"] < how["seeds"] and (how["steps"] or how["iterations"])
-    if fewer:
+    steps, iterations = (how[key] if how["trained"] else 0 for key in ("steps", "iterations"))
+    if how["trained"] < how["seeds"] and (steps or iterations):
+        said.append(f"Of each width {how['trained']} networks have all measures, the others errors alone.")
+    if steps:
         said.append(
-            f"Of each width the first {how['trained']} networks have all measures, the others errors."
+            f"Training: {steps} steps of full-batch gradient descent at {how['rate']:g} / largest eigenvalue "
+            "of the exact kernel, the same time for every width."
         )
-    if how["steps"]:
-        said.append(
-            f"Training: {how['steps']} steps of full-batch gradient descent at {how['rate']:g} / largest "
-            "eigenvalue of the exact kernel, the same time for every width."
-        )
-    if how["iterations"]:
+    if iterations:
         said.append("kappa = |f - y| |D2f| / |Df|^2 (Chizat and Bach); |D2f| by power iteration, from below.")
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
