@@ -30,6 +30,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
+from cntk_bench.runs.sections import Converge
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
@@ -153,7 +154,7 @@ class Config(columns.Sections):
     name : str
         Names the run and its directory. Where the file gives none, it comes from the file's own name,
         in which "-" replaces what a name cannot have.
-    dataset, preprocess, kernel, compute, solve : Dataset, Preprocess, Kernel, Compute, Solve
+    dataset, preprocess, kernel, compute, solve, converge : Dataset, ..., Converge
         Sections; each may be left out, as may any of their keys. Families of columns add others
         (`columns.Sections`).
     """
@@ -166,6 +167,7 @@ class Config(columns.Sections):
     kernel: Kernel = Field(Kernel(), description="a mapping")
     compute: Compute = Field(Compute(), description="a mapping")
     solve: Solve = Field(Solve(), description="a mapping")
+    converge: Converge = Field(Converge(), description="a mapping")
 
     def section(self, name: str) -> Any:
         """A section that a family of columns added, with its defaults where the file has none."""
