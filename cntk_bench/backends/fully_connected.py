@@ -80,10 +80,10 @@ def vectors(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     multiplied by."""
     flat = images.reshape(len(images), -1)
     largest = np.maximum(flat.max(1), -flat.min(1))
-    exponents = np.maximum(np.frexp(largest)[1], DIMMEST)
-    exponents[largest == 0] = 0
+    exponents = np.frexp(largest)[1]  # 0 of 0
     wide = flat.astype(np.promote_types(flat.dtype, np.float64))  # denormal numbers would be cut short
-    return np.ldexp(wide, -exponents[:, None]).astype(np.float32), np.ldexp(1.0, exponents)
+    scales = np.ldexp(1.0, np.maximum(exponents, DIMMEST))
+    return np.ldexp(wide, -exponents[:, None]).astype(np.float32), scales
 
 
 class FullyConnected:

@@ -28,8 +28,8 @@ Precision. Products of float32 numbers are exact in float64, and `math.fsum` rou
 vector with itself has c = 1 exactly, and other nearly parallel ones err by some units u = 2^-53 in c: delta =
 (3 + 4 l) u at layer l at most (the sum, n, the quotient; then k1, the sum with beta^2 and n again at each
 layer). An angle t = arccos c then errs by less than min(sqrt(2 delta), delta / t), k0 by 1 / pi of that, and
-Theta^L, relative to itself, by at most (L - 1) / 2 times that, for Theta^l grows like l Sigma: 4e-7 at L = 21, for
-angles above 1e-6 less than 1e-8.
+Theta^L, relative to itself, by less than (L - 1) / 2 times that, for Theta^l grows like l Sigma: by 4e-7 at
+L = 21, and by less than 1e-8 where angles are above 1e-6.
 """
 
 from math import fsum
