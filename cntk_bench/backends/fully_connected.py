@@ -24,9 +24,8 @@ from cntk_bench.backends.scaling import require_normal
 from cntk_bench.kernels.spec import Spec
 
 NUMERICS = 1  # of all fully connected kernels: raised when their bits change (tests/test_fully_connected.py)
-DIMMEST = (
-    -400
-)  # exponents e are not below it: such kernels leave float32's range, and float64 keeps their signs
+# Exponents count as no less: kernels of dimmer vectors are out of float32's range, but never 0 in float64.
+DIMMEST = -400
 SIGMA = -1  # in the place of a state: Sigma itself is read
 
 

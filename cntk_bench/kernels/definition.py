@@ -15,7 +15,6 @@ there.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -56,15 +55,10 @@ def pair(x, z, readouts: Sequence[Readout]) -> np.ndarray:
     return averaged(_plain, x, z, readouts)
 
 
-def nngp(x, z, readouts: Sequence[Readout]) -> np.ndarray:
-    """The NNGP kernels of the same networks, as `pair`."""
-    return pair(x, z, [replace(r, kernel=r.kernel.replace("ntk", "nngp")) for r in readouts])
-
-
 def averaged(
     function: Callable[..., np.ndarray], x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]
 ) -> np.ndarray:
-    """A function of a pair and plain readouts (r,) -> float64 (r,), averaged over z and its mirror image
+    """A function of a pair and plain readouts (r,) -> float64 (..., r), averaged over z and its mirror image
     where a readout is."""
     plain = [r.plain for r in readouts]
     values, flipped = function(x, z, plain), np.array([r.flip for r in readouts])

@@ -141,6 +141,11 @@ class Readout:
         """The same without the flip."""
         return replace(self, flip=False)
 
+    @property
+    def nngp(self) -> "Readout":
+        """The NNGP kernel of the same networks."""
+        return replace(self, kernel=self.kernel.replace("ntk", "nngp"))
+
     @classmethod
     def parse(cls, name: str) -> "Readout":
         """The readout of a name that `str` gives, such as "ntk-gap-21-hidden"; UserError for any other."""
