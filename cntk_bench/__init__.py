@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cntk_bench.estimators import CNTKClassifier, CNTKRegressor
     from cntk_bench.grams import store
     from cntk_bench.grams.direct import gram
-    from cntk_bench.kernels import convolutional as reference
+    from cntk_bench.kernels import definition as reference
     from cntk_bench.kernels.spec import Readout
     from cntk_bench.runs.opened import open_run
 
@@ -49,7 +49,7 @@ _PUBLIC = {
     "UserError": ("errors", "UserError"),
     "gram": ("grams.direct", "gram"),
     "open_run": ("runs.opened", "open_run"),
-    "reference": ("kernels.convolutional", None),
+    "reference": ("kernels.definition", None),
     "store": ("grams.store", None),
 }
 

@@ -8,14 +8,22 @@ from cntk_bench.errors import UserError
 from cntk_bench.runs import scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
+KNOWN += ("FC-NTK", "FC-NTK-B<b>", "FC-NNGP", "FC-NNGP-B<b>")
 KNOWN += ("CNN-V", "CNN-GAP", "FC-NN", "RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
 
 
 @pytest.mark.parametrize(
     ("column", "remedy"),
     [
-        ("x" * 10**6, f"use one of {', '.join(KNOWN)}"),
+        ("x" * 10**6, f"use one of {', '.join(KNOWN)}; or a kernel followed by -FLIP"),
         ("CNTK-LAP" + "9" * 10**6, "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
+        ("cntk_gap-flip", "did you mean CNTK-GAP-FLIP?"),
+        ("CNTK-LAP-FLIP", "did you mean CNTK-LAP<c>-FLIP, such as CNTK-LAP4-FLIP?"),
+        ("fc-ntk", "did you mean FC-NTK?"),
+        ("FC-NTK-b0.1-FLIP", "did you mean FC-NTK-B<b>-FLIP, such as FC-NTK-B0.1-FLIP?"),
+        ("FC-NTK-B0", "did you mean FC-NTK?"),
+        ("FC-NTK-B0.10-FLIP", "did you mean FC-NTK-B0.1-FLIP?"),
+        ("CNTK-GAP-FLIP-FLIP", "did you mean CNTK-GAP-FLIP?"),
     ],
 )
 def test_a_long_unknown_column_is_shown_by_its_first_40_characters(column, remedy):
@@ -29,6 +37,31 @@ def test_the_widest_window_of_a_column_is_that_of_a_readout():
     assert find("CNTK-LAP9999").needs(3)[0].pooling.number == 9999
     with pytest.raises(UserError, match="did you mean CNTK-LAP<c>, such as CNTK-LAP4"):
         find("CNTK-LAP10000").needs(3)[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "readout"),
+    [
+        ("CNTK-GAP-FLIP", "ntk-gap-3-hidden-flip"),
+        ("CNN-GP-LAP4-FLIP", "nngp-lap4-3-flip"),
+        ("FC-NTK", "fc-ntk-3"),
+        ("FC-NNGP-FLIP", "fc-nngp-3-flip"),
+        ("FC-NTK-B0.1", "fc-ntk-3-b0.1"),
+        ("FC-NTK-B0.1-FLIP", "fc-ntk-3-b0.1-flip"),
+    ],
+)
+def test_a_column_reads_out(column, readout):
+    assert [str(needed) for needed in find(column).needs(3)] == [readout]
+    assert find(column).name == column
+
+
+def test_depths_and_biases_that_are_impossible():
+    with pytest.raises(UserError, match="depth 0 is not possible for fc-ntk: use an integer of at least 1"):
+        find("FC-NTK").needs(0)
+    with pytest.raises(UserError, match="depth 2 is not possible for ntk/gap/hidden"):
+        find("CNTK-GAP-FLIP").needs(2)
+    with pytest.raises(UserError, match="bias 1e-05 is not possible: use 0, or a number from 0.001 to 1000"):
+        find("FC-NTK-B0.00001")
 
 
 def test_repeated_predictions_are_scored_one_by_one():

@@ -120,9 +120,12 @@ def section(name: str) -> Any:
 
 def _remedy(name: str) -> str:
     known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
-    generic = re.sub(r"LAP(?!LA).*", "LAP<c>", name[:100].upper().replace("_", "-"))
+    asked, flip = name[:100].upper().replace("_", "-"), kernel.FLIP
+    plain = asked.removesuffix(flip)
+    generic = re.sub(r"^(FC-.*-B)[\d.]+$", r"\1<b>", re.sub(r"LAP(?!LA).*", "LAP<c>", plain))
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:
-        return f"use one of {short(', '.join(known), 200)}"
-    example = nearest[0].replace("<c>", "4")
-    return f"did you mean {nearest[0]}{f', such as {example}' if '<c>' in nearest[0] else ''}?"
+        return f"use one of {short(', '.join(known), 200)}; or a kernel followed by {flip}"
+    found = nearest[0] + flip * (plain != asked)
+    example = found.replace("<c>", "4").replace("<b>", "0.1")
+    return f"did you mean {found}{f', such as {example}' if '<' in found else ''}?"

@@ -5,6 +5,7 @@ readouts            names, in the order of the arrays' first axis
 n_train, n_test     images; the arrays may be longer where growing them was interrupted
 tile                images along a side of a tile
 backend, numerics   what computed, and the version of its bits
+fully_connected_numerics   the same of fully connected kernels, where there are some
 dtype               float32
 images              where the images are from, in words for people
 about               for whoever opens the arrays by hand
@@ -23,7 +24,8 @@ from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
-DECIDING = ("backend", "numerics", "dtype", "tile")  # of the bits, or of the files
+BITS = ("backend", "numerics", "fully_connected_numerics", "dtype")  # what decides them
+DECIDING = (*BITS, "tile")  # of the bits, or of the files
 ABOUT = (
     "train[readout, i, j] is the kernel of training images i and j, test[readout, i, j] that of test image i "
     "and training image j. Of train only the tiles on and below the diagonal are stored: the others, and "

@@ -41,7 +41,7 @@ class Source:
     def __init__(self, store: Store, attributes: dict, facts: Images):
         self.store = store
         where = short(str(store.path))
-        found = description.differences(store.attributes, attributes, ("backend", "numerics", "dtype"))
+        found = description.differences(store.attributes, attributes, description.BITS)
         if found:
             raise UserError(f"nothing can be taken from {where}: {'; '.join(found)}")
         there = store.images().digests

@@ -74,7 +74,7 @@ def compute(
     tasks = list(grams.pending(target, wanted, sizes, others=0))
     log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
     stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
-    stage |= {"backend": name, "numerics": asked["numerics"]}
+    stage |= {"backend": name, **backends.versions(name, spec)}
     stage |= {"source": worker.source}  # for information: numerics is what decides
     stage |= {"taken_from": str(source.path.absolute())} if source else {}
     begin(run, settings, facts, stage if tasks else None)
@@ -136,7 +136,7 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
     return {
         "readouts": [str(readout) for readout in spec.readouts],
         "backend": backend,
-        "numerics": backends.numerics(backend),
+        **backends.versions(backend, spec),
         "dtype": "float32",
     } | images.asked(settings, loaded)
 
