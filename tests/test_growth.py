@@ -171,9 +171,9 @@ def test_from_another_run_computes_the_difference(run, tmp_path):
     new, tasks = computed(tmp_path / "new", "dataset.train=60", source=run)
     grams = store.open(new.gram)
     whole_there = {"train-0-0", "train-1-0", "train-1-1", *(f"test-{i}-{j}" for i in (0, 1) for j in (0, 1))}
-    assert grams.progress.taken == len(whole_there) and len(tasks) == grams.plan.count
-    status = Follower(new).look()
-    assert (status.tiles, status.all_tiles, status.taken) == (18, 18, 7)
+    counts = Follower(new).look().counts
+    assert len(tasks) == grams.plan.count
+    assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (18, 18, len(whole_there), 0)
     stage = record.load(new.record)["stages"][-1]
     assert stage["tiles_taken"] == 7 and stage["taken_from"] == str(run.path)
     (tmp_path / "fresh").mkdir()
@@ -186,7 +186,7 @@ def test_a_subset_is_taken_whole(run, tmp_path):
     (tmp_path / "new").mkdir()
     new, _ = computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]", source=run)
     grams = store.open(new.gram)
-    assert grams.progress.taken == grams.plan.count and grams.plan.tile == 16
+    assert grams.progress.counts().taken == grams.plan.count and grams.plan.tile == 16
     for (name, part), values in matrices(new).items():
         np.testing.assert_array_equal(values, matrices(run, (25, 7))[name, part])
 
@@ -195,7 +195,7 @@ def test_other_tiles_are_gathered_from_those_that_are_there(run, tmp_path):
     (tmp_path / "new").mkdir()
     new, _ = computed(tmp_path / "new", "compute.tile=7", source=run)
     grams = store.open(new.gram)
-    assert grams.plan.tile == 7 and grams.progress.taken == grams.plan.count
+    assert grams.plan.tile == 7 and grams.progress.counts().taken == grams.plan.count
     for key, values in matrices(run).items():
         np.testing.assert_array_equal(matrices(new)[key], values)
 
@@ -204,7 +204,7 @@ def test_damaged_tiles_are_not_taken(run, tmp_path):
     (run.gram / "train" / "c.0.1.0").write_bytes(b"damaged")
     (tmp_path / "new").mkdir()
     new, _ = computed(tmp_path / "new", source=run)
-    assert store.open(new.gram).progress.taken == 11
+    assert store.open(new.gram).progress.counts().taken == 11
     assert verifying.verify(new, new.config(), 10, False).ok
 
 

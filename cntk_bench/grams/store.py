@@ -29,7 +29,8 @@ from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import chunks, description, images
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Entry, Journal
+from cntk_bench.grams.journal import Journal
+from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import lock
@@ -217,15 +218,15 @@ class Store:
         with writing(self.path):
             journal.require_place()
             self.chunks.write(tile, readouts, block)
-            entry = Entry(tile, readouts, digests, shape, seconds, time.time(), turn, taken)
-            journal.append(entry)
-        self.progress.enter(entry)
+            line = Line(tile, readouts, digests, shape, seconds, time.time(), turn, taken)
+            journal.append(line)
+        self.progress.enter(line)
 
     def discard(self, tile: Tile) -> None:
         """Log that a tile is not done after all; within `alone`."""
-        entry = Entry(tile, (), None, round=self.progress.round(tile) + 1)
-        self._writing().append(entry)
-        self.progress.enter(entry)
+        line = Line(tile, (), None, round=self.progress.round(tile) + 1)
+        self._writing().append(line)
+        self.progress.enter(line)
 
     def _writing(self) -> Journal:
         if self._journal is None:

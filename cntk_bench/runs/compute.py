@@ -80,7 +80,7 @@ def compute(
     if not tasks:
         return
     report = progress and progress(target.plan, tasks)
-    pairs, taken, started = [0], target.progress.taken, time.perf_counter()
+    pairs, taken, started = [0], target.progress.counts().taken, time.perf_counter()
 
     def done(task: Task) -> None:
         pairs[0] += task.tile.pairs(target.plan)
@@ -93,7 +93,7 @@ def compute(
         grams.compute(job, wanted, sizes, done, settings.compute.executor)
     finally:  # however it ends: the tiles finished until then are kept
         stage |= {"seconds": time.perf_counter() - started, "pairs": pairs[0]}
-        stage |= {"tiles_taken": target.progress.taken - taken} if source else {}
+        stage |= {"tiles_taken": target.progress.counts().taken - taken} if source else {}
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
 
