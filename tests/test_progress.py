@@ -109,8 +109,8 @@ def test_any_lines_in_any_files_merge_alike(tmp_path_factory, lines, order):
             assert progress.digests(tile, readout) == {digest for digest, *_ in said}
             assert progress.shape(tile, readout) == shape
             assert ((tile, readout) in progress.disputed) == disputed
-            number = np.array([PLAN.number(tile)])
-            assert progress.taken(tile.part, number, [readout]).item() == (bool(said) and not computed)
+
+            assert progress.taken(tile, [readout]) == [bool(said) and not computed]
             assert progress.round(tile) == max((line.round for line in lines if line.tile == tile), default=0)
 
 

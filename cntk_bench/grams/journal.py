@@ -83,9 +83,9 @@ class Journal:
     """
 
     def __init__(self, store: Path):
-        self._store = store
+        self._store, self.process = store, os.getpid()
         self._path = (
-            store / FOLDER / f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+            store / FOLDER / f"{socket.gethostname()[:40]}-{self.process}-{uuid.uuid4().hex[:8]}.jsonl"
         )
         self._handle: int | None = None
         self._place = os.open(store, os.O_RDONLY)

@@ -166,7 +166,7 @@ def _at_once(lines: list[dict], side: int) -> list[Batch]:
 
 def _readouts(lines: list[dict]) -> tuple[int, ...]:
     """The readouts of all of these lines."""
-    all_of_them = [line.get("readouts") for line in lines]
+    all_of_them: list[Any] = [line.get("readouts") for line in lines]
     first = all_of_them[0]
     if all_of_them.count(first) < len(lines):
         raise ValueError("readouts")
@@ -186,8 +186,8 @@ def _tiles(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError("tile")
     for number, part in enumerate(PARTS):
         text = text.replace(f"{part}-", f"{number} ")
-    part, row, col = np.fromstring(text.replace("-", " "), np.int64, sep=" ").reshape(-1, 3).T
-    return part, row, col
+    parts, rows, cols = np.fromstring(text.replace("-", " "), np.int64, sep=" ").reshape(-1, 3).T
+    return parts, rows, cols
 
 
 def _typed(lines: list[dict], key: str, kinds: tuple[type, ...]) -> list:

@@ -166,8 +166,12 @@ class Merged:
             out[odd] &= (had.astype(np.int64) >= h) & (wide.astype(np.int64) >= w)
         return out
 
-    def taken(self, part: str, numbers: np.ndarray, readouts: Sequence[int]) -> np.ndarray:
-        """Whether tiles' numbers were taken from another store, (tiles, readouts) bool."""
+    def taken(self, tile: Tile, readouts: Sequence[int]) -> list[bool]:
+        """Whether a tile's numbers were taken from another store, for each of these readouts."""
+        return self.all_taken(tile.part, np.array([self.plan.number(tile)]), readouts)[0].tolist()
+
+    def all_taken(self, part: str, numbers: np.ndarray, readouts: Sequence[int]) -> np.ndarray:
+        """As `taken`, of many tiles: (tiles, readouts) bool."""
         return self._origins[part][np.ix_(numbers, np.array(readouts, int))] & TAKEN != 0
 
 

@@ -147,7 +147,7 @@ class Progress(Merged):
         for part in PARTS:
             numbers = layout.within(self.plan, part, sizes)
             done, pairs = self.whole(part, numbers, chosen, sizes), layout.pairs(self.plan, part, numbers)
-            taken = self.taken(part, numbers, chosen)
+            taken = self.all_taken(part, numbers, chosen)
             whole = taken.all(1) & done
             for name, value in {
                 "tiles": done.sum(),

@@ -17,11 +17,11 @@ or a later accident damages fails its digest whenever it is read.
 A store grows: images and readouts are added at the end, and what was computed stays.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,6 +68,10 @@ class Store:
         self.path = path
         self._journal: Journal | None = None  # while this object may write
         self._read(attributes)
+
+    def __reduce__(self) -> tuple:
+        """A store is pickled by its path, and opened again."""
+        return open, (self.path.absolute(),)
 
     def _read(self, attributes: dict) -> None:
         self.attributes = attributes
@@ -130,12 +134,6 @@ class Store:
         """(y_train, y_test), int64; VerificationError if damaged."""
         return self.images().labels
 
-    def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
-        """One whole matrix; see `matrix.matrix`."""
-        from cntk_bench.grams.matrix import matrix
-
-        return matrix(self, part, readout, dtype, **more)
-
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
@@ -148,7 +146,7 @@ class Store:
 
         The same object may take it again while it holds it, or `alone`. UserError if another holds it alone.
         """
-        if self._journal is not None:
+        if self._journal is not None and self._journal.process == os.getpid():
             yield
             return
         try:
