@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -406,6 +407,22 @@ def test_open_run_gives_whole_symmetric_matrices(run):
     assert (gram.y_train == labels[0]).all() and (gram.y_test == labels[1]).all()
     with pytest.raises(UserError, match="does not hold the readout ntk-gap-4"):
         opened.gram("CNTK-GAP", 4)
+    with pytest.raises(UserError, match="column 3 is not possible: give a name, such as 'CNTK-GAP'"):
+        opened.gram(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("readouts", "words"),
+    [
+        ((), "column own has no Gram matrix: choose a kernel column"),
+        (("ntk-v-3-all", "ntk-gap-3-hidden"), r"has 2 Gram matrices \(ntk-v-3-all, ntk-gap-3-hidden\)"),
+    ],
+)
+def test_a_column_without_a_matrix_of_its_own_is_told(run, monkeypatch, readouts, words):
+    own = SimpleNamespace(name="own", needs=lambda depth: readouts)
+    monkeypatch.setattr("cntk_bench.runs.opened.find", lambda name: own)
+    with pytest.raises(UserError, match=words):
+        open_run(run.path).gram("own", 3)
 
 
 def test_whoever_opens_the_arrays_by_hand_is_told_of_nan(run):
