@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import tracemalloc
 
 import numpy as np
@@ -62,6 +63,21 @@ def test_no_copy_of_a_matrix_is_made(tmp_path, suffix):
     finally:
         tracemalloc.stop()
     assert peak < 0.9 * gram.train.nbytes
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])
+def test_a_disk_that_fills_is_one_line(tmp_path, suffix):
+    pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
+    gram = Gram(np.ones((800, 800)), GRAM.test, np.zeros(800, int), GRAM.y_test, None, None)
+    export.write(GRAM, tmp_path / f"warm{suffix}")  # loads the library
+    before, most = set(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, most[1]))
+    try:
+        with pytest.raises(UserError, match="no space left to write .*File too large"):
+            export.write(gram, tmp_path / f"gram{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])

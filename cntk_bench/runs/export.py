@@ -85,7 +85,10 @@ def _torch(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
     except ImportError:
         raise UserError("writing a torch file needs torch: pip install 'cntk-bench[torch]'") from None
     with whole(target) as file:
-        torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, file)
+        try:
+            torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, file)
+        except RuntimeError as error:  # torch's own, over what the operating system said
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     return [target]
 
 
