@@ -232,7 +232,7 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ),
         ("compute.tile=0", "compute.tile is 0: expected auto, or an integer of at least 1"),
         ("compute.tile=big", "compute.tile is 'big': expected auto, or an integer of at least 1"),
-        ("compute.backend=3", "compute.backend is 3: expected auto, cpu or cuda"),
+        ("compute.backend=3", "compute.backend is 3: expected the name of a backend, such as cpu, or auto"),
         ("solve.precision=half", "solve.precision is 'half': expected auto, float64 or float32"),
         ("solve.device=gpu", "solve.device is 'gpu': expected auto, cpu or cuda"),
         ("name=a/b", "name is 'a/b': expected a name of letters, digits, spaces and any of . + - _"),

@@ -89,10 +89,13 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
+NAMES = {"n_train": "training images", "n_test": "test images"}  # of what words would not tell
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], names=DECIDING) -> list[str]:
     """In words, what two descriptions have different among some names that both have."""
     return [
-        f"{name.replace('_', ' ')} is {_words(there[name])} there, {_words(here[name])} here"
+        f"{_named(name)} {_words(there[name])} there, {_words(here[name])} here"
         for name in names
         if name in there and name in here and there[name] != here[name]
     ]
@@ -102,6 +105,10 @@ def differing_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """In words, how the images of two descriptions were asked for differently; empty if they were not."""
     asked = here.get("images", {})
     return "; ".join(differences(there.get("images", {}), asked, asked))
+
+
+def _named(name: str) -> str:
+    return f"{NAMES[name]} are" if name in NAMES else f"{name.replace('_', ' ')} is"
 
 
 def _words(value: object) -> str:

@@ -124,7 +124,9 @@ class Kernel(Section):
 class Compute(Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
-    backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
+    backend: StrictStr = Field(
+        "auto", min_length=1, max_length=names.MOST, description="the name of a backend, such as cpu, or auto"
+    )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
         "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
