@@ -151,11 +151,23 @@ def verify(directory, sample, repair, overrides):
 
     where = options.run_directory(directory)
     settings = where.config(overrides)
-    if not settings.kernel.readouts and not where.gram.exists():
+    code = 0
+    if settings.kernel.readouts or where.gram.exists():
+        with progress.bar("verifying") as advance:
+            found = verify.verify(where, settings, sample, repair, lambda *_: advance(1))
+        code = _tell_verified(found, where, directory)
+    elif not train.needed(settings):
         streams.say(f"nothing to verify: the columns of {short(str(where.path))} need no Gram matrix")
-        return 0
-    with progress.bar("verifying") as advance:
-        found = verify.verify(where, settings, sample, repair, lambda *_: advance(1))
+    trained = train.faults(where, settings)
+    for label, fault in trained.items():
+        streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
+    if trained:
+        streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
+    return 1 if trained else code
+
+
+def _tell_verified(found, where, directory) -> int:
+    """What was found of the tiles; the exit code."""
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():
             streams.say(f"{kind}: {tile}: {short(str(fault), 200)}")
@@ -165,11 +177,6 @@ def verify(directory, sample, repair, overrides):
         f"{len(errors)} entries computed again in float64"
         + (f", largest relative error {max(errors):.1e}" if errors else "")
     )
-    trained = train.faults(where, settings)
-    for label, fault in trained.items():
-        streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
-    if trained:
-        streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
     if found.damaged:
         streams.complain(f"run `cntk-bench verify {short(directory, 150)} --repair` to compute them anew")
         return 1
@@ -178,7 +185,7 @@ def verify(directory, sample, repair, overrides):
             f"{len(found.unreadable)} tiles of {short(str(where.gram))} cannot be read now, so nothing is "
             "known of them: mend that and run `verify` again"
         )
-    return 1 if trained else 0
+    return 0
 
 
 COMMANDS = (table, solves, status, verify, export)
