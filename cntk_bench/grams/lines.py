@@ -26,7 +26,7 @@ from cntk_bench.grams.tiles import PARTS, Tile
 DIGITS = 16  # hexadecimal, of a digest
 LONGEST = 1e9  # seconds that a tile may have taken
 ROUNDS = 2**31  # more than any tile was taken back
-SIDE = np.uint64(32)  # bits of a side in an extent
+SHIFT = np.uint64(32)  # bits of a side in an extent
 BROKEN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 TILES = re.compile(r"(?:(?:train|test)-(?:0|[1-9][0-9]{0,8})-(?:0|[1-9][0-9]{0,8})\n)*+")
 

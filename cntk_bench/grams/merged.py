@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cntk_bench.grams import layout
-from cntk_bench.grams.lines import SIDE, Batch
+from cntk_bench.grams.lines import SHIFT, Batch
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
 # Bits of an origin; the others say which readouts were computed together.
@@ -152,7 +152,7 @@ class Merged:
         """Whether a tile is done for some readout."""
         return bool(self._digests[tile.part][self.plan.number(tile)].any())
 
-    def whole(
+    def complete(
         self, part: str, numbers: np.ndarray, readouts: Sequence[int], sizes: tuple[int, int] | None
     ) -> np.ndarray:
         """Whether tiles are done for all of these readouts and for the first `sizes` images, bool."""
@@ -162,7 +162,7 @@ class Merged:
             extents = self._extents[part][numbers, readout]
             odd = np.flatnonzero(extents)
             h, w = layout.shapes(self.plan, part, numbers[odd], sizes)
-            had, wide = extents[odd] >> SIDE, extents[odd] & np.uint64(0xFFFFFFFF)
+            had, wide = extents[odd] >> SHIFT, extents[odd] & np.uint64(0xFFFFFFFF)
             out[odd] &= (had.astype(np.int64) >= h) & (wide.astype(np.int64) >= w)
         return out
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cntk_bench.grams import layout, lines
 from cntk_bench.grams.journal import FIRST, FOLDER, decoded, tail, unreadable
-from cntk_bench.grams.lines import SIDE, Line
+from cntk_bench.grams.lines import SHIFT, Line
 from cntk_bench.grams.merged import Merged
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
@@ -91,7 +91,7 @@ class Progress(Merged):
                 whole = np.minimum(h, w) == self.plan.tile
                 turns = self._rounds[batch.part][self.plan.numbers(batch.part, batch.rows, batch.cols)]
                 rounds = np.maximum(batch.rounds, turns + (not batch.readouts))
-                self.merge(replace(batch, rounds=rounds, extents=np.where(whole, 0, h << SIDE | w)))
+                self.merge(replace(batch, rounds=rounds, extents=np.where(whole, 0, h << SHIFT | w)))
 
     def enter(self, line: Line) -> None:
         """Merge a line."""
@@ -109,7 +109,7 @@ class Progress(Merged):
             return False
         if not self._extents[tile.part][number][chosen].any():
             return True
-        return bool(self.whole(tile.part, np.array([number]), chosen, sizes)[0])
+        return bool(self.complete(tile.part, np.array([number]), chosen, sizes)[0])
 
     def missing(
         self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
@@ -134,7 +134,7 @@ class Progress(Merged):
         tiles = []
         for part in PARTS:
             numbers = layout.within(self.plan, part, sizes)
-            found = numbers[self.whole(part, numbers, chosen, sizes) == done]
+            found = numbers[self.complete(part, numbers, chosen, sizes) == done]
             tiles += map(
                 Tile, [part] * len(found), *(a.tolist() for a in layout.places(self.plan, part, found))
             )
@@ -146,7 +146,7 @@ class Progress(Merged):
         sums: dict[str, Any] = dict.fromkeys(Counts.__dataclass_fields__, 0)
         for part in PARTS:
             numbers = layout.within(self.plan, part, sizes)
-            done, pairs = self.whole(part, numbers, chosen, sizes), layout.pairs(self.plan, part, numbers)
+            done, pairs = self.complete(part, numbers, chosen, sizes), layout.pairs(self.plan, part, numbers)
             taken = self.all_taken(part, numbers, chosen)
             whole = taken.all(1) & done
             for name, value in {
