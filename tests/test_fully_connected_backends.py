@@ -35,11 +35,15 @@ def vectors(n, features, seed=0):
     return np.random.default_rng(seed).standard_normal((n, features, 1, 1)).astype(np.float32)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+@pytest.fixture(params=["cpu", "cuda", "gpu"])
 def make(request):
-    """Spec -> backend."""
+    """Spec -> backend; "cuda" is the emulator."""
     if request.param == "cpu":
         return cpu.FullyConnected
+    if request.param == "gpu":
+        if not cuda.available():
+            pytest.skip("no CuPy, or no NVIDIA GPU")
+        return cuda.FullyConnected
     if compiler() is None:
         pytest.skip("no C++ compiler")
     return lambda spec: cuda.FullyConnected(spec, Emulator())
