@@ -94,7 +94,7 @@ class Fit:  # a piece of training, in a folder of its own
 class Means(Nearest):  # the nearest mean of a class, which a stage of its own finds
     name = "MEANS"
 
-    def require(self, section):
+    def require_training(self, section):
         if section("metric").power < 1:
             raise UserError("metric.power is below 1: use 1 or 2")
 
@@ -110,6 +110,23 @@ class Means(Nearest):  # the nearest mean of a class, which a stage of its own f
 
 
 means = Means()
+
+
+class Constant:
+    def __init__(self, label):
+        self.label = label
+
+    def needs(self, depth):
+        return ()
+
+    def fill(self, depth, given):
+        if self.label >= given.classes:
+            raise ValueError("no such label")
+        return Cell(np.full(len(given.images()[1]), self.label), {})
+
+
+def constant(name):
+    return Constant(int(name[9:])) if name.startswith("CONSTANT-") else None
 
 
 def doubled(gram, labels, *, classes, ridge, device, dtype, overwrite):
@@ -129,6 +146,8 @@ backwards = guest:backwards
 1NN = guest:nearest
 MEANS = guest:means
 broken = guest:nothing
+[cntk_bench.column_families]
+constants = guest:constant
 [cntk_bench.sections]
 metric = guest:Metric
 [cntk_bench.solvers]
@@ -241,6 +260,19 @@ def test_they_are_listed_and_suggested(guest):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr
 
 
+def test_a_family_of_columns(guest):
+    folder, call = guest
+    done = call(
+        "run", "guest.yaml", "--set", "kernel.columns=[CONSTANT-0, CONSTANT-1]", "--output", "constant"
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((folder / "constant" / "record.json").read_text())
+    assert [s["accuracy"] for s in record["solutions"]] == [50, 50]
+    done = call("solve", "constant", "--set", "kernel.columns=[CONSTANT-2]")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "column CONSTANT-2 failed at depth 3 (ValueError: no such label): mend that package" in done.stderr
+
+
 def test_a_broken_one_is_one_line(guest):
     done = guest[1]("compute", "guest.yaml", "--set", "kernel.columns=[broken]")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -253,3 +285,17 @@ def test_a_table_without_any_kernel(guest):
     done = call("run", "guest.yaml", "--set", "kernel.columns=[1NN]", "--output", "bare")
     assert done.returncode == 0, done.stderr
     assert not (folder / "bare" / "gram.zarr").exists() and "1NN" in done.stdout
+    for command, words in {
+        ("status", "bare"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("status", "bare", "--follow"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("verify", "bare"): "nothing to verify: the columns of bare need no Gram matrix",
+        (
+            "plan",
+            "guest.yaml",
+            "--set",
+            "kernel.columns=[1NN]",
+        ): "nothing to compute: these columns need no Gram",
+    }.items():
+        done = call(*command)
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(words), command
+        assert done.stdout.count("\n") == 1

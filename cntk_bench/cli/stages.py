@@ -9,8 +9,8 @@ from cntk_bench.text import short
 
 @click.command()
 @options.configured
-@options.source
-def run(config, overrides, backend, output, source):
+@options.donor
+def run(config, overrides, backend, output, donor):
     """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
@@ -18,7 +18,7 @@ def run(config, overrides, backend, output, source):
     settings, where = options.settings(config, overrides, backend, output)
     stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
     _train(settings, where)
     code = _solve(where, settings)
     streams.say(f"\nEverything of this run is in {where.path}")
@@ -46,14 +46,14 @@ def fetch(dataset, path):
 
 @click.command()
 @options.configured
-@options.source
-def compute(config, overrides, backend, output, source):
+@options.donor
+def compute(config, overrides, backend, output, donor):
     """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
     """
     settings, where = options.settings(config, overrides, backend, output)
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
     streams.say(f"computed: {where.gram}")
 
 
@@ -111,7 +111,7 @@ def _solvable(key: str) -> bool:
     return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.path")
 
 
-def _compute(settings, where, source):
+def _compute(settings, where, donor):
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
@@ -121,7 +121,7 @@ def _compute(settings, where, source):
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            compute.compute(where, settings, begin, source and options.run_directory(source, "--from"))
+            compute.compute(where, settings, begin, donor and options.run_directory(donor, "--from"))
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
             raise
@@ -153,6 +153,6 @@ def _solve(where, settings) -> int:
     first = doubtful[0]
     streams.complain(
         f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
-        f"{first['column']} at depth {first['depth']}: {first.get('doubt') or 'its residual is large'}"
+        f"{report.cell_name(first)}: {first.get('doubt') or 'its residual is large'}"
     )
     return 2

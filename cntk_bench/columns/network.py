@@ -111,14 +111,15 @@ class NetworkColumn:
     name: str
     kind: str
 
-    def needs(self, depth: int) -> tuple[Readout, ...]:
+    def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """No readouts; UserError if the depth (number of layers with weights) is impossible."""
+        assert depth is not None  # it has depths
         if depth < (least := networks.LEAST_DEPTH[self.kind]):
             why = ", of which the first and the last are not trained" if self.kind == "gap" else ""
             raise UserError(f"{self.name} has at least {least} layers{why}: depth {depth} is impossible")
         return ()
 
-    def require(self, section: Callable[[str], Any]) -> None:
+    def require_training(self, section: Callable[[str], Any]) -> None:
         """As `columns.Trained`."""
         how = section("network")
         how.of(self.name)
@@ -159,8 +160,9 @@ class NetworkColumn:
             for rate in how.of(self.name)
         }
 
-    def fill(self, depth: int, given: Given) -> Cell:
+    def fill(self, depth: int | None, given: Given) -> Cell:
         """The predictions of every rate's networks; the one shown is chosen as `network.choose` says."""
+        assert depth is not None
         how: Network = given.section("network")
         held_out = how.held_out(len(given.y_train))
         common = {

@@ -25,11 +25,12 @@ from pydantic_core import PydanticCustomError
 
 from cntk_bench import columns
 from cntk_bench.columns import Section
+from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import LARGEST_RIDGE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
+from cntk_bench.runs.sections import Converge
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
@@ -50,7 +51,6 @@ def _path(value: Any) -> str:
 
 Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
 Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
-Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
 
 
 class Dataset(Section):
@@ -93,7 +93,7 @@ class Kernel(Section):
     columns: tuple[StrictStr, ...] = Field(
         ("CNTK-V", "CNTK-GAP"), min_length=1, description="a list of columns, such as [CNTK-V, CNTK-GAP]"
     )
-    depths: tuple[Annotated[StrictInt, Field(le=MOST_DEPTH)], ...] = Field(
+    depths: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_DEPTH)], ...] = Field(
         (3, 4, 6, 11, 21), min_length=1, description="a list of integers, such as [3, 4, 6]"
     )
 
@@ -111,9 +111,9 @@ class Kernel(Section):
         return self
 
     @property
-    def cells(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell of the table, column by column."""
-        return tuple((column, depth) for column in self.columns for depth in self.depths)
+    def cells(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell of the table, column by column; None for a column without depths."""
+        return columns.cells(self.columns, self.depths)
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
@@ -124,7 +124,9 @@ class Kernel(Section):
 class Compute(Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
-    backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
+    backend: StrictStr = Field(
+        "auto", min_length=1, max_length=names.MOST, description="the name of a backend, such as cpu, or auto"
+    )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
         "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
@@ -137,11 +139,7 @@ class Solve(Section):
     solver: StrictStr = Field(
         "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
     )
-    ridge: Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)] = Field(
-        0.0,
-        description="a finite number of at least 0, a list of such numbers "
-        "(the best by leave-one-out is taken), or loo",
-    )
+    ridge: Ridges = Field(0.0, description=RIDGES)
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(
@@ -158,7 +156,7 @@ class Config(columns.Sections):
     name : str
         Names the run and its directory. Where the file gives none, it comes from the file's own name,
         in which "-" replaces what a name cannot have.
-    dataset, preprocess, kernel, compute, solve : Dataset, Preprocess, Kernel, Compute, Solve
+    dataset, preprocess, kernel, compute, solve, converge : Dataset, ..., Converge
         Sections; each may be left out, as may any of their keys. Families of columns add others
         (`columns.Sections`).
     """
@@ -171,6 +169,7 @@ class Config(columns.Sections):
     kernel: Kernel = Field(Kernel(), description="a mapping")
     compute: Compute = Field(Compute(), description="a mapping")
     solve: Solve = Field(Solve(), description="a mapping")
+    converge: Converge = Field(Converge(), description="a mapping")
 
     def section(self, name: str) -> Any:
         """A section that a family of columns added, with its defaults where the file has none."""

@@ -7,6 +7,8 @@
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
     RUN/report         the report of the last solve
+    RUN/flow, RUN/posterior, RUN/curve   results of analyses (`analysis`), each file whole; the last replaces
+                       those before
     RUN/lock           held by the one process that changes any of this
 
 A solve appears whole or not at all, and a later one does not touch it. Processes may solve at the

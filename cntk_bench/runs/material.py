@@ -29,7 +29,7 @@ class Material:
     """
 
     def __init__(self, run: Run, settings: Config, facts: dict, loaded: Dataset | None = None):
-        self._run, self._settings, self._facts = run, settings, facts
+        self._run, self._settings, self.facts = run, settings, facts
         if loaded is not None:
             self.loaded = loaded
 
@@ -41,7 +41,7 @@ class Material:
     @property
     def classes(self) -> int:
         """As `columns.Material`."""
-        return self._facts["classes"]
+        return self.facts["classes"]
 
     @property
     def y_train(self) -> np.ndarray:
@@ -58,7 +58,7 @@ class Material:
 
     def fingerprint(self) -> str:
         """As `columns.Material`."""
-        return self._facts.get("images") or str(images.kept(self.loaded).fingerprint)
+        return self.facts.get("images") or str(images.kept(self.loaded).fingerprint)
 
     def folder(self, name: str, depth: int) -> Path:
         """As `columns.Material`."""
@@ -69,5 +69,5 @@ def jobs(settings: Config, material: columns.Material) -> Iterator[tuple[str, in
     """(column, depth, jobs) of every cell that has to be trained."""
     for name, depth in settings.kernel.cells:
         column = columns.trained(name)
-        if column is not None:
+        if column is not None and depth is not None:
             yield name, depth, list(column.jobs(depth, material))

@@ -1,13 +1,13 @@
 """How far the computation of a run is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cntk_bench.columns import Job
-from cntk_bench.grams import store
+from cntk_bench.grams import description, store
 from cntk_bench.grams.journal import writers
+from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.runs import record
-from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.text import short
@@ -30,62 +30,90 @@ class Cell:
 
 @dataclass(frozen=True)
 class Status:
-    """Tiles and pairs of what was asked for last: done, and in all.
+    """What is done of what was asked for last, and how many processes write now.
 
-    taken : tiles that were taken from another run.
-    seconds : of computing, all processes added up.
-    writers : processes that write now; 0 also where that cannot be told.
+    counts : of tiles and pairs; None for a run whose columns need no Gram matrix.
+    writers : 0 also where that cannot be told.
     trained : of every cell that has to be trained.
     """
 
-    tiles: int
-    all_tiles: int
-    pairs: int
-    all_pairs: int
-    taken: int
-    seconds: float
+    counts: Counts | None
     writers: int
     trained: tuple[Cell, ...] = ()
 
     @property
-    def complete(self) -> bool:
+    def finished(self) -> bool:
         """Whether nothing is left to compute or to train."""
-        return self.tiles >= self.all_tiles and all(cell.done == cell.count for cell in self.trained)
+        computed = self.counts is None or self.counts.tiles == self.counts.all_tiles
+        return computed and all(cell.done == cell.count for cell in self.trained)
 
     @property
     def pairs_per_second(self) -> float | None:
-        """Of one process; None before anything was timed."""
-        return self.pairs / self.seconds if self.pairs and self.seconds > 1e-6 else None
+        """Computed by one process; None before anything was timed."""
+        if self.counts is None:
+            return None
+        pairs, seconds = self.counts.computed, self.counts.seconds
+        return pairs / seconds if pairs and seconds > 1e-6 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """On as many machines as write now, or one."""
+        """On as many machines as write now, or one, if nothing more is taken from another run."""
         rate = self.pairs_per_second
-        return None if rate is None else (self.all_pairs - self.pairs) / (rate * max(1, self.writers))
+        if rate is None or self.counts is None:
+            return None
+        return (self.counts.all_pairs - self.counts.pairs) / (rate * max(1, self.writers))
 
 
 class Follower:
     """The status of a run, read again without reading all of its journals again."""
 
     def __init__(self, run: Run):
-        self._run = run
-        self._config = run.config() if (run.path / "config.yaml").exists() else None
-        self._tiles = None
-        if self._config is None or self._config.kernel.readouts:
-            self._tiles = _Tiles(run, self._config)
+        self.run = run
+        self._store: Store | None = None
+
+    def begun(self) -> bool:
+        """Whether there is something to look at: a Gram store, or columns that need none."""
+        return (self.run.gram / "zarr.json").exists() or self._wanted() == set()
+
+    def _wanted(self) -> set[str] | None:
+        """The readouts that were asked for last; None where that is not said yet."""
+        if not (self.run.path / "config.yaml").exists():
+            return None
+        return set(map(str, self.run.config().kernel.readouts))
 
     def look(self) -> Status:
-        """The status now."""
-        found = self._tiles.look() if self._tiles else Status(0, 0, 0, 0, 0, 0.0, 0)
-        return replace(found, trained=self._trained())
+        """The status now.
+
+        Raises
+        ------
+        UserError
+            If there is no run.
+        """
+        wanted = self._wanted()
+        if wanted == set():
+            return Status(None, 0, self._trained())
+        found = self._opened()
+        sizes = found.sizes
+        if self.run.record.exists():
+            facts = record.computed(record.load(self.run.record))
+            sizes = min(facts["n_train"], sizes[0]), min(facts["n_test"], sizes[1])
+        readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
+        return Status(found.progress.counts(readouts, sizes), writers(found.path), self._trained())
 
     def _trained(self) -> tuple[Cell, ...]:
-        if self._config is None or not self._run.record.exists():
+        if not (self.run.path / "config.yaml").exists() or not self.run.record.exists():
             return ()
-        material = Material(self._run, self._config, record.computed(record.load(self._run.record)))
-        return tuple(
-            _cell(f"{name} at depth {depth}", some) for name, depth, some in jobs(self._config, material)
-        )
+        config = self.run.config()
+        material = Material(self.run, config, record.computed(record.load(self.run.record)))
+        return tuple(_cell(f"{name} at depth {depth}", some) for name, depth, some in jobs(config, material))
+
+    def _opened(self) -> Store:
+        """The store as it is now: read anew where it has become larger."""
+        if self._store is None or description.read(self.run.gram) != self._store.attributes:
+            self._store = store.open(self.run.gram)
+        else:
+            self._store.progress.refresh()
+        return self._store
 
 
 def _cell(label: str, some: list[Job]) -> Cell:
@@ -97,35 +125,3 @@ def _cell(label: str, some: list[Job]) -> Cell:
         if said and (not found.finished or "failed" in said):
             lines.append(short(f"{job.label}: {said}", 200))
     return Cell(label, done, len(some), tuple(lines))
-
-
-class _Tiles:
-    """How far the Gram matrices of a run are."""
-
-    def __init__(self, run: Run, config: Config | None):
-        self.store: Store = store.open(run.gram)
-        self.sizes = self.store.sizes
-        readouts = set(self.store.readouts)
-        if run.record.exists():
-            facts = record.computed(record.load(run.record))
-            self.sizes = min(facts["n_train"], self.sizes[0]), min(facts["n_test"], self.sizes[1])
-        if config is not None:
-            readouts &= set(map(str, config.kernel.readouts))
-        self.readouts = [self.store.index(name) for name in self.store.readouts if name in readouts]
-
-    def look(self) -> Status:
-        """The status now."""
-        plan, progress = self.store.plan, self.store.progress
-        progress.refresh()
-        done = progress.done(self.readouts, self.sizes)
-        missing = progress.missing(self.readouts, self.sizes)
-        pairs, left = (sum(tile.pairs(plan) for tile in tiles) for tiles in (done, missing))
-        return Status(
-            len(done),
-            len(done) + len(missing),
-            pairs,
-            pairs + left,
-            progress.taken,
-            progress.seconds,
-            writers(self.store.path),
-        )

@@ -38,7 +38,7 @@ def require(settings: Config) -> None:
     for name in settings.kernel.columns:
         column = columns.trained(name)
         if column is not None:
-            column.require(settings.section)
+            column.require_training(settings.section)
 
 
 def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
