@@ -5,7 +5,7 @@ import pytest
 
 from cntk_bench.columns import Cell, find
 from cntk_bench.errors import UserError
-from cntk_bench.runs import scoring
+from cntk_bench.runs import candidates, record, scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
 KNOWN += ("FC-NTK", "FC-NTK-B<b>", "FC-NNGP", "FC-NNGP-B<b>")
@@ -73,3 +73,30 @@ def test_repeated_predictions_are_scored_one_by_one():
     assert scoring.scored(Cell(rows, {}), truth)["accuracies"] == [100, 75, 25, 0]
     assert scoring.scored(Cell(rows[:1], {}), truth)["spread"] is None  # of one repetition nobody knows it
     assert "spread" not in scoring.scored(Cell(rows[0], {}), truth)
+
+
+def test_the_candidate_that_is_shown():
+    truth = np.array([0, 1, 2, 3])
+    rows = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 2, 9]])  # 50, 75, 75 %
+    some = tuple(Cell(row[None], {"rate": rate}) for rate, row in enumerate(rows))
+
+    def shown(**how):
+        cell = Cell(np.empty((0, 0), np.int64), {"chosen_by": "x"}, candidates=some, **how)
+        return candidates.shown(cell, truth, scoring.scored)
+
+    cell, score = shown()  # the first of the best on the test images
+    assert (score["accuracy"], score["rate"], score["chosen"], score["chosen_by"]) == (75, 1, 1, "x")
+    assert [(c["rate"], c["accuracy"]) for c in score["candidates"]] == [(0, 50), (1, 75), (2, 75)]
+    assert (cell.predicted == rows[1]).all()
+    cell, score = shown(chosen=0)  # the column has chosen: the test labels do not
+    assert (score["accuracy"], score["rate"], score["chosen"]) == (50, 0, 0)
+    cell, score = candidates.shown(Cell(rows[0], {}), truth, scoring.scored)
+    assert score["accuracy"] == 50 and "candidates" not in score
+
+
+def test_a_cell_without_any_prediction_has_no_accuracy():
+    score = scoring.scored(Cell(np.empty((0, 0), np.int64), {"doubt": "all failed"}), np.array([0, 1]))
+    assert (score["accuracy"], score["trusted"], score["doubt"]) == (None, False, "all failed")
+    record.check_solutions("file", [{"column": "CNN-V", "depth": 3, **score}])
+    with pytest.raises(UserError, match="accuracy is not between 0 and 100"):
+        record.check_solutions("file", [{"column": "CNN-V", "depth": 3, "accuracy": 101}])

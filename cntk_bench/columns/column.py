@@ -82,10 +82,12 @@ class Given(Material, Protocol):
 class Curve:
     """How the training of one network went, point by point.
 
-    label : what it is of, in words. time : of the points; of networks, in the units of t in f_t = (I - exp(-K
-        t)) Y, K the exact kernel. train_loss : mean over images and classes of the squared error on the
-        training images. train_accuracy : 0 to 1. outputs : (points, m, k) for the test images; None where
-        they were not kept. Whoever scores makes test_loss and test_accuracy of them.
+    label : what it is of, in words.
+    time : of the points; of networks, in the units of t in f_t = (I - exp(-K t)) Y, K the exact kernel.
+    train_loss : mean over images and classes of the squared error on the training images.
+    train_accuracy : 0 to 1.
+    outputs : (points, m, k) for the test images, of which whoever scores makes test_loss and test_accuracy;
+        None where they were not kept.
     """
 
     label: str
@@ -107,10 +109,11 @@ class Cell:
     undecided : how many predictions the errors of stored kernels alone could change.
     arrays : what is to be kept beside the predictions.
     repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
-        deviation between repetitions is the cell's spread. candidates : cells of which one is shown, such as
-    of several learning rates; each one's score is recorded. chosen : which of them, where the column has
-    chosen (`predicted` and `repeat` are then not used); None: the one
-        with the best accuracy on the test images, which a table says.
+        deviation between repetitions is the cell's spread.
+    candidates : cells of which one is shown, such as of several learning rates; each one's score is recorded,
+        and `predicted` and `repeat` of this one are not used.
+    chosen : which of them, where the column has chosen; None: the one with the best accuracy on the test
+        images, which a fact "chosen_by" must let the table say.
     curves : name -> how training went.
     """
 
@@ -155,9 +158,9 @@ class Column(Protocol):
 class Done:
     """How far a `Job` is.
 
-    finished : whether nothing is left to do. words : how far it is, for people, such as "epoch 3, loss 0.02,
-    accuracy 97.5 %"; empty before it was begun. damage : what is wrong with what it left; None where nothing
-    is.
+    finished : whether nothing is left to do.
+    words : how far it is, for people, such as "epoch 3, loss 0.02"; empty before it was begun.
+    damage : what is wrong with what it left; None where nothing is.
     """
 
     finished: bool
@@ -190,12 +193,10 @@ class Job(Protocol):
 
 @runtime_checkable
 class Trained(Column, Protocol):
-    """A column whose cells have to be trained before they can be filled, by a stage between computing and
-    solving.
+    """A column whose cells have to be trained before they can be filled: between computing and solving.
 
     `fill` is called only when all jobs of the cell are finished. Whatever decides what is trained (settings,
-    `Material.fingerprint`) belongs into the folders' names, so that what another config trained is left
-    alone.
+    `Material.fingerprint`) belongs into the folders' names, so that what others trained is left alone.
     """
 
     def require_training(self, section: Callable[[str], Any]) -> None:

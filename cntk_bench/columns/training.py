@@ -201,7 +201,12 @@ class Training:
             y[kept],
             np.concatenate([x[held_out], z]),
         )
-        return Images(*(torch.tensor(array, device=device) for array in arrays))
+        tensors = [torch.tensor(array, device=device) for array in arrays]
+        if self.kind != "fc" and (device.type == "cpu" or self.recipe.precision != "float32"):
+            # The order in which convolutions are faster: by up to a sixth on a CPU, and on tensor cores.
+            for place in (0, 3):
+                tensors[place] = tensors[place].contiguous(memory_format=torch.channels_last)
+        return Images(*tensors)
 
 
 def _words(epoch: int, loss: float | None, accuracy: float | None) -> str:

@@ -1,8 +1,8 @@
 """The folder of one network: what training has left there, so far or in the end.
 
-    lock          held by the process that trains it checkpoint    the whole state, written now and then, and
-                  where training is stopped; gone where it is finished and no higher limit of epochs could let
-                  it go on
+    lock          held by the process that trains it
+    checkpoint    the whole state, written now and then, and where training is stopped; gone where it is
+                  finished and no higher limit of epochs could let it go on
     result        predictions, and how training went: there once it is finished
     progress.json how far it is, in a few bytes, for those who only look
 

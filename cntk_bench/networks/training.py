@@ -20,10 +20,8 @@ from cntk_bench.networks.recipe import Recipe, in_curve
 # targets do not.
 BOUND = 1e4
 LOOK = 64  # steps on a GPU between two looks at the losses; on a CPU each is looked at
-BLOCK = {
-    "cpu": 2**22,
-    "cuda": 2**28,
-}  # numbers of a hidden layer that are computed at once where nothing is trained
+# Numbers of a hidden layer that are computed at once where nothing is trained, by the kind of device.
+BLOCK = {"cpu": 2**22, "cuda": 2**28}
 
 
 @dataclass(frozen=True)
