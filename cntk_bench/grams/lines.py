@@ -28,6 +28,7 @@ LONGEST = 1e9  # seconds that a tile may have taken
 ROUNDS = 2**31  # more than any tile was taken back
 SHIFT = np.uint64(32)  # bits of a side in an extent
 BROKEN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+HEXADECIMAL = re.compile(r"[0-9a-f]*+")
 TILES = re.compile(r"(?:(?:train|test)-(?:0|[1-9][0-9]{0,8})-(?:0|[1-9][0-9]{0,8})\n)*+")
 
 
@@ -152,7 +153,7 @@ def _at_once(lines: list[dict], side: int) -> list[Batch]:
         readouts,
         rows,
         cols,
-        _digests([text for digests in told for text in digests or ()]).reshape(len(lines), len(readouts)),
+        _digests(list(chain.from_iterable(filter(None, told)))).reshape(len(lines), len(readouts)),
         _extents(lines, side),
         np.array(_typed(lines, "round", (int,)), np.int64),
         np.where((seconds >= 0) & (seconds < LONGEST), seconds, 0),
@@ -200,16 +201,15 @@ def _typed(lines: list[dict], key: str, kinds: tuple[type, ...]) -> list:
 def _digests(texts: list[str]) -> np.ndarray:
     """Digests' first 64 bits, as integers above 0, which stands for none."""
     first = "".join([text[:DIGITS] for text in texts])
-    if not re.fullmatch(r"[0-9a-f]*", first) or any(len(text) < DIGITS for text in texts):
+    if len(first) < DIGITS * len(texts) or not HEXADECIMAL.fullmatch(first):  # none is too short then
         raise ValueError("digests")
     return np.maximum(np.frombuffer(bytes.fromhex(first), ">u8").astype(np.uint64), 1)
 
 
 def _extents(lines: list[dict], side: int) -> np.ndarray:
     """Shapes as extents, 0 for those of whole tiles."""
-    out = np.zeros(len(lines), np.uint64)
-    for number, line in enumerate(lines):
-        shape = line.get("shape")
+    out, shapes = np.zeros(len(lines), np.uint64), [line.get("shape") for line in lines]
+    for number, shape in enumerate(shapes) if shapes.count(None) < len(shapes) else ():
         if shape is not None:
             h, w = shape
             if type(h) is not int or type(w) is not int or not (1 <= h <= side and 1 <= w <= side):
