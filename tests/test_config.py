@@ -167,7 +167,11 @@ def test_columns(column, expected):
         ("CNTK-LAP", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
         ("CNN-GP-LAP04", "did you mean CNN-GP-LAP<c>, such as CNN-GP-LAP4?"),
         ("CNTK-LAP-1", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
-        ("", "use one of CNTK-V, CNTK-GAP, CNTK-LAP<c>, CNN-GP-V, CNN-GP-GAP, CNN-GP-LAP<c>"),
+        (
+            "",
+            "use one of CNTK-V, CNTK-GAP, CNTK-LAP<c>, CNN-GP-V, CNN-GP-GAP, CNN-GP-LAP<c>, FC-NTK, "
+            "FC-NTK-B<b>, FC-NNGP, FC-NNGP-B<b>; or a kernel followed by -FLIP",
+        ),
     ],
 )
 def test_an_unknown_column_is_told_the_nearest(column, remedy):
