@@ -13,6 +13,7 @@ from cntk_bench.backends import cpu, create, cuda, families, fully_connected
 from cntk_bench.backends.cuda import fully_connected as cuda_fully_connected
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.errors import UserError
+from cntk_bench.kernels.pool import KINDS, Kind, Pool
 from cntk_bench.kernels.spec import CONVOLUTIONAL, FULLY_CONNECTED, Readout, Spec
 
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))
@@ -340,6 +341,16 @@ def test_flips_share_the_pass_of_the_plain_kernel():
     assert len(specs) == 1 and calls == [["ntk-gap-3-hidden"]] * 2
     tile((MIXED[5], MIXED[2]))
     assert len(calls) == 1
+
+
+def test_pools_that_tell_left_from_right_have_no_flip(monkeypatch):
+    for pool in ("v", "gap", "lap:1", "lap:3"):
+        assert Pool.parse(pool).is_mirrored(5)
+    left = Kind(lambda size, _: np.eye(size, dtype=np.int64) * np.arange(size), lambda size, _: 1)
+    monkeypatch.setitem(KINDS, "left", left)
+    gram(images(2), readouts=[Readout("ntk", "left", 3)], backend="cpu")
+    with pytest.raises(UserError, match="pool 'left' tells left from right: its kernels have no flip"):
+        gram(images(2), readouts=[Readout("ntk", "left", 3, flip=True)], backend="cpu")
 
 
 def test_flipped_tiles_are_symmetric_and_do_not_depend_on_their_place():

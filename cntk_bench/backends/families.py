@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cntk_bench.backends.scaling import require_normal
+from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import CONVOLUTIONAL, FULLY_CONNECTED, Spec
 
 if TYPE_CHECKING:
@@ -28,8 +29,17 @@ def create(spec: Spec, backends: dict[str, Callable[[Spec], "Backend"]]) -> "Bac
     spec : Spec
     backends : dict
         For CONVOLUTIONAL and FULLY_CONNECTED: plain readouts of that family alone -> their backend.
+
+    Raises
+    ------
+    UserError
+        If a readout with a flip has a pool, of another package, that tells left from right.
     """
     parts = []
+    for readout in spec.readouts:
+        one_sided = readout.family == CONVOLUTIONAL and not readout.pooling.is_mirrored(spec.size)
+        if readout.flip and one_sided:
+            raise UserError(f"pool {readout.pool!r} tells left from right: its kernels have no flip")
     for family in (CONVOLUTIONAL, FULLY_CONNECTED):
         plain, flipped = spec.part(family), spec.part(family, flip=True)
         if plain is not None:
