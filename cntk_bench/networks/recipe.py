@@ -41,8 +41,9 @@ class Recipe:
     ----------
     rate : float
         Of gradient descent, on the weights as they are drawn from N(0, 1).
-    trial : int Which of the repetitions; trials of a seed differ in initial weights and in the order of
-        batches, and are the same for every rate.
+    trial : int
+        Which of the repetitions; trials of a seed differ in initial weights and in the order of batches, and
+        are the same for every rate.
     seed : int
     batch : int or None
         Images of a step; None for all of them. The last batch of an epoch has what is left.

@@ -42,18 +42,22 @@ def shown(cell: Cell, y_test: np.ndarray, score: Callable[[Cell, np.ndarray], di
 
 
 def drawn(curve: Curve, y_test: np.ndarray, classes: int) -> str:
-    """A curve as JSON, with test_loss and test_accuracy (0 to 1) where its outputs were kept.
+    """A curve as JSON, as `report.flow.network_curve` reads it.
 
-    Losses are means over images and classes of the squared error against one-hot - 0.1.
+    Losses are means over images and classes of the squared error against one-hot - 0.1, accuracies in
+    percent; those of the test images are null where outputs for them were not kept.
     """
+    nothing = [None] * len(curve.time)
     found: dict[str, Any] = {
         "label": curve.label,
         "time": list(curve.time),
         "train_loss": list(curve.train_loss),
-        "train_accuracy": list(curve.train_accuracy),
+        "train_accuracy": [100 * accuracy for accuracy in curve.train_accuracy],
+        "test_loss": nothing,
+        "test_accuracy": nothing,
     }
     if curve.outputs is not None:
         errors = curve.outputs - targets(y_test, classes)
         found["test_loss"] = np.square(errors).mean((1, 2)).tolist()
-        found["test_accuracy"] = (curve.outputs.argmax(2) == y_test).mean(1).tolist()
+        found["test_accuracy"] = (100 * (curve.outputs.argmax(2) == y_test).mean(1)).tolist()
     return json.dumps(found, allow_nan=False) + "\n"
