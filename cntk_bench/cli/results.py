@@ -119,7 +119,7 @@ def _tell_tiles(found) -> None:
 @click.command()
 @click.argument("directory", metavar="RUN")
 @click.option("--column", required=True, metavar="NAME", help="Such as CNTK-GAP.")
-@click.option("--depth", required=True, type=click.IntRange(2), metavar="D")
+@click.option("--depth", required=True, type=click.IntRange(1), metavar="D")
 @click.option("--to", "target", required=True, metavar="FILE",
               help="Ending in .npz, .npy (a file per array), .h5, .hdf5 or .pt.")  # fmt: skip
 @options.common
