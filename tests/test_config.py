@@ -205,7 +205,33 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("dataset.seed=null", "dataset.seed is null: expected an integer of at least 0"),
         ("dataset.name=5", "dataset.name is 5: expected the name of a data set, such as digits"),
         ("dataset.path=[a]", "dataset.path is ['a']: expected a file or folder, or null"),
-        ("dataset.preprocess=zca", "dataset.preprocess is 'zca': expected standardize or none"),
+        (
+            "dataset.preprocess=zsca",
+            "dataset.preprocess is 'zsca': preprocess zsca is unknown: did you mean zca?",
+        ),
+        (
+            "dataset.preprocess=[zca, none]",
+            "dataset.preprocess is ['zca', 'none']: preprocess none is unknown: use one of "
+            "standardize, center, unit_norm, contrast, zca; or none alone",
+        ),
+        (
+            "dataset.preprocess=5",
+            "dataset.preprocess is 5: expected none, a step such as standardize, or a list of them, such as "
+            "[contrast, zca]",
+        ),
+        (
+            "dataset.preprocess=[]",
+            "dataset.preprocess is []: preprocess lists 0 steps: list 1 to 10, or say none",
+        ),
+        (
+            "preprocess.zca_regularizer=0",
+            "preprocess.zca_regularizer is 0: expected a number above 0, relative to the mean "
+            "variance of a pixel",
+        ),
+        (
+            "preprocess.contrast_scale=std",
+            "preprocess.contrast_scale is 'std': expected deviation or norm",
+        ),
         ("dataset=5", "dataset is 5: expected a mapping"),
         ("dataset=", "no value is given: write dataset=null for nothing"),
         ("dataset.train=", "no value is given: write dataset.train=null for nothing"),
@@ -380,7 +406,9 @@ configs = st.fixed_dictionaries(
                 "train": st.none() | numbers,
                 "test": st.none() | numbers,
                 "seed": st.integers(0, 2**63 - 1),
-                "preprocess": st.sampled_from(["standardize", "none"]),
+                "preprocess": st.sampled_from(
+                    ["standardize", "none", "zca", ("contrast", "zca"), ("center",)]
+                ),
             }
         ),
         "kernel": st.fixed_dictionaries(

@@ -231,6 +231,12 @@ def notes(record: dict) -> list[str]:
         )
     if any(row["train_accuracy"] is not None for row in table):
         found.append("train: accuracy on the training images that was reached, in percent.")
+    fitted = data.get("fitted_on")
+    if "zca" in data["preprocess"] and type(fitted) is int and fitted > data["n_train"]:
+        found.append(
+            f"zca was fitted on {count(fitted)} training images, unlabelled, more than are used; "
+            "preprocess.statistics subset fits it on those used alone."
+        )
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(

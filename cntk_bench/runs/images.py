@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cntk_bench import data
-from cntk_bench.data import Dataset
+from cntk_bench.data import Dataset, Recipe
 from cntk_bench.grams.images import Images, digests
 from cntk_bench.runs.config import Config
 
@@ -26,7 +26,7 @@ def load(settings: Config, train: int | None = None, test: int | None = None) ->
     asked |= {key: value for key, value in (("train", train), ("test", test)) if value is not None}
     if settings.dataset.path is None and settings.dataset.name in data.FETCHABLE:
         asked["path"] = FETCHED
-    return data.load(asked.pop("name"), **asked, statistics=settings.preprocess.statistics)
+    return data.load(asked.pop("name"), **asked, **settings.preprocess.model_dump())
 
 
 def with_path(settings: Config) -> Config:
@@ -45,21 +45,30 @@ def kept(images: Dataset) -> Images:
     return Images(
         labels=(images.y_train, images.y_test),
         indices=(images.train_index, images.test_index),
-        digests=(digests(images.x_train), digests(images.x_test)),
+        digests=(digests(images.told_by[0], images.recipe), digests(images.told_by[1], images.recipe)),
     )
 
 
 def described(settings: Config) -> dict:
     """Where the images are from, in words for people: what a refusal compares."""
-    asked = settings.dataset
+    asked, recipe = settings.dataset, _recipe(settings)
     statistics = settings.preprocess.statistics
-    return {
+    found: dict = {
         "data_set": asked.name,
         "classes": "all" if asked.classes is None else list(asked.classes),
         "seed": asked.seed,
-        "preprocess": asked.preprocess,
+        "preprocess": asked.preprocess if isinstance(asked.preprocess, str) else list(asked.preprocess),
         "preprocess.statistics": statistics if isinstance(statistics, str) else list(statistics),
-    } | ({"training_images": asked.train} if statistics == "subset" else {})
+    } | {f"preprocess.{name}": value for name, value in recipe.parameters.items()}
+    if statistics == "subset":
+        found["training_images"] = asked.train
+        if recipe.fits:  # then no image stays as it was where their number changes
+            found["what_prepares_every_image"] = f"statistics of {asked.train or 'all'} training images"
+    return found
+
+
+def _recipe(settings: Config) -> Recipe:
+    return Recipe(data.steps(settings.dataset.preprocess), **settings.preprocess.model_dump())
 
 
 def asked(settings: Config, images: Dataset) -> dict:
@@ -76,8 +85,11 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         "n_train": len(images.x_train),
         "n_test": len(images.x_test),
         "classes": images.classes,
-        "preprocess": settings.dataset.preprocess,
+        "preprocess": ", ".join(data.steps(settings.dataset.preprocess)) or "none",
         "statistics": settings.model_dump(mode="json")["preprocess"]["statistics"],
         "train_index": " ".join(map(str, images.train_index)),
         "test_index": " ".join(map(str, images.test_index)),
-    } | ({"classes_used": list(images.classes_used)} if images.classes_used else {})
+        **({} if images.fitted_on is None else {"fitted_on": images.fitted_on}),
+        **_recipe(settings).parameters,
+        **({"classes_used": list(images.classes_used)} if images.classes_used else {}),
+    }
