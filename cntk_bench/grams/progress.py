@@ -241,7 +241,7 @@ class Progress:
         return bool(self._digests[tile.part][self.plan.number(tile)].any())
 
     def missing(
-        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
     ) -> list[Tile]:
         """Tiles that are not done for all of these readouts, in computing order.
 
@@ -251,17 +251,21 @@ class Progress:
             All by default.
         sizes : (n_train, n_test), optional
             Of the first images that matter; all by default.
+        draws : int
+            Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
         """
-        return self._tiles(readouts, sizes, done=False)
+        return self._tiles(readouts, sizes, draws, done=False)
 
-    def done(self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None) -> list[Tile]:
-        """Tiles that are done for all of these readouts, in computing order."""
-        return self._tiles(readouts, sizes, done=True)
+    def done(
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+    ) -> list[Tile]:
+        """Tiles that are done for all of these readouts, in computing order; parameters as for `missing`."""
+        return self._tiles(readouts, sizes, draws, done=True)
 
-    def _tiles(self, readouts, sizes, done):
+    def _tiles(self, readouts, sizes, draws, done):
         tiles = []
         for part in PARTS:
-            numbers = self._within(part, sizes)
+            numbers = self._within(part, sizes, draws)
             chosen = list(range(self.plan.readouts) if readouts is None else readouts)
             whole = self._digests[part].all(1) if readouts is None else self._digests[part][:, chosen].all(1)
             for key in self._shapes:
@@ -271,12 +275,23 @@ class Progress:
             tiles += [self.plan.tile_at(part, n) for n in numbers[whole == done].tolist()]
         return tiles
 
-    def _within(self, part: str, sizes: tuple[int, int] | None) -> np.ndarray:
+    def _within(self, part: str, sizes: tuple[int, int] | None, draws: int) -> np.ndarray:
         """Numbers of the tiles that hold a pair of the first n_train training and n_test test images."""
         numbers = np.arange(self.plan.count_of(part))
-        if sizes is None:
+        if sizes is None and draws == 1:
             return numbers
+        sizes = sizes or (self.plan.n_train, self.plan.n_test)
         rows, below = (-(-size // self.plan.tile) for size in sizes)
-        if part == "train":
+        if part == "train" and draws == 1:
             return numbers[: rows * (rows + 1) // 2]
+        if part == "train":
+            view = replace(self.plan, n_train=sizes[0], draws=draws)
+            row = np.arange(rows)
+            ends = row * (row + 1) // 2 + row + 1  # of each row's tiles, the diagonal's last
+            return np.concatenate(
+                [
+                    numbers[end - 1 - (r - c) : end]
+                    for r, c, end in zip(row, view.first_col(row), ends, strict=True)
+                ]
+            )
         return numbers.reshape(-1, self.plan.blocks("train"))[:below, :rows].ravel()
