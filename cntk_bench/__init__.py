@@ -9,6 +9,7 @@ Rooms, from the top down; a room imports only those below it:
     grams        Gram matrices, tile by tile on disk; computed, resumed, grown, audited
     regression   solving: memory, Cholesky factors, the ridge path
     data         images and labels
+    networks     finite networks: training, empirical kernels
     backends     where the kernels run: CPU, CUDA
     executors    who works: they do tasks, and know nothing of kernels
     kernels      what is computed, and its definition in float64

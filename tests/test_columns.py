@@ -7,11 +7,14 @@ from cntk_bench.columns import Cell, find
 from cntk_bench.errors import UserError
 from cntk_bench.runs import solve
 
+KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
+KNOWN += ("RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH-GP", "LINEAR")
+
 
 @pytest.mark.parametrize(
     ("column", "remedy"),
     [
-        ("x" * 10**6, "use one of CNTK-V, CNTK-GAP, CNTK-LAP<c>, CNN-GP-V, CNN-GP-GAP, CNN-GP-LAP<c>"),
+        ("x" * 10**6, f"use one of {', '.join(KNOWN)}"),
         ("CNTK-LAP" + "9" * 10**6, "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
     ],
 )

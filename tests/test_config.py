@@ -435,7 +435,7 @@ configs = st.fixed_dictionaries(
 
 
 @given(asked=configs)
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_dumped_loads_back_equal_whatever_it_is(load, asked):
     found = config.Config.model_validate(asked)
     text = config.dump(found)
@@ -448,7 +448,7 @@ def test_what_is_dumped_loads_back_equal_whatever_it_is(load, asked):
 @example(raw='dataset: "\\UFFFFFFFF"')
 @example(raw='{name: "\\ud800"}')
 @example(raw='dataset: {path: "a\\0b"}')
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
     for attempt in (
         lambda: load(raw),

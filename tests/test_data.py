@@ -375,7 +375,7 @@ def test_every_truncation_and_damage_is_noticed(tmp_path, save):
     intact, whole = path.read_bytes(), data.load("npz", path=path).fingerprint
     for length in range(0, len(intact), 41):
         path.write_bytes(intact[:length])
-        with pytest.raises(UserError, match=str(path)) as error:
+        with pytest.raises(UserError, match=path.name) as error:
             data.load("npz", path=path)
         one_line(error)
     refused = 0

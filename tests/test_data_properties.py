@@ -12,7 +12,7 @@ from cntk_bench.data.order import balanced_order
 from cntk_bench.data.scaling import affine, prepared, scaling
 from cntk_bench.errors import UserError
 
-SOME = settings(deadline=None, max_examples=60)
+SOME = settings(max_examples=60)
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=80).map(np.array)
 SEEDS = st.integers(0, 2**63 - 1)
 STREAMS = st.integers(0, 2)

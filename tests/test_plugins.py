@@ -76,6 +76,23 @@ class Nearest:
 nearest = Nearest()
 
 
+class Constant:
+    def __init__(self, label):
+        self.label = label
+
+    def needs(self, depth):
+        return ()
+
+    def fill(self, depth, given):
+        if self.label >= given.classes:
+            raise ValueError("no such label")
+        return Cell(np.full(len(given.images()[1]), self.label), {})
+
+
+def constant(name):
+    return Constant(int(name[9:])) if name.startswith("CONSTANT-") else None
+
+
 def doubled(gram, labels, *, classes, ridge, device, dtype, overwrite):
     from cntk_bench.regression.ridge import solve
     return solve(gram, labels, classes=classes, ridge=2 * ridge, device=device, dtype=dtype)
@@ -92,6 +109,8 @@ backwards = guest:backwards
 [cntk_bench.columns]
 1NN = guest:nearest
 broken = guest:nothing
+[cntk_bench.column_families]
+constants = guest:constant
 [cntk_bench.sections]
 metric = guest:Metric
 [cntk_bench.solvers]
@@ -183,6 +202,19 @@ def test_they_are_listed_and_suggested(guest):
         ("compute.backend", "'counting'"),
     ):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr
+
+
+def test_a_family_of_columns(guest):
+    folder, call = guest
+    done = call(
+        "run", "guest.yaml", "--set", "kernel.columns=[CONSTANT-0, CONSTANT-1]", "--output", "constant"
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((folder / "constant" / "record.json").read_text())
+    assert [s["accuracy"] for s in record["solutions"]] == [50, 50]
+    done = call("solve", "constant", "--set", "kernel.columns=[CONSTANT-2]")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "column CONSTANT-2 failed at depth 3 (ValueError: no such label): mend that package" in done.stderr
 
 
 def test_a_broken_one_is_one_line(guest):

@@ -71,7 +71,7 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(ENTRIES, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_entries_in_any_files_merge_alike(tmp_path_factory, entries, order):
     """What counts of each tile: its highest round, and all digests that were logged in it."""
     folder = tmp_path_factory.mktemp("p")

@@ -200,7 +200,7 @@ def test_latex(monkeypatch):
     columns = {"accuracy": ["30.20", "64.50?"], "s.e.": ["0.50"] * 2, "difference": ["-0.10", "+0.41"]}
     finite = {"CNN-V": ["-", "75.57"], "CNN-GAP": ["63.81", "83.30"]}
     groups = [("", {"depth": ["3", "21"]}), ("CNTK-V", columns), ("published only", finite)]
-    monkeypatch.setattr(formats, "grid", lambda _: groups)
+    monkeypatch.setattr(formats, "grids", lambda _: [groups])
     monkeypatch.setattr(formats, "notes", lambda _: ["NOTE"])
     assert report.table(record("digits", 200, 500), "latex") == LATEX
 
@@ -332,5 +332,5 @@ def test_places_that_cannot_be_written(tmp_path):
         report.write(record(), tmp_path / "file")
     with pytest.raises(UserError, match="cannot write .*a.png.*No such file or directory"):
         report.plot(record(), tmp_path / "missing" / "a.png")
-    with pytest.raises(UserError, match="cannot plot to .*a.pdf: use a name that ends in .png or .svg"):
-        report.plot(record(), tmp_path / "a.pdf")
+    with pytest.raises(UserError, match="cannot plot to .*a.gif: use a name that ends in .png, .svg, .pdf"):
+        report.plot(record(), tmp_path / "a.gif")

@@ -20,6 +20,8 @@ def plan(config, overrides, backend, output):
     from cntk_bench.runs import compute, images, measure
 
     settings, where = options.settings(config, overrides, backend, output)
+    if not settings.kernel.readouts:
+        raise UserError("no column needs a Gram matrix: there is nothing to plan")
     loaded = images.load(settings)
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)

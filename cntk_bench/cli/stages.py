@@ -117,6 +117,6 @@ def _solve(where, settings) -> int:
     first = doubtful[0]
     streams.complain(
         f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
-        f"{first['column']} at depth {first['depth']}: {first.get('doubt') or 'its residual is large'}"
+        f"{report.cell_name(first)}: {first.get('doubt') or 'its residual is large'}"
     )
     return 2

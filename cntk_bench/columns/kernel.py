@@ -35,11 +35,12 @@ class KernelColumn:
     kernel: str
     pool: str
 
-    def needs(self, depth: int) -> tuple[Readout, ...]:
+    def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """The readout of a depth (number of 3x3 convolutions plus one); UserError if it is impossible."""
+        assert depth is not None  # a kernel column has depths
         return (Readout(self.kernel, self.pool, depth),)
 
-    def fill(self, depth: int, given: Given) -> Cell:
+    def fill(self, depth: int | None, given: Given) -> Cell:
         """Solve the regression, and predict."""
         from cntk_bench.regression import prediction
 

@@ -1,6 +1,6 @@
 """Gram matrices at once, in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -51,6 +51,29 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     prepared = worker.prepare(x)
     other = prepared if z is x else worker.prepare(z)
     return finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+
+
+def diagonal(
+    x,
+    *,
+    readouts: Sequence[Readout],
+    backend: str = "auto",
+    progress: Callable[[], None] | None = None,
+) -> np.ndarray:
+    """Exact kernels of each image of x with itself: float32 (len(readouts), n), the diagonal of `gram`.
+
+    The other pairs are not computed. `progress` is called after each image. Other parameters, errors: as for
+    `gram`.
+    """
+    x = checked(x, "x")
+    worker = backends.create(backends.choose(backend), Spec(tuple(readouts), *x.shape[1:3]))
+    out = np.empty((len(worker.spec.readouts), len(x)), np.float32)
+    for i in range(len(x)):
+        image = worker.prepare(x[i : i + 1])
+        out[:, i] = worker.tile(image, image, symmetric=True)[:, 0, 0]
+        if progress is not None:
+            progress()
+    return finite(out, "the kernel of an image with itself")
 
 
 def checked(x, name, like=None) -> np.ndarray:

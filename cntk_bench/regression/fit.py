@@ -15,6 +15,7 @@ ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithm
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,20 +91,9 @@ def fit(
     """
     started = time.perf_counter()
     y = targets(labels, classes)
-    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
-    eps = np.finfo(factor.matrix.dtype).eps
-    tolerance = len(factor.matrix) ** 0.5 * eps
-    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
-    own[own <= 0] = mean_diagonal
-    best, pivot = None, 0.0
-    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
-        shift = ridge * mean_diagonal + jitter * own
-        try:
-            smallest = factor.factor(shift, tolerance)
-        except NotPositiveDefinite as error:
-            pivot = error.pivot
-            continue
-        alpha, residual = _refined(factor, y, shift)
+    best = None
+    for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
+        alpha, residual = refined(factor, y, shift)
         largest = float(np.abs(residual).max())
         if best is not None and not largest < best[1].largest_residual:
             continue
@@ -126,17 +116,49 @@ def fit(
         )
         if best[1].doubt is None:
             break
-    if best is None:
+    assert best is not None  # there is one factor at least
+    return best
+
+
+def factored(
+    factor: Cholesky, ridge: float, mean_diagonal: float
+) -> Iterator[tuple[float, np.ndarray, float]]:
+    """Factor K + r I with each jitter that lets it: (jitter, what it adds to the diagonal, smallest pivot).
+
+    Parameters, errors: as for `fit`.
+    """
+    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
+    eps = np.finfo(factor.matrix.dtype).eps
+    tolerance = len(factor.matrix) ** 0.5 * eps
+    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+    own[own <= 0] = mean_diagonal
+    some, pivot = False, 0.0
+    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
+        shift = ridge * mean_diagonal + jitter * own
+        try:
+            smallest = factor.factor(shift, tolerance)
+        except NotPositiveDefinite as error:
+            pivot = error.pivot
+            continue
+        some = True
+        yield jitter, shift, smallest
+    if not some:
         raise UserError(
             f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
             f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
         )
-    return best
+
+
+def unsolved(residual: float) -> str | None:
+    """Why a solution that leaves a residual as large as that cannot be trusted; None where it can."""
+    if not residual <= RESIDUAL:
+        return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+    return None
 
 
 def _doubt(residual: float, left_out: np.ndarray) -> str | None:
-    if not residual <= RESIDUAL:
-        return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+    if reason := unsolved(residual):
+        return reason
     if not np.isfinite(left_out).all():
         return "its leave-one-out residuals are not finite; raise solve.ridge, or use float64"
     return None
@@ -149,7 +171,7 @@ def _classes(y: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     return (scores >= scores.max(axis=1, keepdims=True) - rounding).argmax(axis=1)
 
 
-def _refined(factor, y, shift):
+def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """alpha and Y - (A + diag(shift)) alpha, both in float64 (n, k), refined while that helps."""
 
     def solved(right):

@@ -109,19 +109,14 @@ def solve(
         If shapes, labels or ridges are wrong, if `gram` holds NaN or infinity, or if it is not
         positive definite even with the largest jitter.
     """
-    gram = np.asarray(gram)
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
-        raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
-    labels = _labels(labels, len(gram), classes)
     values = list(ridges(ridge))
-    with _device_errors(device):
-        hardware = Device.named(device)
-        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
-        mean_diagonal, norm = _inspect(factor)
-        unit = _unit(mean_diagonal)
-        if unit != 1:
-            factor.matrix /= unit
-            mean_diagonal, norm = mean_diagonal / unit, norm / unit
+    with prepared(gram, labels, classes, device, dtype, overwrite) as (
+        factor,
+        labels,
+        unit,
+        mean_diagonal,
+        norm,
+    ):
         best, path, refused = None, [], None
         for value in values:  # which grows
             try:
@@ -140,6 +135,29 @@ def solve(
         raise refused
     alpha, chosen = best
     return Solution(alpha / unit, chosen, tuple(path), _edge(chosen.ridge, values))
+
+
+@contextmanager
+def prepared(
+    gram, labels, classes: int, device: str, dtype: str, overwrite: bool
+) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
+    """What a solve begins with: factor, checked labels, unit, mean diagonal and 1-norm of the matrix.
+
+    The factor's matrix, and the last two, are those of `gram` divided by the unit. Within, what a GPU says
+    is told in one line. Parameters, errors: as for `solve`.
+    """
+    gram = np.asarray(gram)
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
+        raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
+    labels = _labels(labels, len(gram), classes)
+    with _device_errors(device):
+        hardware = Device.named(device)
+        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
+        mean_diagonal, norm = _inspect(factor)
+        unit = _unit(mean_diagonal)
+        if unit != 1:
+            factor.matrix /= unit
+        yield factor, labels, unit, mean_diagonal / unit, norm / unit
 
 
 def _unit(mean_diagonal: float) -> float:

@@ -7,11 +7,12 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import log as ln
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.rows import DOUBTED, count, rows, title
@@ -26,6 +27,11 @@ COLOURS = {
     "CNTK-GAP": ("#D55E00", "s"),
     "CNN-GP-V": ("#56B4E9", "D"),
     "CNN-GP-GAP": ("#E69F00", "^"),
+    "RBF": ("#009E73", "v"),
+    "LAPLACE": ("#CC79A7", "<"),
+    "LINEAR": ("#000000", ">"),
+    "SKLEARN-GP": ("#F0E442", "p"),
+    "GPYTORCH-GP": ("#8B4513", "h"),  # not theirs: a palette has eight
 }
 # Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
 WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
@@ -35,11 +41,15 @@ SETTINGS = {
     "text.parse_math": False,  # a name may hold dollars
     "font.family": ["DejaVu Sans"],
 }
+KINDS = (".png", ".svg", ".pdf")
+UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
 VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
 
 
 def plot(record: dict, path: str | Path) -> bool:
     """Accuracy against depth, one line per column, with bars of one standard error; published ones dashed.
+
+    A column without depths is a dotted level line, its band one standard error to either side.
 
     Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
 
@@ -48,7 +58,7 @@ def plot(record: dict, path: str | Path) -> bool:
     record : dict
         A record with solutions.
     path : path-like
-        A file ending in .png or .svg.
+        A file ending in .png, .svg or .pdf.
 
     Returns
     -------
@@ -60,13 +70,36 @@ def plot(record: dict, path: str | Path) -> bool:
     UserError
         If nothing has been solved yet, or the file cannot be written or is of another kind.
     """
-    path = Path(path)
-    if path.suffix not in (".png", ".svg"):
-        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in .png or .svg")
     table, headline = rows(record), title(record)
+    return save(path, lambda kind: _drawn(table, headline, kind))
+
+
+def save(path: str | Path, draw: Callable[[str], bytes]) -> bool:
+    """Write a figure, drawn with our own settings; where Matplotlib cannot, warn, and write nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        A file ending in .png, .svg or .pdf.
+    draw : callable
+        Given "png", "svg" or "pdf", returns the file's bytes (`image`).
+
+    Returns
+    -------
+    bool
+        Whether there is a figure.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written or is of another kind.
+    """
+    path = Path(path)
+    if path.suffix not in KINDS:
+        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {', '.join(KINDS)}")
     try:
         with _own_settings():
-            image = _drawn(table, headline, path.suffix[1:])
+            image = draw(path.suffix[1:])
     except Exception as error:  # somebody else's program, settings and fonts: the tables do without
         reason = one_line(f"{type(error).__name__}: {error}", 150)
         log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
@@ -126,14 +159,19 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     from matplotlib.container import Container
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    depths = sorted({row["depth"] for row in table})
+    depths = sorted({row["depth"] for row in table if row["depth"] is not None})
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     drawn: list[Artist | Container] = []  # in the order of the legend
     for column in dict.fromkeys(row["column"] for row in table):
-        cells = sorted((row for row in table if row["column"] == column), key=lambda row: row["depth"])
-        cells = [row for row in cells if row["accuracy"] is not None]
+        cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
         colour, marker = style(column)
+        level = next((row for row in cells if row["depth"] is None), None)
+        if level:
+            drawn.append(_level(axes, level, colour))
+        cells = sorted((row for row in cells if row["depth"] is not None), key=lambda row: row["depth"])
+        if not cells:
+            continue
         drawn.append(
             axes.errorbar(
                 [row["depth"] for row in cells],
@@ -163,26 +201,57 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
             if not row["trusted"]:
                 place = (row["depth"], row["accuracy"])
                 axes.annotate(DOUBTED, place, (7, 7), textcoords="offset points", fontsize=14, weight="bold")
-    axes.set_xscale("log")  # or the paper's depths 3, 4, 6 crowd together
+    axes.set_xscale("log" if depths else "linear")  # or the paper's depths 3, 4, 6 crowd together
     ticks = _apart(depths)
     axes.set_xticks(ticks, [str(depth) for depth in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("depth (3x3 convolutions + 1)")
+    axes.set_xlabel("depth (3x3 convolutions + 1)" if depths else "")
     axes.set_ylabel("test accuracy (%)")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
-    figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
+    dress(axes)
     said = ["Bars: one standard error."]
     if not all(row["trusted"] for row in table):
         said.append(f"{DOUBTED}: not to be trusted.")
     said += [f"Published: {source}." for source in dict.fromkeys(row["source"] for row in table) if source]
-    note = textwrap.fill(" ".join(said), 150)
-    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
+    write_around(figure, headline, " ".join(said))
     figure.legend(handles=drawn, loc="outside right center", frameon=False, fontsize=9)
+    return image(figure, kind)
+
+
+def image(figure: Any, kind: str) -> bytes:
+    """A Matplotlib figure as the bytes of a file without a date: the same figure gives the same file."""
     file = io.BytesIO()
-    figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    figure.savefig(file, format=kind, metadata={UNDATED[kind]: None} if kind in UNDATED else None)
     return file.getvalue()
+
+
+def _level(axes: Any, row: dict, colour: str) -> Any:
+    """Draw a column without depths across the whole figure."""
+    error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
+    axes.axhspan(row["accuracy"] - error, row["accuracy"] + error, color=colour, alpha=0.08, linewidth=0)
+    label = f"{row['column']}, n = {count(row['n_train'])}{doubt}"
+    return axes.axhline(row["accuracy"], label=label, color=colour, linestyle=":", linewidth=1.6)
+
+
+def dress(axes: Any) -> None:
+    """The look that the axes of all figures have."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Numbers such as 0.01 and 1e+06 at a logarithmic axis' ticks: mathematics is not set (`SETTINGS`)."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def write_around(figure: Any, headline: str, note: str) -> None:
+    """A title above a figure and a note below, on as many lines as they need."""
+    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
+    figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
+    note = textwrap.fill(note, 150)
+    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
 
 
 def _apart(depths: list[int]) -> list[int]:

@@ -12,7 +12,20 @@ MISSING = "-"
 MOST = 2000  # cells of a table
 WIDEST = 40  # characters of a column's name
 PUBLISHED_ONLY = "published only"
+WITHOUT_DEPTHS = "without depths"
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
+# What a cell may say, and how it is written.
+FORMS = {
+    "accuracy": ".2f",
+    "standard_error": ".2f",
+    "spread": ".2f",
+    "repeats": "d",
+    "train_accuracy": ".2f",
+    "published": ".2f",
+    "difference": "+.2f",
+    "ridge": ".3g",
+}
+HEADS = {"standard_error": "s.e.", "train_accuracy": "train"}
 
 
 def rows(record: dict) -> list[dict]:
@@ -27,7 +40,8 @@ def rows(record: dict) -> list[dict]:
     -------
     list of dict
         column : str
-        depth : int
+        depth : int or None
+            None for a column without depths.
         accuracy : float
             Measured test accuracy in percent.
         standard_error : float or None
@@ -96,7 +110,8 @@ def _check(record: dict) -> None:
                 f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}"
             )
         cells = [(short(s["column"], WIDEST), s["depth"], s["accuracy"]) for s in solutions]
-        counts = [data["n_train"], data["n_test"], *(depth for _, depth, _ in cells)]
+        depths = [depth for _, depth, _ in cells if depth is not None]
+        counts = [data["n_train"], data["n_test"], *depths]
         texts = [record["name"], data["name"], data["preprocess"], *(s["column"] for s in solutions)]
         sound = (
             all(type(count) is int and 0 < count < 10**9 for count in counts)
@@ -142,44 +157,58 @@ def _length(values: Any) -> int | None:
     return len(values) if isinstance(values, list) else None
 
 
+def cell_name(solution: dict) -> str:
+    """Which cell a solution fills: its column, and its depth where it has one."""
+    depth = solution["depth"]
+    return short(solution["column"], WIDEST) + ("" if depth is None else f" at depth {depth}")
+
+
 def cell(value: float | None, form: str) -> str:
     """A number as text; MISSING for None."""
     return MISSING if value is None else short(format(value, form), 16)
 
 
-def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
-    """The table as groups of columns: (title, {head: a cell for each depth}); the first holds the depths."""
-    table = {(row["column"], row["depth"]): row for row in rows(record)}
+Groups = list[tuple[str, dict[str, list[str]]]]  # of a table's columns: (title, {head: cells})
+
+
+def grids(record: dict) -> list[Groups]:
+    """The tables: of the columns that have depths, and of those that have none; at least one."""
+    return [found for found in (grid(record), without_depths(record)) if found]
+
+
+def grid(record: dict) -> Groups:
+    """Depth by column, as groups with a cell for each depth; the first holds the depths. Empty without."""
+    table = {(row["column"], row["depth"]): row for row in rows(record) if row["depth"] is not None}
+    if not table:
+        return []
     depths = sorted({depth for _, depth in table})
-    keys = {
-        "accuracy": ".2f",
-        "standard_error": ".2f",
-        "spread": ".2f",
-        "repeats": "d",
-        "train_accuracy": ".2f",
-        "published": ".2f",
-        "difference": "+.2f",
-        "ridge": ".3g",
-    }
-    heads = {"standard_error": "s.e.", "train_accuracy": "train"}
-    if len({row["ridge"] for row in table.values()}) == 1:
-        del keys["ridge"]  # the title says it
     groups = [("", {"depth": [str(depth) for depth in depths]})]
+    alike = len({row["ridge"] for row in table.values()}) == 1  # the title says it
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
-        group = {heads.get(key, key): [cell(c.get(key), form) for c in cells] for key, form in keys.items()}
-        group["accuracy"] = [
-            shown + DOUBTED * (c.get("trusted") is False)
-            for shown, c in zip(group["accuracy"], cells, strict=True)
-        ]
-        groups.append(
-            (column, {key: c for key, c in group.items() if key == "accuracy" or set(c) != {MISSING}})
-        )
+        groups.append((column, _group(cells, ("ridge",) if alike else ())))
     finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
     finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
     if any(set(shown) != {MISSING} for shown in finite.values()):
         groups.append((PUBLISHED_ONLY, finite))
     return groups
+
+
+def without_depths(record: dict) -> Groups:
+    """The columns that have no depth, a line for each: the same number beside every depth would mislead."""
+    cells = [row for row in rows(record) if row["depth"] is None]
+    heads = {"column": [row["column"] for row in cells]}
+    return [(WITHOUT_DEPTHS, heads | _group(cells))] if cells else []
+
+
+def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Cells as text by head, of what some of them have."""
+    shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
+             for key, form in FORMS.items() if key not in without}  # fmt: skip
+    shown["accuracy"] = [
+        text + DOUBTED * (c.get("trusted") is False) for text, c in zip(shown["accuracy"], cells, strict=True)
+    ]
+    return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
 
 
 def _published(record: dict, column: str, depth: int) -> str:
@@ -189,16 +218,17 @@ def _published(record: dict, column: str, depth: int) -> str:
 
 def title(record: dict) -> str:
     """Name, data, sizes and ridge, in a line."""
-    data = record["data"]
+    table, data = rows(record), record["data"]
     text = (
         f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
         f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"preprocess {short(data['preprocess'])}"
     )
-    ridges = {row["ridge"] for row in rows(record)}
+    ridges = {row["ridge"] for row in table if row["depth"] is not None}  # else beside the column
     if len(ridges) == 1:
         text += f", ridge {cell(ridges.pop(), '.3g')}"
-    tried = max(len(s["path"]) if isinstance(s.get("path"), list) else 0 for s in record["solutions"])
+    paths = [s.get("path") for s in record["solutions"] if s["depth"] is not None]
+    tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
 
 
@@ -249,16 +279,19 @@ def notes(record: dict) -> list[str]:
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if grid(record)[-1][0] == PUBLISHED_ONLY:
+    if any(name == PUBLISHED_ONLY for name, _ in grid(record)):
         found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
     return found + _warnings(record["solutions"])
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
     def cells(chosen: list[dict]) -> str:
-        return ", ".join(f"{short(s['column'], WIDEST)} at depth {s['depth']}" for s in chosen)
+        return ", ".join(map(cell_name, chosen))
 
     found = []
+    for s in solutions:
+        if isinstance(s.get("note"), str):
+            found.append(f"{cells([s])}: {short(s['note'], 200)}.")
     for s in solutions:
         if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)

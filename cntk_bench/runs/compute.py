@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import cache, partial
 
-from cntk_bench import backends, executors, regression
+from cntk_bench import backends, columns, executors, regression
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
@@ -54,6 +54,7 @@ def compute(
     loaded = images.load(settings)
     if len(loaded.x_train) < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    columns.require(settings.kernel.columns, lambda: images.told(settings, loaded))
     kept = images.kept(loaded)
     facts = images.facts(settings, loaded, kept)
     if not settings.kernel.readouts:

@@ -23,9 +23,9 @@ from pydantic import (
 
 from cntk_bench import columns
 from cntk_bench.columns import Section
+from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import LARGEST_RIDGE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.runs.sections import Count, Dataset, Preprocess
@@ -37,16 +37,13 @@ from cntk_bench.text import short
 MOST_DEPTH = 10_000
 
 
-Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
-
-
 class Kernel(Section):
     """The table's columns and rows."""
 
     columns: tuple[StrictStr, ...] = Field(
         ("CNTK-V", "CNTK-GAP"), min_length=1, description="a list of columns, such as [CNTK-V, CNTK-GAP]"
     )
-    depths: tuple[Annotated[StrictInt, Field(le=MOST_DEPTH)], ...] = Field(
+    depths: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_DEPTH)], ...] = Field(
         (3, 4, 6, 11, 21), min_length=1, description="a list of integers, such as [3, 4, 6]"
     )
 
@@ -64,9 +61,9 @@ class Kernel(Section):
         return self
 
     @property
-    def cells(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell of the table, column by column."""
-        return tuple((column, depth) for column in self.columns for depth in self.depths)
+    def cells(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell of the table, column by column; None for a column without depths."""
+        return columns.cells(self.columns, self.depths)
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
@@ -90,11 +87,7 @@ class Solve(Section):
     solver: StrictStr = Field(
         "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
     )
-    ridge: Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)] = Field(
-        0.0,
-        description="a finite number of at least 0, a list of such numbers "
-        "(the best by leave-one-out is taken), or loo",
-    )
+    ridge: Ridges = Field(0.0, description=RIDGES)
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(

@@ -1,8 +1,10 @@
 """The images that a config asks for: fetched, loaded, and described."""
 
+from math import prod
 from pathlib import Path
 
 from cntk_bench import data
+from cntk_bench.columns import Asked
 from cntk_bench.data import Dataset, Recipe
 from cntk_bench.grams.images import Images, digests
 from cntk_bench.runs.config import Config
@@ -47,6 +49,12 @@ def kept(images: Dataset) -> Images:
         indices=(images.train_index, images.test_index),
         digests=(digests(images.told_by[0], images.recipe), digests(images.told_by[1], images.recipe)),
     )
+
+
+def told(settings: Config, images: Dataset) -> Asked:
+    """What columns are told before anything is computed."""
+    n, *shape = images.x_train.shape
+    return Asked(n, prod(shape), images.classes, settings.solve.memory, settings.section)
 
 
 def described(settings: Config) -> dict:

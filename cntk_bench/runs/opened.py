@@ -1,6 +1,6 @@
 """A run for whoever works with its matrices: in Python, or in files of other formats."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from cntk_bench.columns import find
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
+from cntk_bench.kernels.spec import Readout
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run
 from cntk_bench.system import paths
@@ -46,8 +47,13 @@ class OpenRun:
     sizes: tuple[int, int]
 
     @property
-    def columns(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell that the run's config names."""
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(y_train, y_test), int64."""
+        return self.store.images(self.sizes).labels
+
+    @property
+    def columns(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell that the run's config names; None for a column without depths."""
         return self.run.config().kernel.cells
 
     def gram(self, column: str, depth: int) -> Gram:
@@ -65,17 +71,35 @@ class OpenRun:
         UserError
             If the column has no Gram matrix, or the run does not hold it, or not all of it.
         """
+        readout = self.readout(column, depth)
+        known = self.store.images(self.sizes)
+        return Gram(
+            matrix.matrix(self.store, "train", readout, sizes=self.sizes),
+            matrix.matrix(self.store, "test", readout, sizes=self.sizes),
+            *known.labels,
+            *(known.indices or (None, None)),
+        )
+
+    def readout(self, column: str, depth: int) -> Readout:
+        """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
         needed = find(column).needs(depth)
         if len(needed) != 1:
             raise UserError(f"column {short(column)} has no Gram matrix: choose a kernel column")
         matrix.require_done(self.store, needed[0], self.sizes)
-        known = self.store.images(self.sizes)
-        return Gram(
-            matrix.matrix(self.store, "train", needed[0], sizes=self.sizes),
-            matrix.matrix(self.store, "test", needed[0], sizes=self.sizes),
-            *known.labels,
-            *(known.indices or (None, None)),
-        )
+        return needed[0]
+
+    def first(self, train: int) -> "OpenRun":
+        """The same of the first training images only: as balanced over the classes as all of them.
+
+        Raises
+        ------
+        UserError
+            If there are not so many.
+        """
+        if not 2 <= train <= self.sizes[0]:
+            where = short(str(self.run.path))
+            raise UserError(f"{train:,} training images: use 2 to {self.sizes[0]:,}, which {where} has")
+        return replace(self, sizes=(train, self.sizes[1]))
 
 
 def open_run(path: str | Path) -> OpenRun:
@@ -105,4 +129,18 @@ def open_run(path: str | Path) -> OpenRun:
     """
     run = Run(Path(paths.expanded(str(path))))
     facts = record.computed(record.load(run.record))
-    return OpenRun(run, store.open(run.gram), (facts["n_train"], facts["n_test"]))
+    opened = OpenRun(run, store.open(run.gram), (facts["n_train"], facts["n_test"]))
+    require_same(opened.store, facts, opened.sizes)
+    return opened
+
+
+def require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
+    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
+    here, there = facts.get("images"), grams.images(sizes).fingerprint
+    if here is None or there is None:
+        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
+    if here != there:
+        raise UserError(
+            f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
+            "record.json tells of: run `compute` again"
+        )

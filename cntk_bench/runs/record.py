@@ -20,14 +20,15 @@ settings that it used then. A record is a plain dict; every function here return
                settings   the sections of the config that it used
                and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
     solve      number of the last solve; absent before the first
-    solutions  list of the last solve, one of each column and depth: column, depth, accuracy in percent
-               and its standard_error, ridge, and what the solver reported (condition, residual, ...);
-               null stands for a number that is not finite
+    solutions  list of the last solve, one of each column and depth: column, depth (null for a column without
+               depths), accuracy in percent and its standard_error, ridge, and what the solver reported
+               (condition, residual, ...); elsewhere null stands for a number that is not finite
 """
 
 import json
 import math
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from cntk_bench.errors import UserError
@@ -40,7 +41,7 @@ FORMAT = 2
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
-_SOLUTION = {"column": str, "depth": int, "accuracy": int | float}
+_SOLUTION = {"column": str, "accuracy": int | float}
 
 
 def start(name: str, data: dict) -> dict:
@@ -175,6 +176,8 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
+        if type(solution.get("depth", "")) not in (int, NoneType):
+            raise _damaged(path, f"solutions.{i}.depth is missing or of a wrong type")
         if not 0 <= solution["accuracy"] <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
@@ -198,6 +201,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "item"):  # a NumPy scalar
-        value = value.item()
+    if hasattr(value, "tolist"):  # of NumPy: a scalar, or an array
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

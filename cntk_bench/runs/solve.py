@@ -4,28 +4,32 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from cntk_bench import columns, report
-from cntk_bench.columns import Cell
+from cntk_bench.columns import Asked, Cell
 from cntk_bench.errors import UserError
 from cntk_bench.grams import growth, matrix, store
-from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record
+from cntk_bench.runs import images, record, scoring
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
-from cntk_bench.runs.solves import new_solve, numbers, publish, read_solve
+from cntk_bench.runs.opened import require_same
+from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
 from cntk_bench.system.files import write_whole
-from cntk_bench.text import short
+from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
+
+# What a solution says of its own: a column's facts have other names.
+SCORED = {"column", "depth", "accuracy", "standard_error", "accuracies", "spread", "undecided", "trusted"}
 
 
 def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
@@ -55,20 +59,62 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
     stage = record.stage(
         "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
     )
-    stage |= {"device": given.device, "precision": given.dtype}
+    if settings.kernel.readouts:
+        stage |= {"device": given.device, "precision": given.dtype}
     solutions = []
-    with new_solve(run) as folder, given:
+    asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
+    columns.require(settings.kernel.columns, given.asked)
+    with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:
-            cell = columns.find(name).fill(depth, given)
-            arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
-            write_whole(folder / f"{name}-{depth}.npz", npz(arrays))
-            solutions.append({"column": name, "depth": depth, **_scored(cell, given.y_test)})
+            solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
+            if solution is None:
+                cell = _filled(name, depth, given)
+                solution = record.plain({"column": name, "depth": depth, **_scored(cell, given.y_test)})
+                arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
+                write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
+                keep_cell(folder, solution)
+            solutions.append(solution)
             if progress is not None:
                 progress((name, depth))
         stage |= {"seconds": time.perf_counter() - started}
         return publish(
             run, folder, record.plain(stage | {"data": given.facts, "solutions": solutions}), report.write
         )
+
+
+def _filled(name: str, depth: int | None, given: "_Given") -> Cell:
+    """A cell, checked: another package may have made it.
+
+    Raises
+    ------
+    UserError
+        If the column cannot fill it, or fills it with what is no cell.
+    """
+    where = "" if depth is None else f" at depth {depth}"
+    try:
+        cell = columns.find(name).fill(depth, given)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if not columns.is_foreign(name):
+            raise
+        reason = one_line(f"{type(error).__name__}: {error}", 120)
+        raise UserError(f"column {name} failed{where} ({reason}): mend that package") from error
+    predicted, own = np.asarray(cell.predicted), set(cell.facts) & SCORED
+    rows = predicted.shape[:-1]
+    if predicted.dtype.kind not in "iu" or predicted.ndim not in (1, 2) or 0 in rows:
+        problem = f"predictions of shape {predicted.shape} and type {predicted.dtype}: integers are needed"
+    elif predicted.shape[-1] != len(given.y_test):
+        problem = f"predictions of shape {predicted.shape} for {len(given.y_test)} test images"
+    elif predicted.min() < 0 or predicted.max() >= given.classes:
+        problem = f"predictions outside 0 .. {given.classes - 1}"
+    elif cell.repeat is not None and (len(rows) != 1 or len(cell.repeat) != rows[0]):
+        problem = f"repeat {short(cell.repeat)} for predictions of shape {predicted.shape}"
+    elif own:
+        problem = f"a fact named {short(min(own))}, which whoever scores gives"
+    else:
+        return replace(cell, predicted=predicted)
+    raise UserError(f"column {name} gives {problem}{where and f',{where}'}: mend the column")
 
 
 class _Given:
@@ -79,30 +125,45 @@ class _Given:
         self.facts = record.computed(record.load(run.record))
         self._needed = settings.kernel.readouts
         self._grams: Any = store.open(run.gram) if self._needed else None
-        same = run.config().sections("dataset", "preprocess") == images.with_path(settings).sections(
-            "dataset", "preprocess"
-        )
-        if not same:
+        asked = images.with_path(settings).sections("dataset", "preprocess")
+        self._same = run.config().sections("dataset", "preprocess") == asked
+        if not self._same:
             self.facts = images.facts(settings, self._loaded, self._kept)
         self.sizes = self.facts["n_train"], self.facts["n_test"]
         self.classes = self.facts["classes"]
         if self._grams is None:
             self.y_train, self.y_test = self._loaded.y_train, self._loaded.y_test
         else:
-            if not same:
+            if not self._same:
                 growth.require_images(self._grams, images.asked(settings, self._loaded), self._kept)
             else:
-                _require_same(self._grams, self.facts, self.sizes)
+                require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
                 matrix.require_done(self._grams, readout, self.sizes)
             self.y_train, self.y_test = self._grams.images(self.sizes).labels
+        self._ahead: dict[Readout, Future] = {}
+        if self._needed:  # says so now, not after hours, if there is not the memory
+            _ = self.place
+
+    @cached_property
+    def place(self) -> Place:
+        """Where matrices are solved; asked for only by columns that have some."""
         place = placement.choose(
             len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
             limit=self.how.memory,
         )  # fmt: skip
         log.info("solving on %s in %s, at most %.1f GiB", place.device, place.dtype, _gib(place))
-        self.device, self.dtype, self._place = place.device, place.dtype, place
-        self._ahead: dict[Readout, Future] = {}
+        return place
+
+    @property
+    def device(self) -> str:
+        """As `columns.Given`."""
+        return self.place.device
+
+    @property
+    def dtype(self) -> str:
+        """As `columns.Given`."""
+        return self.place.dtype
 
     def __enter__(self):
         self._reader = ThreadPoolExecutor(1)
@@ -115,12 +176,16 @@ class _Given:
         """As `columns.Given`."""
         return self.settings.section(name)
 
+    def asked(self) -> Asked:
+        """What columns are told before anything is solved."""
+        return images.told(self.settings, self._loaded)
+
     def train(self, readout: Readout) -> np.ndarray:
         """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
-        if following and placement.room_ahead(self._place, len(self.y_train)):
+        if following and placement.room_ahead(self.place, len(self.y_train)):
             self._ahead[following[0]] = self._reader.submit(self._load, following[0])
         return loaded
 
@@ -138,23 +203,18 @@ class _Given:
 
     @cached_property
     def _loaded(self):
-        return images.load(self.settings)
+        """The images, which must be those of the run: a file may have changed since."""
+        loaded = images.load(self.settings)
+        if self._same and loaded.fingerprint != self.facts["fingerprint"]:
+            raise UserError(
+                f"the images of {short(self.settings.dataset.name)} are not those that the run's record.json "
+                "tells of: give the same data, or compute again into another output directory"
+            )
+        return loaded
 
     @cached_property
     def _kept(self):
         return images.kept(self._loaded)
-
-
-def _require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
-    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
-    here, there = facts.get("images"), grams.images(sizes).fingerprint
-    if here is None or there is None:
-        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
-    if here != there:
-        raise UserError(
-            f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
-            "record.json tells of: run `compute` again"
-        )
 
 
 def _gib(place: Place) -> float:
@@ -164,20 +224,17 @@ def _gib(place: Place) -> float:
 def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     """Accuracy and its standard error, and whether they can be trusted, before what the column says."""
     right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
-    share, n = float(right.mean()), right.shape[1]
-    # The standard error of a share of n independent images; both in percent.
-    error = 100 * (share * (1 - share) / n) ** 0.5
-    score: dict[str, Any] = {"accuracy": 100 * share, "standard_error": error}
+    accuracy, error = scoring.accuracy(right)
+    score: dict[str, Any] = {"accuracy": accuracy, "standard_error": error}
     if cell.predicted.ndim == 2:
         repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
         means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
         score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
-    doubt, undecided = cell.facts.get("doubt"), 100 * cell.undecided / n
-    if doubt is None and undecided > max(2 * error, 100 / n):
-        doubt = (
-            f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
-            "images; raise solve.ridge"
-        )
+    n, doubt = right.shape[1], cell.facts.get("doubt")
+    undecided = 100 * cell.undecided / n
+    unsure = scoring.doubt(cell.undecided, error, n)
+    if doubt is None and unsure is not None:
+        doubt = f"{unsure}; raise solve.ridge"
     return {**score, **cell.facts} | {"undecided": undecided, "trusted": doubt is None, "doubt": doubt}
 
 
