@@ -54,6 +54,8 @@ class Dataset:
         by them and by `recipe`: their prepared pixels may differ in the last bits between machines.
     recipe : str
         How `originals` were prepared (`Recipe.told`).
+    draws : int
+        x_train holds so many draws of equally many images, one after another.
     fitted_on : int, optional
         How many training images the preparation was fitted on, if it was and is not plain.
     """
@@ -69,6 +71,7 @@ class Dataset:
     classes_used: tuple[int, ...] | None = None
     originals: tuple[np.ndarray, np.ndarray] | None = None
     recipe: str = ""
+    draws: int = 1
     fitted_on: int | None = None
 
     @property
@@ -133,6 +136,7 @@ def load(
     classes: Iterable[int] | None = None,
     train: int | None = None,
     test: int | None = None,
+    draws: int = 1,
     seed: int = 0,
     preprocess: str | Sequence[str] = "standardize",
     statistics: str | Sequence[float] = "full",
@@ -156,6 +160,10 @@ def load(
         How many images of these classes, all by default: the first ones of `order.balanced_order`,
         so that every prefix is balanced over the classes and a larger number contains a smaller
         one's images.
+    draws : int, optional
+        How many disjoint draws of `train` images: draw d = 0, 1, ... has the images d * train to
+        (d + 1) * train - 1 of that order. Where `train` is a multiple of the number of classes, and no class
+        has run out, each draw has equally many of each class; else their numbers differ by 2 at most.
     seed : int, optional
         Of that order, at least 0. Training and test images have a stream of their own.
     preprocess : str or sequence of str, optional
@@ -203,7 +211,12 @@ def load(
     used = None if labels == tuple(range(k)) else labels
     from_train, y_train = _of_classes(y_train, labels, "y_train")
     from_test, y_test = _of_classes(y_test, labels, "y_test")
-    n_train = checks.count(train, len(y_train), "train")
+    n_train = checks.drawn(train, draws, len(y_train))
+    if draws > 1 and statistics == "subset" and recipe.fits:
+        raise UserError(
+            "preprocess.statistics is subset, so each draw would prepare the test images in its own way: "
+            "use full, or one draw"
+        )
     n_test = checks.count(test, len(y_test), "test")
 
     first_train = balanced_order(y_train, seed, stream=0)[:n_train]
@@ -228,5 +241,6 @@ def load(
         train_index=train_index,
         test_index=test_index,
         classes_used=used,
+        draws=int(draws),
         **told,
     )

@@ -7,7 +7,7 @@ compared with nothing unless its source is asked for.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NEURIPS = "Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)"
 FIRST = "Arora et al. 2019, arXiv:1904.11955v1"
@@ -37,6 +37,9 @@ class Table:
         Column -> depth -> test accuracy in percent.
     setting : str
         What was done otherwise than here; empty where nothing was.
+    deviations : mapping
+        As columns: the deviation in percent between draws of the training images, of which the accuracies
+        are means. Empty where they are of one training set.
     """
 
     source: str
@@ -45,6 +48,7 @@ class Table:
     n_test: int
     columns: Mapping[str, Mapping[int, float]]
     setting: str = ""
+    deviations: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]:
@@ -55,9 +59,8 @@ def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]
 
 def _low_data(n: int, fourteen: tuple[float, float], five: tuple[float, float]) -> Table:
     """Mean and deviation over draws; depth is the number of convolutions, 14 and 5, plus one."""
-    deviations = f"{five[1]:.2f} at depth 6, {fourteen[1]:.2f} at depth 15"
-    source = f"{LOW_DATA}, mean over draws of the training images (deviation {deviations})"
-    return Table(source, CIFAR10, n, 10_000, {"CNTK-GAP": {15: fourteen[0], 6: five[0]}})
+    means, deviations = ({"CNTK-GAP": {15: fourteen[i], 6: five[i]}} for i in (0, 1))
+    return Table(f"{LOW_DATA}, means over draws", CIFAR10, n, 10_000, means, deviations=deviations)
 
 
 def _enhanced() -> Table:
@@ -162,17 +165,33 @@ class Run:
     n_train, n_test : int
     classes : tuple of int
         The classes used, in ascending order.
+    draws : int
+        Of the training images, n_train each. A mean over draws is compared with means over draws.
     """
 
     dataset: str
     n_train: int
     n_test: int
     classes: tuple[int, ...] = ALL
+    draws: int = 1
 
     def is_alike(self, table: Table) -> bool:
         """Whether the table is for the same data and sizes."""
-        same = (self.dataset, self.classes) == table.data
+        same = (self.dataset, self.classes) == table.data and self.fits(table)
         return same and (self.n_train, self.n_test) == (table.n_train, table.n_test)
+
+    def fits(self, table: Table) -> bool:
+        """Whether both are of one training set, or both of several; a table of one fits a mean as well."""
+        return self.draws > 1 or not table.deviations
+
+
+def deviation(run: Run, column: str, depth: int) -> float | None:
+    """The deviation between draws of what `published` gives, in percent; None where none is published."""
+    found = published(run, column, depth)
+    for table in TABLES:
+        if found and run.is_alike(table) and table.source == found[1]:
+            return table.deviations.get(column, {}).get(depth)
+    return None
 
 
 def published(run: Run, column: str, depth: int, source: str | None = None) -> tuple[float, str] | None:
@@ -203,6 +222,7 @@ def sizes(run: Run, columns: tuple[str, ...]) -> list[tuple[int, int]]:
         for table in TABLES
         if table.data == (run.dataset, run.classes)
         and not table.setting
+        and run.fits(table)
         and set(columns) & set(table.columns)
     }
     return sorted(found)

@@ -1,11 +1,11 @@
-"""What a table says: its rows, its columns in groups, its title and its notes."""
+"""What a table shows: its rows, and its columns in groups."""
 
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
+from cntk_bench.report.published import ALL, FINITE, Run, deviation, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -22,10 +22,11 @@ FORMS = {
     "repeats": "d",
     "train_accuracy": ".2f",
     "published": ".2f",
+    "published_spread": ".2f",
     "difference": "+.2f",
     "ridge": ".3g",
 }
-HEADS = {"standard_error": "s.e.", "train_accuracy": "train"}
+HEADS = {"standard_error": "s.e.", "train_accuracy": "train", "published_spread": "its spread"}
 
 
 def rows(record: dict) -> list[dict]:
@@ -53,8 +54,10 @@ def rows(record: dict) -> list[dict]:
             accuracy - published; None where the accuracy is not trusted.
         source : str or None
             Where it was published.
+        published_spread : float or None
+            Standard deviation between draws of what was published, in percent; of means over draws.
         n_train, n_test : int
-            Images used.
+            Images used; of several draws, training images of each.
         ridge : float or None
             Relative to the mean diagonal of the Gram matrix.
         spread : float or None
@@ -94,6 +97,9 @@ def rows(record: dict) -> list[dict]:
                 "spread": number(solution.get("spread")),
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
+                "published_spread": (
+                    deviation(run(data), solution["column"], solution["depth"]) if known else None
+                ),
             }
         )
     return found
@@ -140,7 +146,13 @@ def run(data: Mapping[str, Any]) -> Run:
         classes = tuple(sorted(used))
     else:
         classes = ()  # nobody knows which: like nothing
-    return Run(data["name"], data["n_train"], data["n_test"], classes)
+    return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
+
+
+def draws(data: Mapping[str, Any]) -> int:
+    """How many draws of n_train training images a record's data are of."""
+    found = data.get("draws", 1)
+    return found if type(found) is int and 0 < found < 10**9 else 1
 
 
 def number(value: Any) -> float | None:
@@ -216,96 +228,6 @@ def _published(record: dict, column: str, depth: int) -> str:
     return cell(known[0] if known else None, ".2f")
 
 
-def title(record: dict) -> str:
-    """Name, data, sizes and ridge, in a line."""
-    table, data = rows(record), record["data"]
-    text = (
-        f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
-        f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
-        f"preprocess {short(data['preprocess'])}"
-    )
-    ridges = {row["ridge"] for row in table if row["depth"] is not None}  # else beside the column
-    if len(ridges) == 1:
-        text += f", ridge {cell(ridges.pop(), '.3g')}"
-    paths = [s.get("path") for s in record["solutions"] if s["depth"] is not None]
-    tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
-    return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
-
-
-def _classes(data):
-    """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
-    used = data.get("classes_used")
-    return (
-        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
-    )
-
-
 def count(value: int) -> str:
     """A number of images with its thousands told apart."""
     return f"{value:,}"
-
-
-def notes(record: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
-    table, data = rows(record), record["data"]
-    found = ["Accuracies in percent; ridge relative to the mean diagonal."]
-    if any(row["standard_error"] is not None for row in table):
-        found[0] = (
-            f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
-            "images, in percentage points. Ridge relative to the mean diagonal."
-        )
-    if any(row["repeats"] is not None for row in table):
-        found.append(
-            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
-            "beside it, in percentage points."
-        )
-    if any(row["train_accuracy"] is not None for row in table):
-        found.append("train: accuracy on the training images that was reached, in percent.")
-    fitted = data.get("fitted_on")
-    if "zca" in data["preprocess"] and type(fitted) is int and fitted > data["n_train"]:
-        found.append(
-            f"zca was fitted on {count(fitted)} training images, unlabelled, more than are used; "
-            "preprocess.statistics subset fits it on those used alone."
-        )
-    sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
-    if sources:
-        found.append(
-            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
-            "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
-            "alone does not say whether a difference is significant."
-        )
-    else:
-        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
-        if at:
-            known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
-            found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if any(name == PUBLISHED_ONLY for name, _ in grid(record)):
-        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
-    return found + _warnings(record["solutions"])
-
-
-def _warnings(solutions: list[dict]) -> list[str]:
-    def cells(chosen: list[dict]) -> str:
-        return ", ".join(map(cell_name, chosen))
-
-    found = []
-    for s in solutions:
-        if isinstance(s.get("note"), str):
-            found.append(f"{cells([s])}: {short(s['note'], 200)}.")
-    for s in solutions:
-        if not is_trusted(s):
-            doubt = short(s.get("doubt") or "no reason given", 200)
-            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
-    jittered = [s for s in solutions if number(s.get("jitter"))]
-    if jittered:
-        most = max(float(s["jitter"]) for s in jittered)
-        found.append(
-            f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
-        )
-    for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
-        edge = [s for s in solutions if s.get("edge") == end]
-        if edge:
-            found.append(
-                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
-            )
-    return found

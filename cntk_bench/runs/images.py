@@ -23,9 +23,10 @@ def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
 
 
 def load(settings: Config, train: int | None = None, test: int | None = None) -> Dataset:
-    """The images and labels a config asks for; more of them where `train` or `test` says so."""
+    """The images and labels a config asks for; where `train` says so, so many, all draws together."""
     asked = {key: value for key, value in settings.dataset.model_dump().items() if value is not None}
-    asked |= {key: value for key, value in (("train", train), ("test", test)) if value is not None}
+    asked |= {} if test is None else {"test": test}
+    asked |= {} if train is None else {"train": train, "draws": 1}
     if settings.dataset.path is None and settings.dataset.name in data.FETCHABLE:
         asked["path"] = FETCHED
     return data.load(asked.pop("name"), **asked, **settings.preprocess.model_dump())
@@ -54,7 +55,7 @@ def kept(images: Dataset) -> Images:
 def told(settings: Config, images: Dataset) -> Asked:
     """What columns are told before anything is computed."""
     n, *shape = images.x_train.shape
-    return Asked(n, prod(shape), images.classes, settings.solve.memory, settings.section)
+    return Asked(n // images.draws, prod(shape), images.classes, settings.solve.memory, settings.section)
 
 
 def described(settings: Config) -> dict:
@@ -90,7 +91,8 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         "name": images.name,
         "fingerprint": images.fingerprint,
         "images": known.fingerprint,
-        "n_train": len(images.x_train),
+        "n_train": len(images.x_train) // images.draws,
+        **({"draws": images.draws} if images.draws > 1 else {}),
         "n_test": len(images.x_test),
         "classes": images.classes,
         "preprocess": ", ".join(data.steps(settings.dataset.preprocess)) or "none",

@@ -42,6 +42,7 @@ class Dataset(Section):
     )
     train: Count | None = Field(None, description="an integer of at least 1, or null for all")
     test: Count | None = Field(None, description="an integer of at least 1, or null for all")
+    draws: Count = Field(1, description="an integer of at least 1: draws of so many training images")
     seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
     preprocess: StrictStr | tuple[StrictStr, ...] = Field(
         "standardize",

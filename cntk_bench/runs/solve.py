@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from cntk_bench.grams import growth, matrix, store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record, scoring
+from cntk_bench.runs import draws, images, record, scoring
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
@@ -29,7 +29,17 @@ from cntk_bench.text import one_line, short
 log = logging.getLogger(__name__)
 
 # What a solution says of its own: a column's facts have other names.
-SCORED = {"column", "depth", "accuracy", "standard_error", "accuracies", "spread", "undecided", "trusted"}
+SCORED = {
+    "column",
+    "depth",
+    "accuracy",
+    "standard_error",
+    "accuracies",
+    "spread",
+    "undecided",
+    "trusted",
+    "draws",
+}
 
 
 def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
@@ -68,9 +78,12 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         for name, depth in settings.kernel.cells:
             solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
             if solution is None:
-                cell = _filled(name, depth, given)
-                solution = record.plain({"column": name, "depth": depth, **_scored(cell, given.y_test)})
-                arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
+                cells = [_filled(name, depth, given) for _ in given.each_draw()]
+                scored = [_scored(cell, given.y_test) for cell in cells]
+                whole = scored[0] if given.draws == 1 else draws.merged(scored, len(given.y_test))
+                solution = record.plain({"column": name, "depth": depth, **whole})
+                kept = [{**cell.arrays, "predicted": cell.predicted} for cell in cells]
+                arrays = (kept[0] if given.draws == 1 else draws.together(kept)) | {"y_test": given.y_test}
                 write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
                 keep_cell(folder, solution)
             solutions.append(solution)
@@ -118,7 +131,7 @@ def _filled(name: str, depth: int | None, given: "_Given") -> Cell:
 
 
 class _Given:
-    """What the columns of a run may draw upon (`columns.Given`)."""
+    """What the columns of a run may draw upon (`columns.Given`): one draw of training images at a time."""
 
     def __init__(self, run: Run, settings: Config):
         self.settings, self.how = settings, settings.solve
@@ -129,21 +142,33 @@ class _Given:
         self._same = run.config().sections("dataset", "preprocess") == asked
         if not self._same:
             self.facts = images.facts(settings, self._loaded, self._kept)
-        self.sizes = self.facts["n_train"], self.facts["n_test"]
+        self.sizes, self.draws, self._draw = record.sizes(self.facts), record.draws(self.facts), 0
         self.classes = self.facts["classes"]
         if self._grams is None:
-            self.y_train, self.y_test = self._loaded.y_train, self._loaded.y_test
+            self._labels, self.y_test = self._loaded.y_train, self._loaded.y_test
         else:
             if not self._same:
                 growth.require_images(self._grams, images.asked(settings, self._loaded), self._kept)
             else:
                 require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
-                matrix.require_done(self._grams, readout, self.sizes)
-            self.y_train, self.y_test = self._grams.images(self.sizes).labels
+                matrix.require_done(self._grams, readout, self.sizes, self.draws)
+            self._labels, self.y_test = self._grams.images(self.sizes).labels
+        self.y_train = self._labels[self._images(0)]
         self._ahead: dict[Readout, Future] = {}
         if self._needed:  # says so now, not after hours, if there is not the memory
             _ = self.place
+
+    def each_draw(self) -> Iterator[int]:
+        """Every draw, d = 0, 1, ..., of which all else tells until the next."""
+        for draw in range(self.draws):
+            self._draw, self.y_train = draw, self._labels[self._images(draw)]
+            yield draw
+
+    def _images(self, draw: int) -> slice:
+        """The training images of a draw."""
+        n = self.facts["n_train"]
+        return slice(draw * n, (draw + 1) * n)
 
     @cached_property
     def place(self) -> Place:
@@ -185,21 +210,25 @@ class _Given:
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
-        if following and placement.room_ahead(self.place, len(self.y_train)):
+        if following and self.draws == 1 and placement.room_ahead(self.place, len(self.y_train)):
             self._ahead[following[0]] = self._reader.submit(self._load, following[0])
         return loaded
 
     def _load(self, readout: Readout) -> np.ndarray:
         dtype = np.float32 if self.device == "cuda" else self.dtype
-        return matrix.matrix(self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes)
+        draw = self._draw, self.draws
+        return matrix.matrix(
+            self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes, draw=draw
+        )
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
         """As `columns.Given`."""
-        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes))
+        draw = self._draw, self.draws
+        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes, draw=draw))
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """As `columns.Given`."""
-        return self._loaded.x_train, self._loaded.x_test
+        return self._loaded.x_train[self._images(self._draw)], self._loaded.x_test
 
     @cached_property
     def _loaded(self):

@@ -43,11 +43,13 @@ class Follower:
 
     def __init__(self, run: Run):
         self.store: Store = store.open(run.gram)
-        self.sizes = self.store.sizes
+        self.sizes, self.draws = self.store.sizes, 1
         readouts = set(self.store.readouts)
         if run.record.exists():
             facts = record.computed(record.load(run.record))
-            self.sizes = min(facts["n_train"], self.sizes[0]), min(facts["n_test"], self.sizes[1])
+            asked = record.sizes(facts)
+            self.draws = record.draws(facts) if asked[0] <= self.sizes[0] else 1
+            self.sizes = min(asked[0], self.sizes[0]), min(asked[1], self.sizes[1])
         if (run.path / "config.yaml").exists():
             readouts &= set(map(str, run.config().kernel.readouts))
         self.readouts = [self.store.index(name) for name in self.store.readouts if name in readouts]
@@ -56,8 +58,8 @@ class Follower:
         """The status now."""
         plan, progress = self.store.plan, self.store.progress
         progress.refresh()
-        done = progress.done(self.readouts, self.sizes)
-        missing = progress.missing(self.readouts, self.sizes)
+        done = progress.done(self.readouts, self.sizes, self.draws)
+        missing = progress.missing(self.readouts, self.sizes, self.draws)
         pairs, left = (sum(tile.pairs(plan) for tile in tiles) for tiles in (done, missing))
         return Status(
             len(done),
