@@ -193,8 +193,8 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("solver.ridge=1", "unknown key solver: did you mean solve?"),
         (
             "solve.zzz=1",
-            "unknown key solve.zzz: the keys here are solve.solver, solve.ridge, solve.precision, "
-            "solve.device, solve.memory",
+            "unknown key solve.zzz: the keys here are solve.solver, solve.ridge, solve.normalize, "
+            "solve.precision, solve.device, solve.memory",
         ),
         ("dataset.train=-5", "dataset.train is -5: expected an integer of at least 1, or null for all"),
         ("dataset.train=0", "dataset.train is 0: expected an integer of at least 1, or null for all"),

@@ -1,5 +1,7 @@
 """Published numbers belong to a version, a data set and sizes."""
 
+from dataclasses import replace
+
 import pytest
 
 from cntk_bench.report.published import (
@@ -9,6 +11,7 @@ from cntk_bench.report.published import (
     FIRST,
     NEURIPS,
     TABLES,
+    UNIT_DIAGONAL,
     Run,
     deviation,
     published,
@@ -101,10 +104,14 @@ def test_low_data_says_how_far_draws_deviate():
 
 def test_another_setting_is_compared_only_where_it_is_asked_for():
     assert published(WHOLE, "CNTK-GAP", 6) == (76.73, NEURIPS)
-    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) == (76.79, ENHANCED)
+    assert published(WHOLE, "CNTK-LAP31", 6, ENHANCED) == (76.79, ENHANCED)
+    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) is None  # which trains the hidden layers alone
+    same = replace(WHOLE, setting=UNIT_DIAGONAL)
+    assert published(same, "CNTK-LAP12", 6) == (80.11, ENHANCED) and published(same, "CNTK-V", 3) is None
+    assert published(same, "CNTK-V", 6) == (66.55, ENHANCED)
     assert published(WHOLE, "CNTK-LAP12", 6) is None
     (table,) = [table for table in TABLES if table.setting]
-    pools = ["V", *(f"LAP{c}" for c in range(4, 29, 4)), "GAP"]
+    pools = ["V", *(f"LAP{c}" for c in range(4, 29, 4)), "LAP31"]
     assert list(table.columns) == [f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in pools]
     sums = {
         kernel: sum(c[6] for n, c in table.columns.items() if n.startswith(kernel))

@@ -354,3 +354,12 @@ def test_draws_are_compared_with_means_over_draws():
     assert row["published"] is row["published_spread"] is None and "its spread" not in report.table(alone)
     drawn["data"] |= {"draws": "many"}  # anybody may have written it
     assert "draws of" not in report.table(drawn).splitlines()[0]
+
+
+@pytest.mark.parametrize("ridge, published", [(5e-5, 80.11), (0.0, None)])
+def test_a_unit_diagonal_is_compared_with_the_paper_that_solves_such(ridge, published):
+    solution = {"column": "CNTK-LAP12", "depth": 6, "accuracy": 80.0, "ridge": ridge}
+    (row,) = report.rows(record(solutions=[solution | {"normalize": "unit_diagonal"}]))
+    assert row["published"] == published
+    (row,) = report.rows(record(solutions=[solution]))
+    assert row["published"] is None  # of another setting

@@ -67,6 +67,8 @@ def notes(record: dict) -> list[str]:
         found.append("its spread: the deviation between draws that was published with it.")
     if any(row["train_accuracy"] is not None for row in table):
         found.append("train: accuracy on the training images that was reached, in percent.")
+    if any(s.get("normalize") == "unit_diagonal" for s in record["solutions"]):
+        found.append("Kernels are scaled to a diagonal of one before they are solved.")
     fitted = data.get("fitted_on")
     if "zca" in data["preprocess"] and type(fitted) is int and fitted > data["n_train"]:
         alone = "; preprocess.statistics subset fits it on those used alone" if draws(data) == 1 else ""

@@ -1,11 +1,12 @@
 """What a table shows: its rows, and its columns in groups."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, FINITE, Run, deviation, published
+from cntk_bench.report.published import ALL, FINITE, UNIT_DIAGONAL, Run, deviation, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -76,7 +77,8 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        known = published(run(data), solution["column"], solution["depth"])
+        alike = replace(run(data), setting=_setting(solution))
+        known = published(alike, solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
@@ -98,7 +100,7 @@ def rows(record: dict) -> list[dict]:
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "published_spread": (
-                    deviation(run(data), solution["column"], solution["depth"]) if known else None
+                    deviation(alike, solution["column"], solution["depth"]) if known else None
                 ),
             }
         )
@@ -147,6 +149,13 @@ def run(data: Mapping[str, Any]) -> Run:
     else:
         classes = ()  # nobody knows which: like nothing
     return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
+
+
+def _setting(solution: Mapping[str, Any]) -> str:
+    """What was done otherwise than by default in a cell, in the words of published tables."""
+    if solution.get("normalize", "none") == "none":
+        return ""
+    return UNIT_DIAGONAL if solution.get("ridge") == 5e-5 else "kernels scaled to a diagonal of one"
 
 
 def draws(data: Mapping[str, Any]) -> int:

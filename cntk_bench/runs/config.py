@@ -88,6 +88,7 @@ class Solve(Section):
         "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
     )
     ridge: Ridges = Field(0.0, description=RIDGES)
+    normalize: Literal["none", "unit_diagonal"] = Field("none", description="none or unit_diagonal")
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(
