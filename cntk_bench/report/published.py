@@ -16,8 +16,8 @@ TWO_THOUSAND = f"{NEURIPS}, which does not say which 2,000 images"
 LOW_DATA = "Arora et al. 2019b, arXiv:1910.01663"
 ENHANCED = "Li et al. 2019, arXiv:1911.00809"
 
-# A setting that this tool has, too: solve.normalize unit_diagonal and solve.ridge 5e-5. One-hot targets and those
-# less 0.1 give the same classes.
+# A setting that this tool has, too: solve.normalize unit_diagonal and solve.ridge 5e-5. One-hot targets and
+# those less 0.1 give the same classes.
 UNIT_DIAGONAL = "kernels scaled to a diagonal of one, ridge 5e-5"
 
 ALL = tuple(range(10))  # the classes of CIFAR-10
