@@ -1,11 +1,13 @@
 """The commands flow, posterior and curve, as a user meets them, on a small run."""
 
-import inspect
 import json
 import sys
+from functools import partial
 
+import figures
 import numpy as np
 import pytest
+from figures import as_json, network
 from test_cli import QUICKSTART, fail, succeed
 
 import cntk_bench
@@ -17,6 +19,7 @@ from cntk_bench.report import listing as listings
 from cntk_bench.report import posterior as report_of_posterior
 from cntk_bench.runs import analysis, images
 from cntk_bench.runs import flow as stage
+from cntk_bench.runs import posterior as posteriors
 
 COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP")
 CELL = ("--column", "CNTK-V", "--depth", "3")
@@ -35,28 +38,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
     """The figures that are saved, for tests that ask for them; others draw none, which would take seconds."""
-    figures = []
-    if "saved" in inspect.signature(request.function).parameters:
-        from matplotlib.figure import Figure
-
-        save = Figure.savefig
-        monkeypatch.setattr(
-            Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))
-        )
-    else:
-        for module in (report_of_flow, report_of_curve, report_of_posterior):
-            monkeypatch.setattr(module, "save", lambda path, draw: False)
-    return figures
-
-
-def network(values):
-    """A finite network's curve whose lists are all the same."""
-    keys = ("time", "train_loss", "test_loss", "test_accuracy")
-    return dict.fromkeys(keys, values) | {"label": "a"}
-
-
-def as_json(*arguments):
-    return json.loads(succeed(*arguments, "--format", "json"))
+    return figures.watched(request, monkeypatch, (report_of_flow, report_of_curve, report_of_posterior))
 
 
 class TestFlow:
@@ -92,9 +74,8 @@ class TestFlow:
         (facts,) = as_json("flow", run, *CELL)
         errors = [point["stop_error"] for point in facts["curve"]]
         assert facts["stopped"]["stop_error"] == min(errors)
-        chosen = ridge.solve(
-            cntk_bench.open_run(run).gram("CNTK-V", 3).train, *_labels(run), classes=10
-        ).chosen
+        gram = cntk_bench.open_run(run).gram("CNTK-V", 3)
+        chosen = ridge.solve(gram.train, gram.y_train, classes=10).chosen
         assert errors[-1] == pytest.approx(chosen.loo_error, rel=1e-3)
 
     def test_stops_where_images_held_out_fit_best(self, run):
@@ -203,7 +184,7 @@ class TestFlow:
 
     def test_a_doubt_is_told_and_is_the_exit_code(self, run, monkeypatch):
         prediction = sys.modules["cntk_bench.regression.prediction"]
-        monkeypatch.setattr(prediction, "STORED", 1.0)
+        monkeypatch.setattr(prediction, "scored", partial(prediction.scored, error=1.0))
         assert "1 of 1 results are not to be trusted: CNTK-V at depth 3" in fail("flow", run, *CELL)
 
     def test_a_link_is_not_written_through(self, run, tmp_path):
@@ -308,14 +289,10 @@ class TestPosterior:
     def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
         assert "none of CNTK-V in" in fail("posterior", run, "--column", "CNTK-V")
 
-    def test_other_images_are_refused(self, run, tmp_path):
-        rng = np.random.default_rng(0)
-        x = rng.random((80, 1, 8, 8)).astype(np.float32)
-        y = np.arange(80) % 10
-        np.savez(tmp_path / "other.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-        message = fail("posterior", run, "--path", tmp_path / "other.npz")
-        assert "MSG" in message
-
-
-def _labels(run):
-    return (cntk_bench.open_run(run).labels[0],)
+    def test_other_images_are_refused(self, run):
+        opened = cntk_bench.open_run(run)
+        with pytest.raises(
+            UserError, match="holds another computation: its training images are others .seed"
+        ):
+            posteriors.own_kernels(opened, opened.run.config(("dataset.seed=1",)), [("CNN-GP-V", 3)])
+        assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")  # digits have no file

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from cntk_bench.errors import UserError
+from cntk_bench.grams import layout
 from cntk_bench.grams.tiles import Plan, auto_tile
 
 
@@ -56,3 +57,15 @@ def test_one_draw_has_the_side_that_it_had():
 def test_draws_are_equally_large():
     with pytest.raises(UserError, match="10 images cannot be 3 draws"):
         Plan(10, 5, 4, 1, 3)
+
+
+@pytest.mark.parametrize("draws, draw, tile", [*product([1, 2, 3, 5], [1, 3, 4, 6], [1, 2, 3, 4, 7, 16])])
+def test_numbers_of_tiles_of_draws_among_more_images(draws, draw, tile):
+    """Of a store that has more images, by arrays, against the tiles of a plan of these images alone."""
+    more, view = Plan(draws * draw + 5, 9, tile, 1), Plan(draws * draw, 4, tile, 1, draws)
+    for part in ("train", "test"):
+        found = layout.within(more, part, (view.n_train, view.n_test), draws)
+        assert found.tolist() == [more.number(one) for one in view.tiles(part)]
+    for plan in (view, Plan(draws * draw, 4, tile, 1)):
+        found = layout.within(plan, "train", None, draws)
+        assert found.tolist() == [view.number(one) for one in view.tiles("train")]

@@ -86,8 +86,8 @@ def test_only_pairs_of_one_draw_are_computed(finished):
     grams = store.open(finished[0] / "gram.zarr")
     assert len(grams.progress.missing()) == 12  # of pairs of two draws
     found = Follower(Run(finished[0])).look()
-    assert (found.tiles, found.all_tiles) == (27, 27)
-    assert found.pairs == found.all_pairs == 3 * N * (N + 1) // 2 + 3 * N * M
+    assert (found.counts.tiles, found.counts.all_tiles) == (27, 27) and found.finished
+    assert found.counts.pairs == found.counts.all_pairs == 3 * N * (N + 1) // 2 + 3 * N * M
     checked = verifying.verify(Run(finished[0]), Run(finished[0]).config(), 4, False)
     assert checked.ok and checked.missing == 0 and checked.checked == 27
 

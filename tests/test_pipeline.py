@@ -163,7 +163,8 @@ def test_each_stage_is_stamped_by_what_ran_it(run, monkeypatch):
     assert (solve["commit"], solve["tool"]) == ("f" * 40, "9.9") != (compute["commit"], compute["tool"])
     assert compute["pairs"] == 40 * 41 // 2 + 40 * 30 and compute["pairs_per_second"] > 0
     assert set(compute["settings"]) == {"dataset", "preprocess", "kernel", "compute"}
-    assert set(solve["settings"]) == {"dataset", "preprocess", "kernel", "solve"} and "config" not in solved
+    used = {"dataset", "preprocess", "kernel", "solve", *columns.section_names()}
+    assert set(solve["settings"]) == used and "config" not in solved
     kept = json.loads((run.solves / "1" / "solve.json").read_text())
     assert (kept["commit"], kept["data"]) == ("f" * 40, solved["data"])
 

@@ -229,3 +229,17 @@ def test_a_table_without_any_kernel(guest):
     done = call("run", "guest.yaml", "--set", "kernel.columns=[1NN]", "--output", "bare")
     assert done.returncode == 0, done.stderr
     assert not (folder / "bare" / "gram.zarr").exists() and "1NN" in done.stdout
+    for command, words in {
+        ("status", "bare"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("status", "bare", "--follow"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("verify", "bare"): "nothing to verify: the columns of bare need no Gram matrix",
+        (
+            "plan",
+            "guest.yaml",
+            "--set",
+            "kernel.columns=[1NN]",
+        ): "nothing to compute: these columns need no Gram",
+    }.items():
+        done = call(*command)
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(words), command
+        assert done.stdout.count("\n") == 1

@@ -112,10 +112,12 @@ def test_another_setting_is_compared_only_where_it_is_asked_for():
     assert published(WHOLE, "CNTK-LAP12", 6) is None
     (table,) = [table for table in TABLES if table.setting]
     pools = ["V", *(f"LAP{c}" for c in range(4, 29, 4)), "LAP31"]
-    assert list(table.columns) == [f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in pools]
-    sums = {
-        kernel: sum(c[6] for n, c in table.columns.items() if n.startswith(kernel))
-        for kernel in ("CNTK-", "CNN-GP-")
-    }
-    assert sums == pytest.approx({"CNTK-": 693.77, "CNN-GP-": 692.77})
+    kernels = ("CNTK", "CNN-GP")
+    names = [f"{kernel}-{pool}{flip}" for flip in ("", "-FLIP") for kernel in kernels for pool in pools]
+    assert list(table.columns) == names
+    sums = [sum(table.columns[name][6] for name in names[k : k + 9]) for k in range(0, 36, 9)]
+    assert sums == pytest.approx([693.77, 692.77, 710.22, 710.68])  # of each column of the printed table
     assert published(WHOLE, "CNN-GP-LAP12", 6, ENHANCED) == (80.40, ENHANCED)
+    assert published(WHOLE, "CNN-GP-LAP12-FLIP", 6, ENHANCED) == (82.13, ENHANCED)
+    assert published(WHOLE, "CNTK-V-FLIP", 6, ENHANCED) == (69.87, ENHANCED)
+    assert published(WHOLE, "CNTK-GAP-FLIP", 6) is None

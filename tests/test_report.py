@@ -178,6 +178,7 @@ def test_json_is_a_list_of_objects_with_these_keys():
         "spread": None,
         "repeats": None,
         "train_accuracy": None,
+        "rate": None,
         "published_spread": None,
     }
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
@@ -207,11 +208,11 @@ def test_latex(monkeypatch):
 
 
 CSV = """\
-column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,published_spread
-CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
 """
 
 

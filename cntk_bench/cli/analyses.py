@@ -15,19 +15,16 @@ from cntk_bench.text import short
 
 def _of_run(command):
     """What all of them are given: a run, which of its cells, how many training images, and how to print."""
-    for option in (
+    given = (
         options.common,
         click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True),
-        click.option(
-            "--train",
-            type=click.IntRange(2),
-            metavar="N",
-            help="The first N training images only, which are as balanced as all.",
-        ),  # fmt: skip
+        click.option("--train", type=click.IntRange(2), metavar="N",
+                     help="The first N training images only, which are as balanced as all."),
         click.option("--depth", type=click.IntRange(2), metavar="D", help="This depth only."),
         click.option("--column", metavar="NAME", help="This column only, such as CNTK-GAP."),
         click.argument("directory", metavar="RUN"),
-    ):
+    )  # fmt: skip
+    for option in given:
         command = option(command)
     return command
 

@@ -21,7 +21,8 @@ def plan(config, overrides, backend, output):
 
     settings, where = options.settings(config, overrides, backend, output)
     if not settings.kernel.readouts:
-        raise UserError("no column needs a Gram matrix: there is nothing to plan")
+        streams.say("nothing to compute: these columns need no Gram matrix")
+        return
     loaded = images.load(settings)
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)

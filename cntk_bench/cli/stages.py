@@ -1,4 +1,4 @@
-"""Commands that do the work: run, fetch, compute, solve."""
+"""Commands that do the work: run, fetch, compute, train, solve."""
 
 import click
 
@@ -9,14 +9,17 @@ from cntk_bench.text import short
 
 @click.command()
 @options.configured
-@options.source
-def run(config, overrides, backend, output, source):
-    """Fetch, compute, solve and print the table of CONFIG, a YAML file or the name of one that ships."""
+@options.donor
+def run(config, overrides, backend, output, donor):
+    """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
 
     settings, where = options.settings(config, overrides, backend, output)
+    stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
+    _train(settings, where)
     code = _solve(where, settings)
     streams.say(f"\nEverything of this run is in {where.path}")
     return code
@@ -43,15 +46,37 @@ def fetch(dataset, path):
 
 @click.command()
 @options.configured
-@options.source
-def compute(config, overrides, backend, output, source):
+@options.donor
+def compute(config, overrides, backend, output, donor):
     """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
     """
     settings, where = options.settings(config, overrides, backend, output)
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
     streams.say(f"computed: {where.gram}")
+
+
+@click.command()
+@options.configured
+def train(config, overrides, backend, output):
+    """Train the networks of CONFIG; goes on where an earlier call was interrupted.
+
+    Several processes may train the same run at once: each takes networks that no other has.
+    """
+    from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
+
+    settings, where = options.settings(config, overrides, backend, output)
+    if not stage.needed(settings):
+        raise UserError(
+            f"{short(', '.join(settings.kernel.columns))}: no column here has to be trained: "
+            "add one, such as CNN-GAP, to kernel.columns"
+        )
+    stage.require(settings)
+    images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
+    _train(settings, where)
+    streams.say(f"trained: {where.networks}")
 
 
 @click.command()
@@ -75,7 +100,7 @@ def solve(directory, overrides):
     return _solve(where, where.config(overrides))
 
 
-COMMANDS = (run, fetch, compute, solve)
+COMMANDS = (run, fetch, compute, train, solve)
 
 
 def _solvable(key: str) -> bool:
@@ -87,7 +112,7 @@ def _solvable(key: str) -> bool:
     return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
-def _compute(settings, where, source):
+def _compute(settings, where, donor):
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
@@ -97,9 +122,20 @@ def _compute(settings, where, source):
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            compute.compute(where, settings, begin, source and options.run_directory(source, "--from"))
+            compute.compute(where, settings, begin, donor and options.run_directory(donor, "--from"))
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
+            raise
+
+
+def _train(settings, where):
+    from cntk_bench.runs import train
+
+    with progress.bar("training") as advance:
+        try:
+            train.train(where, settings, lambda done, count, said: advance(0, count, done, said))
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("what is trained is kept; the same command goes on from there")
             raise
 
 

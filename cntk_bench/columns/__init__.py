@@ -1,7 +1,8 @@
 """The columns of the table: a name, what its cells need, and how they are filled.
 
 A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it gives
-predictions, and whoever asked scores them. Kernel columns are in `kernel`, baselines in `baseline`.
+predictions, and whoever asked scores them. Kernel columns are in `kernel`, trained networks in `network`,
+baselines in `baseline`. What has to be trained first says so by following `Trained`, too.
 
 To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
 `FAMILIES`. From another package, register a column under the entry point group `cntk_bench.columns`, or what
@@ -16,18 +17,19 @@ from typing import Any
 
 from pydantic import Field
 
-from cntk_bench.columns import baseline, kernel
+from cntk_bench.columns import baseline, kernel, network
 from cntk_bench.columns.baseline import Baseline
-from cntk_bench.columns.column import Asked, Cell, Column, Given
+from cntk_bench.columns.column import Asked, Cell, Column, Curve, Given, Job, Material, Trained
+from cntk_bench.columns.network import Network
 from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Asked", "Cell", "Column", "Given", "Section", "Sections"]
+__all__ = ["Asked", "Cell", "Column", "Curve", "Given", "Job", "Material", "Section", "Sections", "Trained"]
 __all__ += ["cells", "find", "has_depth", "is_foreign", "readouts", "require", "section", "section_names"]
-
+__all__ += ["trained"]
 
 GROUP, FAMILY_GROUP, SECTION_GROUP = (
     f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")
@@ -37,6 +39,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}"  # of a column, and so of its files
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
 FAMILIES: tuple[Family, ...] = (
     (kernel.column, kernel.NAMES),
+    (network.column, network.NAMES),
     (baseline.column, baseline.NAMES),
 )
 
@@ -45,6 +48,7 @@ class Sections(Section):
     """The sections of the YAML that columns of our own add, each a field."""
 
     baseline: Baseline = Field(Baseline(), description="a mapping")
+    network: Network = Field(Network(), description="a mapping")
 
 
 def find(name: str) -> Column:
@@ -92,6 +96,12 @@ def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
             check(known)
 
 
+def trained(name: str) -> Trained | None:
+    """The column of a name, where it has to be trained before its cells can be filled; else None."""
+    column = find(name)
+    return column if isinstance(column, Trained) else None
+
+
 def readouts(cells: Iterable[tuple[str, int | None]]) -> tuple[Readout, ...]:
     """The readouts that cells, (column, depth), need; each once, in order of first use."""
     return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
@@ -110,9 +120,12 @@ def section(name: str) -> Any:
 
 def _remedy(name: str) -> str:
     known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
-    generic = re.sub(r"LAP(?!LA).*", "LAP<c>", name[:100].upper().replace("_", "-"))
+    asked, flip = name[:100].upper().replace("_", "-"), kernel.FLIP
+    plain = asked.removesuffix(flip)
+    generic = re.sub(r"^(FC-.*-B)[\d.]+$", r"\1<b>", re.sub(r"LAP(?!LA).*", "LAP<c>", plain))
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:
-        return f"use one of {short(', '.join(known), 200)}"
-    example = nearest[0].replace("<c>", "4")
-    return f"did you mean {nearest[0]}{f', such as {example}' if '<c>' in nearest[0] else ''}?"
+        return f"use one of {short(', '.join(known), 200)}; or a kernel followed by {flip}"
+    found = nearest[0] + flip * (plain != asked)
+    example = found.replace("<c>", "4").replace("<b>", "0.1")
+    return f"did you mean {found}{f', such as {example}' if '<' in found else ''}?"

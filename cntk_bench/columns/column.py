@@ -1,8 +1,9 @@
 """What a column of the table is: the contract between those who fill cells and those who ask for them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,16 +29,38 @@ class Asked:
     section: Callable[[str], Any]
 
 
-class Given(Protocol):
-    """What a cell may be filled from.
+class Material(Protocol):
+    """What a cell may be trained from.
 
     classes : number of classes k.
     y_train : (n,) int64.
+    """
+
+    @property
+    def classes(self) -> int: ...  # noqa: D102
+
+    @property
+    def y_train(self) -> np.ndarray: ...  # noqa: D102
+
+    def section(self, name: str) -> Any:
+        """A section of the config that a family of columns added (`section`), checked."""
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x_train, x_test), float32 (n, C, P, P), preprocessed; loaded when they are first asked for."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all pixels and labels, by which what was trained on others can be told."""
+
+    def folder(self, name: str, depth: int) -> Path:
+        """The run's folder for what training leaves of a cell; it may not be there yet."""
+
+
+class Given(Material, Protocol):
+    """What a cell may be filled from.
+
     how : the config's section `solve`.
     """
 
-    classes: int
-    y_train: np.ndarray
     how: Any
 
     @property
@@ -48,17 +71,28 @@ class Given(Protocol):
     def dtype(self) -> str:
         """In which precision matrices are to be solved: "float64" or "float32"."""
 
-    def section(self, name: str) -> Any:
-        """A section of the config that a family of columns added (`section`), checked."""
-
     def train(self, readout: Readout) -> np.ndarray:
         """The train x train Gram matrix (n, n), the caller's own; only its lower triangle is filled."""
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
         """The test x train matrix, float64, a block (h, n) of test images at a time."""
 
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """(x_train, x_test), float32 (n, C, P, P), preprocessed; loaded when they are first asked for."""
+
+@dataclass(frozen=True)
+class Curve:
+    """How the training of one network went, point by point.
+
+    label : what it is of, in words. time : of the points; of networks, in the units of t in f_t = (I - exp(-K
+        t)) Y, K the exact kernel. train_loss : mean over images and classes of the squared error on the
+        training images. train_accuracy : 0 to 1. outputs : (points, m, k) for the test images; None where
+        they were not kept. Whoever scores makes test_loss and test_accuracy of them.
+    """
+
+    label: str
+    time: Sequence[float]
+    train_loss: Sequence[float]
+    train_accuracy: Sequence[float]
+    outputs: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +100,18 @@ class Cell:
     """What fills one cell.
 
     predicted : (m,) int64, the classes of the test images; or (r, m) of r predictions, such as of several
-        trained networks, whose accuracies are averaged.
+        trained networks, whose accuracies are averaged. With r = 0 there is no accuracy: "doubt" says why.
     facts : what the record is to say, plain numbers and strings; "doubt" says in a sentence why the cell
         cannot be trusted, and is None or absent where it can; "note" says in a sentence what else a reader
         of the table must know.
     undecided : how many predictions the errors of stored kernels alone could change.
     arrays : what is to be kept beside the predictions.
     repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
-        deviation between repetitions is the cell's spread.
+        deviation between repetitions is the cell's spread. candidates : cells of which one is shown, such as
+    of several learning rates; each one's score is recorded. chosen : which of them, where the column has
+    chosen (`predicted` and `repeat` are then not used); None: the one
+        with the best accuracy on the test images, which a table says.
+    curves : name -> how training went.
     """
 
     predicted: np.ndarray
@@ -81,6 +119,9 @@ class Cell:
     undecided: int = 0
     arrays: Mapping[str, Any] = field(default_factory=dict)
     repeat: tuple[int, ...] | None = None
+    candidates: "tuple[Cell, ...]" = ()
+    chosen: int | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
 
 class Column(Protocol):
@@ -108,3 +149,57 @@ class Column(Protocol):
 
     def fill(self, depth: int | None, given: Given) -> Cell:
         """Fill the cell of a depth; of depth None, the only one of a column without depths."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a `Job` is.
+
+    finished : whether nothing is left to do. words : how far it is, for people, such as "epoch 3, loss 0.02,
+    accuracy 97.5 %"; empty before it was begun. damage : what is wrong with what it left; None where nothing
+    is.
+    """
+
+    finished: bool
+    words: str = ""
+    damage: str | None = None
+
+
+class Job(Protocol):
+    """A piece of training that one process does at a time; others may do other pieces at once.
+
+    label : what it is, in words that are like no other's of the run.
+    folder : its own, where it keeps what is to survive; the caller makes it and holds the lock in it.
+    """
+
+    @property
+    def label(self) -> str: ...  # noqa: D102
+
+    @property
+    def folder(self) -> Path: ...  # noqa: D102
+
+    def done(self) -> Done:
+        """How far it is, by what is in its folder."""
+
+    def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Go on from what is there, to the end, or until `stopped`; what is damaged is done anew.
+
+        `report` is to be called with how far it is, as often as is convenient.
+        """
+
+
+@runtime_checkable
+class Trained(Column, Protocol):
+    """A column whose cells have to be trained before they can be filled, by a stage between computing and
+    solving.
+
+    `fill` is called only when all jobs of the cell are finished. Whatever decides what is trained (settings,
+    `Material.fingerprint`) belongs into the folders' names, so that what another config trained is left
+    alone.
+    """
+
+    def require_training(self, section: Callable[[str], Any]) -> None:
+        """UserError if a library or device that training needs is missing; `section` as in `Given`."""
+
+    def jobs(self, depth: int, material: Material) -> Sequence[Job]:
+        """The pieces of training of a cell; always the same for the same config and images."""

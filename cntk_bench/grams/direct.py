@@ -15,18 +15,20 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     Parameters
     ----------
     x : array (n, C, P, P), float
-        Images, preprocessed; computed with as float32, whatever power of two they are scaled by.
+        Images, preprocessed; computed with as float32, whatever power of two they are scaled by. Vectors, for
+        fully connected kernels, as (n, d, 1, 1).
     z : array (m, C, P, P), float, optional
         The other images; x itself by default (half is then computed, and mirrored).
     readouts : sequence of Readout
-        Which kernels; all come from one run of the recursion at the largest depth.
+        Which kernels; those of one family come from one run of its recursion at the largest depth.
     backend : {"auto", "cpu", "cuda"}
         Where to compute; "auto" takes a GPU where there is one.
 
     Returns
     -------
     array (len(readouts), n, m), float32
-        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
+        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels; fully connected
+        kernels begin with x.z / d + beta^2 (`kernels.fully_connected`).
         float32 is what the backends' accuracy fills, and the bits that a store keeps. Convert to
         float64 before solving: these matrices are ill-conditioned.
 

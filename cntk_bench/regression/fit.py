@@ -37,7 +37,7 @@ class Fit:
     ridge : relative to trace(K) / n; added to the diagonal.
     jitter : relative to each image's own K_ii; added to the diagonal, too.
     loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
-        as a fraction.
+        as a fraction; NaN where the targets are no classes.
     condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
         rarely below a third of the truth (Hager 1984, Higham 1988).
     residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
@@ -65,7 +65,12 @@ def targets(labels, classes: int, dtype="float64"):
 
 
 def fit(
-    factor: Cholesky, labels: np.ndarray, classes: int, ridge: float, mean_diagonal: float, norm: float
+    factor: Cholesky,
+    y: np.ndarray,
+    labels: np.ndarray | None,
+    ridge: float,
+    mean_diagonal: float,
+    norm: float,
 ) -> tuple[np.ndarray, Fit]:
     """The fit of the least jitter whose solution can be trusted; else that of the smallest residual.
 
@@ -73,8 +78,10 @@ def fit(
     ----------
     factor : Cholesky
         Of the Gram matrix K (n, n).
-    labels : (n,) int
-    classes : int
+    y : (n, k) float64
+        Targets, of the size of one.
+    labels : (n,) int, or None
+        The classes whose targets they are, if they are.
     ridge : float
         Relative to the mean diagonal.
     mean_diagonal, norm : float
@@ -90,7 +97,6 @@ def fit(
         If not even the largest jitter makes it positive definite.
     """
     started = time.perf_counter()
-    y = targets(labels, classes)
     best = None
     for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
         alpha, residual = refined(factor, y, shift)
@@ -105,7 +111,7 @@ def fit(
                 ridge=ridge,
                 jitter=jitter,
                 loo_error=float((left_out**2).mean()),
-                loo_accuracy=float((_classes(y, left_out) == labels).mean()),
+                loo_accuracy=_accuracy(y, left_out, labels),
                 condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
                 residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
                 largest_residual=largest,
@@ -154,6 +160,10 @@ def unsolved(residual: float) -> str | None:
     if not residual <= RESIDUAL:
         return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
     return None
+
+
+def _accuracy(y: np.ndarray, left_out: np.ndarray, labels: np.ndarray | None) -> float:
+    return float("nan") if labels is None else float((_classes(y, left_out) == labels).mean())
 
 
 def _doubt(residual: float, left_out: np.ndarray) -> str | None:

@@ -92,9 +92,9 @@ def network_curve(path: str | Path) -> dict:
     The file is a JSON object:
 
         time           list of numbers, at least 0, ascending: absolute time t, in the units of gradient flow
-                       of half the sum over training images and classes of the squared error at rate 1. For
-                       gradient descent on a loss of c times that sum, t = steps x learning rate x c, times
-                       the square of whatever multiplies the output beyond the kernel's parametrisation.
+                       of half the sum over training images and classes of the squared error, at rate 1. For
+                       gradient descent on c times that half sum, t = steps x learning rate x c x kappa^2,
+                       where the network's output is kappa times that of the kernel's parametrisation.
         train_loss     list of as many numbers: mean over images and classes of the squared error
         test_loss      the same of the test images
         test_accuracy  list of as many numbers, in percent

@@ -1,8 +1,10 @@
 """What stands above a table and below it: its title, and what a reader must know."""
 
-from cntk_bench.report.published import FINITE, sizes
+from cntk_bench.report import networks
+from cntk_bench.report.published import sizes
 from cntk_bench.report.rows import (
     DOUBTED,
+    MISSING,
     PUBLISHED_ONLY,
     cell,
     cell_name,
@@ -11,6 +13,7 @@ from cntk_bench.report.rows import (
     grid,
     is_trusted,
     number,
+    ridges,
     rows,
     run,
 )
@@ -26,19 +29,13 @@ def title(record: dict) -> str:
         f"{several}{count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"preprocess {short(data['preprocess'])}"
     )
-    ridges = {row["ridge"] for row in table if row["depth"] is not None}  # else beside the column
-    if len(ridges) == 1 and (ridges != {None} or not several):  # of draws, each may have its own
-        text += f", ridge {cell(ridges.pop(), '.3g')}"
+    used = ridges(row for row in table if row["depth"] is not None)  # else beside the column
+    if len(used) == 1 and (used != {None} or not several):  # of draws, each may have its own
+        text += f", ridge {cell(used.pop(), '.3g')}"
     with_depths = [s for s in record["solutions"] if s["depth"] is not None]
-    paths = [one.get("path") for s in with_depths for one in (s, *_draws_of(s))]
+    paths = [one.get("path") for s in with_depths for one in networks.draws_of(s)]
     tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
-
-
-def _draws_of(solution: dict) -> list[dict]:
-    """What each draw says of a cell; nothing where there is one."""
-    found = solution.get("draws")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def _classes(data):
@@ -87,9 +84,14 @@ def notes(record: dict) -> list[str]:
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if any(name == PUBLISHED_ONLY for name, _ in grid(record)):
-        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
-    return found + _warnings(record["solutions"])
+    shown = dict(grid(record)).get(PUBLISHED_ONLY)
+    if shown:
+        one = len(shown) == 1
+        found.append(
+            f"{' and '.join(shown)}: {'a ' * one}trained finite network{'s' * (not one)}, published only, "
+            "not computed here."
+        )
+    return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
@@ -103,7 +105,8 @@ def _warnings(solutions: list[dict]) -> list[str]:
     for s in solutions:
         if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)
-            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
+            what = f"{DOUBTED} Not to be trusted" if s["accuracy"] is not None else f"{MISSING} No accuracy"
+            found.append(f"{what}: {cells([s])}: {doubt}.")
     jittered = [s for s in solutions if number(s.get("jitter"))]
     if jittered:
         most = max(float(s["jitter"]) for s in jittered)

@@ -28,11 +28,15 @@ COLOURS = {
     "CNTK-GAP": ("#D55E00", "s"),
     "CNN-GP-V": ("#56B4E9", "D"),
     "CNN-GP-GAP": ("#E69F00", "^"),
-    "RBF": ("#009E73", "v"),
-    "LAPLACE": ("#CC79A7", "<"),
-    "LINEAR": ("#000000", ">"),
-    "SKLEARN-GP": ("#F0E442", "p"),
-    "GPYTORCH-GP": ("#8B4513", "h"),  # not theirs: a palette has eight
+    "CNN-V": ("#009E73", "v"),
+    "CNN-GAP": ("#CC79A7", "<"),
+    "FC-NN": ("#F0E442", ">"),
+    # Not theirs, which are eight: of lines across the figure.
+    "RBF": ("#000000", "v"),
+    "LAPLACE": ("#8B4513", "<"),
+    "LINEAR": ("#7F7F7F", ">"),
+    "SKLEARN-GP": ("#6A3D9A", "p"),
+    "GPYTORCH-GP": ("#B15928", "h"),
 }
 # Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
 WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()

@@ -1,6 +1,6 @@
 """What a table shows: its rows, and its columns in groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -22,6 +22,7 @@ FORMS = {
     "spread": ".2f",
     "repeats": "d",
     "train_accuracy": ".2f",
+    "rate": ".3g",
     "published": ".2f",
     "published_spread": ".2f",
     "difference": "+.2f",
@@ -44,8 +45,8 @@ def rows(record: dict) -> list[dict]:
         column : str
         depth : int or None
             None for a column without depths.
-        accuracy : float
-            Measured test accuracy in percent.
+        accuracy : float or None
+            Measured test accuracy in percent; None where there is none, for every network failed.
         standard_error : float or None
             Of the accuracy, in percent.
         trusted : bool
@@ -67,6 +68,8 @@ def rows(record: dict) -> list[dict]:
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
             Accuracy on the training images that was reached, in percent; of trained networks.
+        rate : float or None
+            Learning rate that is shown; of trained networks.
 
     Raises
     ------
@@ -99,6 +102,7 @@ def rows(record: dict) -> list[dict]:
                 "spread": number(solution.get("spread")),
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
+                "rate": number(solution.get("rate")),
                 "published_spread": (
                     deviation(alike, solution["column"], solution["depth"]) if known else None
                 ),
@@ -204,7 +208,7 @@ def grid(record: dict) -> Groups:
         return []
     depths = sorted({depth for _, depth in table})
     groups = [("", {"depth": [str(depth) for depth in depths]})]
-    alike = len({row["ridge"] for row in table.values()}) == 1  # the title says it
+    alike = len(ridges(table.values())) == 1  # the title says it
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         groups.append((column, _group(cells, ("ridge",) if alike else ())))
@@ -227,9 +231,16 @@ def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[s
     shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
              for key, form in FORMS.items() if key not in without}  # fmt: skip
     shown["accuracy"] = [
-        text + DOUBTED * (c.get("trusted") is False) for text, c in zip(shown["accuracy"], cells, strict=True)
+        text + DOUBTED * (c.get("trusted") is False and text != MISSING)
+        for text, c in zip(shown["accuracy"], cells, strict=True)
     ]
     return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
+
+
+def ridges(table: Iterable[dict]) -> set[float | None]:
+    """The ridges of a table; those columns that have none do not count beside those that have one."""
+    found = {row["ridge"] for row in table}
+    return found - {None} or found
 
 
 def _published(record: dict, column: str, depth: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench.columns import find
+from cntk_bench import columns
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix
 from cntk_bench.regression.fit import targets
@@ -48,11 +48,11 @@ def cells(
     names = kernel.columns if column is None else (column,)
     depths = kernel.depths if depth is None else (depth,)
     found = []
-    for cell in ((name, d) for name in names for d in depths):
-        needed = find(cell[0]).needs(cell[1])
-        if len(needed) == 1 and fits(needed[0]):
-            opened.readout(*cell)  # says now, not after hours, if it is not there
-            found.append(cell)
+    for name, each in columns.cells(names, depths):
+        needed = columns.find(name).needs(each)
+        if each is not None and len(needed) == 1 and fits(needed[0]):
+            opened.readout(name, each)  # says now, not after hours, if it is not there
+            found.append((name, each))
     if not found:
         what = short(", ".join(names), 100)
         raise UserError(

@@ -28,7 +28,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
-from cntk_bench.runs.sections import Count, Dataset, Preprocess
+from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
@@ -74,7 +74,9 @@ class Kernel(Section):
 class Compute(Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
-    backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
+    backend: StrictStr = Field(
+        "auto", min_length=1, max_length=names.MOST, description="the name of a backend, such as cpu, or auto"
+    )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
         "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
@@ -105,7 +107,7 @@ class Config(columns.Sections):
     name : str
         Names the run and its directory. Where the file gives none, it comes from the file's own name,
         in which "-" replaces what a name cannot have.
-    dataset, preprocess, kernel, compute, solve : Dataset, Preprocess, Kernel, Compute, Solve
+    dataset, preprocess, kernel, compute, solve, converge : Dataset, ..., Converge
         Sections; each may be left out, as may any of their keys. Families of columns add others
         (`columns.Sections`).
     """
@@ -118,6 +120,7 @@ class Config(columns.Sections):
     kernel: Kernel = Field(Kernel(), description="a mapping")
     compute: Compute = Field(Compute(), description="a mapping")
     solve: Solve = Field(Solve(), description="a mapping")
+    converge: Converge = Field(Converge(), description="a mapping")
 
     def section(self, name: str) -> Any:
         """A section that a family of columns added, with its defaults where the file has none."""

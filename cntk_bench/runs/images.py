@@ -85,6 +85,22 @@ def asked(settings: Config, images: Dataset) -> dict:
     return {"images": described(settings), "data": images.fingerprint}
 
 
+def of_draw(draw: int, n: int) -> slice:
+    """The training images of the draw d = 0, 1, ... of n images each, among those of all draws."""
+    return slice(draw * n, (draw + 1) * n)
+
+
+def of_draws(images: Dataset, known: Images) -> list[str]:
+    """The fingerprint of each draw's images, as that of a run of it alone would be; `known`: their `kept`."""
+    n, found = len(images.x_train) // images.draws, []
+    assert known.digests is not None
+    for draw in range(images.draws):
+        some = of_draw(draw, n)
+        (y, y_test), (x, x_test) = known.labels, known.digests
+        found.append(str(Images((y[some], y_test), digests=(x[some], x_test)).fingerprint))
+    return found
+
+
 def facts(settings: Config, images: Dataset, known: Images) -> dict:
     """What a record says of the images used; `known` is what a store keeps of them (`kept`)."""
     return {
@@ -92,7 +108,7 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         "fingerprint": images.fingerprint,
         "images": known.fingerprint,
         "n_train": len(images.x_train) // images.draws,
-        **({"draws": images.draws} if images.draws > 1 else {}),
+        **({"draws": images.draws, "images_of_draws": of_draws(images, known)} if images.draws > 1 else {}),
         "n_test": len(images.x_test),
         "classes": images.classes,
         "preprocess": ", ".join(data.steps(settings.dataset.preprocess)) or "none",

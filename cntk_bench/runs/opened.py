@@ -76,7 +76,7 @@ class OpenRun:
         Raises
         ------
         UserError
-            If the column has no Gram matrix, or the run does not hold it, or not all of it.
+            If the column has no Gram matrix, or several, or the run does not hold it, or not all of it.
         """
         if not 1 <= draw <= self.draws:
             raise UserError(f"draw {short(draw)}: {short(str(self.run.path))} has draws 1 to {self.draws}")
@@ -98,9 +98,17 @@ class OpenRun:
 
     def readout(self, column: str, depth: int) -> Readout:
         """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
+        if not isinstance(column, str):
+            raise UserError(f"column {short(repr(column))} is not possible: give a name, such as 'CNTK-GAP'")
         needed = find(column).needs(depth)
-        if len(needed) != 1:
+        if not needed:
             raise UserError(f"column {short(column)} has no Gram matrix: choose a kernel column")
+        if len(needed) > 1:
+            names = short(", ".join(map(str, needed)))
+            raise UserError(
+                f"column {short(column)} has {len(needed)} Gram matrices ({names}), of which none is the "
+                "column's: choose a column of one of them"
+            )
         matrix.require_done(self.store, needed[0], self._all, self.draws)
         return needed[0]
 

@@ -7,10 +7,11 @@ settings that it used then. A record is a plain dict; every function here return
     name       name of the run
     data       facts of the images that the solutions are of: name, fingerprint, n_train, n_test, classes,
                preprocess, statistics, train_index and test_index (places in the data set separated by spaces)
-               also draws, where there are several, of n_train images each
+               also draws, where there are several, of n_train images each, and images_of_draws, the
+               fingerprint of each draw's images
     computed   the same facts of the images that were computed last, which the next solve uses
     stages     list, one of each call that did something, in order of their starts:
-               stage      "compute", "solve", ...
+               stage      "compute", "train", "solve", ...
                started    UTC, ISO 8601
                seconds    wall time; null if it was ended from outside
                process    number of the process, and its machine
@@ -22,8 +23,9 @@ settings that it used then. A record is a plain dict; every function here return
                and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
     solve      number of the last solve; absent before the first
     solutions  list of the last solve, one of each column and depth: column, depth (null for a column without
-               depths), accuracy in percent and its standard_error, ridge, and what the solver reported
-               (condition, residual, ...); elsewhere null stands for a number that is not finite
+               depths), accuracy in percent (null where there is none: every network failed) and its
+               standard_error, ridge, and what the solver reported (condition, residual, ...); elsewhere null
+               stands for a number that is not finite
 """
 
 import json
@@ -42,7 +44,7 @@ FORMAT = 2
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
-_SOLUTION = {"column": str, "accuracy": int | float}
+_SOLUTION = {"column": str, "accuracy": int | float | None}
 
 
 def start(name: str, data: dict) -> dict:
@@ -190,7 +192,10 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
         if type(solution.get("depth", "")) not in (int, NoneType):
             raise _damaged(path, f"solutions.{i}.depth is missing or of a wrong type")
-        if not 0 <= solution["accuracy"] <= 100:
+        if "accuracy" not in solution:
+            raise _damaged(path, f"solutions.{i}.accuracy is missing")
+        accuracy = solution["accuracy"]  # null where there is none
+        if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
 

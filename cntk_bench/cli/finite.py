@@ -1,0 +1,38 @@
+"""Commands about finite networks: converge."""
+
+import click
+
+from cntk_bench.cli import options, progress, streams
+
+
+@click.command()
+@options.configured
+def converge(config, overrides, backend, output):
+    """Measure how finite networks approach the kernels of CONFIG with their width.
+
+    For V, GAP and fully connected networks: the empirical kernels' error, their drift and the weights'
+    movement over training, and the lazy-training kappa, each with its slope against width. Goes on where an
+    earlier call was interrupted. Writes RUN/converge: tables, JSON and figures.
+    """
+    from cntk_bench.report import listing, widths
+    from cntk_bench.runs import converge as stage
+
+    settings, where = options.settings(config, overrides, backend, output)
+    with progress.bar("measuring networks") as advance:
+        try:
+            result = stage.converge(where, settings, lambda done, total: advance(0, total=total, done=done))
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("networks measured until then are kept; the same command goes on from there")
+            raise
+    folder = stage.folder_of(where)
+    widths.write(result, folder)
+    streams.say(listing.written(widths.listing(result)))
+    streams.say(f"tables and figures are in {folder}")
+    doubts = [f"{s['kind']} {s['measure']}: {s['doubt']}" for s in result["slopes"] if s["doubt"]]
+    if not doubts:
+        return 0
+    streams.complain(f"slopes not to be trusted: {doubts[0]}: use a smaller converge.rate, or larger widths")
+    return 2
+
+
+COMMANDS = (converge,)

@@ -1,0 +1,190 @@
+"""Finite networks against width, as a table and a figure (`runs.converge`)."""
+
+from pathlib import Path
+from typing import Any
+
+from cntk_bench.report.listing import Listing, written
+from cntk_bench.report.plot import dress, image, plain_ticks, save, write_around
+from cntk_bench.report.rows import count
+from cntk_bench.system.files import write_whole
+from cntk_bench.text import short
+
+# Measure: its head in the table, and the words of its axis.
+NAMES = {
+    "error": ("NTK error", "NTK at initialisation:\nrelative error"),
+    "nngp_error": ("NNGP error", "NNGP kernel at initialisation:\nrelative error"),
+    "drift": ("drift", "NTK over training:\nrelative change"),
+    "movement": ("movement", "weights over training:\nrelative change"),
+    "layer": ("largest layer", "the layer that changes most:\nrelative change"),
+    "kappa": ("kappa", "lazy-training kappa\nat initialisation"),
+}
+STYLES = {"V": ("#0072B2", "o"), "GAP": ("#D55E00", "s"), "FC": ("#009E73", "^")}
+LINES = ("-", "--", ":", "-.")
+
+
+def measured(result: dict) -> list[str]:
+    """The measures that at least one network has."""
+    return [name for name in NAMES if any(row[name] is not None for row in result["means"])]
+
+
+def listing(result: dict) -> Listing:
+    """The table: for each kind and depth a row for each width, then slopes and what is expected of them."""
+    shown = measured(result)
+    forms = {"kind": "s", "depth": "s", "width": "s", "networks": "s"} | {
+        NAMES[name][0]: "s" for name in shown
+    }
+    rows: list[dict] = []
+    doubtful = set()
+    for kind, depth in cells(result):
+        head = {"kind": kind, "depth": str(depth)}
+        for row in _of(result["means"], kind, depth):
+            numbers = {NAMES[name][0]: _number(row[name], row[f"{name}_deviation"]) for name in shown}
+            if row["diverged"]:
+                doubtful.add(len(rows))
+            rows.append(head | {"width": count(row["width"]), "networks": str(row["networks"])} | numbers)
+        slopes = {slope["measure"]: slope for slope in _of(result["slopes"], kind, depth)}
+        for word, text in (("slope", _slope), ("expected", _expected)):
+            cells_ = {NAMES[name][0]: text(slopes.get(name)) for name in shown}
+            if word == "slope" and any(slope["doubt"] for slope in slopes.values()):
+                doubtful.add(len(rows))
+            rows.append(head | {"width": word, "networks": ""} | cells_)
+    return Listing(title(result), forms, rows, tuple(notes(result)), frozenset(doubtful))
+
+
+def title(result: dict) -> str:
+    """The run and its images, in a line."""
+    data = result["data"]
+    return (
+        f"{short(result['name'])}: finite networks against their infinite-width limits, "
+        f"{short(data['name'])}, {count(data['images'])} images"
+    )
+
+
+def notes(result: dict) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    how = result["made"]["settings"]["converge"]
+    said = [
+        "Means over networks +- the deviation between them; slopes of log(mean) against log(width), by least "
+        "squares, +- one standard error."
+    ]
+    steps, iterations = (how[key] if how["trained"] else 0 for key in ("steps", "iterations"))
+    if how["trained"] < how["seeds"] and (steps or iterations):
+        said.append(f"Of each width {how['trained']} networks have all measures, the others errors alone.")
+    if steps:
+        said.append(
+            f"Training: {steps} steps of full-batch gradient descent at {how['rate']:g} / largest eigenvalue "
+            "of the exact kernel, the same time for every width."
+        )
+    if iterations:
+        said.append("kappa = |f - y| |D2f| / |Df|^2 (Chizat and Bach); |D2f| by power iteration, from below.")
+    lost = sum(row["diverged"] for row in result["means"])
+    if lost:
+        said.append(
+            f"? Not to be trusted: training of {lost} networks diverged; drift and movement leave them out."
+        )
+    return said
+
+
+def cells(result: dict) -> list[tuple[str, int]]:
+    """(kind, depth) of what was measured, in order."""
+    return list(dict.fromkeys((row["kind"], row["depth"]) for row in result["means"]))
+
+
+def write(result: dict, folder: Path) -> None:
+    """Write converge.txt, converge.md and the figure as converge.png, .svg and .pdf."""
+    table = listing(result)
+    write_whole(folder / "converge.txt", written(table))
+    write_whole(folder / "converge.md", written(table, "markdown"))
+    for kind in ("png", "svg", "pdf"):
+        if not draw(result, folder / f"converge.{kind}"):
+            break  # a Matplotlib that cannot draw would say so again
+
+
+def draw(result: dict, path: str | Path) -> bool:
+    """Every measure against width, log-log, with the deviation between networks, and the slope expected.
+
+    Returns
+    -------
+    bool
+        Whether there is a figure (`plot.save`).
+    """
+    return save(path, lambda kind: _drawn(result, kind))
+
+
+def _drawn(result: dict, kind: str) -> bytes:
+    from matplotlib.figure import Figure
+
+    shown = measured(result)
+    across = min(3, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(4.2 * across, 0.9 + 3.2 * down), dpi=150, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, name in zip(panels, shown, strict=False):
+        _panel(axes, result, name)
+    for axes in panels[len(shown) :]:
+        axes.remove()
+    handles = {label: handle for axes in panels[: len(shown)]
+               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    note = " ".join(["Grey: the slope expected of large widths.", *notes(result)])
+    write_around(figure, title(result), note)
+    figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=9)
+    return image(figure, kind)
+
+
+def _panel(axes: Any, result: dict, name: str) -> None:
+    depths = list(dict.fromkeys(depth for _, depth in cells(result)))
+    for kind, depth in cells(result):
+        rows = [row for row in _of(result["means"], kind, depth) if row[name]]
+        if not rows:
+            continue
+        widths, means = [row["width"] for row in rows], [row[name] for row in rows]
+        spread = [row[f"{name}_deviation"] or 0 for row in rows]
+        colour, marker = STYLES[kind]
+        below = [
+            min(s, 0.9 * m) for s, m in zip(spread, means, strict=True)
+        ]  # a logarithm has no place for 0
+        axes.errorbar(
+            widths,
+            means,
+            (below, spread),
+            label=f"{kind}, depth {depth}",
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.5,
+            elinewidth=1,
+            capsize=2,
+            linestyle=LINES[depths.index(depth) % len(LINES)],
+        )
+        slope = next((s for s in _of(result["slopes"], kind, depth) if s["measure"] == name), None)
+        if slope and slope["expected"] is not None:  # through the last mean
+            line = [means[-1] * (width / widths[-1]) ** slope["expected"] for width in widths]
+            axes.plot(widths, line, color="0.55", linewidth=1, linestyle=(0, (4, 2)), zorder=1)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("width")
+    axes.set_title(NAMES[name][1], fontsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        plain_ticks(axis)
+    dress(axes)
+
+
+def _of(rows: list[dict], kind: str, depth: int) -> list[dict]:
+    return [row for row in rows if (row["kind"], row["depth"]) == (kind, depth)]
+
+
+def _number(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.3g}" if deviation is None else f"{mean:.3g} +- {deviation:.1g}"
+
+
+def _slope(slope: dict | None) -> str:
+    if slope is None:
+        return "-"
+    error = slope["standard_error"]
+    return f"{slope['slope']:.2f}" if error is None else f"{slope['slope']:.2f} +- {error:.2f}"
+
+
+def _expected(slope: dict | None) -> str:
+    return "-" if slope is None or slope["expected"] is None else f"{slope['expected']:g}"

@@ -1,0 +1,169 @@
+"""One finite network beside its limit: how far its kernels are from the exact ones, and how lazily it trains.
+
+Every number is free of units, so it does not depend on the scale of kernel or output:
+
+    error       |Theta_0 - Theta| / |Theta|                 Theta_0 empirical, Theta exact NTK, on the images
+    nngp_error  |Sigma_0 - Sigma| / |Sigma|                 the same of the NNGP kernels
+    drift       |Theta_t - Theta_0| / |Theta_0|             after gradient descent for the time t
+    movement    |w_t - w_0| / |w_0|                         over all weights that are trained
+    layer       the largest movement of a tensor of weights
+    kappa       |f_0 - y| |D^2 f| / |D f|^2                 Chizat and Bach's, at first (`networks.lazy`)
+
+with Frobenius norms of matrices. The output's factor is such that f_0 has a variance of 1, averaged over the
+images, in the limit of infinite width, whatever the kind; y are the labels' targets, one-hot minus 0.1. Every
+width trains for the same time t = steps x rate / largest eigenvalue of the exact kernel.
+
+What is expected of large widths n (`expected`). A kernel is a mean over n channels: errors are n^(-1/2). A
+layer's change has the norm O(1), for the outputs must change by O(1) and |D f| is O(1); a tensor of n x n
+weights N(0, 1) has the norm n, one of n x constant n^(1/2). So `movement` is n^(-1) where a layer of n x n is
+trained, as is every layer that GAP trains, and `layer` n^(-1/2) where the first or the last one is. `drift`:
+its first order in the weights' change is a sum of n terms n^(-3/2) of random sign, its second order one of n
+terms n^(-2) of the same sign: n^(-1) (Lee et al. 2019, figure 1; Dyer and Gur-Ari 2020). |D^2 f| is n^(-1/2),
+hence kappa.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cntk_bench.data import Dataset
+from cntk_bench.grams import direct
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression.fit import targets
+from cntk_bench.runs.sections import Converge
+
+MEASURES = ("error", "nngp_error", "drift", "movement", "layer", "kappa")
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """The exact kernels of one architecture on the images: ntk and nngp, (n, n) float64."""
+
+    ntk: np.ndarray
+    nngp: np.ndarray
+
+    @property
+    def output_factor(self) -> float:
+        """What the output is multiplied by, so that its variance is 1 on average over the images."""
+        return float(self.nngp.diagonal().mean() ** -0.5)
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of the NTK of the output so multiplied."""
+        return float(np.linalg.eigvalsh(self.ntk)[-1]) * self.output_factor**2
+
+
+def limit(x: np.ndarray, kind: str, depth: int, beta: float, backend: str = "auto") -> Limit:
+    """The exact kernels of images (n, C, P, P), of "V", "GAP" or "FC"."""
+    if kind == "FC":
+        return Limit(*_fully_connected(x, depth, beta))
+    readouts = [Readout("ntk", kind.lower(), depth), Readout("nngp", kind.lower(), depth)]
+    return Limit(*direct.gram(x, readouts=readouts, backend=backend).astype(np.float64))
+
+
+def _fully_connected(x: np.ndarray, depth: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    sigma = flat @ flat.T / flat.shape[1] + beta**2
+    theta = sigma
+    for _ in range(depth - 1):
+        norm = np.sqrt(np.outer(sigma.diagonal(), sigma.diagonal()))
+        c = np.clip(np.divide(sigma, norm, out=np.zeros_like(sigma), where=norm > 0), -1, 1)
+        np.fill_diagonal(c, 1)
+        angle = np.arccos(c)
+        sigma = norm * (c * (np.pi - angle) + np.sqrt(1 - c**2)) / np.pi + beta**2
+        theta = (np.pi - angle) / np.pi * theta + sigma
+    return theta, sigma
+
+
+def expected(measure: str, kind: str, depth: int) -> float | None:
+    """The slope of log(measure) against log(width) at large widths; None where the measure is zero."""
+    if measure == "drift":
+        return -1.0
+    if measure == "movement":
+        return -1.0 if depth > 2 else -0.5
+    if measure == "layer":
+        return -1.0 if kind == "GAP" else -0.5
+    if measure == "kappa" and kind == "GAP" and depth == 3:  # linear in its one trained layer, but for kinks
+        return None
+    return -0.5
+
+
+def seed_of(kind: str, depth: int, width: int, seed: int) -> int:
+    """The seed of a network's weights: with the same one, those of two widths would begin alike."""
+    place = ("V", "GAP", "FC").index(kind)
+    return int(
+        np.random.SeedSequence((seed, place, depth, width)).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )
+
+
+def measure(
+    kind: str, depth: int, width: int, seed: int, images: Dataset, exact: Limit, how: Converge
+) -> dict[str, float | None]:
+    """Measure one network.
+
+    Parameters
+    ----------
+    kind : {"V", "GAP", "FC"}
+    depth, width, seed : int
+        Where seed is below how.trained, the network is trained, and kappa measured.
+    images : Dataset
+        Of which the training images and their labels are used.
+    exact : Limit
+        The kernels' limit on them.
+    how : Converge
+        Number of outputs, training, precision and memory.
+
+    Returns
+    -------
+    dict of str to float
+        `MEASURES`, None for what was not asked; the parts of kappa (distance, first, second) and the loss
+        before and after. Not finite where training diverged.
+
+    Raises
+    ------
+    UserError
+        If the memory is not enough for the width.
+    """
+    import torch
+
+    from cntk_bench.networks import descent, empirical, lazy
+    from cntk_bench.networks.architecture import Architecture
+
+    channels, size = images.x_train.shape[1:3]
+    factor = exact.output_factor
+    beta = how.beta if kind == "FC" else 0.0
+    net = Architecture(kind.lower(), depth, width, channels, size, how.outputs, factor, beta)
+    dtype, memory = getattr(torch, how.dtype), round(how.memory * 2**30)
+    first_seed = seed_of(kind, depth, width, seed)
+    weights = net.weights(first_seed, dtype)
+    trained = {name: weights[name] for name in net.trained}
+    x = torch.tensor(images.x_train, dtype=dtype)
+    y = torch.tensor(targets(images.y_train, images.classes)[:, : how.outputs], dtype=dtype)
+    before = empirical.ntk(net, weights, x, memory=memory).numpy()
+    found: dict[str, float | None] = dict.fromkeys(MEASURES)
+    found["error"] = _relative(before, factor**2 * exact.ntk)
+    found["nngp_error"] = _relative(
+        empirical.nngp(net, weights, x, memory=memory).numpy(), factor**2 * exact.nngp
+    )
+    if seed < how.trained and how.iterations:
+        lazily = lazy.laziness(
+            lambda some: net.forward({**weights, **some}, x),
+            trained,
+            y,
+            first_seed,
+            iterations=how.iterations,
+        )
+        found |= {"distance": lazily.distance, "first": lazily.first, "second": lazily.second}
+        found["kappa"] = lazily.kappa
+    if seed < how.trained and how.steps:
+        after = descent.descend(net, weights, x, y, how.rate / exact.largest, how.steps)
+        found["drift"] = _relative(empirical.ntk(net, after, x, memory=memory).numpy(), before)
+        found["movement"] = descent.movement(trained, after)
+        found["layer"] = max(descent.movement({name: trained[name]}, after) for name in trained)
+        for name, at in (("loss_before", weights), ("loss_after", after)):
+            found[name] = float(((net.forward(at, x) - y) ** 2).sum() / 2)
+    return found
+
+
+def _relative(found: np.ndarray, true: np.ndarray) -> float:
+    return float(np.linalg.norm(found - true) / np.linalg.norm(true))

@@ -1,0 +1,347 @@
+"""`converge`: slopes, what is kept and gone on with, what is refused, and the command from end to end."""
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from cntk_bench import networks  # noqa: E402
+from cntk_bench.cli import program  # noqa: E402
+from cntk_bench.errors import UserError  # noqa: E402
+from cntk_bench.kernels import convolutional  # noqa: E402
+from cntk_bench.kernels.spec import Readout  # noqa: E402
+from cntk_bench.networks.architecture import Architecture  # noqa: E402
+from cntk_bench.networks.empirical import nngp, ntk  # noqa: E402
+from cntk_bench.report import listing as listings  # noqa: E402
+from cntk_bench.report import widths as report  # noqa: E402
+from cntk_bench.runs import config, finite, widths  # noqa: E402
+from cntk_bench.runs import converge as stage  # noqa: E402
+from cntk_bench.runs.directory import Run  # noqa: E402
+
+TOY = """
+name: toy
+dataset: {name: digits}
+converge:
+  {kinds: [V, FC], depths: [3], widths: [4, 8], seeds: 2, trained: 1, images: 3, steps: 2, iterations: 2}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A function: overrides -> settings; and the run."""
+    file = tmp_path / "toy.yaml"
+    file.write_text(TOY)
+    return lambda *overrides: config.load(file, overrides), Run(tmp_path / "run")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The networks measured, in order."""
+    done, measure = [], finite.measure
+    monkeypatch.setattr(finite, "measure", lambda *a: (done.append(a[:4]), measure(*a))[1])
+    return done
+
+
+def call(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = program.call([*map(str, arguments)])
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_the_slope_of_a_power_law_is_its_exponent():
+    x = np.array([8, 16, 64, 512])
+    found, error = widths.slope(x, 3 * x**-0.5, [0.0] * 4)
+    assert found == pytest.approx(-0.5, abs=1e-12) and error == 0
+    assert widths.slope(x, 3 * x**-0.5, [None] * 4)[1] == pytest.approx(0, abs=1e-12)
+    assert widths.slope([2, 4], [1, 0.5], [None, 0.1]) == (pytest.approx(-1), None)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_standard_error_of_a_slope_is_the_spread_of_slopes(known):
+    rng, x, spread = np.random.default_rng(0), np.array([16, 32, 64, 256, 512]), 0.05
+    drawn = 2 / x * (1 + spread * rng.standard_normal((4000, 5)))
+    found = [widths.slope(x, y, spread * 2 / x if known else [None] * 5) for y in drawn]
+    slopes, errors = np.array(found).T
+    assert slopes.mean() == pytest.approx(-1, abs=0.01)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(slopes.std(), rel=0.05)
+    polyfit, covariance = np.polyfit(np.log(x), np.log(drawn[0]), 1, cov="unscaled" if known else True)
+    assert slopes[0] == pytest.approx(polyfit[0])
+    if not known:
+        assert errors[0] == pytest.approx(covariance[0, 0] ** 0.5)
+
+
+def item(width, seed, **measures):
+    place = {"kind": "V", "depth": 3, "width": width, "seed": seed}
+    return place | dict.fromkeys(finite.MEASURES) | {"loss_after": 1.0} | measures
+
+
+def test_what_diverged_is_said_and_averaged_into_nothing():
+    sound = {"error": 0.5, "drift": 0.2, "movement": 0.1, "layer": 0.3}
+    items = [item(8, 0, **sound), item(8, 1, error=9.0, movement=0.1, layer=0.1), item(16, 0, **sound)]
+    found = widths.gathered(items)
+    first, second = found["means"]
+    assert (first["networks"], first["diverged"], second["diverged"]) == (2, 1, 0)
+    assert first["drift"] == 0.2 and first["movement"] == 0.1 and first["drift_deviation"] is None
+    assert first["error"] == 4.75  # at initialisation
+    doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
+    assert doubts["drift"] == "training of 1 networks diverged" and doubts["error"] is None
+    how = {"converge": {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}}
+    data = {"name": "digits", "images": 3}
+    text = listings.written(report.listing({"name": "n", "data": data, "made": {"settings": how}, **found}))
+    assert "Training: 1 steps" in text and "kappa =" not in text
+    marked = [line.split()[2] for line in text.splitlines() if line.endswith("?")]
+    assert marked == ["8", "slope"] and "training of 1 networks diverged" in text
+
+
+def test_slopes_against_numpy_and_what_is_expected():
+    rng = np.random.default_rng(1)
+    items = [item(w, s, error=v) for w in (8, 16, 64) for s, v in enumerate(rng.uniform(1, 2, 5) / w)]
+    found = widths.gathered(items)
+    means = [np.mean([i["error"] for i in items if i["width"] == w]) for w in (8, 16, 64)]
+    assert [row["error"] for row in found["means"]] == pytest.approx(means)
+    (slope,) = found["slopes"]
+    assert slope["slope"] == pytest.approx(np.polyfit(np.log([8, 16, 64]), np.log(means), 1)[0])
+    assert (slope["measure"], slope["expected"]) == ("error", -0.5)
+    asked = [
+        ("drift", "V", 4),
+        ("movement", "GAP", 3),
+        ("movement", "FC", 2),
+        ("layer", "V", 4),
+        ("layer", "GAP", 4),
+    ]
+    assert [finite.expected(*one) for one in asked] == [-1, -1, -0.5, -0.5, -1]
+    assert finite.expected("kappa", "GAP", 3) is None and finite.expected("kappa", "GAP", 4) == -0.5
+
+
+@pytest.mark.parametrize("kind, beta", [("V", 0.0), ("GAP", 0.0), ("FC", 0.5)])
+def test_limits_are_what_networks_have_on_average(kind, beta):
+    x = np.random.default_rng(0).standard_normal((3, 1, 4, 4)).astype("f4")
+    exact = finite.limit(x, kind, 3, beta, "cpu")
+    if kind != "FC":
+        readouts = [Readout("ntk", kind.lower(), 3), Readout("nngp", kind.lower(), 3)]
+        np.testing.assert_allclose(
+            [exact.ntk, exact.nngp], convolutional.gram(x, readouts=readouts), rtol=1e-5
+        )
+    net, t, seeds = Architecture(kind.lower(), 3, 128, 1, 4, 1, beta=beta), torch.tensor(x), 60
+    for kernel, true in ((ntk, exact.ntk), (nngp, exact.nngp)):
+        found = np.array([kernel(net, net.weights(seed), t).numpy() for seed in range(seeds)])
+        error = found.std(0, ddof=1) / seeds**0.5
+        assert (abs(found.mean(0) - true) < 5 * error + 3 / 128 * abs(true)).all()
+        assert (error < 0.1 * true.diagonal().max()).all()
+    assert exact.output_factor**2 * exact.nngp.trace() / 3 == pytest.approx(1)
+    assert exact.largest == pytest.approx(np.linalg.norm(exact.ntk, 2) * exact.output_factor**2)
+
+
+def test_one_network_by_hand(toy):
+    from cntk_bench.networks import lazy
+    from cntk_bench.runs import images
+
+    settings, _ = toy
+    how = settings("converge.dtype=float64", "converge.beta=0.2", "converge.outputs=2").converge
+    loaded = images.load(settings(), 3, 1)
+    exact = finite.limit(loaded.x_train, "FC", 3, 0.2)
+    found = finite.measure("FC", 3, 16, 0, loaded, exact, how)
+    net = Architecture("fc", 3, 16, 1, 8, 2, exact.output_factor, 0.2)
+    w, x = net.weights(finite.seed_of("FC", 3, 16, 0), torch.float64), torch.tensor(loaded.x_train).double()
+    y = torch.tensor([[0.9 if label == o else -0.1 for o in (0, 1)] for label in loaded.y_train]).double()
+    theta = ntk(net, w, x)
+    true = torch.tensor(exact.ntk) / (exact.nngp.trace() / 3)
+    assert found["error"] == pytest.approx(float((theta - true).norm() / true.norm()))
+    true = torch.tensor(exact.nngp) / (exact.nngp.trace() / 3)
+    assert found["nngp_error"] == pytest.approx(float((nngp(net, w, x) - true).norm() / true.norm()))
+    rate = how.rate / float(torch.linalg.eigvalsh(torch.tensor(exact.ntk))[-1]) * exact.nngp.trace() / 3
+    after = {name: t.clone().requires_grad_() for name, t in w.items()}
+    for _ in range(how.steps):  # by torch.optim
+        optimiser = torch.optim.SGD(after.values(), lr=rate)
+        optimiser.zero_grad()
+        (((net.forward(after, x) - y) ** 2).sum() / 2).backward()
+        optimiser.step()
+    after = {name: t.detach() for name, t in after.items()}
+    assert found["drift"] == pytest.approx(float((ntk(net, after, x) - theta).norm() / theta.norm()))
+    squares = {name: (float((after[name] - t).norm() ** 2), float(t.norm() ** 2)) for name, t in w.items()}
+    assert found["layer"] == pytest.approx(max(a / b for a, b in squares.values()) ** 0.5)
+    changed, whole = map(sum, zip(*squares.values(), strict=True))
+    assert found["movement"] == pytest.approx((changed / whole) ** 0.5)
+    assert found["loss_after"] < found["loss_before"]
+    seed = finite.seed_of("FC", 3, 16, 0)
+    again = lazy.laziness(lambda some: net.forward(some, x), w, y, seed, iterations=how.iterations)
+    assert found["kappa"] == pytest.approx(again.kappa)
+    assert found["kappa"] == pytest.approx(found["distance"] * found["second"] / found["first"] ** 2)
+    untrained = finite.measure("FC", 3, 16, 1, loaded, exact, how)  # of two, one is trained
+    assert untrained["error"] and untrained["kappa"] is untrained["drift"] is None
+
+
+def test_seeds_of_networks_differ():
+    every = [(k, d, w, s) for k in ("V", "GAP", "FC") for d in (3, 4) for w in (8, 16) for s in (0, 1)]
+    assert len({finite.seed_of(*one) for one in every}) == len(every)
+    assert all(0 <= finite.seed_of(*one) < 2**63 for one in every)
+
+
+def test_a_call_goes_on_where_another_was_stopped(toy, counted, monkeypatch, tmp_path):
+    settings, run = toy
+    whole = stage.converge(Run(tmp_path / "whole"), settings())
+    assert len(counted) == 8 and [one[2] for one in counted] == [4] * 4 + [8] * 4  # narrow ones first
+    counted.clear()
+    measure = finite.measure
+
+    def stopped(*arguments):
+        if len(counted) == 3:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finite, "measure", stopped)
+        code, _, err = call("converge", tmp_path / "toy.yaml", "--output", run.path)
+    assert code == 130 and "the same command goes on" in err and len(counted) == 3
+    steps = []
+    found = stage.converge(run, settings(), lambda *progress: steps.append(progress))
+    assert len(counted) == 8 and steps == [(done, 8) for done in range(3, 9)]
+    assert found["networks"] == whole["networks"] and found["slopes"] == whole["slopes"]
+    stage.converge(run, settings())
+    assert len(counted) == 8
+    path = run.path / "converge" / "networks" / "V-3-8-1.json"
+    before = path.read_text()
+    for damage in ("", "[]", before.replace('"error": ', '"error": "x", "_": '), before[:-20]):
+        path.write_text(damage)
+        stage.converge(run, settings())
+        assert path.read_text() == before
+    del counted[8:]
+    grown = stage.converge(
+        run, settings("converge.widths=[4, 8, 16]", "converge.seeds=3", "converge.trained=2")
+    )
+    assert len(grown["networks"]) == 18 and len(counted) == 8 + 10 + 4  # four are now to be trained, too
+    smaller = stage.converge(run, settings("converge.kinds=[FC]", "converge.memory=0.5"))
+    assert len(counted) == 22 and {one["kind"] for one in smaller["networks"]} == {"FC"}
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("converge.steps=3", "converge.steps=2, not 3: use another --output"),
+        ("converge.dtype=float64", "converge.dtype=float32, not float64"),
+        ("converge.images=4", "converge.images=3, not 4"),
+        ("dataset.seed=1", "networks of other images"),
+    ],
+)
+def test_networks_of_other_settings_are_not_mixed(toy, override, words):
+    settings, run = toy
+    stage.converge(run, settings("converge.kinds=[FC]"))
+    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+        stage.converge(run, settings("converge.kinds=[FC]", override))
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("converge.kinds=[W]", "expected a list of different ones of V, GAP and FC"),
+        ("converge.kinds=[V, V]", "expected a list of different ones"),
+        ("converge.kinds=[]", "expected a list of different ones"),
+        ("converge.widths=[8]", "expected a list of at least two different integers"),
+        ("converge.widths=[8, 8]", "expected a list of at least two different integers"),
+        ("converge.widths=[8, 0]", "expected a list of at least two"),
+        ("converge.depths=[1]", "expected a list of different integers of at least 2"),
+        ("converge.rate=2.0", "expected a number above 0 and below 2"),
+        ("converge.rate=.nan", "expected a number above 0"),
+        ("converge.seeds=0", "expected the number of networks"),
+        ("converge.steps=-1", "or 0 for no training"),
+        ("converge.dtype=float16", "expected float32 or float64"),
+        ("converge.memory=0", "a number above 0"),
+        ("converge.beta=-1", "a number of at least 0"),
+        ("converge.width=[8, 16]", "did you mean converge.widths?"),
+    ],
+)
+def test_impossible_settings_are_told(toy, override, words):
+    settings, _ = toy
+    with pytest.raises(UserError) as told:
+        settings(override)
+    assert words in str(told.value) and f"--set {override}"[:20] in str(told.value)
+
+
+def test_what_only_the_data_or_the_memory_show(toy, monkeypatch):
+    settings, run = toy
+    with pytest.raises(UserError, match="GAP trains neither its first nor its last layer: use at least 3"):
+        settings("converge.kinds=[GAP]", "converge.depths=[2]")
+    for override, words in (
+        ("converge.outputs=11", "use at most 10, the number of classes"),
+        (
+            "converge.memory=1e-6",
+            "memory of 1e-06 GiB is too little for a gradient at width 4: allow at least",
+        ),
+        ("dataset.name=digit", "did you mean digits?"),
+    ):
+        with pytest.raises(UserError, match=words.replace("?", r"\?")):
+            stage.converge(run, settings(override))
+    monkeypatch.setattr(networks, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'cntk-bench\[torch\]'"):
+        stage.converge(run, settings())
+
+
+def test_a_folder_that_is_a_link_is_not_written_through(toy, tmp_path):
+    settings, run = toy
+    run.path.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (run.path / "converge").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        stage.converge(run, settings())
+
+
+def test_the_command_from_end_to_end(toy, tmp_path):
+    _, run = toy
+    arguments = (
+        "converge",
+        tmp_path / "toy.yaml",
+        "--output",
+        run.path,
+        "--set",
+        "converge.kinds=[V, GAP, FC]",
+    )
+    code, out, err = call(*arguments)
+    assert (code, err) == (0, "")
+    folder = run.path / "converge"
+    names = ["converge.json", "converge.md", "converge.pdf", "converge.png", "converge.svg", "converge.txt"]
+    assert sorted(path.name for path in folder.glob("converge.*")) == names
+    assert out.startswith((folder / "converge.txt").read_text()) and str(folder) in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["NTK", "error"] == lines[2][4:6] and sum(line[:1] == ["GAP"] for line in lines) == 4
+    found = json.loads((folder / "converge.json").read_text())
+    assert found["made"]["stage"] == "converge" and found["made"]["settings"]["converge"]["seeds"] == 2
+    assert len(found["networks"]) == 12 and len(found["means"]) == 6
+    measures = {(s["kind"], s["measure"]) for s in found["slopes"]}
+    every = {(kind, measure) for kind in ("V", "GAP", "FC") for measure in finite.MEASURES}
+    assert measures == every - {("GAP", "kappa")}  # piecewise linear in its one trained layer
+    first = found["means"][0]
+    shown = f"{first['error']:.3g} +- {first['error_deviation']:.1g}"
+    assert shown in out and shown in (folder / "converge.md").read_text()
+    bits = {name: (folder / name).read_bytes() for name in names[1:]}
+    assert call(*arguments)[0] == 0
+    assert {name: (folder / name).read_bytes() for name in bits} == bits  # the same numbers, the same files
+
+
+def test_the_figure_shows_means_deviations_and_the_expected_slope(monkeypatch):
+    import sys
+
+    from matplotlib.figure import Figure
+
+    items = [item(w, s, error=(1 + s) / w**0.5, drift=1 / w) for w in (4, 16) for s in (0, 1)]
+    how = {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}
+    for one in items:
+        one |= {"movement": 1 / one["width"], "layer": one["width"] ** -0.5}
+    result = {"name": "n", "data": {"name": "digits", "images": 3}, "made": {"settings": {"converge": how}}}
+    result |= widths.gathered(items)
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
+    with sys.modules["cntk_bench.report.plot"]._own_settings():
+        report._drawn(result, "png")
+    assert len(figures[0].axes) == 4  # neither NNGP error nor kappa was measured
+    axes = figures[0].axes[0]
+    line, _, (bars,) = axes.containers[0]
+    np.testing.assert_allclose(line.get_xydata(), [[4, 0.75], [16, 0.375]])
+    deviation = np.std([0.5, 1], ddof=1)
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.75 - deviation, 0.75 + deviation])
+    grey = [line for line in axes.lines if line.get_color() == "0.55"]
+    np.testing.assert_allclose(grey[0].get_xydata(), [[4, 0.75], [16, 0.375]])
