@@ -1,5 +1,7 @@
 """Preprocessing of pixels: by the training set's statistics, or none."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from cntk_bench.errors import UserError
@@ -7,12 +9,14 @@ from cntk_bench.errors import UserError
 CHUNK = 500  # images; bounds the float64 temporaries
 
 
-def chunks(x):
+def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
     """Views of x, at most CHUNK images each."""
     return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
 
 
-def scaling(x_train, preprocess: str, numbers=None):
+def scaling(
+    x_train: np.ndarray, preprocess: str, numbers: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale of each channel.
 
     Parameters
@@ -51,7 +55,7 @@ def scaling(x_train, preprocess: str, numbers=None):
     return mean.reshape(shape), np.where(deviation == 0, 1, deviation).reshape(shape)
 
 
-def _given(numbers, channels):
+def _given(numbers: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale from means and deviations given as numbers."""
     values = np.asarray(numbers, np.float64)
     if values.shape != (2 * channels,) or not np.isfinite(values).all() or not (values[channels:] > 0).all():
@@ -59,10 +63,11 @@ def _given(numbers, channels):
             f"preprocess.statistics has {values.size} numbers: give the means of the {channels} channels and "
             "then their deviations, which are above 0"
         )
-    return values.reshape(2, channels, 1, 1)
+    shift, scale = values.reshape(2, channels, 1, 1)
+    return shift, scale
 
 
-def _moments(pixels):
+def _moments(pixels: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of an array (n, P, P), in float64; exactly 0 for a constant."""
     low, high = float(pixels.min()), float(pixels.max())
     if low == high:  # the mean's rounding would leave a tiny variance
@@ -76,7 +81,7 @@ def _moments(pixels):
     return unit * mean, unit * np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes))
 
 
-def scaled(x, index, shift, scale):
+def scaled(x: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous.
 
     Raises

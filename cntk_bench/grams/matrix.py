@@ -97,7 +97,7 @@ def _assemble(
 ) -> None:
     """Read tiles, several at a time, into `out`, whose row 0 is row `first` of the whole."""
 
-    def place(tile):
+    def place(tile: Tile) -> None:
         rows, cols = tile.rows(plan), tile.cols(plan)
         block = store.read(tile, [readout])[0]
         out[rows.start - first : rows.stop - first, cols] = block[

@@ -129,9 +129,9 @@ class Progress(Merged):
         """Tiles that are done for all of these readouts, in computing order."""
         return self._tiles(readouts, sizes, done=True)
 
-    def _tiles(self, readouts, sizes, done):
+    def _tiles(self, readouts: Sequence[int] | None, sizes: tuple[int, int] | None, done: bool) -> list[Tile]:
         chosen = range(self.plan.readouts) if readouts is None else readouts
-        tiles = []
+        tiles: list[Tile] = []
         for part in PARTS:
             numbers = layout.within(self.plan, part, sizes)
             found = numbers[self.complete(part, numbers, chosen, sizes) == done]

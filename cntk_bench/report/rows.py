@@ -244,7 +244,7 @@ def title(record: dict) -> str:
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
 
 
-def _classes(data):
+def _classes(data: dict) -> str:
     """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
     used = data.get("classes_used")
     return (

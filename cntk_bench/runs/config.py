@@ -72,7 +72,7 @@ class Dataset(Section):
 
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes):
+    def _distinct(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if classes is not None and len(set(classes)) < len(classes):
             raise ValueError
         return classes
@@ -98,7 +98,7 @@ class Kernel(Section):
     )
 
     @model_validator(mode="after")
-    def _possible(self):
+    def _possible(self) -> "Kernel":
         for key, values in (("columns", self.columns), ("depths", self.depths)):
             value, times = Counter(values).most_common(1)[0]
             if times > 1:

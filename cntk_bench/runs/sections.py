@@ -53,14 +53,14 @@ class Converge(Section):
 
     @field_validator("kinds", "depths", "widths")
     @classmethod
-    def _distinct(cls, values):
+    def _distinct(cls, values: tuple) -> tuple:
         if len(set(values)) < len(values):
             raise ValueError
         return values
 
     @field_validator("depths")
     @classmethod
-    def _possible(cls, depths, info: ValidationInfo):
+    def _possible(cls, depths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if "GAP" in info.data.get("kinds", ()) and min(depths) < 3:
             reason = "GAP trains neither its first nor its last layer: use at least 3"
             raise PydanticCustomError("told", "{reason}", {"reason": reason})
