@@ -54,7 +54,7 @@ _PUBLIC = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'cntk_bench' has no attribute {name!r}")
     from importlib import import_module
@@ -64,5 +64,5 @@ def __getattr__(name):
     return found if attribute is None else getattr(found, attribute)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*__all__, "__version__"]

@@ -121,7 +121,7 @@ class Composed:
             for part in self.parts
         ]
 
-        def finish():
+        def finish() -> np.ndarray:
             numbers = [end() for end in ends]
             out = np.empty((len(self.spec.readouts), *numbers[0].shape[1:]), np.float32)
             for kept, readout, terms in zip(out, self.spec.readouts, self._terms, strict=True):

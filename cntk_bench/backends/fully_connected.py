@@ -111,7 +111,7 @@ class FullyConnected:
         hold one."""
         numbers = self._numbers(x, z, symmetric)
 
-        def finish():
+        def finish() -> np.ndarray:
             wide = numbers()
             if symmetric:
                 wide = np.tril(wide) + np.tril(wide, -1).swapaxes(1, 2)

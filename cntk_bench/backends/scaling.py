@@ -21,14 +21,22 @@ At the other end nothing is near: T <= (L + 1) v, v <= 9 C 2^60, and the sums th
 have at most 32^2 entries weighted by at most 32^2 each.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout, Spec
 
+if TYPE_CHECKING:
+    from cntk_bench.backends import Backend
+
 BRIGHTEST = 30  # pixels of a scaled image, and of one left as it is, are below 2^BRIGHTEST
 LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 CHUNK = 1 << 18  # numbers looked at together: they stay in the cache
+
+Prepared = tuple[np.ndarray, Any]  # exponents (n,), and what the backend wants
 
 
 class Scaled:
@@ -47,7 +55,7 @@ class Scaled:
         If the spec is too deep for its images' size.
     """
 
-    def __init__(self, backend):
+    def __init__(self, backend: "Backend") -> None:
         self.dimmest = dimmest(backend.spec)
         self.backend = backend
         self.spec, self.name, self.numerics = backend.spec, backend.name, backend.numerics
@@ -58,7 +66,7 @@ class Scaled:
         """The backend's own."""
         return self.backend.source
 
-    def prepare(self, images):
+    def prepare(self, images: np.ndarray) -> Prepared:
         """Images (n, C, P, P) -> the exponents by which they were scaled down, and what the backend wants."""
         brightest = np.maximum(images.max((1, 2, 3)), -images.min((1, 2, 3)))
         exponents = np.frexp(brightest)[1] - BRIGHTEST
@@ -67,16 +75,16 @@ class Scaled:
             images = np.ldexp(images, -exponents[:, None, None, None])
         return exponents, self.backend.prepare(np.ascontiguousarray(images, np.float32))
 
-    def tile(self, x, z, symmetric=False):
+    def tile(self, x: Prepared, z: Prepared, symmetric: bool = False) -> np.ndarray:
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
         return self.start(x, z, symmetric)()
 
-    def start(self, x, z, symmetric=False):
+    def start(self, x: Prepared, z: Prepared, symmetric: bool = False) -> Callable[[], np.ndarray]:
         """Start a tile; the function returned gives its numbers."""
         finish = self.backend.start(x[1], z[1], symmetric)
         return lambda: self._scaled_back(finish(), x[0][:, None] + z[0])
 
-    def _scaled_back(self, tile, exponents):
+    def _scaled_back(self, tile: np.ndarray, exponents: np.ndarray) -> np.ndarray:
         """A tile times 2^exponents (n, m), in place; UserError where that leaves float32's range."""
         some = max(1, CHUNK // tile[:, 0].size)
         for first in range(0, len(exponents), some):
@@ -141,7 +149,7 @@ def dimmest(spec: Spec) -> float:
     return least
 
 
-def _dimmest(size, layers) -> float:
+def _dimmest(size: int, layers: int) -> float:
     step = np.eye(size) + np.eye(size, k=1) + np.eye(size, k=-1)
     values, vectors = np.linalg.eigh(step / 3)
     stays = vectors @ (values ** float(layers) * vectors.sum(0))  # u; least at the border

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +13,12 @@ from cntk_bench.errors import UserError
 from cntk_bench.report import FORMATS
 from cntk_bench.text import short
 
+if TYPE_CHECKING:
+    from cntk_bench.report.listing import Listing
+    from cntk_bench.runs.opened import OpenRun
 
-def _of_run(command):
+
+def _of_run(command: options.Command) -> options.Command:
     """What all of them are given: a run, which of its cells, how many training images, and how to print."""
     given = (
         options.common,
@@ -39,7 +44,17 @@ def _of_run(command):
               help="Relative to the mean diagonal: weight decay.")  # fmt: skip
 @click.option("--network", "networks", multiple=True, metavar="FILE",
               help="A finite network's curve (JSON), drawn over one cell's. May be given again.")  # fmt: skip
-def flow(directory, column, depth, train, form, times, stop, ridge, networks):
+def flow(
+    directory: str,
+    column: str | None,
+    depth: int | None,
+    train: int | None,
+    form: str,
+    times: str | None,
+    stop: str,
+    ridge: float,
+    networks: tuple[str, ...],
+) -> int:
     """Gradient flow of RUN's kernels: accuracy and loss at any time, and when to stop.
 
     One eigendecomposition of a stored Gram matrix gives the predictions at every time; infinite time is
@@ -58,10 +73,10 @@ def flow(directory, column, depth, train, form, times, stop, ridge, networks):
     if curves and len(cells) > 1:
         raise UserError(f"--network is of one cell, and {len(cells)} are asked for: add --column and --depth")
 
-    def one(cell):
+    def one(cell: tuple[str, int]) -> dict:
         return stage.follow(opened, *cell, times=listed, stop=stop, ridge=ridge)
 
-    def draw(facts, path):
+    def draw(facts: dict, path: Path) -> Any:
         return report.draw(facts, path, curves)
 
     results = []
@@ -80,7 +95,15 @@ def flow(directory, column, depth, train, form, times, stop, ridge, networks):
               help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
 @click.option("--ridge", type=click.FloatRange(0),
               help="Relative to the mean diagonal of all.  [default: solve.ridge of the run]")  # fmt: skip
-def curve(directory, column, depth, train, form, sizes, ridge):
+def curve(
+    directory: str,
+    column: str | None,
+    depth: int | None,
+    train: int | None,
+    form: str,
+    sizes: str | None,
+    ridge: float | None,
+) -> int:
     """Learning curves of RUN's kernels: test accuracy on the first N training images, for several N.
 
     One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order of
@@ -97,7 +120,7 @@ def curve(directory, column, depth, train, form, sizes, ridge):
     opened = _opened(directory, train)
     cells = analysis.cells(opened, column, depth)
 
-    def one(cell):
+    def one(cell: tuple[str, int]) -> dict:
         return stage.follow(opened, *cell, listed=listed, ridge=ridge)
 
     results = [facts for facts, _ in _each(opened, "curve", cells, one)]
@@ -112,7 +135,15 @@ def curve(directory, column, depth, train, form, sizes, ridge):
 @click.option("--ridge", type=click.FloatRange(0), metavar="R",
               help="Noise relative to the mean diagonal.  [default: of maximum likelihood]")  # fmt: skip
 @click.option("--path", metavar="FILE", help="The data set, if it has moved.")
-def posterior(directory, column, depth, train, form, ridge, path):
+def posterior(
+    directory: str,
+    column: str | None,
+    depth: int | None,
+    train: int | None,
+    form: str,
+    ridge: float | None,
+    path: str | None,
+) -> int:
     """Gaussian process posterior of RUN's NNGP columns: are its uncertainties right?
 
     Negative log likelihood of the test targets, coverage of intervals, and calibration of class
@@ -132,7 +163,7 @@ def posterior(directory, column, depth, train, form, ridge, path):
         advance(0, total=opened.sizes[1], done=0)
         own = stage.own_kernels(opened, opened.run.config(moved), cells, lambda: advance(1))
 
-    def one(cell):
+    def one(cell: tuple[str, int]) -> dict:
         facts, arrays = stage.infer(opened, *cell, own[opened.readout(*cell)], ridge)
         analysis.keep(opened, "posterior", "{}-{}".format(*cell), arrays)
         return facts
@@ -150,7 +181,7 @@ def posterior(directory, column, depth, train, form, ridge, path):
 COMMANDS = (flow, posterior, curve)
 
 
-def _opened(directory: str, train: int | None):
+def _opened(directory: str, train: int | None) -> "OpenRun":
     from cntk_bench.runs.opened import open_run
 
     opened = open_run(options.path(directory, "RUN"))
@@ -183,7 +214,9 @@ def _require_finite(value: float, option: str) -> None:
         raise UserError(f"{option} {value:g}: give a number from 0 to {LARGEST_RIDGE:g}")
 
 
-def _each(opened, name: str, cells, one) -> Iterator[tuple[dict, Path]]:
+def _each(
+    opened: "OpenRun", name: str, cells: Sequence[tuple[str, int]], one: Callable[[tuple[str, int]], dict]
+) -> Iterator[tuple[dict, Path]]:
     """Analyse cell after cell, and keep each at once, so that nothing is lost: the facts, and their file."""
     from cntk_bench.runs import analysis
 
@@ -195,7 +228,7 @@ def _each(opened, name: str, cells, one) -> Iterator[tuple[dict, Path]]:
             advance(1)
 
 
-def _print(listing, form: str) -> None:
+def _print(listing: "Listing", form: str) -> None:
     """Print a table; of JSON everything is printed at the end."""
     from cntk_bench.report.listing import written
 
@@ -203,7 +236,7 @@ def _print(listing, form: str) -> None:
         streams.say(written(listing, form))
 
 
-def _end(opened, name: str, results: Sequence[dict], form: str) -> int:
+def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> int:
     """Say where results are, or all of them as JSON, and which are not to be trusted; the exit code."""
     from cntk_bench.runs import analysis, record
 

@@ -3,6 +3,9 @@
 import json
 import math
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +14,13 @@ from cntk_bench.cli import options, streams, units
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
+if TYPE_CHECKING:
+    from cntk_bench.kernels.spec import Readout
+
 
 @click.command()
 @options.configured
-def plan(config, overrides, backend, output):
+def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
     """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement."""
     from cntk_bench import backends
     from cntk_bench.runs import compute, images, measure
@@ -60,7 +66,16 @@ def plan(config, overrides, backend, output):
               help="Folder for the stage's tiles, removed afterwards.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.common
-def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
+def bench(
+    columns: str,
+    depths: str,
+    size: int,
+    channels: int,
+    backend: str,
+    seconds: float,
+    scratch: str,
+    as_json: bool,
+) -> None:
     """Measure the pairs per second on this machine: computed, and computed and stored.
 
     On a GPU, also tell how many its instruction issue would allow.
@@ -69,14 +84,14 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
     from cntk_bench.kernels.spec import Spec
     from cntk_bench.runs import measure
 
-    depths = _depths(depths)
+    listed = _depths(depths)
     if math.isnan(seconds):
         raise UserError("--seconds nan: give a number of seconds, such as 2")
     folder = options.path(scratch, "--scratch")
     if not folder.is_dir():
         raise UserError(f"--scratch {short(scratch)} is not a folder: make it, or give another")
     specs = {
-        column: Spec(_readouts(table.readouts((column, depth) for depth in depths), column), channels, size)
+        column: Spec(_readouts(table.readouts((column, depth) for depth in listed), column), channels, size)
         for column in columns.split(",")
     }
     _require_memory(channels, size)
@@ -88,7 +103,7 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
         results.append(
             {
                 "column": column,
-                "depths": depths,
+                "depths": listed,
                 "size": size,
                 "channels": channels,
                 "backend": found.backend,
@@ -111,11 +126,11 @@ def bench(columns, depths, size, channels, backend, seconds, scratch, as_json):
 
 @click.command()
 @options.common
-def info():
+def info() -> None:
     """Show the version, this machine, the backends that work here and the data sets known."""
     _line("cntk-bench", __version__)
-    for function in ("machine", "versions"):
-        for name, value in _tried(function, lambda f=function: _provenance(f)).items():
+    for what in ("machine", "versions"):
+        for name, value in _tried(what, partial(_provenance, what)).items():
             if name == "memory" and value:
                 value = units.size(value)
             _line(name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else value)
@@ -131,7 +146,7 @@ def _line(name: str, value: object) -> None:
     streams.say(f"{name:16} {value}")
 
 
-def _readouts(readouts, column: str):
+def _readouts(readouts: "tuple[Readout, ...]", column: str) -> "tuple[Readout, ...]":
     if not readouts:
         raise UserError(f"column {short(column)} needs no Gram matrix: there is nothing to time")
     return readouts
@@ -161,7 +176,7 @@ def _require_memory(channels: int, size: int) -> None:
         )
 
 
-def _tried(name: str, function) -> dict:
+def _tried(name: str, function: Callable[[], dict]) -> dict:
     """What a function finds; where it cannot, the reason in its place: `info` is for the lost."""
     try:
         return function()

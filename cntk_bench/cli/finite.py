@@ -7,7 +7,7 @@ from cntk_bench.cli import options, progress, streams
 
 @click.command()
 @options.configured
-def converge(config, overrides, backend, output):
+def converge(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> int:
     """Measure how finite networks approach the kernels of CONFIG with their width.
 
     For V, GAP and fully connected networks: the empirical kernels' error, their drift and the weights'

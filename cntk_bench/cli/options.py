@@ -2,20 +2,27 @@
 
 import logging
 import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cntk_bench.errors import UserError
 from cntk_bench.system import paths
 
+if TYPE_CHECKING:
+    from cntk_bench.runs.config import Config
+    from cntk_bench.runs.directory import Run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 LEAST_MEMORY = 2**30  # bytes of address space; with fewer, Numba's compiler was found not to load
 
 
-def common(command):
+def common(command: Command) -> Command:
     """Options of every command."""
 
-    def begin(_context, _parameter, verbose):
+    def begin(_context: click.Context, _parameter: click.Parameter, verbose: bool) -> None:
         if verbose:
             logging.getLogger("cntk_bench").setLevel(logging.INFO)
         _require_memory()
@@ -26,7 +33,7 @@ def common(command):
     return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
 
 
-def configured(command):
+def configured(command: Command) -> Command:
     """A config file, its overrides, and the run directory."""
     command = click.option(
         "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
@@ -37,7 +44,7 @@ def configured(command):
     return common(click.argument("config")(overridable("dataset.train=200")(command)))
 
 
-def overridable(example: str):
+def overridable(example: str) -> Callable[[Command], Command]:
     """Overrides of the config's keys."""
     text = f"Override a key, such as {example}. May be given again."
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
@@ -51,20 +58,22 @@ def path(text: str, what: str) -> Path:
         raise UserError(f"{what}: {error}") from None
 
 
-def donor(command):
+def donor(command: Command) -> Command:
     """Another run to take from."""
     text = "Take from RUN what is the same: tiles of the same images and readouts."
     return click.option("--from", "donor", metavar="RUN", help=text)(command)
 
 
-def run_directory(text: str, what: str = "RUN"):
+def run_directory(text: str, what: str = "RUN") -> "Run":
     """The run in the directory given as the option or argument `what`."""
     from cntk_bench.runs.directory import Run
 
     return Run(path(text, what))
 
 
-def settings(config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None):
+def settings(
+    config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None
+) -> "tuple[Config, Run]":
     """The config, and the run that it names."""
     from cntk_bench.runs import config
     from cntk_bench.runs.directory import Run

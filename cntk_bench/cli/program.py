@@ -16,14 +16,14 @@ COMPLETION = "_CNTK_BENCH_COMPLETE"
 
 
 class _Group(click.Group):
-    def format_epilog(self, ctx, formatter):
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit codes"):
             formatter.write_dl(list(failures.EXIT_CODES.items()))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name=NAME)
-def cli():
+def cli() -> None:
     """Exact convolutional neural tangent kernels and their accuracy, depth by depth.
 
     `run` does everything; the other commands are its steps, each useful alone.

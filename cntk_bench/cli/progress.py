@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from cntk_bench.cli import streams
 from cntk_bench.text import one_line
@@ -25,7 +25,9 @@ def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=None, rate="", said="")
 
-        def advance(count, total=None, done=None, said=None):
+        def advance(
+            count: int, total: int | None = None, done: int | None = None, said: str | None = None
+        ) -> None:
             if said is not None:
                 progress.update(task, said=one_line(said, 100))
             if total is not None:
@@ -41,17 +43,17 @@ def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
 class _Lasting:
     """A terminal that may be closed while we write to it, as where a run goes on after the log-out."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         with suppress(OSError, ValueError):
             self._stream.flush()
 
-    def __getattr__(self, name):  # encoding, isatty, fileno
+    def __getattr__(self, name: str) -> Any:  # encoding, isatty, fileno
         return getattr(self._stream, name)

@@ -1,6 +1,7 @@
 """Commands that look at a run: table, solves, status, verify."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,12 @@ from cntk_bench.cli import options, progress, streams, units
 from cntk_bench.errors import UserError
 from cntk_bench.report import FORMATS
 from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    from cntk_bench.grams.progress import Counts
+    from cntk_bench.grams.verify import Verification
+    from cntk_bench.runs.directory import Run
+    from cntk_bench.runs.status import Status
 
 
 @click.command()
@@ -17,7 +24,7 @@ from cntk_bench.text import short
     "--solve", "number", type=click.IntRange(1), metavar="N", help="That of solve N.  [default: the last]"
 )
 @options.common
-def table(directory, form, number):
+def table(directory: str, form: str, number: int | None) -> None:
     """Print the table of RUN, a solved run directory."""
     from cntk_bench import report
     from cntk_bench.runs.solve import solved
@@ -28,7 +35,7 @@ def table(directory, form, number):
 @click.command()
 @click.argument("directory", metavar="RUN")
 @options.common
-def solves(directory):
+def solves(directory: str) -> None:
     """List the solves of RUN: when and how each was made, and the accuracies that it found."""
     from cntk_bench.runs import solve
 
@@ -36,7 +43,7 @@ def solves(directory):
     found = solve.solves(where)
     if not found:
         raise UserError(f"{short(str(where.path))} has no solves yet: run `cntk-bench solve` on it")
-    lines = [("solve", "date (UTC)", "ridge", "precision", "device", "accuracy")]
+    lines: list[tuple[str, ...]] = [("solve", "date (UTC)", "ridge", "precision", "device", "accuracy")]
     lines += [_line(solve) for solve in found]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -68,7 +75,7 @@ def _line(solve: dict) -> tuple[str, ...]:
 @click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
               metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
 @options.common
-def status(directory, follow, every):
+def status(directory: str, follow: bool, every: float) -> None:
     """Tell how far RUN is: tiles done, rate, time left, and of every column to be trained its networks.
 
     With --follow, a run that is not there yet is waited for.
@@ -89,9 +96,9 @@ def status(directory, follow, every):
         time.sleep(every)
 
 
-def _tell(found, where) -> None:
+def _tell(found: "Status", where: "Run") -> None:
     if found.counts is not None:
-        _tell_tiles(found)
+        _tell_tiles(found, found.counts)
     elif not found.trained:
         streams.say(f"nothing to compute: the columns of {short(str(where.path))} need no Gram matrix")
     for cell in found.trained:
@@ -100,8 +107,7 @@ def _tell(found, where) -> None:
             streams.say(f"  {line}")
 
 
-def _tell_tiles(found) -> None:
-    counts = found.counts
+def _tell_tiles(found: "Status", counts: "Counts") -> None:
     numbers = (counts.taken, "taken from another run"), (counts.in_part, "taken in part from another run")
     taken = " and ".join(f"{number} of them {how}" for number, how in numbers if number)
     streams.say(
@@ -125,7 +131,7 @@ def _tell_tiles(found) -> None:
 @click.option("--draw", type=click.IntRange(1), default=1, show_default=True, metavar="N",
               help="Of the training images, where dataset.draws are several.")  # fmt: skip
 @options.common
-def export(directory, column, depth, target, draw):
+def export(directory: str, column: str, depth: int, target: str, draw: int) -> None:
     """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
 
     The arrays are train (n, n), test (m, n), both float64, y_train, y_test, train_index and test_index.
@@ -147,7 +153,7 @@ def export(directory, column, depth, target, draw):
 @click.option("--repair", is_flag=True, help="Compute damaged tiles anew.")
 @options.overridable("dataset.path=FILE if the data have moved")
 @options.common
-def verify(directory, sample, repair, overrides):
+def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]) -> int:
     """Check RUN's tiles (checksums, consistency, a sample of entries in float64) and what is trained."""
     from cntk_bench.runs import train, verify
 
@@ -168,7 +174,7 @@ def verify(directory, sample, repair, overrides):
     return 1 if trained else code
 
 
-def _tell_verified(found, where, directory) -> int:
+def _tell_verified(found: "Verification", where: "Run", directory: str) -> int:
     """What was found of the tiles; the exit code."""
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():

@@ -1,16 +1,27 @@
 """Commands that do the work: run, fetch, compute, train, solve."""
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from cntk_bench.cli import options, progress, streams
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
+if TYPE_CHECKING:
+    from cntk_bench.grams.compute import Task
+    from cntk_bench.grams.tiles import Plan
+    from cntk_bench.runs.config import Config
+    from cntk_bench.runs.directory import Run
+
 
 @click.command()
 @options.configured
 @options.donor
-def run(config, overrides, backend, output, donor):
+def run(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, donor: str | None
+) -> int:
     """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
@@ -29,7 +40,7 @@ def run(config, overrides, backend, output, donor):
 @click.argument("dataset")
 @click.option("--path", metavar="DIR", help="Folder to keep it in.  [default: data]")
 @options.common
-def fetch(dataset, path):
+def fetch(dataset: str, path: str | None) -> None:
     """Download DATASET, a name that `info` lists, or the data set of a config file."""
     from cntk_bench.runs import config, images
 
@@ -47,7 +58,9 @@ def fetch(dataset, path):
 @click.command()
 @options.configured
 @options.donor
-def compute(config, overrides, backend, output, donor):
+def compute(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, donor: str | None
+) -> None:
     """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
@@ -59,7 +72,7 @@ def compute(config, overrides, backend, output, donor):
 
 @click.command()
 @options.configured
-def train(config, overrides, backend, output):
+def train(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
     """Train the networks of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may train the same run at once: each takes networks that no other has.
@@ -83,7 +96,7 @@ def train(config, overrides, backend, output):
 @click.argument("directory", metavar="RUN")
 @options.overridable("solve.ridge=loo")
 @options.common
-def solve(directory, overrides):
+def solve(directory: str, overrides: tuple[str, ...]) -> int:
     """Solve the kernel regressions of RUN, a computed run directory, and print its table.
 
     With --set dataset.train=N, dataset.test=N, kernel.columns=[...] or kernel.depths=[...], a part of what
@@ -112,23 +125,23 @@ def _solvable(key: str) -> bool:
     return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
-def _compute(settings, where, donor):
+def _compute(settings: "Config", where: "Run", donor: str | None) -> None:
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
 
-        def begin(plan, tasks):
+        def begin(plan: "Plan", tasks: "Sequence[Task]") -> "Callable[[Task], None]":
             advance(0, total=sum(task.tile.pairs(plan) for task in tasks), done=0)
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            compute.compute(where, settings, begin, donor and options.run_directory(donor, "--from"))
+            compute.compute(where, settings, begin, options.run_directory(donor, "--from") if donor else None)
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
             raise
 
 
-def _train(settings, where):
+def _train(settings: "Config", where: "Run") -> None:
     from cntk_bench.runs import train
 
     with progress.bar("training") as advance:
@@ -139,7 +152,7 @@ def _train(settings, where):
             raise
 
 
-def _solve(where, settings) -> int:
+def _solve(where: "Run", settings: "Config") -> int:
     """Solve, print the table, and say which solutions are not to be trusted; the exit code."""
     from cntk_bench import report
     from cntk_bench.runs import solve as stage

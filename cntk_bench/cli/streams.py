@@ -81,7 +81,7 @@ def terminal() -> bool:
 
 
 class _Lines(logging.Handler):
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         complain(self.format(record), MOST_LOGGED)
 
 

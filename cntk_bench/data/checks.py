@@ -12,7 +12,7 @@ from cntk_bench.text import short
 LARGEST = np.float64(1e9)  # of a pixel: its square and the kernel's sums stay far inside float32
 
 
-def images(x, what: str):
+def images(x: np.ndarray, what: str) -> np.ndarray:
     """Images in any accepted layout -> a view (n, C, P, P) of them.
 
     Accepted are (n, P, P), one channel; (n, P, P, C), channels last; (n, C, P, P), channels
@@ -56,7 +56,7 @@ def images(x, what: str):
     return x
 
 
-def require_alike(x_train, x_test):
+def require_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:
     """Refuse training and test images that differ in shape or in the kind of their pixels."""
     if x_train.shape[1:] != x_test.shape[1:]:
         raise UserError(
@@ -69,7 +69,7 @@ def require_alike(x_train, x_test):
         )
 
 
-def labels(y, n: int, what: str):
+def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:
     """Integer labels of shape (n,) or (n, 1) -> array (n,), int64."""
     if y.dtype.kind not in "iu" or (y.ndim != 1 and y.shape[1:] != (1,)):
         raise UserError(
@@ -81,7 +81,7 @@ def labels(y, n: int, what: str):
     return y.reshape(n).astype(np.int64)
 
 
-def classes(y_train, y_test) -> int:
+def classes(y_train: np.ndarray, y_test: np.ndarray) -> int:
     """The number of classes k: training labels must be exactly 0 .. k-1, test labels among them."""
     present = np.unique(y_train)
     k = int(present[-1]) + 1
@@ -104,13 +104,13 @@ def classes(y_train, y_test) -> int:
     return k
 
 
-def require_integer(value, least: int, what: str):
+def require_integer(value: object, least: int, what: str) -> None:
     """Refuse a value that is not an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise UserError(f"{what} is {_shown(value)}: use an integer of at least {least}")
 
 
-def count(requested, available: int, what: str) -> int:
+def count(requested: int | None, available: int, what: str) -> int:
     """How many of the available images are requested; None is all of them."""
     if requested is None:
         return available
@@ -122,7 +122,7 @@ def count(requested, available: int, what: str) -> int:
     return int(requested)
 
 
-def drawn(requested, draws, available: int) -> int:
+def drawn(requested: int | None, draws: int, available: int) -> int:
     """How many training images `draws` disjoint draws of `requested` images each are.
 
     Raises
@@ -144,7 +144,7 @@ def drawn(requested, draws, available: int) -> int:
     return each * int(draws)
 
 
-def chosen(requested, k: int) -> tuple[int, ...]:
+def chosen(requested: Iterable[int] | None, k: int) -> tuple[int, ...]:
     """The labels of the classes requested, in that order; None is all of 0 .. k-1.
 
     Raises
@@ -166,6 +166,6 @@ def chosen(requested, k: int) -> tuple[int, ...]:
     return tuple(int(label) for label in asked)
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     """A value for a message, strings with their quotes: '3' is not 3."""
     return f"'{short(value)}'" if isinstance(value, str) else short(value)

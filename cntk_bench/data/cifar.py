@@ -11,6 +11,7 @@ import pickle
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class _Plain(pickle.Unpickler):
     NumPy's own functions would believe whatever types and pointers a pickle claims.
     """
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         try:
             return _STAND_INS[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
@@ -117,10 +118,10 @@ class _Plain(pickle.Unpickler):
 class _Array:
     """An array of bytes: of its pickled state, the shape, the order and the bytes."""
 
-    def __init__(self, *_):
-        self.pixels = None
+    def __init__(self, *_: object) -> None:
+        self.pixels: np.ndarray | None = None
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _Dtype):
             raise pickle.UnpicklingError("it has an array without a type")
@@ -131,15 +132,15 @@ class _Array:
 class _Dtype:
     """The one type that pixels have, uint8; its state tells nothing more."""
 
-    def __init__(self, name, *_):
+    def __init__(self, name: object, *_: object) -> None:
         if name != "u1":
             raise pickle.UnpicklingError(f"it has an array of the type {short(name)}, not of bytes")
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         pass
 
 
-def _bytes(text, encoding):
+def _bytes(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes in the old protocols."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has bytes in {short(encoding)}")

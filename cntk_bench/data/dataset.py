@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 # One entry per data set: a function of the path that returns x_train, y_train, x_test, y_test in the data
 # set's own order and layout, which `load` then checks. Other packages add theirs under the entry point group.
-READERS = {"digits": digits.read, "npz": npz.read} | {
-    name: partial(official.read, name) for name in official.FETCHABLE
+READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
+    "digits": digits.read,
+    "npz": npz.read,
+    **{name: partial(official.read, name) for name in official.FETCHABLE},
 }
 GROUP = "cntk_bench.datasets"
 
@@ -102,7 +104,7 @@ def names() -> tuple[str, ...]:
     return (*READERS, *plugins.names(GROUP))
 
 
-def _verified(name, path, train, test) -> str:
+def _verified(name: str, path: str | Path | None, train: tuple, test: tuple) -> str:
     """The name, where nothing speaks against it; "npz" for images that are not those of the data set.
 
     A data set in KNOWN is told by its images, wherever they come from; of the others an official download

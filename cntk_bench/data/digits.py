@@ -7,7 +7,7 @@ from cntk_bench.data.order import balanced_order
 N_TEST = 360
 
 
-def read(path=None):
+def read(path: None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The 1,797 images (8x8, one channel, grey levels 0, 1/16 .. 1), split in a fixed way.
 
     scikit-learn gives no split. Here the test set is the first 360 images of the balanced order

@@ -5,6 +5,7 @@ import io
 import math
 import zlib
 from os.path import isfile  # unlike Path.is_file, False where access is denied
+from pathlib import Path
 
 import numpy as np
 
@@ -24,12 +25,12 @@ FILES = {
 }
 
 
-def complete(folder) -> bool:
+def complete(folder: Path) -> bool:
     """Whether the folder holds the four files, each gzipped (.gz) or not."""
     return all(isfile(_find(folder, name)) for name in FILES)
 
 
-def read(folder, md5s=None):
+def read(folder: Path, md5s: dict[str, str] | None = None) -> list[np.ndarray]:
     """Read the four files of a folder.
 
     Parameters
@@ -78,7 +79,7 @@ def _unzipped(content: bytes) -> bytes:
     return plain
 
 
-def parse(content: bytes, ndim: int, what):
+def parse(content: bytes, ndim: int, what: object) -> np.ndarray:
     """The array in the bytes of an idx file: two zeros, 8 (uint8), ndim, big-endian sizes, data."""
     start = 4 + 4 * ndim
     if len(content) < start or content[:4] != bytes([0, 0, 8, ndim]):
@@ -95,6 +96,6 @@ def parse(content: bytes, ndim: int, what):
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _find(folder, name):
+def _find(folder: Path, name: str) -> Path:
     zipped = folder / f"{name}.gz"
     return zipped if isfile(zipped) else folder / name

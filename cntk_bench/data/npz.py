@@ -1,6 +1,9 @@
 """A user's own data set: one .npz file. Nothing in it is ever unpickled."""
 
+from pathlib import Path
+
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from cntk_bench.errors import UserError
 from cntk_bench.system import memory
@@ -10,7 +13,7 @@ from cntk_bench.text import one_line, short
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def read(path):
+def read(path: Path) -> list[np.ndarray]:
     """Read the four arrays of a .npz file.
 
     Parameters
@@ -50,11 +53,12 @@ def read(path):
         ) from None
 
 
-def _bound(file, path):
+def _bound(file: NpzFile, path: Path) -> None:
     """Refuse, before anything is unpacked, arrays that are there twice or need more memory than is free.
 
     NumPy takes a member with or without the ending .npy, and of several with one name the last.
     """
+    assert file.zip is not None  # it is open
     names = [name.removesuffix(".npy") for name in file.zip.namelist()]
     twice = [key for key in KEYS if names.count(key) > 1]
     if twice:
@@ -69,7 +73,7 @@ def _bound(file, path):
         )
 
 
-def _array(file, key, path):
+def _array(file: NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         array = file[key]
         if not isinstance(array, np.ndarray):
@@ -81,5 +85,5 @@ def _array(file, key, path):
     return array
 
 
-def _line(error):
+def _line(error: Exception) -> str:
     return one_line(error, 120) or type(error).__name__

@@ -7,7 +7,9 @@ verifies every file that it is about to open; its MNIST classes do not, and pref
 `idx` instead; its CIFAR classes unpickle whatever has the right MD5, so `cifar` reads the batches.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ MNIST = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 FETCHABLE = CIFAR | SVHN | MNIST
 
 
-def read(name: str, path: Path):
+def read(name: str, path: Path) -> Sequence[np.ndarray]:
     """Read an official data set from the folder it was fetched to.
 
     Parameters
@@ -114,7 +116,7 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
             cifar.unpack(path / cls.filename, path, batches)
 
 
-def _files(name, cls, path):
+def _files(name: str, cls: Any, path: Path) -> list[tuple[Path, str, tuple[str, ...]]]:
     """Path, MD5 and addresses of every file of a data set."""
     if name in CIFAR:
         return [(path / cls.filename, cls.tgz_md5, (cls.url,))]
@@ -127,7 +129,7 @@ def _files(name, cls, path):
     ]
 
 
-def _batches(cls) -> dict[str, str]:
+def _batches(cls: Any) -> dict[str, str]:
     """Path in the archive and MD5 of all of CIFAR's pickles, the classes' names among them."""
     files = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
     return {f"{cls.base_folder}/{file}": md5 for file, md5 in files}
@@ -137,7 +139,7 @@ def _has(path: Path, md5: str) -> bool:
     return path.is_file() and digest(path.read_bytes()) == md5
 
 
-def _raw(name, path):
+def _raw(name: str, path: Path) -> Path:
     return path / MNIST[name] / "raw"
 
 
@@ -149,7 +151,7 @@ def place(path: str | Path) -> Path:
         raise UserError(f"path cannot be used: {error}") from None
 
 
-def _torchvision_class(name):
+def _torchvision_class(name: str) -> Any:
     try:
         import torchvision.datasets
     except (ImportError, RuntimeError, OSError) as error:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def balanced_order(labels, seed: int, stream: int):
+def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
     """An order in which every prefix is as balanced over the classes as the data allow.
 
     The images of each class are shuffled; the first round holds one image of each class, the

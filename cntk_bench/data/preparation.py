@@ -61,7 +61,7 @@ class Recipe:
     contrast_scale: str = "deviation"
     contrast_floor: float = 1e-8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.statistics, str):
             if self.statistics not in STATISTICS:
                 known = ", ".join(STATISTICS)

@@ -1,6 +1,6 @@
 """Each channel shifted and scaled: by the training set's statistics, by numbers, or by its units alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -9,12 +9,14 @@ from cntk_bench.errors import UserError
 CHUNK = 500  # images; bounds the float64 temporaries
 
 
-def chunks(x):
+def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
     """Views of x, at most CHUNK images each."""
     return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
 
 
-def scaling(x_train, preprocess: str, numbers=None):
+def scaling(
+    x_train: np.ndarray, preprocess: str, numbers: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale of each channel.
 
     Parameters
@@ -59,7 +61,7 @@ def standardizing(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, 
     return mean.reshape(shape), np.where(deviation == 0, 1, deviation).reshape(shape)
 
 
-def _given(numbers, channels):
+def _given(numbers: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale from means and deviations given as numbers."""
     values = np.asarray(numbers, np.float64)
     if values.shape != (2 * channels,) or not np.isfinite(values).all() or not (values[channels:] > 0).all():
@@ -67,7 +69,8 @@ def _given(numbers, channels):
             f"preprocess.statistics has {values.size} numbers: give the means of the {channels} channels and "
             "then their deviations, which are above 0"
         )
-    return values.reshape(2, channels, 1, 1)
+    shift, scale = values.reshape(2, channels, 1, 1)
+    return shift, scale
 
 
 def affine(shift: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic, perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -143,12 +144,12 @@ class _Worker:
 
         return self.storing.submit(write)
 
-    def _backend(self, readouts):
+    def _backend(self, readouts: tuple[int, ...]) -> Backend:
         chosen = tuple(Readout.parse(self.job.store.readouts[readout]) for readout in readouts)
         spec, ready = Spec(chosen, *self.images["train"].shape[1:3]), self.job.ready
         return ready if ready is not None and ready.spec == spec else self.job.backend(spec)
 
-    def _prepared(self, readouts, part, block):
+    def _prepared(self, readouts: tuple[int, ...], part: str, block: int) -> Any:
         return self.backend(readouts).prepare(self.images[part][self.job.store.plan.block(part, block)])
 
 
@@ -239,12 +240,12 @@ def _share(n: int) -> float:
     return share
 
 
-def _run(job, tasks, report, executor):
+def _run(job: Job, tasks: Iterator[Task], report: Callable[[Task], None] | None, executor: str) -> None:
     with noted() as interrupted:
         executors.run(executor, job, tasks, report or (lambda task: None), interrupted.is_set)
 
 
-def _require_images(job, sizes):
+def _require_images(job: Job, sizes: tuple[int, int]) -> None:
     needed = needed_images(job.store.plan, sizes)
     for what, x, size in zip(("train", "test"), (job.x_train, job.x_test), needed, strict=True):
         if len(x) < size:

@@ -13,7 +13,7 @@ about               for whoever opens the arrays by hand
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ def readable(path: Path) -> Iterator[None]:
 NAMES = {"n_train": "training images", "n_test": "test images"}  # of what words would not tell
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], names=DECIDING) -> list[str]:
+def differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], names: Iterable[str] = DECIDING
+) -> list[str]:
     """In words, what two descriptions have different among some names that both have."""
     return [
         f"{_named(name)} {_words(there[name])} there, {_words(here[name])} here"

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout, Spec
 
 
-def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np.ndarray:
+def gram(
+    x: np.ndarray, z: np.ndarray | None = None, *, readouts: Sequence[Readout], backend: str = "auto"
+) -> np.ndarray:
     """Exact kernels between all images of x and all images of z.
 
     Parameters
@@ -56,7 +59,7 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
 
 
 def diagonal(
-    x,
+    x: np.ndarray,
     *,
     readouts: Sequence[Readout],
     backend: str = "auto",
@@ -78,7 +81,7 @@ def diagonal(
     return finite(out, "the kernel of an image with itself")
 
 
-def checked(x, name, like=None) -> np.ndarray:
+def checked(x: ArrayLike, name: str, like: np.ndarray | None = None) -> np.ndarray:
     """Images (n, C, P, P) as contiguous floats, or a UserError that says what is wrong with them."""
     try:
         x = np.asarray(x)
@@ -98,7 +101,7 @@ def checked(x, name, like=None) -> np.ndarray:
     return np.ascontiguousarray(x) if lost else narrow
 
 
-def finite(values, name, remedy="scale the images down") -> np.ndarray:
+def finite(values: np.ndarray, name: str, remedy: str = "scale the images down") -> np.ndarray:
     if not np.isfinite(values).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise UserError(f"{name} is {values[place]} at {list(place)}, as float32: {remedy}")

@@ -90,7 +90,7 @@ def write(group: Any, pairs: Images, path: Path | None = None) -> None:
             _write_one(group, array, np.asarray(values, np.int64))
 
 
-def _write_one(group, name, values):
+def _write_one(group: Any, name: str, values: np.ndarray) -> None:
     try:
         array = group[name]
         sound = array.ndim == 1 and array.dtype == np.int64

@@ -54,7 +54,7 @@ class Line:
     round: int = 0
     taken: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         """As JSON."""
         said = {
             "tile": str(self.tile),
@@ -89,7 +89,7 @@ class Batch:
     seconds: np.ndarray
     taken: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, chosen: np.ndarray) -> "Batch":

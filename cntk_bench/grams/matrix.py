@@ -129,7 +129,7 @@ def _assemble(
 ) -> None:
     """Read tiles, several at a time, into `out`, which holds these rows and columns of the whole."""
 
-    def place(tile):
+    def place(tile: Tile) -> None:
         down, right = tile.rows(plan), tile.cols(plan)
         block = store.read(tile, [readout])[0]
         out[_within(down, rows), _within(right, cols)] = block[_within(rows, down), _within(cols, right)]

@@ -133,9 +133,11 @@ class Progress(Merged):
         """Tiles that are done for all of these readouts, in computing order; parameters as for `missing`."""
         return self._tiles(readouts, sizes, draws, done=True)
 
-    def _tiles(self, readouts, sizes, draws, done):
+    def _tiles(
+        self, readouts: Sequence[int] | None, sizes: tuple[int, int] | None, draws: int, done: bool
+    ) -> list[Tile]:
         chosen = range(self.plan.readouts) if readouts is None else readouts
-        tiles = []
+        tiles: list[Tile] = []
         for part in PARTS:
             numbers = layout.within(self.plan, part, sizes, draws)
             found = numbers[self.complete(part, numbers, chosen, sizes) == done]

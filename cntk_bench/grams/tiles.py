@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Tile:
         _, h, w = self.shape(plan)
         return h * (h + 1) // 2 if self.diagonal else h * w
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.part}-{self.row}-{self.col}"
 
     @classmethod
@@ -97,7 +98,7 @@ class Plan:
     readouts: int
     draws: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (("n_train", 1), ("n_test", 0), ("tile", 1), ("readouts", 1), ("draws", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -141,7 +142,7 @@ class Plan:
         rows = np.arange(self.blocks("train"))
         return int((rows - self.first_col(rows) + 1).sum()) + self.count_of("test")
 
-    def first_col(self, row):
+    def first_col(self, row: Any) -> Any:
         """The first column of "train" in which a row, or an array of them, has a tile.
 
         It holds the first image of the draw that the row's own first image is of.
@@ -188,7 +189,7 @@ class Plan:
             raise KeyError(tile)
         return self.numbers(tile.part, tile.row, tile.col)
 
-    def numbers(self, part: str, row, col):
+    def numbers(self, part: str, row: Any, col: Any) -> Any:
         """As `number`, of one tile's row and col or of arrays of them, which are not checked."""
         return (row * (row + 1) // 2 if part == "train" else row * self.blocks("train")) + col
 

@@ -1,11 +1,13 @@
 """Whether the numbers in a store are what they should be: digests, consistency, and float64 itself."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cntk_bench.grams.chunks import Unreadable
-from cntk_bench.grams.tiles import Tile
+from cntk_bench.grams.store import Store
+from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional
 from cntk_bench.kernels import definition as reference
 from cntk_bench.kernels.spec import FULLY_CONNECTED, Readout
@@ -34,7 +36,7 @@ class Entry:
     def ok(self) -> bool:
         return self.error <= self.tolerance
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.readout} of row {self.row}, column {self.col} is {self.stored:.9g}, in float64 "
             f"{self.exact:.9g}: relative error {self.error:.1e}, allowed {self.tolerance:.0e}"
@@ -83,14 +85,14 @@ def tolerance(readout: Readout) -> float:
 
 
 def verify(
-    store,
-    x_train=None,
-    x_test=None,
+    store: Store,
+    x_train: np.ndarray | None = None,
+    x_test: np.ndarray | None = None,
     *,
     sample: int = 0,
     seed: int = 0,
     draws: int = 1,
-    progress=None,
+    progress: Callable[[], None] | None = None,
 ) -> Verification:
     """Check every finished tile of a store, and recompute a sample of entries in float64.
 
@@ -123,7 +125,9 @@ def verify(
     sound = [tile for tile in tiles if tile not in damaged and tile not in unreadable]
     entries = []
     for tile, row, col in _sample(store, sound, sample, seed):
-        x = (x_train if tile.part == "train" else x_test)[tile.rows(store.plan)][row]
+        rows = x_train if tile.part == "train" else x_test
+        assert rows is not None and x_train is not None  # images are given where `sample` is not 0
+        x = rows[tile.rows(store.plan)][row]
         z = x_train[tile.cols(store.plan)][col]
         done = _done(store, tile)
         stored = store.read(tile, done)[:, row, col]
@@ -135,18 +139,18 @@ def verify(
     return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
 
 
-def _done(store, tile) -> list[int]:
+def _done(store: Store, tile: Tile) -> list[int]:
     """The places of the readouts for which a tile is done."""
     return [r for r in range(store.plan.readouts) if store.progress.digests(tile, r)]
 
 
-def _shape(store, tile) -> tuple[int, int]:
+def _shape(store: Store, tile: Tile) -> tuple[int, int]:
     """(h, w) for which a tile is done, for all readouts that it is done for."""
     heights, widths = zip(*(store.progress.shape(tile, r) for r in _done(store, tile)), strict=True)
     return min(heights), min(widths)
 
 
-def _inspect(store, tile) -> tuple[list[int], np.ndarray, str | None]:
+def _inspect(store: Store, tile: Tile) -> tuple[list[int], np.ndarray, str | None]:
     """The readouts for which a tile is done, their numbers (readouts, h, w), and what is wrong with them."""
     done, planes, fault = _done(store, tile), [], None
     h, w = _shape(store, tile)
@@ -159,7 +163,9 @@ def _inspect(store, tile) -> tuple[list[int], np.ndarray, str | None]:
     return done, np.stack(planes), fault
 
 
-def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[Tile, str]]:
+def _structure(
+    store: Store, readouts: Sequence[Readout], tiles: Sequence[Tile], progress: Callable[[], None] | None
+) -> tuple[dict[Tile, str], dict[Tile, str]]:
     """Damaged tiles, by their digests and by what holds for every kernel; and unreadable ones."""
     damaged: dict[Tile, str] = {}
     unreadable: dict[Tile, str] = {}
@@ -182,7 +188,9 @@ def _structure(store, readouts, tiles, progress) -> tuple[dict[Tile, str], dict[
     return damaged, unreadable
 
 
-def _inconsistency(plan, tile, done, block, diagonal, slack) -> str | None:
+def _inconsistency(
+    plan: Plan, tile: Tile, done: list[int], block: np.ndarray, diagonal: np.ndarray, slack: Sequence[float]
+) -> str | None:
     """What no kernel's numbers could be. Enters a diagonal tile's diagonal into `diagonal`."""
     if not np.isfinite(block).all():
         return "values are not finite"
@@ -205,7 +213,7 @@ def _inconsistency(plan, tile, done, block, diagonal, slack) -> str | None:
     return None
 
 
-def _sample(store, tiles, count, seed) -> list[tuple[Tile, int, int]]:
+def _sample(store: Store, tiles: Sequence[Tile], count: int, seed: int) -> list[tuple[Tile, int, int]]:
     """Pairs drawn uniformly, without repeats, from the tiles' pairs: (tile, row, col) in the tile."""
     shapes = [_shape(store, tile) for tile in tiles]
     sizes = [h * (h + 1) // 2 if tile.diagonal else h * w for tile, (h, w) in zip(tiles, shapes, strict=True)]
@@ -221,7 +229,16 @@ def _sample(store, tiles, count, seed) -> list[tuple[Tile, int, int]]:
     return pairs
 
 
-def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
+def _compare(
+    plan: Plan,
+    tile: Tile,
+    row: int,
+    col: int,
+    readouts: Sequence[Readout],
+    stored: np.ndarray,
+    x: np.ndarray,
+    z: np.ndarray,
+) -> list[Entry]:
     """The stored numbers of one pair against float64, their errors relative to `_scales`."""
     exact, scales = reference.averaged(_exact_and_scales, x, z, readouts)
     entries = []
@@ -232,7 +249,7 @@ def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
     return entries
 
 
-def _exact_and_scales(x, z, readouts) -> np.ndarray:
+def _exact_and_scales(x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]) -> np.ndarray:
     """A pair's plain readouts in float64, and the size of what cancels in them, to which their rounding is
     relative: (2, readouts).
 

@@ -13,19 +13,23 @@ the angle, in every layer. So S and v are summed in the same order, and n is sqr
 returns v itself.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cntk_bench.kernels import pairs
 from cntk_bench.kernels.spec import Readout
 
 
-def gram(x, z=None, *, readouts, backend="reference"):
+def gram(
+    x: np.ndarray, z: np.ndarray | None = None, *, readouts: Iterable[Readout], backend: str = "reference"
+) -> np.ndarray:
     """As `definition.gram`, of plain convolutional readouts: images (n, C, P, P) and (m, C, P, P) -> float64
     (len(readouts), n, m)."""
     return pairs.gram(pair, x, z, readouts)
 
 
-def pair(x, z, readouts: list[Readout]):
+def pair(x: np.ndarray, z: np.ndarray, readouts: list[Readout]) -> np.ndarray:
     """The kernels of one pair: x, z arrays (C, P, P) -> float64 array (len(readouts),)."""
     x, z = np.asarray(x, np.float64), np.asarray(z, np.float64)
     out = np.empty(len(readouts))
@@ -48,7 +52,7 @@ def pair(x, z, readouts: list[Readout]):
     return out
 
 
-def _value(readout, K, G):
+def _value(readout: Readout, K: np.ndarray, G: dict[str, np.ndarray]) -> np.ndarray:
     if readout.kernel == "nngp":
         return K
     if readout.train == "all":
@@ -56,7 +60,7 @@ def _value(readout, K, G):
     return G["hidden"] - K  # the last layer is fixed
 
 
-def pool(A, readout):
+def pool(A: np.ndarray, readout: Readout) -> float:
     """Pool A (P, P, P, P) over both images' pixels into one number."""
     if readout.pool == "v":
         return np.einsum("ijij->", A)
@@ -74,14 +78,14 @@ def pool(A, readout):
     return np.einsum("oj,jl,ol->", inside, rows, inside, optimize=True)
 
 
-def box2(a):
+def box2(a: np.ndarray) -> np.ndarray:
     """Sum of the 3x3 neighbours of each pixel of a (P, P), zero outside."""
     size = a.shape[0]
     padded = np.pad(a, 1)
-    return sum(padded[s : s + size, t : t + size] for s in range(3) for t in range(3))
+    return sum((padded[s : s + size, t : t + size] for s in range(3) for t in range(3)), np.zeros_like(a))
 
 
-def box4(A):
+def box4(A: np.ndarray) -> np.ndarray:
     """Sum over shifts s in {-1, 0, 1}^2 of A[p + s, q + s], zero where p + s or q + s is outside."""
     size = A.shape[0]
     padded = np.pad(A, 1)

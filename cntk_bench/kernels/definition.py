@@ -14,7 +14,7 @@ K_flip(x, X) 2 a. Ridges relative to the mean diagonal are r / mean K_flip(x, x)
 there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from cntk_bench.kernels import convolutional, fully_connected, pairs
 from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout
 
 
-def gram(x, z=None, *, readouts, backend="reference"):
+def gram(
+    x: np.ndarray, z: np.ndarray | None = None, *, readouts: Iterable[Readout], backend: str = "reference"
+) -> np.ndarray:
     """Exact kernels between all images of x and all images of z.
 
     Parameters
@@ -50,7 +52,7 @@ def gram(x, z=None, *, readouts, backend="reference"):
     return pairs.gram(pair, x, z, readouts)
 
 
-def pair(x, z, readouts: Sequence[Readout]) -> np.ndarray:
+def pair(x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]) -> np.ndarray:
     """The kernels of one pair: x, z arrays (C, P, P) -> float64 array (len(readouts),)."""
     return averaged(_plain, x, z, readouts)
 
@@ -68,7 +70,7 @@ def averaged(
     return values
 
 
-def _plain(x, z, readouts):
+def _plain(x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]) -> np.ndarray:
     out = np.empty(len(readouts))
     for family in dict.fromkeys(r.family for r in readouts):
         places = [place for place, r in enumerate(readouts) if r.family == family]

@@ -39,7 +39,7 @@ import numpy as np
 from cntk_bench.kernels.spec import Readout
 
 
-def pair(x, z, readouts: list[Readout]) -> np.ndarray:
+def pair(x: np.ndarray, z: np.ndarray, readouts: list[Readout]) -> np.ndarray:
     """The kernels of one pair: x, z arrays of any one shape -> float64 array (len(readouts),)."""
     x, z = (np.asarray(a, np.float64).ravel() for a in (x, z))
     S, vx, vz = (fsum(a * b) / len(x) for a, b in ((x, z), (x, x), (z, z)))

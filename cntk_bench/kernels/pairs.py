@@ -10,8 +10,8 @@ from cntk_bench.kernels.spec import Readout
 
 def gram(
     pair: Callable[[np.ndarray, np.ndarray, list[Readout]], np.ndarray],
-    x,
-    z,
+    x: np.ndarray,
+    z: np.ndarray | None,
     readouts: Iterable[Readout],
 ) -> np.ndarray:
     """Kernels between all images of x and all of z, or of x itself where z is None: half of them, mirrored.
@@ -34,7 +34,7 @@ def gram(
     return out
 
 
-def _images(x):
+def _images(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim != 4 or x.shape[2] != x.shape[3] or 0 in x.shape or x.dtype.kind not in "fiu":
         raise UserError(

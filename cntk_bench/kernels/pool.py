@@ -85,7 +85,7 @@ class Pool:
         known = ", ".join(f"'{kind}:C'" if _kind(kind).numbered else f"'{kind}'" for kind in kinds())
         raise UserError(f"pool {short(repr(name))} is unknown: use {known}, such as 'lap:4'")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.kind}:{self.number}" if _kind(self.kind).numbered else self.kind
 
     def counts(self, size: int) -> np.ndarray:

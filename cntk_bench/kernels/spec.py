@@ -69,7 +69,7 @@ class Readout:
     fixed: int = 0
     flip: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise UserError(f"kernel {self.kernel!r} is unknown: use {_either(KERNELS)}")
         for name in ("depth", "fixed"):
@@ -82,7 +82,7 @@ class Readout:
         else:
             self._check_convolutional()
 
-    def _check_convolutional(self):
+    def _check_convolutional(self) -> None:
         object.__setattr__(self, "pool", str(Pool.parse(self.pool)))
         if self.train not in (None, "all", "hidden"):
             raise UserError(f"train {self.train!r} is unknown: use 'all' or 'hidden'")
@@ -101,7 +101,7 @@ class Readout:
                 f"use an integer of at least {least} (depth = 3x3 convolutions + 1)"
             )
 
-    def _check_fully_connected(self):
+    def _check_fully_connected(self) -> None:
         if self.pool not in ("", None) or self.train not in ("all", None):
             raise UserError(
                 f"kernel {self.kernel!r} has no pool and no train: use pool '' and leave train out"
@@ -166,7 +166,7 @@ class Readout:
             )
         return readout
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.family == FULLY_CONNECTED:
             name = f"{self.kernel}-{self.depth}"
             name += f"-b{self.bias:g}" * (self.bias > 0) + f"-f{self.fixed}" * (self.fixed > 0)
@@ -210,7 +210,7 @@ class Spec:
     channels: int
     size: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.readouts:
             raise UserError("no readouts: name at least one kernel and one depth")
         for readout in self.readouts:

@@ -67,7 +67,7 @@ class Architecture:
     kappa: float = 1.0
     beta: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"network {self.kind!r} is unknown: use {', '.join(map(repr, KINDS))}")
         if self.depth < (least := LEAST_DEPTH[self.kind]):

@@ -30,7 +30,7 @@ def descend(net: Architecture, weights: Weights, x: Tensor, y: Tensor, rate: flo
         All weights; those that are not trained are the given ones.
     """
 
-    def loss(trained):
+    def loss(trained: Weights) -> Tensor:
         return ((net.forward({**weights, **trained}, x) - y) ** 2).sum() / 2
 
     trained = {name: weights[name] for name in net.trained}

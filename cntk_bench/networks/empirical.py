@@ -85,7 +85,15 @@ def nngp(
     return _kernel(net, weights, last, x, z, (0,), memory)
 
 
-def _kernel(net, weights, names, x, z, outputs, memory) -> Tensor:
+def _kernel(
+    net: Architecture,
+    weights: Weights,
+    names: Sequence[str],
+    x: Tensor,
+    z: Tensor | None,
+    outputs: Sequence[int],
+    memory: int,
+) -> Tensor:
     dtype = weights[names[0]].dtype
     x = x.to(dtype)
     symmetric = z is None
@@ -109,10 +117,12 @@ def _kernel(net, weights, names, x, z, outputs, memory) -> Tensor:
     return total.tril() + total.tril(-1).T if symmetric else total
 
 
-def _gradients(net, weights, names, x, output) -> dict[str, Tensor]:
+def _gradients(
+    net: Architecture, weights: Weights, names: Sequence[str], x: Tensor, output: int
+) -> dict[str, Tensor]:
     """Name -> the gradients (b, *shape) of one output at each image of a block."""
 
-    def value(some, image):
+    def value(some: dict[str, Tensor], image: Tensor) -> Tensor:
         return net.forward({**weights, **some}, image[None])[0, output]
 
     return vmap(grad(value), in_dims=(None, 0))({name: weights[name] for name in names}, x)

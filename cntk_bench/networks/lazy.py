@@ -84,7 +84,7 @@ def laziness(
     )
 
 
-def _first(h: Model, w: Point, source, iterations: int, tolerance: float) -> float:
+def _first(h: Model, w: Point, source: torch.Generator, iterations: int, tolerance: float) -> float:
     v = _unit(_random(w, source))[0]
     before = value = 0.0
     back = vjp(h, w)[1]
@@ -97,7 +97,9 @@ def _first(h: Model, w: Point, source, iterations: int, tolerance: float) -> flo
     return max(before, value)
 
 
-def _second(h: Model, w: Point, shape, source, iterations: int, tolerance: float) -> float:
+def _second(
+    h: Model, w: Point, shape: torch.Size, source: torch.Generator, iterations: int, tolerance: float
+) -> float:
     def along(u: Point, v: Point) -> Tensor:
         return jvp(lambda p: jvp(h, (p,), (v,))[1], (w,), (u,))[1]
 
@@ -124,7 +126,7 @@ def _second(h: Model, w: Point, shape, source, iterations: int, tolerance: float
     return max(before, value)
 
 
-def _random(w: Point, source) -> Point:
+def _random(w: Point, source: torch.Generator) -> Point:
     return {name: torch.randn(t.shape, generator=source, dtype=torch.float64).to(t) for name, t in w.items()}
 
 

@@ -10,14 +10,16 @@ else is matrix products and triangular solves on the device, on operands that sp
 entries: far from the 2^31 of libraries that count in 32 bits, which 50,000 x 50,000 exceeds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy.linalg import get_blas_funcs, get_lapack_funcs, solve_triangular
 
 BLOCK = 512
+Array = Any  # of NumPy or CuPy
 
 
 class NotPositiveDefinite(ArithmeticError):
@@ -50,7 +52,7 @@ class Device:
         return cls(cupy, cupy.asnumpy, lambda u, b, transposed: solve(u, b, trans=int(transposed)))
 
 
-def _solve_on_cpu(u, b, transposed):
+def _solve_on_cpu(u: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
     # BLAS wants columns contiguous; ours are rows. So solve x^T u = b^T, whose views need no copy.
     (trsm,) = get_blas_funcs(("trsm",), (u,))
     return trsm(1.0, u.T, b.T, side=1, lower=1, trans_a=int(transposed)).T
@@ -67,13 +69,13 @@ class Cholesky:
         Where `matrix` lives.
     """
 
-    def __init__(self, matrix, device: Device):
+    def __init__(self, matrix: Array, device: Device) -> None:
         n = len(matrix)
         self.matrix = matrix
         self.device = device
         self.blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
-    def factor(self, shift, tolerance: float) -> float:
+    def factor(self, shift: np.ndarray, tolerance: float) -> float:
         """Factor A + S, S = diag(shift), in n^3 / 3 operations; return the smallest pivot, in units of A.
 
         Row block J of U, from the row blocks I above it (Golub and Van Loan, section 4.2):
@@ -118,7 +120,7 @@ class Cholesky:
         ]
         return part
 
-    def solve(self, b):
+    def solve(self, b: np.ndarray) -> np.ndarray:
         """x with (A + S) x = b, for a host array b (n, k); returns a host array."""
         x = self.device.xp.array(b, self.matrix.dtype)
         self._forward(x)
@@ -126,7 +128,7 @@ class Cholesky:
             x[J] = self.device.solve(u, x[J] - self.matrix[J, J.stop :] @ x[J.stop :], False)
         return self.device.to_host(x)
 
-    def inverse_diagonal(self):
+    def inverse_diagonal(self) -> np.ndarray:
         """The diagonal of (A + S)^-1 as a host array (n,), in n^3 / 3 operations.
 
         Entry i is the squared norm of U^-T e_i, which is zero above row i.
@@ -140,7 +142,7 @@ class Cholesky:
             out[J] = self.device.to_host((z * z).sum(axis=0))
         return out
 
-    def times(self, b):
+    def times(self, b: np.ndarray) -> np.ndarray:
         """A b (without S) for a host array b (n, k), in float64; returns a host array."""
         xp = self.device.xp
         b = xp.asarray(b, np.float64)
@@ -150,7 +152,7 @@ class Cholesky:
             out[: J.start] += left.T @ b[J]
         return self.device.to_host(out)
 
-    def absolute_row_sums(self):
+    def absolute_row_sums(self) -> np.ndarray:
         """Sums of |A| along its rows, a host array (n,); not finite where A is not."""
         out = self.device.xp.zeros(len(self.matrix), np.float64)
         for J, left, corner in self._rows():
@@ -159,7 +161,7 @@ class Cholesky:
             out[: J.start] += left.sum(axis=0)
         return self.device.to_host(out)
 
-    def _rows(self):
+    def _rows(self) -> Iterator[tuple[slice, Array, Array]]:
         """Rows of A in float64, a block J at a time: J, A[J, : J.start], and the symmetric A[J, J]."""
         xp = self.device.xp
         for J in self.blocks:
@@ -167,7 +169,7 @@ class Cholesky:
             corner = xp.tril(rows[:, J.start :])
             yield J, rows[:, : J.start], corner + xp.tril(corner, -1).T
 
-    def _forward(self, z):
+    def _forward(self, z: Array) -> None:
         """Solve U^T x = z in place; z holds the last len(z) rows, those above being zero."""
         first = len(self.matrix) - len(z)
         for J, u in zip(self.blocks, self.diagonal, strict=True):
@@ -177,7 +179,7 @@ class Cholesky:
                 z[below] -= self.matrix[J, J.stop :].T @ z[here]
 
 
-def _factor_block(a, own, tolerance):
+def _factor_block(a: np.ndarray, own: np.ndarray, tolerance: float) -> np.ndarray:
     """Upper Cholesky factor of a small host matrix, or NotPositiveDefinite with its failing pivot.
 
     `own` are the diagonal entries that its rows had before the blocks above were eliminated.

@@ -42,7 +42,7 @@ class Spectrum:
         return self.vectors.T @ y
 
 
-def decompose(gram, *, overwrite: bool = False) -> Spectrum:
+def decompose(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
     """Decompose a Gram matrix.
 
     Parameters

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression.cholesky import Cholesky, NotPositiveDefinite
@@ -59,7 +60,7 @@ class Fit:
     doubt: str | None
 
 
-def targets(labels, classes: int, dtype="float64"):
+def targets(labels: np.ndarray, classes: int, dtype: DTypeLike = "float64") -> np.ndarray:
     """Labels (n,) -> one-hot minus 0.1, an array (n, classes)."""
     return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)
 
@@ -184,11 +185,11 @@ def _classes(y: np.ndarray, left_out: np.ndarray) -> np.ndarray:
 def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """alpha and Y - (A + diag(shift)) alpha, both in float64 (n, k), refined while that helps."""
 
-    def solved(right):
+    def solved(right: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             return factor.solve(right).astype(np.float64)
 
-    def left(alpha):
+    def left(alpha: np.ndarray) -> tuple[np.ndarray, float]:
         residual = y - factor.times(alpha) - shift[:, None] * alpha
         return residual, np.abs(residual).max()
 
@@ -205,7 +206,7 @@ def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndar
     return alpha, residual
 
 
-def _inverse_norm(factor, inverse_diagonal):
+def _inverse_norm(factor: Cholesky, inverse_diagonal: np.ndarray) -> float:
     """Estimate the 1-norm of the inverse: Hager's ascent over its columns.
 
     It starts at the column of the largest diagonal entry, which no null vector of a nearly singular

@@ -39,8 +39,8 @@ class Part:
 
 
 def solve(
-    gram,
-    labels,
+    gram: np.ndarray,
+    labels: np.ndarray,
     *,
     classes: int,
     sizes: Sequence[int],

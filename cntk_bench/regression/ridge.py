@@ -20,13 +20,14 @@ eigendecomposition costs some ten times a factor and needs three times the memor
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, cholesky
-from cntk_bench.regression.cholesky import Cholesky, Device
+from cntk_bench.regression.cholesky import Array, Cholesky, Device
 from cntk_bench.regression.fit import Fit, fit, targets
 from cntk_bench.text import one_line, short
 
@@ -70,8 +71,8 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
 
 
 def solve(
-    gram,
-    labels,
+    gram: np.ndarray,
+    labels: np.ndarray,
     *,
     classes: int,
     ridge: float | str | Sequence[float] = 0.0,
@@ -115,8 +116,8 @@ def solve(
 
 
 def regress(
-    gram,
-    y,
+    gram: np.ndarray,
+    y: np.ndarray,
     *,
     ridge: float | str | Sequence[float] = 0.0,
     device: str = "cpu",
@@ -154,7 +155,15 @@ def regress(
     return replace(found, alpha=found.alpha * scale)
 
 
-def _path(gram, y, labels, ridge, device, dtype, overwrite) -> Solution:
+def _path(
+    gram: np.ndarray,
+    y: np.ndarray,
+    labels: np.ndarray | None,
+    ridge: float | str | Sequence[float],
+    device: str,
+    dtype: str,
+    overwrite: bool,
+) -> Solution:
     """Fit every ridge to targets y (n, k), and choose."""
     values = list(ridges(ridge))
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
@@ -180,15 +189,17 @@ def _path(gram, y, labels, ridge, device, dtype, overwrite) -> Solution:
 
 @contextmanager
 def prepared(
-    gram, labels, classes: int, device: str, dtype: str, overwrite: bool
+    gram: np.ndarray, labels: np.ndarray, classes: int, device: str, dtype: str, overwrite: bool
 ) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
     """What a solve of classes begins with: as `loaded`, with checked labels after the factor."""
-    with loaded(gram, device, dtype, overwrite) as (factor, *rest):
-        yield factor, _labels(labels, len(factor.matrix), classes), *rest
+    with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
+        yield factor, _labels(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
 
 
 @contextmanager
-def loaded(gram, device: str, dtype: str, overwrite: bool) -> Iterator[tuple[Cholesky, float, float, float]]:
+def loaded(
+    gram: np.ndarray, device: str, dtype: str, overwrite: bool
+) -> Iterator[tuple[Cholesky, float, float, float]]:
     """A matrix to be factored, its unit, mean diagonal and 1-norm.
 
     The factor's matrix, and the last two, are those of `gram` divided by the unit. Within, what a GPU says
@@ -205,7 +216,7 @@ def loaded(gram, device: str, dtype: str, overwrite: bool) -> Iterator[tuple[Cho
         yield factor, unit, mean_diagonal / unit, norm / unit
 
 
-def _square(gram) -> np.ndarray:
+def _square(gram: np.ndarray) -> np.ndarray:
     gram = np.asarray(gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
         raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
@@ -249,7 +260,7 @@ def _device_errors(device: str) -> Iterator[None]:
         ) from error
 
 
-def _labels(labels, n, classes):
+def _labels(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
         raise UserError(f"labels of shape {labels.shape} and type {labels.dtype}: {n} integers are needed")
@@ -261,7 +272,7 @@ def _labels(labels, n, classes):
     return labels
 
 
-def _inspect(factor):
+def _inspect(factor: Cholesky) -> tuple[float, float]:
     """Mean diagonal and 1-norm of a Gram matrix, once it is known to be finite."""
     sums = factor.absolute_row_sums()
     if not np.isfinite(sums).all():
@@ -276,7 +287,7 @@ def _inspect(factor):
     return mean_diagonal, float(sums.max())
 
 
-def _load(gram, xp, dtype, overwrite):
+def _load(gram: np.ndarray, xp: ModuleType, dtype: np.dtype, overwrite: bool) -> Array:
     """`gram` as a C-ordered device array that may be written to."""
     if xp is np:
         usable = overwrite and gram.dtype == dtype and gram.flags.c_contiguous and gram.flags.writeable

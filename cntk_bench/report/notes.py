@@ -1,5 +1,8 @@
 """What stands above a table and below it: its title, and what a reader must know."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from cntk_bench.report import networks
 from cntk_bench.report.published import sizes
 from cntk_bench.report.rows import (
@@ -38,7 +41,7 @@ def title(record: dict) -> str:
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
 
 
-def _classes(data):
+def _classes(data: Mapping[str, Any]) -> str:
     """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
     used = data.get("classes_used")
     return (

@@ -5,7 +5,7 @@ solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def lower(opened: OpenRun, column: str, depth: int, dtype: Any = np.float64) -> 
     return matrix.matrix(opened.store, "train", readout, dtype, triangle="lower", sizes=opened.sizes)
 
 
-def blocks(opened: OpenRun, column: str, depth: int):
+def blocks(opened: OpenRun, column: str, depth: int) -> Iterator[np.ndarray]:
     """The test x train matrix, float64, a block (h, n) of test images at a time."""
     readout = opened.readout(column, depth)
     return (block for _, block in matrix.row_blocks(opened.store, readout, sizes=opened.sizes))

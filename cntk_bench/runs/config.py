@@ -48,7 +48,7 @@ class Kernel(Section):
     )
 
     @model_validator(mode="after")
-    def _possible(self):
+    def _possible(self) -> "Kernel":
         for key, values in (("columns", self.columns), ("depths", self.depths)):
             value, times = Counter(values).most_common(1)[0]
             if times > 1:

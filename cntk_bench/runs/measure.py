@@ -43,7 +43,7 @@ class Rate:
         return self.pairs / self.seconds
 
 
-def rate(backend: Backend, images, seconds: float = 1.0, runs: int = 3) -> Rate:
+def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int = 3) -> Rate:
     """Time a backend on square tiles of images, after a warm-up that also compiles.
 
     Parameters
@@ -64,7 +64,7 @@ def rate(backend: Backend, images, seconds: float = 1.0, runs: int = 3) -> Rate:
     return Rate(side**2, runs, median(_times(backend, images[:side], runs)))
 
 
-def _times(backend, images, runs=1) -> list[float]:
+def _times(backend: Backend, images: np.ndarray, runs: int = 1) -> list[float]:
     """Seconds of each of several runs of a tile of prepared images.
 
     Where a backend prepares some of them when it first needs them, that is in the first run's time, which the
@@ -80,7 +80,12 @@ def _times(backend, images, runs=1) -> list[float]:
 
 
 def stage(
-    backend: Backend, images, alone: Rate, seconds: float, folder: Path, look: Callable | None = None
+    backend: Backend,
+    images: np.ndarray,
+    alone: Rate,
+    seconds: float,
+    folder: Path,
+    look: Callable | None = None,
 ) -> Rate:
     """Time the `compute` stage: tiles computed, checked, and stored on the disk.
 
@@ -148,7 +153,7 @@ class Cost:
         return self.tiles.pairs / self.rate.pairs_per_second
 
 
-def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classes: int) -> Cost:
+def cost(spec: Spec, tiles: Plan, images: np.ndarray, backend: Backend, output: Path, classes: int) -> Cost:
     """Predict a run's tiles, bytes, memory and time; measures the backend for a few seconds.
 
     Parameters

@@ -95,7 +95,7 @@ def _output(*command: str) -> str | None:
             command, stdin=quiet, stderr=quiet, stdout=subprocess.PIPE, env=plain, start_new_session=True
         ) as process:
 
-            def stop():  # it, and what it started
+            def stop() -> None:  # it, and what it started
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 

@@ -51,14 +51,14 @@ class Dataset(Section):
 
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes):
+    def _distinct(cls, classes: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if classes is not None and len(set(classes)) < len(classes):
             raise ValueError
         return classes
 
     @field_validator("preprocess")
     @classmethod
-    def _known(cls, preprocess):
+    def _known(cls, preprocess: Any) -> Any:
         try:
             found = data.steps(preprocess)
         except UserError as error:
@@ -127,14 +127,14 @@ class Converge(Section):
 
     @field_validator("kinds", "depths", "widths")
     @classmethod
-    def _distinct(cls, values):
+    def _distinct(cls, values: tuple) -> tuple:
         if len(set(values)) < len(values):
             raise ValueError
         return values
 
     @field_validator("depths")
     @classmethod
-    def _possible(cls, depths, info: ValidationInfo):
+    def _possible(cls, depths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if "GAP" in info.data.get("kinds", ()) and min(depths) < 3:
             reason = "GAP trains neither its first nor its last layer: use at least 3"
             raise PydanticCustomError("told", "{reason}", {"reason": reason})

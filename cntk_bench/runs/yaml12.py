@@ -36,7 +36,7 @@ class _Parser(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data):
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
@@ -57,8 +57,9 @@ _Dumper.add_implicit_resolver(
 
 
 class _Refused(Exception):
-    def __init__(self, event, reason):
+    def __init__(self, event: yaml.Event, reason: str) -> None:
         super().__init__(reason)
+        assert event.start_mark is not None  # it was parsed from a text
         self.line = event.start_mark.line + 1
 
 

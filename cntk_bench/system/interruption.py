@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES)
 # Seconds in which a repeated signal is the same request: `timeout` and `uv run` pass on what the whole
 # process group gets too, and SIGXCPU comes every second. A person who presses Ctrl-C again means it.
-PATIENCE = {signal.SIGINT: 1.0}
+PATIENCE: dict[int, float] = {signal.SIGINT: 1.0}
 OTHERS_PATIENCE = 10.0
 
 _asked = -float("inf")  # when the program was asked to end, by time.monotonic
@@ -90,7 +91,7 @@ def noted() -> Iterator[threading.Event]:
             usual[signum] = handler
     holding = True
 
-    def note(signum, frame):
+    def note(signum: int, frame: FrameType | None) -> None:
         if first or not holding:
             usual[signum](signum, frame)
             return
@@ -120,18 +121,18 @@ def end_with(code: int) -> None:
             signal.signal(signum, lambda *_: os._exit(code))
 
 
-def _raise(signum, _frame):
+def _raise(signum: int, _frame: FrameType | None) -> None:
     if time.monotonic() - _asked >= PATIENCE.get(signum, OTHERS_PATIENCE):
         _remember()
         raise Interrupted(signum)
 
 
-def _remember():
+def _remember() -> None:
     global _asked
     _asked = time.monotonic()
 
 
-def _again(signum):
+def _again(signum: int) -> None:
     global _asked
     _asked = -float("inf")
     resend = threading.Timer(0.02, os.kill, (os.getpid(), signum))

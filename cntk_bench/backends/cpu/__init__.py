@@ -4,6 +4,7 @@ Fully connected kernels are in `fully_connected`.
 """
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from cntk_bench.backends.cpu import planes as cpu_planes
 from cntk_bench.backends.cpu.cores import threads
 from cntk_bench.backends.cpu.fully_connected import FullyConnected
 from cntk_bench.backends.rings import rings
-from cntk_bench.kernels.spec import Spec
+from cntk_bench.kernels.spec import Readout, Spec
 
 __all__ = ["Backend", "FullyConnected", "available", "source"]
 
@@ -23,6 +24,8 @@ NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores
 SLAB = 1024  # entries of a slab, at most (or one plane): its arrays stay in the L1 cache
 BLOCK = 4  # column images of a task, so that a row image's deviations are read once for all
+
+Prepared = dict[type, tuple[np.ndarray, ...]]  # dtype: images and deviations, planes flat
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def passes(spec: Spec) -> list[Pass]:
     return [_one_pass(spec, first, np.float64), *(_one_pass(spec, ring, np.float32) for ring in others)]
 
 
-def _one_pass(spec, ring, wide):
+def _one_pass(spec: Spec, ring: all_rings.Ring, wide: type) -> Pass:
     columns = sorted({b for _, b in ring.displacements})
     rows = [np.array([a for a, other in ring.displacements if other == b]) for b in columns]
     reads = sorted(
@@ -54,7 +57,7 @@ def _one_pass(spec, ring, wide):
     return Pass(wide, columns, rows, np.array(sorted(trained)), np.array(reads))
 
 
-def _quantity(readout) -> int:
+def _quantity(readout: Readout) -> int:
     if readout.kernel == "nngp":
         return cpu_planes.NNGP
     return cpu_planes.ALL if readout.train == "all" else cpu_planes.HIDDEN
@@ -72,7 +75,7 @@ class Backend:
         self.passes = passes(spec)
         self.weights = np.array([pool.weights(spec.size) for pool in spec.pools])
 
-    def prepare(self, images):
+    def prepare(self, images: np.ndarray) -> Prepared:
         """Images (n, C, P, P) -> {dtype: (images, deviations sqrt(v_h))}, planes flat."""
         n, size = len(images), self.spec.size
         deviations = np.empty((n, self.spec.layers, size, size))
@@ -83,7 +86,7 @@ class Backend:
         arrays = [array.reshape(n, -1, size * size) for array in (images, deviations)]
         return {each.wide: tuple(a.astype(each.wide) for a in arrays) for each in self.passes}
 
-    def tile(self, x, z, symmetric=False):
+    def tile(self, x: Prepared, z: Prepared, symmetric: bool = False) -> np.ndarray:
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
         n, m = len(x[np.float64][0]), len(z[np.float64][0])
         total = np.zeros((len(self.spec.readouts), n, m))
@@ -95,22 +98,29 @@ class Backend:
             total += np.tril(total, -1).swapaxes(1, 2)
         return total.astype(np.float32)
 
-    def start(self, x, z, symmetric=False):
+    def start(self, x: Prepared, z: Prepared, symmetric: bool = False) -> Callable[[], np.ndarray]:
         """The numbers are computed when they are asked for: the CPU has nothing to run beside."""
         return lambda: self.tile(x, z, symmetric)
 
-    def limit(self):
+    def limit(self) -> None:
         """Not known."""
         return None
 
-    def _displacements(self, each, x, z, symmetric, shape):
+    def _displacements(
+        self,
+        each: Pass,
+        x: tuple[np.ndarray, ...],
+        z: tuple[np.ndarray, ...],
+        symmetric: bool,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
         """What every column of displacements of a pass adds: (columns, readouts, n, m)."""
         size, m = self.spec.size, shape[2]
         planes = min(max(1, SLAB // size**2), max(map(len, each.rows)))
         x = tuple(np.tile(array, planes) for array in x)
         out = np.zeros((len(each.columns), *shape))
 
-        def run(job):
+        def run(job: tuple[int, int]) -> None:
             column, first = job
             block = tuple(array[first : first + BLOCK] for array in z)
             cpu_planes.task(size, planes, each.rows[column], each.columns[column], x, block, first,
@@ -122,7 +132,7 @@ class Backend:
                 pass  # raises what a job raised
         return out
 
-    def tile_bytes(self, side):
+    def tile_bytes(self, side: int) -> int:
         """Two prepared blocks, what each column of displacements adds, and the threads' arrays."""
         image = self.spec.size**2 * (self.spec.channels + self.spec.layers)
         prepared = sum(np.dtype(each.wide).itemsize for each in self.passes) * image
@@ -143,8 +153,8 @@ def available() -> bool:
     return True
 
 
-def box2(a):
+def box2(a: np.ndarray) -> np.ndarray:
     """Sum of the 3x3 neighbours of each pixel of a (n, P, P), zero outside."""
     size = a.shape[-1]
     padded = np.pad(a, ((0, 0), (1, 1), (1, 1)))
-    return sum(padded[:, s : s + size, t : t + size] for s in range(3) for t in range(3))
+    return sum((padded[:, s : s + size, t : t + size] for s in range(3) for t in range(3)), np.zeros_like(a))

@@ -13,10 +13,11 @@ import os
 import pickle
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
 
 import llvmlite
 import numba
@@ -32,15 +33,15 @@ log = logging.getLogger(__name__)
 DIGEST = hashlib.sha256().digest_size
 
 
-@intrinsic
-def wide_vectors(typing_context):
+@cast(Any, intrinsic)  # its types ask for the context, which Numba gives, at every call
+def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
     """Compile the function that calls this with vectors of 512 bits, where the CPU has them.
 
     LLVM prefers 256 on many CPUs that have 512, for the sake of the oldest ones. On one shared Xeon the
     loops of cpu_planes ran 0.9 to 1.5 times as fast with 512, as its load went.
     """
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # llvmlite knows no attributes with a value, so `add` of its own class would refuse this one.
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
@@ -48,7 +49,7 @@ def wide_vectors(typing_context):
     return numba.types.void(), generate
 
 
-def keep_code(function):
+def keep_code(function: Any) -> Any:
     """Keep what a function that Numba compiles becomes, for later processes; returns the function."""
     if not hasattr(function, "py_func"):  # Numba has returned it as it is
         raise UserError(
@@ -77,7 +78,7 @@ class CodeCache(NullCache):
         As written in Python. Its whole file is what its code is made from.
     """
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         source = Path(inspect.getfile(function))
         self.name, self.source = f"{source.stem}.{function.__name__}", source
         self.owners = {0, os.geteuid()}
@@ -86,7 +87,7 @@ class CodeCache(NullCache):
         self.warned = False
         self.began = perf_counter()
 
-    def load_overload(self, signature, context):
+    def load_overload(self, signature: Any, context: Any) -> Any:
         """The code kept for a signature, or None."""
         context.refresh()
         name, key = self._key(signature, context.codegen())
@@ -101,7 +102,7 @@ class CodeCache(NullCache):
         self.began = perf_counter()
         return None
 
-    def save_overload(self, signature, result):
+    def save_overload(self, signature: Any, result: Any) -> None:
         """Keep new code in the first folder that can be written, or warn once."""
         seconds = perf_counter() - self.began
         name, key = self._key(signature, result.codegen)
@@ -121,7 +122,7 @@ class CodeCache(NullCache):
                 seconds,
             )
 
-    def _key(self, signature, codegen) -> tuple[str, bytes]:
+    def _key(self, signature: Any, codegen: Any) -> tuple[str, bytes]:
         """A file's name, and what decides whether its code still serves."""
         place = (str(self.source), sys.implementation.cache_tag, str(signature), codegen.magic_tuple())
         try:
@@ -132,7 +133,7 @@ class CodeCache(NullCache):
         name = hashlib.sha256(repr(place).encode()).hexdigest()[:24]
         return f"{self.name}-{name}.nbc", repr((place, made_from)).encode()
 
-    def _read(self, path, key) -> bytes:
+    def _read(self, path: Path, key: bytes) -> bytes:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode) or about.st_uid not in self.owners:
             raise ValueError("not a file, or of another user")
@@ -142,7 +143,7 @@ class CodeCache(NullCache):
         return content[DIGEST:]
 
 
-def _write(path, content):
+def _write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, whoever writes it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")

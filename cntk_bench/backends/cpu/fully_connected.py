@@ -5,6 +5,7 @@ lane is a pair of its own.
 """
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import acos, sqrt
@@ -21,13 +22,14 @@ LANES = 16  # vectors z at once
 UNROLLED = 4  # features added up before a lane's sum is stored
 index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
 f64 = np.float64
+Arrays = tuple[np.ndarray, ...]
 
 # Products are exact, so that fusing them changes nothing; nothing may be reordered.
 compiled = njit(nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 
 
 @njit(inline="always", fastmath={"contract", "nsz"}, error_model="numpy")
-def add(total, lost, x, z):
+def add(total: float, lost: float, x: float, z: float) -> tuple[float, float]:
     """total + x z, and what has been lost of the sum until now (Knuth's two-sum)."""
     product = f64(x) * f64(z)
     new = total + product
@@ -36,7 +38,7 @@ def add(total, lost, x, z):
 
 
 @compiled
-def squares(x, out):
+def squares(x: np.ndarray, out: np.ndarray) -> None:
     """x.x of vectors (n, padded), summed as `products` does -> out (n,)."""
     for i in range(len(x)):
         total, lost = 0.0, 0.0
@@ -46,7 +48,7 @@ def squares(x, out):
 
 
 @compiled
-def products(x, z, total, lost):
+def products(x: np.ndarray, z: np.ndarray, total: np.ndarray, lost: np.ndarray) -> None:
     """Sums over features of x (features,) times z (features, LANES): to total + lost, (LANES,)."""
     wide_vectors()
     for t in range(index(LANES)):
@@ -62,7 +64,19 @@ def products(x, z, total, lost):
 
 
 @compiled
-def recursion(S, vx, vz, square, scale, fixed, reads, T, out, i, j):
+def recursion(
+    S: float,
+    vx: float,
+    vz: float,
+    square: float,
+    scale: float,
+    fixed: np.ndarray,
+    reads: np.ndarray,
+    T: np.ndarray,
+    out: np.ndarray,
+    i: int,
+    j: int,
+) -> None:
     """Writes one pair's readouts of one bias to out[:, i, j].
 
     S, vx, vz : x.z, x.x and z.z over n_0, with beta^2 added.  scale : what the results are multiplied by.
@@ -88,7 +102,9 @@ def recursion(S, vx, vz, square, scale, fixed, reads, T, out, i, j):
 
 @keep_code
 @compiled
-def task(features, x, z, first, program, symmetric, out):
+def task(
+    features: int, x: Arrays, z: Arrays, first: int, program: Arrays, symmetric: bool, out: np.ndarray
+) -> None:
     """The readouts of all x against at most LANES vectors z, numbers `first` .. of the tile.
 
     x, z : vectors (n, padded) float32, their x.x (n,) and scales (n,); z's are transposed, (padded, LANES).
@@ -144,16 +160,16 @@ class FullyConnected(fully_connected.FullyConnected):
         squares(values, own)
         return Vectors(values, own, scales)
 
-    def _numbers(self, x, z, symmetric):
+    def _numbers(self, x: Vectors, z: Vectors, symmetric: bool) -> Callable[[], np.ndarray]:
         return lambda: self._tile(x, z, symmetric)
 
-    def _tile(self, x, z, symmetric):
+    def _tile(self, x: Vectors, z: Vectors, symmetric: bool) -> np.ndarray:
         out = np.zeros((len(self.spec.readouts), len(x.values), len(z.values)))
         used = self.program
         arrays = used.squares, used.groups, used.states, used.reads
         rows = x.values, x.squares, x.scales
 
-        def run(first):
+        def run(first: int) -> None:
             some = slice(first, first + LANES)
             lanes = np.zeros((z.values.shape[1], LANES), np.float32)
             lanes[:, : len(z.squares[some])] = z.values[some].T

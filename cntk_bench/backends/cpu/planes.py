@@ -36,6 +36,7 @@ LINEAR, QUADRATIC = (
 f0, f1, f2, f3 = f32(2.458732019e-2), f32(7.164030496e-2), f32(-5.934673731e-3), f32(5.502650864e-3)
 SNAP = f32(1.4e-7)
 NINTH, ZERO, ONE, TINY = f32(1 / 9), f32(0), f32(1), f32(1e-37)
+Array = np.ndarray
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
 NNGP, HIDDEN, ALL = range(3)
@@ -49,7 +50,7 @@ compiled = njit(nogil=True, fastmath={"contract", "nsz", "arcp"}, error_model="n
 
 
 @njit(inline="always")
-def k0_and_k1(S, gap):
+def k0_and_k1(S: np.float32, gap: np.float32) -> tuple[np.float32, np.float32]:
     """k0 / 9 and n k1 / 9 of S >= 0 and gap = n - S, in float32; y below SNAP counts as 0."""
     D = max(B1 * S + gap, TINY)
     y = gap / D
@@ -60,7 +61,7 @@ def k0_and_k1(S, gap):
 
 
 @njit(inline="always")
-def k0_and_lost(S, gap):
+def k0_and_lost(S: np.float32, gap: np.float32) -> tuple[np.float32, np.float32]:
     """k0 / 9 and n (1 - k1) / 9 to float32's relative precision, however small gap = n - S is."""
     r = ONE / max(B1 * S + gap, TINY)
     y = max(gap * r, ZERO)
@@ -70,7 +71,9 @@ def k0_and_lost(S, gap):
 
 
 @compiled
-def first_activation(size, S, T, x_dev, x, z_dev, z, k0):
+def first_activation(
+    size: int, S: Array, T: Array, x_dev: Array, x: int, z_dev: Array, z: int, k0: Array
+) -> None:
     """`activation` at any correlation: k0(c) = 1 - k0(-c), k1(c) = k1(-c) + c for c < 0."""
     wide_vectors()
     for t in range(index(size)):
@@ -86,7 +89,7 @@ def first_activation(size, S, T, x_dev, x, z_dev, z, k0):
 
 
 @compiled
-def activation(size, S, T, x_dev, x, z_dev, z, k0):
+def activation(size: int, S: Array, T: Array, x_dev: Array, x: int, z_dev: Array, z: int, k0: Array) -> None:
     """One layer, in place: S becomes K and T becomes G, from the second layer on, where c >= 0.
 
     `x` and `z` are where the layer starts in the images' deviations; `k0` receives k0 / 9.
@@ -101,7 +104,9 @@ def activation(size, S, T, x_dev, x, z_dev, z, k0):
 
 
 @compiled
-def wide_activation(size, S, T, x_dev, x, z_dev, z, k0):
+def wide_activation(
+    size: int, S: Array, T: Array, x_dev: Array, x: int, z_dev: Array, z: int, k0: Array
+) -> None:
     """`activation` where S and n are float64."""
     wide_vectors()
     for t in range(index(size)):
@@ -114,7 +119,7 @@ def wide_activation(size, S, T, x_dev, x, z_dev, z, k0):
 
 
 @compiled
-def tangent(size, K, T, k0):
+def tangent(size: int, K: Array, T: Array, k0: Array) -> None:
     """The T of a second training becomes its G, with the K and k0 / 9 at hand."""
     wide_vectors()
     for t in range(index(size)):
@@ -122,7 +127,7 @@ def tangent(size, K, T, k0):
 
 
 @compiled
-def box(size, width, A, left, right, up, down, H):
+def box(size: int, width: int, A: Array, left: Array, right: Array, up: Array, down: Array, H: Array) -> None:
     """A becomes its sums over 3x3 neighbours within each plane; H is scratch."""
     wide_vectors()
     for t in range(index(size)):
@@ -132,7 +137,7 @@ def box(size, width, A, left, right, up, down, H):
 
 
 @njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
-def weighted_sum(size, A, weights, pool):
+def weighted_sum(size: int, A: Array, weights: Array, pool: int) -> float:
     """Sum of A with a pool's weights, in float64."""
     wide_vectors()
     total = 0.0
@@ -142,7 +147,7 @@ def weighted_sum(size, A, weights, pool):
 
 
 @njit(fastmath={"contract", "nsz", "reassoc"}, error_model="numpy")
-def weighted_difference(size, A, B, weights, pool):
+def weighted_difference(size: int, A: Array, B: Array, weights: Array, pool: int) -> float:
     """Sum of A - B with a pool's weights, in float64."""
     wide_vectors()
     total = 0.0
@@ -152,7 +157,7 @@ def weighted_difference(size, A, B, weights, pool):
 
 
 @compiled
-def products(size, x, z, K):
+def products(size: int, x: Array, z: Array, K: Array) -> None:
     """sum_c x_c z_c of two images (C, size) -> K."""
     wide_vectors()
     for t in range(index(size)):
@@ -163,7 +168,17 @@ def products(size, x, z, K):
 
 
 @compiled
-def fill_slab(P, rows, b, pixel_weights, left, right, up, down, weights):
+def fill_slab(
+    P: int,
+    rows: Array,
+    b: int,
+    pixel_weights: Array,
+    left: Array,
+    right: Array,
+    up: Array,
+    down: Array,
+    weights: Array,
+) -> None:
     """Edge masks (size,) and pool weights (pools, size) of the planes (a, b), a in `rows`."""
     wide_vectors()
     t = 0
@@ -182,7 +197,7 @@ def fill_slab(P, rows, b, pixel_weights, left, right, up, down, weights):
 
 
 @compiled
-def shift(P, rows, b, planes, out):
+def shift(P: int, rows: Array, b: int, planes: Array, out: Array) -> None:
     """planes (k, P * P) -> out (k, size): each plane moved by (a, b) for every a in `rows`."""
     wide_vectors()
     for h in range(len(planes)):
@@ -199,7 +214,20 @@ def shift(P, rows, b, planes, out):
 
 @keep_code
 @compiled
-def task(P, planes, rows, b, x, z, first, states, reads, pixel_weights, symmetric, out):
+def task(
+    P: int,
+    planes: int,
+    rows: Array,
+    b: int,
+    x: tuple[Array, Array],
+    z: tuple[Array, Array],
+    first: int,
+    states: Array,
+    reads: Array,
+    pixel_weights: Array,
+    symmetric: bool,
+    out: Array,
+) -> None:
     """Adds to out what displacements (a, b), a in `rows`, give to a few images z.
 
     x, z : pairs of images (n, C, P * P) and their deviations (n, layers, P * P), x's with every plane

@@ -9,20 +9,23 @@ Fully connected kernels are in `fully_connected`.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from cntk_bench.backends import rings
 from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
-from cntk_bench.backends.cuda.device import Gpu, available, full_memory_told
+from cntk_bench.backends.cuda.device import Array, Gpu, available, full_memory_told
 from cntk_bench.backends.cuda.fully_connected import FullyConnected
 from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
-from cntk_bench.kernels.spec import Spec
+from cntk_bench.kernels.spec import Readout, Spec
 
 __all__ = ["Backend", "FullyConnected", "Gpu", "available", "source"]
 
@@ -32,6 +35,8 @@ THREADS = 256  # a block of the kernels that are not one warp a plane
 SIDE = 512  # images of x, and of z, whose stages are held at once, at most
 LAUNCH = 1 << 24  # planes of one batch of pairs, at most
 NEAR = 16  # tiles of `diagonal`: 64 images' stages, 14 MB at 32 x 32 and depth 21
+
+Stages = dict[cuda_zones.Layout, Array]  # of the images of a block, for each layout
 
 
 def source() -> str:
@@ -44,7 +49,7 @@ def source() -> str:
     return digest.hexdigest()
 
 
-def scale(readout, size: int) -> float:
+def scale(readout: Readout, size: int) -> float:
     """What the readout's sum over planes is multiplied by."""
     return 1 / readout.pooling.divisor(size) ** 2
 
@@ -68,7 +73,7 @@ class Backend:
     name = "cuda"
     numerics = NUMERICS
 
-    def __init__(self, spec: Spec, gpu=None):
+    def __init__(self, spec: Spec, gpu: Gpu | None = None) -> None:
         if spec.size > LANES:
             raise UserError(
                 f"the cuda backend takes images of up to {LANES} x {LANES} pixels, "
@@ -91,20 +96,20 @@ class Backend:
         }
         self._lists = lru_cache(maxsize=4)(self._lists_of)  # most blocks have one shape
 
-    def prepare(self, images):
+    def prepare(self, images: np.ndarray) -> Array:
         """Images (n, C, P, P), float32 -> the same on the device."""
         return self._upload(images, np.float32)
 
-    def tile(self, x, z, symmetric=False):
+    def tile(self, x: Array, z: Array, symmetric: bool = False) -> np.ndarray:
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
         return self.start(x, z, symmetric)()
 
-    def start(self, x, z, symmetric=False):
+    def start(self, x: Array, z: Array, symmetric: bool = False) -> Callable[[], np.ndarray]:
         """Launches a tile; the function that gives it does not wait for what is launched after it."""
         with full_memory_told():
             blocks = list(self._blocks(x, z, symmetric))
 
-        def finish():
+        def finish() -> np.ndarray:
             out = np.empty((len(self.spec.readouts), len(x), len(z)), np.float32)
             for rows, columns, download in blocks:
                 with full_memory_told():
@@ -118,16 +123,18 @@ class Backend:
 
         return finish
 
-    def limit(self):
+    def limit(self) -> float:
         """Pairs per second that the GPU's instruction issue would allow."""
         return cuda_limit.pairs_per_second(cuda_zones.zones(self.spec), *self.gpu.issue())
 
-    def tile_bytes(self, side):
+    def tile_bytes(self, side: int) -> int:
         """The tile, one block of it, and that block's list of pairs."""
         readouts, block = len(self.spec.readouts), min(side, SIDE)
         return side**2 * readouts * 4 + block**2 * (3 * readouts * 4 + 24)
 
-    def _blocks(self, x, z, symmetric):
+    def _blocks(
+        self, x: Array, z: Array, symmetric: bool
+    ) -> Iterator[tuple[slice, slice, Callable[[], np.ndarray]]]:
         """Launches one block after another: its rows, its columns, a function that gives its numbers."""
         n, m, side = len(x), len(z), self._side()
         for i in range(0, n, side):
@@ -138,7 +145,7 @@ class Backend:
                 numbers = self.gpu.download_later(self._block(rows, columns, half))
                 yield slice(i, i + side), slice(j, j + side), numbers
 
-    def _stages(self, images):
+    def _stages(self, images: Array) -> Stages:
         """Images (n, C, P, P) -> for each layout their stages, (n, stages, floats)."""
         out = {}
         for layout, launch in self.deviations.items():
@@ -147,7 +154,7 @@ class Backend:
             launch("deviations", len(images), THREADS, (images, np.int32(self.stages), out[layout]))
         return out
 
-    def _block(self, x, z, half):
+    def _block(self, x: Stages, z: Stages, half: bool) -> Array:
         """Kernels of all pairs of two sets of stages, or if `half` of those with i >= j, on the device:
         (readouts, n, m)."""
         n, m = (len(stages[self.diagonal.layout]) for stages in (x, z))
@@ -165,7 +172,7 @@ class Backend:
                 self._read("read_displacements", ring, some, displaced, totals, out, count)
         return out
 
-    def _lists_of(self, n, m, half):
+    def _lists_of(self, n: int, m: int, half: bool) -> tuple[Array, Array]:
         """A block's pairs and, for `diagonal`, its tiles' first images: on the device, (count, 2) each."""
         side = self.diagonal.constants["TILE"]
         tiles = _pairs(-(-n // side), -(-m // side), half)
@@ -173,7 +180,9 @@ class Backend:
         tiles = tiles[np.lexsort((*tiles.T, *(tiles // NEAR).T))]
         return self._upload(_pairs(n, m, half), np.int32), self._upload(side * tiles, np.int32)
 
-    def _read(self, kernel, planes, pairs, sums, totals, out, *more):
+    def _read(
+        self, kernel: str, planes: "Planes", pairs: Array, sums: Array, totals: Array, out: Array, *more: Any
+    ) -> None:
         """Adds a zone's sums to the totals of some pairs."""
         readouts, n, m = totals.shape
         block = (pairs, np.int32(len(pairs)), np.int32(n), np.int32(m), sums, np.int32(sums.shape[-1]))
@@ -191,14 +200,14 @@ class Backend:
         one = max((4 * len(r.zone.displacements) * r.zone.width for r in self.rings), default=1)
         return int(np.clip(self.gpu.free_bytes() // 4 // one, 1, min(SIDE**2, LAUNCH // planes)))
 
-    def _upload(self, values, dtype):
+    def _upload(self, values: ArrayLike, dtype: DTypeLike) -> Array:
         return self.gpu.upload(np.ascontiguousarray(values, dtype))
 
 
 class Planes:
     """A zone's kernel, with its constants on the device."""
 
-    def __init__(self, zone, gpu):
+    def __init__(self, zone: cuda_zones.Zone, gpu: Gpu) -> None:
         self.zone, self.gpu, self.layout = zone, gpu, zone.layout
         self.weights = gpu.upload(np.ascontiguousarray(zone.weights()))
         self.columns = gpu.upload(np.array([zone.columns(r) for r in zone.spec.readouts], np.int32))
@@ -216,7 +225,7 @@ class Planes:
                 (np.int32(a), self._open(a), gpu.upload(b), np.int32(first)) for a, first, b in zone.rows()
             ]
 
-    def of_tiles(self, x, z, tiles, stages, reads):
+    def of_tiles(self, x: Stages, z: Stages, tiles: Array, stages: int, reads: Array) -> Array:
         """Sums over plane (0, 0) of the pairs of all tiles: (n, m, width)."""
         x, z = x[self.layout], z[self.layout]
         sums = self.gpu.empty((len(x), len(z), self.zone.width), np.float32)
@@ -225,7 +234,7 @@ class Planes:
         self.launch("diagonal", len(tiles), self.threads, arguments, self.shared)
         return sums
 
-    def of_pairs(self, x, z, pairs, stages, reads):
+    def of_pairs(self, x: Stages, z: Stages, pairs: Array, stages: int, reads: Array) -> Array:
         """Sums over each plane of the zone: (pairs, planes, width)."""
         x, z, planes = x[self.layout], z[self.layout], len(self.zone.displacements)
         sums = self.gpu.empty((len(pairs), planes, self.zone.width), np.float32)
@@ -236,7 +245,7 @@ class Planes:
             self.launch("displacements", blocks, self.threads, arguments, self.shared)
         return sums
 
-    def _open(self, a):
+    def _open(self, a: int) -> np.ndarray:
         """The kernel's `Rows`, a struct passed by value: 1 where a row is the next one of the one before."""
         size = self.zone.spec.size
         rows = np.ones(size, np.float32)
@@ -244,6 +253,6 @@ class Planes:
         return rows.view([("open", np.float32, size)]).reshape(())
 
 
-def _pairs(n, m, half):
+def _pairs(n: int, m: int, half: bool) -> np.ndarray:
     """All (i, j) with i < n and j < m, or if `half` those with i >= j too: (pairs, 2)."""
     return np.argwhere(np.tri(n, m, dtype=bool) if half else np.ones((n, m), bool))

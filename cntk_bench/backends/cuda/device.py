@@ -1,11 +1,17 @@
 """The few things the CUDA backend asks of a GPU, by way of CuPy."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from cntk_bench.errors import UserError
 from cntk_bench.text import one_line
+
+Array = Any  # of CuPy
 
 OLDEST = 75  # compute capability x 10
 
@@ -38,7 +44,7 @@ class Gpu:
         If CuPy, a working GPU or its compiler is missing.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             import cupy
         except Exception as error:  # not installed, or broken in any way
@@ -67,13 +73,13 @@ class Gpu:
         self.cupy = cupy
         self.copies = cupy.cuda.Stream(non_blocking=True)
 
-    def upload(self, array):
+    def upload(self, array: np.ndarray) -> Array:
         return self.cupy.asarray(array)
 
-    def empty(self, shape, dtype):
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         return self.cupy.empty(shape, dtype)
 
-    def download_later(self, array):
+    def download_later(self, array: Array) -> Callable[[], np.ndarray]:
         """A function that gives the array as what was launched until now leaves it, on the host.
 
         It copies beside the kernels launched since, and does not wait for them.
@@ -81,7 +87,7 @@ class Gpu:
         ready = self.cupy.cuda.Event(disable_timing=True)
         ready.record()
 
-        def download():
+        def download() -> np.ndarray:
             self.copies.wait_event(ready)
             return array.get(stream=self.copies)
 
@@ -101,19 +107,19 @@ class Gpu:
         clock = 1e3 * properties["ClockRate"]  # kHz
         return int(device.compute_capability), properties["MultiProcessorCount"], clock
 
-    def module(self, text, options):
+    def module(self, text: str, options: tuple[str, ...]) -> Callable[..., None]:
         """The compiled text: a function of (kernel's name, blocks, threads, arguments, shared bytes)."""
         compiled = self.cupy.RawModule(code=text, options=options)
 
         @cache  # a launch is bound by the host if it looks the kernel up and sets its attributes each time
-        def prepared(name, shared_bytes):
+        def prepared(name: str, shared_bytes: int) -> Any:
             kernel = compiled.get_function(name)
             if shared_bytes:
                 kernel.max_dynamic_shared_size_bytes = shared_bytes
                 kernel.preferred_shared_memory_carveout = 100  # per cent: the kernels read little else
             return kernel
 
-        def launch(name, blocks, threads, arguments, shared_bytes=0):
+        def launch(name: str, blocks: int, threads: int, arguments: tuple, shared_bytes: int = 0) -> None:
             kernel = prepared(name, shared_bytes)
             kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes)
 

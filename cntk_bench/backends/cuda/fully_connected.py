@@ -1,7 +1,7 @@
 """Fully connected kernels on an NVIDIA GPU: launches kernels_cuda/fully_connected.cu."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,11 @@ class FullyConnected(fully_connected.FullyConnected):
             self.launch("squares", -(-len(values) // THREADS), THREADS, (on_device, count, features, squares))
             return Vectors(on_device, squares, self.gpu.upload(scales))
 
-    def _numbers(self, x, z, symmetric):
+    def _numbers(self, x: Vectors, z: Vectors, symmetric: bool) -> Callable[[], np.ndarray]:
         with full_memory_told():
             blocks = list(self._blocks(x, z, symmetric))
 
-        def finish():
+        def finish() -> np.ndarray:
             out = np.zeros((len(self.spec.readouts), len(x), len(z)))
             for rows, columns, download in blocks:
                 with full_memory_told():
