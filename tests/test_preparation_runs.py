@@ -6,7 +6,7 @@ import pytest
 from cntk_bench import data, report
 from cntk_bench.data import whitening
 from cntk_bench.errors import UserError
-from cntk_bench.grams import store
+from cntk_bench.grams import matrix, store
 from cntk_bench.runs import compute as computing
 from cntk_bench.runs import config, record
 from cntk_bench.runs import solve as solving
@@ -43,7 +43,7 @@ def another_machine(monkeypatch):
 def test_a_whitened_run_goes_on_and_grows_on_another_machine(tmp_path, monkeypatch):
     run, tasks = computed(tmp_path)
     solved = solving.solve(run, run.config())
-    before = store.open(run.gram).matrix("train", 0, np.float32)
+    before = matrix.matrix(store.open(run.gram), "train", "ntk-v-3-all", np.float32)
     another_machine(monkeypatch)
     assert len(tasks) == 7 and computed(tmp_path)[1] == []
     assert record.load(run.record)["solutions"] == solved["solutions"]  # of the same images
@@ -56,12 +56,12 @@ def test_a_whitened_run_goes_on_and_grows_on_another_machine(tmp_path, monkeypat
         "test-1-2",
     }
     after = store.open(run.gram)
-    np.testing.assert_array_equal(after.matrix("train", 0, np.float32)[:32, :32], before)
+    np.testing.assert_array_equal(matrix.matrix(after, "train", "ntk-v-3-all", np.float32)[:32, :32], before)
     assert verifying.verify(
         run, run.config(), 10**5, False
     ).ok  # every entry again, from images prepared here
     other, _ = computed(tmp_path, run="other", source=run)
-    assert store.open(other.gram).progress.taken == 7
+    assert store.open(other.gram).progress.counts().taken == 7
 
 
 def test_what_differs_is_told_in_words(tmp_path):
