@@ -12,7 +12,7 @@ from cntk_bench import gram, open_run, reference
 from cntk_bench.backends import cpu, fully_connected
 from cntk_bench.cli import program
 from cntk_bench.errors import UserError
-from cntk_bench.grams import store
+from cntk_bench.grams import matrix, store
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels.spec import Readout
