@@ -36,24 +36,29 @@ PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another ty
 PARAMETERS = """
     Parameters
     ----------
-    kernel : {"ntk", "nngp", "precomputed"}
-        As for `Readout`; "precomputed": X is the Gram matrix itself, (n, n) to fit and (m, n) to predict,
-        and pool, depth, train, backend, image_shape and standardize are not used.
+    kernel : {"ntk", "nngp", "fc-ntk", "fc-nngp", "precomputed"}
+        As for `Readout`, as are pool (not used by the fully connected kernels, "fc-"), depth, train, bias
+        and flip. "precomputed": X is the Gram matrix itself, (n, n) to fit and (m, n) to predict, and no
+        parameter but ridge is used.
     pool : str
         How pixels are pooled: "v", "gap" or "lap:<c>". Beside "v", "gap" and "lap" are slow.
     depth : int
-        Number of 3x3 convolutions plus one.
+        Number of 3x3 convolutions plus one; of layers of weights in a fully connected network.
     train : {"all", "hidden"}, optional
-        Which layers move (NTK); by default the paper's choice for the pool, as for `Readout`.
+        Which layers move (NTK); by default the paper's choice for the pool.
+    bias : float
+        Of fully connected kernels.
+    flip : bool
+        Whether the kernel is averaged over the mirror image.
     ridge : float, sequence of float, or "loo"
         Relative to the mean diagonal of the Gram matrix. Of several, and by default, the one of least
         leave-one-out squared error; 0 is the paper's.
     backend : {"auto", "cpu", "cuda"}
         Where kernels are computed.
     image_shape : None, "square" or (C, P, P)
-        What a row of a two-dimensional X is. None: an image of one pixel with a channel for each feature,
-        whose kernels are those of fully connected networks; "square": a flattened grey image; (C, P, P): an
-        image of this shape, flattened. A four-dimensional X (n, C, P, P) says it by itself.
+        What a row of a two-dimensional X is. None: a vector, an image of one pixel with a channel for each
+        feature; "square": a flattened grey image; (C, P, P): an image of this shape, flattened. A
+        four-dimensional X (n, C, P, P) says it by itself.
     standardize : bool
         Subtract each channel's mean over the training images, and divide by its deviation, as the paper does.
 
@@ -70,7 +75,7 @@ PARAMETERS = """
     X_fit_ : array (n, C, P, P), or None
         The training images, standardised; None where the kernel is precomputed.
     shift_, scale_ : array (C, 1, 1), or None
-        What was subtracted from images, and what they were divided by.
+        What is subtracted from images, and what they are divided by.
     image_shape_ : tuple (C, P, P), or None
     n_features_in_ : int
         C P P; n where the kernel is precomputed.
@@ -100,6 +105,8 @@ class _KernelRegression(BaseEstimator):
         pool: str = "v",
         depth: int = 6,
         train: str | None = None,
+        bias: float = 0.0,
+        flip: bool = False,
         ridge: float | str | Sequence[float] = "loo",
         backend: str = "auto",
         image_shape: str | tuple[int, int, int] | None = None,
@@ -109,6 +116,8 @@ class _KernelRegression(BaseEstimator):
         self.pool = pool
         self.depth = depth
         self.train = train
+        self.bias = bias
+        self.flip = flip
         self.ridge = ridge
         self.backend = backend
         self.image_shape = image_shape
@@ -175,7 +184,8 @@ class _KernelRegression(BaseEstimator):
         return self._kernels(self.X_fit_)
 
     def _kernels(self, x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
-        readout = Readout(self.kernel, self.pool, self.depth, self.train)
+        pool = "" if str(self.kernel).startswith("fc-") else self.pool
+        readout = Readout(self.kernel, pool, self.depth, self.train, bias=self.bias, flip=self.flip)
         return gram(x, z, readouts=[readout], backend=self.backend)[0]
 
     def _keep(self, solution: ridge.Solution) -> None:
@@ -209,9 +219,9 @@ class _KernelRegression(BaseEstimator):
 class CNTKClassifier(ClassifierMixin, _KernelRegression):
     __doc__ = f"""Kernel regression on one-hot targets, minus 0.1; the class is the argmax of the outputs.
 
-    There is no `predict_proba`: the outputs are a least-squares fit, not logarithms of odds. Where
-    probabilities are needed, `sklearn.calibration.CalibratedClassifierCV` finds them from the outputs of
-    images that were left out. Sample weights are not supported.
+    There is no `predict_proba`: the outputs are a least-squares fit. Where probabilities are needed,
+    `sklearn.calibration.CalibratedClassifierCV` finds them from the outputs of images that were left out.
+    Sample weights are not supported.
 {PARAMETERS}    classes_ : array (k,)
         The labels; outputs are in their order.
 
@@ -226,14 +236,7 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Compute the kernel of the training images, and solve.
-
-        Parameters
-        ----------
-        X : array (n, C, P, P) or (n, d), float
-        y : array (n,)
-            Labels of at least two classes.
-        """
+        """Solve for images X, (n, C, P, P) or (n, d), and labels y, (n,), of at least two classes."""
         rows, y = self._checked(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -277,13 +280,7 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Compute the kernel of the training images, and solve.
-
-        Parameters
-        ----------
-        X : array (n, C, P, P) or (n, d), float
-        y : array (n,) or (n, k), float
-        """
+        """Solve for images X, (n, C, P, P) or (n, d), and targets y, (n,) or (n, k)."""
         rows, y = self._checked(X, y, multi_output=True, y_numeric=True)
         self._flat = y.ndim == 1
         targets = np.asarray(y, np.float64).reshape(len(rows), -1)

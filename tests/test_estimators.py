@@ -32,6 +32,7 @@ CHECKED = [
     *(made(**settings) for made in BOTH for settings in ({}, {"kernel": "precomputed"})),
     CNTKClassifier(kernel="nngp", standardize=False, ridge=0.0),
     CNTKRegressor(pool="gap", depth=3, ridge=[0.01, 0.1]),
+    CNTKRegressor(kernel="fc-ntk", depth=2, bias=0.1),
 ]
 
 
@@ -141,6 +142,22 @@ def test_a_vector_is_an_image_of_one_pixel():
     assert model.image_shape_ == (3, 1, 1) and model.n_features_in_ == 3
 
 
+def test_every_parameter_of_a_kernel_is_passed_on(digits):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    for settings, readout in (
+        ({"kernel": "fc-ntk", "bias": 0.5}, Readout("fc-ntk", "", 3, bias=0.5)),
+        ({"kernel": "fc-nngp"}, Readout("fc-nngp", "", 3)),
+        ({"pool": "gap", "train": "all"}, Readout("ntk", "gap", 3, "all")),
+        ({"pool": "lap:2", "flip": True}, Readout("ntk", "lap:2", 3, flip=True)),
+    ):
+        model = CNTKClassifier(**settings, depth=3, ridge=0.01, standardize=False).fit(x, y)
+        K, Z = (gram(a, x, readouts=[readout])[0].astype(float) for a in (x, z))
+        other = CNTKClassifier(kernel="precomputed", ridge=0.01).fit(K, y)
+        np.testing.assert_allclose(
+            model.decision_function(z), other.decision_function(Z), rtol=1e-6, atol=1e-8
+        )
+
+
 def test_images_come_in_three_forms(digits):
     raw = digits[1]
     x, y, z = raw.x_train, raw.y_train, raw.x_test
@@ -168,7 +185,7 @@ def test_images_come_in_three_forms(digits):
         ({}, (40, 1, 8, 7), r"images of shape \(1, 8, 7\), which image_shape None does not fit: use square"),
         ({"depth": 1}, (40, 64), "use an integer of at least 2"),
         ({"pool": "max"}, (40, 64), "max"),
-        ({"kernel": "rbf"}, (40, 64), "kernel 'rbf' is unknown: use 'ntk' or 'nngp'"),
+        ({"kernel": "rbf"}, (40, 64), "kernel 'rbf' is unknown: use 'ntk', 'nngp', 'fc-ntk' or"),
         ({"ridge": -1}, (40, 64), "ridge -1 is not possible: use numbers from 0"),
         ({"backend": "abacus"}, (40, 64), "abacus"),
         (
