@@ -202,7 +202,8 @@ def test_all_of_them_work_together(finished):
     assert [s["ridge"] for s in record["solutions"] if s["column"] == "CNTK-V"] == [0.5]  # by the solver
     lines = next((run / "gram.zarr" / "journals").iterdir()).read_text().split()
     names = [line.strip('",') for line in lines if line.startswith('"t') and "-" in line]
-    assert names[0].startswith("test-") and names[-1] == "train-0-0"  # by the executor
+    # By the executor; two threads store at once.
+    assert names[0].startswith("test-") and "train-0-0" in names[-2:]
 
 
 def test_the_pool_is_verified_against_its_weights(guest, finished):
