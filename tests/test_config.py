@@ -279,7 +279,7 @@ def test_a_mistake_in_several_overrides_names_the_one_that_counts(refusal):
         ("", " is not a config: expected keys such as 'dataset:', found null"),
         ("- a\n- b", " is not a config: expected keys such as 'dataset:', found ['a', 'b']"),
         ("hello", " is not a config: expected keys such as 'dataset:', found 'hello'"),
-        ("1: 2", ": unknown key 1: the keys here are name, dataset, preprocess, kernel, compute, solve"),
+        ("1: 2", ": unknown key 1: the keys here are name, dataset, preprocess, kernel, compute, solve, converge"),
         (
             "? [a]\n: 1",
             " line 1: not valid YAML: a key must be a plain word: leave out anchors, aliases, tags, lists "

@@ -332,5 +332,5 @@ def test_places_that_cannot_be_written(tmp_path):
         report.write(record(), tmp_path / "file")
     with pytest.raises(UserError, match="cannot write .*a.png.*No such file or directory"):
         report.plot(record(), tmp_path / "missing" / "a.png")
-    with pytest.raises(UserError, match="cannot plot to .*a.pdf: use a name that ends in .png or .svg"):
-        report.plot(record(), tmp_path / "a.pdf")
+    with pytest.raises(UserError, match="cannot plot to .*a.gif: use a name that ends in .png, .svg, .pdf"):
+        report.plot(record(), tmp_path / "a.gif")
