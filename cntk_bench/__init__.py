@@ -6,8 +6,9 @@ Rooms, from the top down; a room imports only those below it:
     runs         one experiment: its config, its directory, its record, its stages
     columns      the columns of the table: what each needs, and how its cells are filled
     report       what people read: tables and plots
+    estimators   the kernels in scikit-learn: a classifier and a regressor
     grams        Gram matrices, tile by tile on disk; computed, resumed, grown, audited
-    regression   solving: memory, Cholesky factors, the ridge path
+    regression   solving: memory, Cholesky factors, the ridge path; gradient flow, Gaussian processes
     data         images and labels
     networks     finite networks: training, empirical kernels
     backends     where the kernels run: CPU, CUDA
@@ -20,23 +21,35 @@ Rooms, from the top down; a room imports only those below it:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cntk_bench.errors import UserError
+    from cntk_bench.estimators import CNTKClassifier, CNTKRegressor
     from cntk_bench.grams import store
     from cntk_bench.grams.direct import gram
-    from cntk_bench.kernels import convolutional as reference
+    from cntk_bench.kernels import definition as reference
     from cntk_bench.kernels.spec import Readout
     from cntk_bench.runs.opened import open_run
 
 __version__ = "0.1.0"
-__all__ = ["Readout", "UserError", "gram", "open_run", "reference", "store"]
+__all__ = [
+    "CNTKClassifier",
+    "CNTKRegressor",
+    "Readout",
+    "UserError",
+    "gram",
+    "open_run",
+    "reference",
+    "store",
+]
 
 # Imported only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look
 # after Ctrl-C before NumPy is imported.
 _PUBLIC = {
+    "CNTKClassifier": ("estimators", "CNTKClassifier"),
+    "CNTKRegressor": ("estimators", "CNTKRegressor"),
     "Readout": ("kernels.spec", "Readout"),
     "UserError": ("errors", "UserError"),
     "gram": ("grams.direct", "gram"),
     "open_run": ("runs.opened", "open_run"),
-    "reference": ("kernels.convolutional", None),
+    "reference": ("kernels.definition", None),
     "store": ("grams.store", None),
 }
 

@@ -63,7 +63,12 @@ def _start(file):
     """pytest on one file, with its processes in a group of their own, and where its output goes."""
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--color=no", str(file)]
     output = tempfile.TemporaryFile()
-    return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True), output
+    # Options for the user's own calls of pytest might choose other tests, or print them otherwise.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+    )
+    return process, output
 
 
 def _read(output) -> str:

@@ -22,6 +22,7 @@ OUT=${OUT:-results-gpu} WHEELS=${WHEELS:-wheels} PARTS=${PARTS:-parts} STASH=${S
 DRY=${DRY:-}
 mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH")
 python=${PYTHON:-python3}
+unset PYTEST_ADDOPTS  # what the user adds to calls of pytest is not for this one
 export PYTHONPATH=$STASH/site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$STASH/numba}
 : >"$OUT/call-$call.txt"

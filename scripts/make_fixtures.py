@@ -5,13 +5,15 @@ package, and is no dependency of it. It needs an environment of its own (Python 
 
     pip install jax==0.4.30 jaxlib==0.4.30 ml-dtypes opt-einsum frozendict typing-extensions
     pip install --no-deps neural-tangents==0.6.5
-    python scripts/make_fixtures.py
+    python scripts/make_fixtures.py             # or the names of some sets: fully-connected
 
-Two minutes on a CPU. Each file holds one set of eight images:
+Two minutes on a CPU. Each file holds one set of eight images (of vectors for fully connected kernels, C = d
+and P = 1; images are flattened):
 
     images    float32 (8, C, P, P)
     names     str (8,)              what each image is there for, see `make_images`
-    readouts  str (R,)              "kernel pool train depth", as in `cntk_bench.Readout`
+    readouts  str (R,)              "kernel pool train depth", as in `cntk_bench.Readout`; of fully connected
+                                    kernels their names, such as fc-ntk-3-b0.1
     values    float64 (R, 8, 8)     on Arora's scale
     versions  str                   of the libraries that computed them
 
@@ -40,6 +42,7 @@ sys.modules[experimental.__name__] = experimental
 import neural_tangents as nt  # noqa: E402
 from neural_tangents import stax  # noqa: E402
 
+FULLY_CONNECTED = {"fully-connected-vectors": (13, 1), "fully-connected-images": (3, 6)}
 SETS = {"c1p5": (1, 5), "c3p6": (3, 6), "c3p8": (3, 8)}  # name: channels, size
 DEPTHS = (3, 4, 6, 11, 21)
 POOLS = ("v", "gap", "lap:1", "lap:2")
@@ -70,6 +73,24 @@ def make_images(channels, size, seed):
         "flat, object top left": top,
         "same flat, object bottom right": bottom,
         "zero border, with pixels of zero variance": border,
+    }
+
+
+def make_vectors(features, seed):
+    """Named vectors (d, 1, 1): ordinary, identical, negated, parallel, nearly parallel, and zero."""
+    rng = np.random.default_rng(seed)
+    first, other = (np.round(256 * rng.standard_normal((features, 1, 1))) / 256 for _ in range(2))
+    one = np.zeros_like(first)
+    one[0] = 1
+    return {
+        "ordinary": first,
+        "other": other,
+        "identical to the first": first,
+        "first negated": -first,
+        "four times the first": 4 * first,
+        "nearly the first": first + one / 256,
+        "one number not zero": one,
+        "zero": 0 * first,
     }
 
 
@@ -106,23 +127,62 @@ def kernel(images, kind, pool, train, depth):
     return scale * np.asarray(result)
 
 
+def dense(x, kind, depth, beta, fixed):
+    """Gram matrix (n, n) of fully connected networks with `depth` Dense layers, of vectors x (n, d)."""
+    kernel = None
+    for layer in range(1, depth + 1):
+        weights = stax.Dense(1, W_std=1 if layer == 1 else 2**0.5, b_std=beta)
+        if kernel is None:
+            kernel = weights[2](x, x)
+        else:
+            kernel = stax.serial(stax.Relu(), weights)[2](kernel)
+        if layer <= fixed:  # none of the layers up to this one is trained
+            kernel = kernel.replace(ntk=0 * kernel.nngp)
+    return np.asarray(kernel.ntk if kind == "fc-ntk" else kernel.nngp)
+
+
+def fully_connected(channels, size):
+    """Named inputs, and kernels at several depths, biases and numbers of fixed layers, by their names."""
+    inputs = make_vectors(channels, 1) if size == 1 else make_images(channels, size, seed=channels)
+    x = np.stack(list(inputs.values())).reshape(len(inputs), -1)
+    values = {}
+    for depth in (1, 2, 3, 6, 21):
+        for beta in (0, 0.1, 1.5):
+            bias = f"-b{beta}" if beta else ""
+            values[f"fc-nngp-{depth}{bias}"] = dense(x, "fc-nngp", depth, beta, 0)
+            for fixed in sorted({0, 1, depth // 2, depth - 1} & set(range(depth))):
+                name = f"fc-ntk-{depth}{bias}" + (f"-f{fixed}" if fixed else "")
+                values[name] = dense(x, "fc-ntk", depth, beta, fixed)
+    return inputs, values
+
+
 def main():
     jax.config.update("jax_enable_x64", True)
     readouts = [(kind, pool, train, depth) for depth in DEPTHS for pool in POOLS for kind, train in TRAININGS]
     FOLDER.mkdir(exist_ok=True)
+    chosen = sys.argv[1:] or [*SETS, "fully-connected"]
     for name, (channels, size) in SETS.items():
-        images = make_images(channels, size, seed=size)
-        x = np.stack(list(images.values()))
-        assert (x == x.astype(np.float32)).all()
-        np.savez_compressed(
-            FOLDER / f"{name}.npz",
-            images=x.astype(np.float32),
-            names=np.array(list(images)),
-            readouts=np.array([" ".join(map(str, readout)) for readout in readouts]),
-            values=np.array([kernel(x, *readout) for readout in readouts]),
-            versions=f"neural-tangents {nt.__version__}, jax {jax.__version__}, numpy {np.__version__}",
-        )
-        print(FOLDER / f"{name}.npz", flush=True)
+        if name in chosen:
+            images = make_images(channels, size, seed=size)
+            x = np.stack(list(images.values()))
+            names = [" ".join(map(str, readout)) for readout in readouts]
+            save(name, x, list(images), names, [kernel(x, *readout) for readout in readouts])
+    for name, (channels, size) in FULLY_CONNECTED.items() if "fully-connected" in chosen else ():
+        inputs, values = fully_connected(channels, size)
+        save(name, np.stack(list(inputs.values())), list(inputs), list(values), list(values.values()))
+
+
+def save(name, x, names, readouts, values):
+    assert (x == x.astype(np.float32)).all()
+    np.savez_compressed(
+        FOLDER / f"{name}.npz",
+        images=x.astype(np.float32),
+        names=np.array(names),
+        readouts=np.array(readouts),
+        values=np.array(values),
+        versions=f"neural-tangents {nt.__version__}, jax {jax.__version__}, numpy {np.__version__}",
+    )
+    print(FOLDER / f"{name}.npz", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 sys.path[:0] = [str(folder) for folder in (Path(__file__).parents[1], Path(__file__).parents[1] / "tests")]
 
 import golden  # noqa: E402
+import test_fully_connected_backends as fully_connected  # noqa: E402
 
 
 def main():
@@ -21,6 +22,10 @@ def main():
 
     bits = {f"{c}x{p}": golden.entries(c, p) for c, p in golden.SHAPES}
     np.savez_compressed(golden.FIXTURES / "golden-cpu.npz", **bits)
+    version, ptx = fully_connected.instructions()
+    np.savez_compressed(
+        golden.FIXTURES / "golden-fully-connected.npz", K=fully_connected.golden()[1], nvrtc=version, ptx=ptx
+    )
     digests = {key: value for name in golden.SETS for key, value in golden.instructions(name).items()}
     kept = {"nvrtc": list(nvrtc.getVersion()), "ptx": digests}
     (golden.FIXTURES / "golden-cuda.json").write_text(json.dumps(kept, indent=1) + "\n")

@@ -148,3 +148,14 @@ class BackendSuite:
         assert (half == half.swapaxes(1, 2)).all()
         lower = np.tril_indices(6)
         assert (half[:, *lower] == whole[:, *lower]).all()
+
+    def test_symmetric_tile_of_mirrored_images(self):
+        """K(x, flip z) = K(flip x, z) is symmetric too: half is computed, with z other images than x."""
+        x = ordinary(6, 2, 5)
+        backend = self.create(Spec(EVERYTHING, 2, 5))
+        one, other = backend.prepare(x), backend.prepare(np.ascontiguousarray(x[..., ::-1]))
+        whole, half = backend.tile(one, other), backend.tile(one, other, symmetric=True)
+        assert (half == half.swapaxes(1, 2)).all()
+        lower = np.tril_indices(6)
+        assert (half[:, *lower] == whole[:, *lower]).all()
+        np.testing.assert_allclose(half, whole, rtol=2e-6, atol=2e-6 * abs(whole).max())

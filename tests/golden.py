@@ -52,11 +52,11 @@ def instructions(name: str) -> dict[str, str]:
             nvrtc.compileProgram(program, [*options, "-arch=compute_90"])
             text = nvrtc.getPTX(program).decode()
             nvrtc.destroyProgram(program)
-            found[f"{name}, {module} of zone {number}"] = _digest(text)
+            found[f"{name}, {module} of zone {number}"] = digest(text)
     return found
 
 
-def _digest(ptx: str) -> str:
+def digest(ptx: str) -> str:
     """Of all arithmetic of floats with its constants, sorted: NVRTC orders the rest anew each time."""
     lines = (re.sub(r"^@!?%p\d+\s+", "", line.strip()) for line in ptx.splitlines())
     kept = [line for line in lines if re.match(r"(?!ld|st|mov)[a-z.]+\.f(32|64)", line.split(" ")[0])]

@@ -142,6 +142,37 @@ def test_status_and_verify(finished):
     assert "35 tiles checked, 0 damaged" in succeed("verify", run, "--sample", 3)
 
 
+def test_following_waits_for_a_run_that_is_not_there_yet(tmp_path):
+    run = tmp_path / "later"
+    process = start("status", run, "--follow", "--every", 0.1, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == f"{run} has no computed tiles yet: waiting for them\n"
+        succeed("compute", QUICKSTART, *SMALL, "--set", "kernel.depths=[3]", "--output", run)
+        stdout, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    lines = [line for line in stdout.splitlines() if " tiles done" in line]
+    assert lines[-1] == "35 of 35 tiles done, 2,020 of 2,020 pairs"
+
+
+def test_what_is_taken_is_told(finished, tmp_path):
+    """In part, where a column is new; and not at all is a warning."""
+    more = (*SMALL, "--set", "kernel.depths=[3]", "--from", finished[0], "--verbose")
+    done = call(
+        "compute", QUICKSTART, *more, "--set", "kernel.columns=[CNTK-V,CNN-GP-V]", "--output", tmp_path / "a"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"35 of these tiles are taken from {finished[0]}, 35 of them in part" in done.stderr
+    told = succeed("status", tmp_path / "a")
+    assert "35 of 35 tiles done, 35 of them taken in part from another run, 2,020 of 2,020 pairs" in told
+    done = call(
+        "compute", QUICKSTART, *more[:-1], "--set", "kernel.columns=[CNN-GP-V]", "--output", tmp_path / "b"
+    )
+    assert done.returncode == 0 and "nothing can be taken from" in done.stderr
+
+
 def test_solve_again_without_computing(finished):
     run, before = finished
     after = succeed("solve", run, "--set", "solve.ridge=[0.5]")
@@ -364,7 +395,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
         ("compute.backend=gpu", "use 'auto', 'cuda' or 'cpu'"),
         ("compute.tile=1", "use at least 8"),
         ("dataset.name=digit", "did you mean digits?"),
-        ("dataset.preprocess=zca", "expected standardize or none"),
+        ("dataset.preprocess=whiten", "preprocess whiten is unknown: use one of standardize"),
         ("dataset.path=" + "x" * 100_000, "expected a file or folder"),
         ("name=" + "\x1b[31m" * 10, "remove the character"),
     ],

@@ -1,5 +1,10 @@
 """Matrices written to files of other formats, read back by the libraries that own them."""
 
+import errno
+import os
+import resource
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -42,6 +47,51 @@ def test_a_file_per_array(tmp_path):
     files = export.write(GRAM, tmp_path / "gram.npy")
     assert [file.name for file in files][:2] == ["gram-train.npy", "gram-test.npy"]
     check({file.stem.removeprefix("gram-"): np.load(file, mmap_mode="r") for file in files})
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".hdf5", ".pt"])
+def test_no_copy_of_a_matrix_is_made(tmp_path, suffix):
+    """Beyond pieces of 16 MiB, which NumPy writes an .npz by."""
+    pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
+    n = 2400  # 46 MB
+    gram = Gram(np.ones((n, n)), GRAM.test, np.zeros(n, int), GRAM.y_test, None, None)
+    export.write(GRAM, tmp_path / f"warm{suffix}")  # loads the library
+    tracemalloc.start()
+    try:
+        export.write(gram, tmp_path / f"gram{suffix}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.9 * gram.train.nbytes
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])
+def test_a_disk_that_fills_is_one_line(tmp_path, suffix):
+    pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
+    gram = Gram(np.ones((800, 800)), GRAM.test, np.zeros(800, int), GRAM.y_test, None, None)
+    export.write(GRAM, tmp_path / f"warm{suffix}")  # loads the library
+    before, most = set(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, most[1]))
+    try:
+        with pytest.raises(UserError, match="no space left to write .*File too large"):
+            export.write(gram, tmp_path / f"gram{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])
+def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch, suffix):
+    pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
+    before = {file: file.read_bytes() for file in export.write(GRAM, tmp_path / f"gram{suffix}")}
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="no space left to write"):
+        export.write(Gram(GRAM.train + 1, *list(vars(GRAM).values())[1:]), tmp_path / f"gram{suffix}")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_images_whose_places_are_not_known_have_none(tmp_path):

@@ -326,7 +326,8 @@ def test_rates_of_quick_sections_fit_their_time():
     assert sum(gpu_acceptance.SECTIONS[name] for name in needed) < 520
 
 
-def test_tests_are_run_and_counted(tmp_path):
+def test_tests_are_run_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-qq -k nothing")  # the user's own, for other calls
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
     def found(*texts, seconds=60.0):

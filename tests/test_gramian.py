@@ -278,8 +278,8 @@ def test_tiles_are_written_two_at_a_time_and_few_wait(tmp_path, monkeypatch):
     plan = Plan(11, 5, 2, 3)
     store = new_store(tmp_path / "s", plan)
     compute(store, Fake(lambda n: most.append(n - 1 - len(written))), X_TRAIN, X_TEST)
-    assert store.progress.missing() == [] and grams.WRITERS == 2
-    assert grams.WRITERS <= max(most) <= WAITING
+    assert store.progress.missing() == [] and grams.WRITING == 2
+    assert grams.WRITING <= max(most) <= WAITING
 
 
 def test_the_seconds_of_tiles_add_up_to_the_runs(tmp_path, monkeypatch):

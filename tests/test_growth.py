@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def settings(folder, *overrides):
     return config.load(folder / "small.yaml", overrides)
 
 
-def computed(folder, *overrides, source=None, run="run"):
+def computed(folder, *overrides, donor=None, run="run"):
     """Compute; the run, and the tiles that were computed."""
     run, tasks = Run(folder / run), []
-    computing.compute(run, settings(folder, *overrides), lambda plan, todo: tasks.append, source)
+    computing.compute(run, settings(folder, *overrides), lambda plan, todo: tasks.append, donor)
     return run, tasks
 
 
@@ -168,12 +169,12 @@ def test_what_differs_is_told_in_words(run, tmp_path):
 
 def test_from_another_run_computes_the_difference(run, tmp_path):
     (tmp_path / "new").mkdir()
-    new, tasks = computed(tmp_path / "new", "dataset.train=60", source=run)
+    new, tasks = computed(tmp_path / "new", "dataset.train=60", donor=run)
     grams = store.open(new.gram)
     whole_there = {"train-0-0", "train-1-0", "train-1-1", *(f"test-{i}-{j}" for i in (0, 1) for j in (0, 1))}
-    assert grams.progress.taken == len(whole_there) and len(tasks) == grams.plan.count
-    status = Follower(new).look()
-    assert (status.tiles, status.all_tiles, status.taken) == (18, 18, 7)
+    counts = Follower(new).look().counts
+    assert len(tasks) == grams.plan.count
+    assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (18, 18, len(whole_there), 0)
     stage = record.load(new.record)["stages"][-1]
     assert stage["tiles_taken"] == 7 and stage["taken_from"] == str(run.path)
     (tmp_path / "fresh").mkdir()
@@ -184,18 +185,18 @@ def test_from_another_run_computes_the_difference(run, tmp_path):
 
 def test_a_subset_is_taken_whole(run, tmp_path):
     (tmp_path / "new").mkdir()
-    new, _ = computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]", source=run)
+    new, _ = computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]", donor=run)
     grams = store.open(new.gram)
-    assert grams.progress.taken == grams.plan.count and grams.plan.tile == 16
+    assert grams.progress.counts().taken == grams.plan.count and grams.plan.tile == 16
     for (name, part), values in matrices(new).items():
         np.testing.assert_array_equal(values, matrices(run, (25, 7))[name, part])
 
 
 def test_other_tiles_are_gathered_from_those_that_are_there(run, tmp_path):
     (tmp_path / "new").mkdir()
-    new, _ = computed(tmp_path / "new", "compute.tile=7", source=run)
+    new, _ = computed(tmp_path / "new", "compute.tile=7", donor=run)
     grams = store.open(new.gram)
-    assert grams.plan.tile == 7 and grams.progress.taken == grams.plan.count
+    assert grams.plan.tile == 7 and grams.progress.counts().taken == grams.plan.count
     for key, values in matrices(run).items():
         np.testing.assert_array_equal(matrices(new)[key], values)
 
@@ -203,20 +204,97 @@ def test_other_tiles_are_gathered_from_those_that_are_there(run, tmp_path):
 def test_damaged_tiles_are_not_taken(run, tmp_path):
     (run.gram / "train" / "c.0.1.0").write_bytes(b"damaged")
     (tmp_path / "new").mkdir()
-    new, _ = computed(tmp_path / "new", source=run)
-    assert store.open(new.gram).progress.taken == 11
+    new, _ = computed(tmp_path / "new", donor=run)
+    counts = store.open(new.gram).progress.counts()
+    assert (counts.taken, counts.in_part) == (11, 1)  # of its other readouts
     assert verifying.verify(new, new.config(), 10, False).ok
+
+
+@pytest.mark.parametrize(
+    ("override", "readouts"),
+    [
+        ("kernel.depths=[3,5,7]", {"ntk-v-7-all", "ntk-gap-7-hidden"}),
+        ("kernel.columns=[CNTK-V,CNTK-GAP,CNN-GP-V]", {"nngp-v-3", "nngp-v-5"}),
+        ("kernel.columns=[CNTK-V,CNN-GP-V]", {"nngp-v-3", "nngp-v-5"}),
+    ],
+)
+def test_what_is_there_of_other_columns_and_depths_is_taken(run, tmp_path, caplog, override, readouts):
+    """The others are computed, together, and a line of the journal says so of each."""
+    (tmp_path / "new").mkdir()
+    with caplog.at_level("INFO"):
+        new, _ = computed(tmp_path / "new", override, donor=run)
+    grams, counts = store.open(new.gram), Follower(new).look().counts
+    count = grams.plan.count
+    assert f"{count} of these tiles are taken from {run.path}, {count} of them in part" in caplog.text
+    assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (count, count, 0, count)
+    assert counts.computed == counts.pairs == grams.plan.pairs
+    stage = record.load(new.record)["stages"][-1]
+    assert stage["tiles_taken"] == count and stage["pairs"] == grams.plan.pairs
+    (journal,) = (new.gram / "journals").iterdir()
+    lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    said = {taken: [line for line in lines if line.get("taken", False) is taken] for taken in (True, False)}
+    assert {grams.readouts[r] for line in said[False] for r in line["readouts"]} == readouts
+    assert {grams.readouts[r] for line in said[True] for r in line["readouts"]} == {
+        *grams.readouts
+    } - readouts
+    assert len(said[True]) == len(said[False]) == count
+    there = matrices(run)
+    for key, values in matrices(new).items():
+        assert key[0] in readouts or np.array_equal(values, there[key])
+        assert np.isfinite(values).all()
+    assert verifying.verify(new, new.config(), 10, False).ok
+    assert len(solving.solve(new, new.config())["solutions"]) == len(new.config().kernel.cells)
+
+
+@pytest.mark.parametrize("override", ["kernel.columns=[CNN-GP-V]", "kernel.depths=[4]"])
+def test_that_nothing_is_taken_is_a_warning(run, tmp_path, caplog, override):
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", override, "dataset.test=3", donor=run)
+    assert f"nothing can be taken from {run.path}: it has no finished tile of the columns" in caplog.text
+    assert record.load(new.record)["stages"][-1]["tiles_taken"] == 0
+    assert verifying.verify(new, new.config(), 2, False).ok
+
+
+def test_what_is_taken_counts_in_no_rate(run, tmp_path):
+    """Of the record, of the status, and of the time left."""
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", "dataset.train=60", donor=run)
+    grams, status = store.open(new.gram), Follower(new).look()
+    taken = sum(
+        tile.pairs(grams.plan) for tile in grams.progress.done() if all(grams.progress.taken(tile, range(4)))
+    )
+    stage = record.load(new.record)["stages"][-1]
+    assert stage["pairs"] == status.counts.computed == grams.plan.pairs - taken < status.counts.pairs
+    (journal,) = (new.gram / "journals").iterdir()
+    lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    seconds = sum(line["seconds"] for line in lines if not line.get("taken"))
+    assert status.counts.seconds == pytest.approx(seconds)
+    assert status.pairs_per_second == pytest.approx(stage["pairs"] / seconds)
+
+
+def test_status_counts_what_was_asked_for_last(run, tmp_path):
+    """Of a run that was taken, then grew, then asks for less: never more than there is."""
+    (tmp_path / "new").mkdir()
+    computed(tmp_path / "new", donor=run)
+    follower = Follower(Run(tmp_path / "new" / "run"))
+    assert (follower.look().counts.taken, follower.look().counts.all_tiles) == (12, 12)
+    new, _ = computed(tmp_path / "new", "dataset.train=60", "kernel.depths=[3,5,7]", donor=run)
+    counts = follower.look().counts  # which sees that it grew
+    assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (18, 18, 0, 7)
+    computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]")
+    counts = follower.look().counts
+    assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (5, 5, 5, 0)
 
 
 def test_nothing_to_take_is_told(run, tmp_path, monkeypatch):
     (tmp_path / "new").mkdir()
     with pytest.raises(UserError, match="it has none of these training images .preprocess is standardize"):
-        computed(tmp_path / "new", "dataset.preprocess=none", source=run)
+        computed(tmp_path / "new", "dataset.preprocess=none", donor=run)
     from cntk_bench.backends import cpu
 
     monkeypatch.setattr(cpu, "NUMERICS", 2)
     with pytest.raises(UserError, match="nothing can be taken from .*: numerics is 1 there, 2 here"):
-        computed(tmp_path / "new", source=run)
+        computed(tmp_path / "new", donor=run)
     assert not (tmp_path / "new" / "run").exists()
 
 
@@ -251,17 +329,19 @@ def as_format_1(run):
     (run.path / "config.yaml").write_text(text[:start] + text[text.index("kernel:") :])
 
 
-def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path):
+@pytest.mark.parametrize("first", [(), ("dataset.train=40",), ("dataset.train=20", "dataset.test=7")])
+def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path, first):
     before = matrices(run)
     as_format_1(run)
     old = store.open(run.gram)
     assert old.progress.missing() == [] and old.progress.seconds == old.plan.count
     assert solving.solve(run, run.config())["solutions"] and verifying.verify(run, run.config(), 5, False).ok
-    with pytest.raises(UserError, match="n train is 40 there, 60 here"):
-        computed(tmp_path, "dataset.train=60")
-    assert computed(tmp_path)[1] == []  # which converts it
-    new = store.open(run.gram)
-    assert new.attributes["cntk_bench_format"] == 2 and "data" not in new.attributes
+    with pytest.raises(UserError, match="training images are 40 there, 20 here.*run `compute` on it once"):
+        solving.solve(run, run.config(("dataset.train=20",)))
+    if first:
+        assert computed(tmp_path, *first)[1] == []  # which converts it
+        new = store.open(run.gram)
+        assert new.attributes["cntk_bench_format"] == 2 and "data" not in new.attributes
     _, tasks = computed(tmp_path, "dataset.train=60")
     assert "train-1-1" not in tiles(tasks) and "train-2-2" in tiles(tasks)
     for key, values in matrices(run, (40, 20)).items():
@@ -271,13 +351,45 @@ def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path):
 
 def test_a_run_of_format_1_with_other_images_is_refused(run, tmp_path):
     as_format_1(run)
-    with pytest.raises(UserError, match="its images are others .pixels, labels or preprocessing."):
-        computed(tmp_path, "dataset.seed=5")
+    for more in ((), ("dataset.train=60",)):
+        with pytest.raises(UserError, match="its images are others .pixels, labels or preprocessing."):
+            computed(tmp_path, "dataset.seed=5", *more)
     past = record.load(run.record)
     past["data"]["fingerprint"] = "0" * 64
     record.save(past, run.record)
     with pytest.raises(UserError, match="its images are not those that the run.s record"):
         solving.solve(run, run.config())
+
+
+def test_a_run_of_format_1_is_taken_from_as_it_is(run, tmp_path):
+    as_format_1(run)
+    before = (run.gram / "zarr.json").read_bytes()
+    (tmp_path / "new").mkdir()
+    new, _ = computed(tmp_path / "new", "dataset.train=60", donor=run)
+    assert store.open(new.gram).progress.counts().taken == 7
+    assert (run.gram / "zarr.json").read_bytes() == before
+    with pytest.raises(UserError, match="which an older version made, of other images"):
+        computed(tmp_path / "new", "dataset.seed=5", donor=run, run="other")
+
+
+def test_rounds_of_format_1_are_told_by_the_order(run):
+    as_format_1(run)
+    log = run.gram / "tiles.jsonl"
+    first, *rest = log.read_text().strip().split("\n\n")
+    back = json.dumps({"tile": "train-0-0", "digests": None})
+    other = first.replace('"digests": ["', '"digests": ["00').replace('"seconds": 1.0', '"seconds": 2.0')
+    for lines, tile_is in (
+        ([other, *rest, back, first], "done"),
+        ([first, *rest, back], "missing"),
+        ([other, back, back, first, *rest], "done"),
+    ):
+        log.write_text("".join(f"\n{line}\n" for line in lines))
+        progress = store.open(run.gram).progress
+        assert [str(tile) for tile in progress.missing()] == ["train-0-0"] * (tile_is == "missing")
+        assert progress.seconds == progress.counts().all_tiles - (tile_is == "missing")
+        assert progress.disputed == set()
+        if tile_is == "done":
+            assert np.isfinite(matrices(run)["ntk-v-3-all", "train"]).all()
 
 
 # Matrices for others
@@ -295,6 +407,22 @@ def test_open_run_gives_whole_symmetric_matrices(run):
     assert (gram.y_train == labels[0]).all() and (gram.y_test == labels[1]).all()
     with pytest.raises(UserError, match="does not hold the readout ntk-gap-4"):
         opened.gram("CNTK-GAP", 4)
+    with pytest.raises(UserError, match="column 3 is not possible: give a name, such as 'CNTK-GAP'"):
+        opened.gram(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("readouts", "words"),
+    [
+        ((), "column own has no Gram matrix: choose a kernel column"),
+        (("ntk-v-3-all", "ntk-gap-3-hidden"), r"has 2 Gram matrices \(ntk-v-3-all, ntk-gap-3-hidden\)"),
+    ],
+)
+def test_a_column_without_a_matrix_of_its_own_is_told(run, monkeypatch, readouts, words):
+    own = SimpleNamespace(name="own", needs=lambda depth: readouts)
+    monkeypatch.setattr("cntk_bench.runs.opened.find", lambda name: own)
+    with pytest.raises(UserError, match=words):
+        open_run(run.path).gram("own", 3)
 
 
 def test_whoever_opens_the_arrays_by_hand_is_told_of_nan(run):

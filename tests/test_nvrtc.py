@@ -108,6 +108,13 @@ def test_other_sizes(channels, size):
         check("displacements" if number else "diagonal", zone, "sm_90")
 
 
+@pytest.mark.parametrize(("states", "architecture"), [*((4, each) for each in ARCHITECTURES), (24, "sm_90")])
+def test_fully_connected(states, architecture):
+    """For readouts of one number of fixed layers, and of all at depth 21."""
+    options = cuda_sources.options("fully_connected", {"SIDE": 16, "STATES": states})
+    assert resources(compile_text(cuda_sources.text("fully_connected"), options, architecture)[1])[1] == 0
+
+
 def test_the_original():
     spec = Spec(readouts(("ntk", "gap")), 3, 32)
     assert resources(compile_text(text(), options(spec), "sm_90")[1])[1] == 0

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cntk_bench import Readout, gram
+from cntk_bench import Readout, columns, gram
+from cntk_bench.columns import Cell
 from cntk_bench.data import load
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
@@ -162,7 +163,8 @@ def test_each_stage_is_stamped_by_what_ran_it(run, monkeypatch):
     assert (solve["commit"], solve["tool"]) == ("f" * 40, "9.9") != (compute["commit"], compute["tool"])
     assert compute["pairs"] == 40 * 41 // 2 + 40 * 30 and compute["pairs_per_second"] > 0
     assert set(compute["settings"]) == {"dataset", "preprocess", "kernel", "compute"}
-    assert set(solve["settings"]) == {"dataset", "preprocess", "kernel", "solve"} and "config" not in solved
+    used = {"dataset", "preprocess", "kernel", "solve", *columns.section_names()}
+    assert set(solve["settings"]) == used and "config" not in solved
     kept = json.loads((run.solves / "1" / "solve.json").read_text())
     assert (kept["commit"], kept["data"]) == ("f" * 40, solved["data"])
 
@@ -243,3 +245,115 @@ def test_a_choice_of_classes_is_recorded(tmp_path):
 
 def test_all_classes_are_no_choice(run):
     assert "classes_used" not in record.load(run.record)["data"]
+
+
+# Columns that are no kernels
+
+
+class Guest:
+    """A column that draws upon images, not on Gram matrices."""
+
+    name = "GUEST"
+
+    def __init__(self, fill):
+        self.filled, self._fill = 0, fill
+
+    def needs(self, depth):
+        return ()
+
+    def fill(self, depth, given):
+        self.filled += 1
+        return self._fill(given)
+
+
+def nearest(given):
+    x, z = given.images()
+    return Cell(given.y_train[((z[:, None] - x) ** 2).sum((2, 3, 4)).argmin(1)], {"neighbours": np.arange(1)})
+
+
+@pytest.fixture
+def guest(monkeypatch):
+    def put(fill):
+        one = Guest(fill)
+        family = (lambda name: one if name == one.name else None, (one.name,))
+        monkeypatch.setattr(columns, "FAMILIES", (*columns.FAMILIES, family))
+        return one
+
+    return put
+
+
+ONLY = "kernel.columns=[GUEST]"
+
+
+def test_a_column_that_needs_no_matrix_needs_no_memory_for_one(tmp_path, guest):
+    guest(nearest)
+    asked = settings(tmp_path, ONLY, "kernel.depths=[3]", "solve.memory=1.0e-9")
+    run = Run(tmp_path / "run")
+    computing.compute(run, asked)
+    solved = solving.solve(run, asked)
+    assert solved["solutions"][0]["neighbours"] == [0] and "device" not in solved["stages"][-1]
+    with pytest.raises(UserError, match="solving 40 training images in float32 needs"):
+        wide = settings(tmp_path, "solve.memory=1.0e-9")
+        computing.compute(run, wide)
+        solving.solve(run, wide)
+
+
+@pytest.mark.parametrize("chosen", [ONLY, "kernel.columns=[CNTK-V, GUEST]"])
+def test_images_that_are_no_longer_those_of_the_run_are_refused(tmp_path, guest, chosen):
+    guest(nearest)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 4, 4)), np.arange(30) % 3
+    arrays = {"x_train": x[:20], "y_train": y[:20], "x_test": x[20:], "y_test": y[20:]}
+    np.savez(tmp_path / "data.npz", **arrays)
+    file = f"dataset={{name: npz, path: {tmp_path / 'data.npz'}}}"
+    asked = settings(tmp_path, file, chosen, "kernel.depths=[3]")
+    run = Run(tmp_path / "run")
+    computing.compute(run, asked)
+    solving.solve(run, asked)
+    np.savez(tmp_path / "data.npz", **arrays | {"x_train": x[:20][::-1]})
+    with pytest.raises(UserError, match="images of npz are not those that the run's record.json tells"):
+        solving.solve(run, asked)
+
+
+@pytest.mark.parametrize(
+    "cell, words",
+    [
+        (lambda y: Cell(y[:, None], {}), r"predictions of shape \(30, 1\) for 30"),
+        (lambda y: Cell(y[:1], {}), r"predictions of shape \(1,\) for 30"),
+        (lambda y: Cell(y.astype(float), {}), "type float64: integers are needed"),
+        (lambda y: Cell(y[None, None], {}), "integers are needed"),
+        (lambda y: Cell(y - 1, {}), "predictions outside 0 .. 9"),
+        (lambda y: Cell(y + 10, {}), "predictions outside 0 .. 9"),
+        (lambda y: Cell(np.array([y, y]), {}, repeat=(1,)), "repeat"),
+        (lambda y: Cell(y, {"accuracy": 99.9}), "a fact named accuracy, which whoever scores gives"),
+        (lambda y: Cell(y, {"column": "CNTK-V"}), "a fact named column"),
+    ],
+)
+def test_what_is_no_cell_is_refused(tmp_path, guest, cell, words):
+    guest(lambda given: cell(np.arange(30) % 10))
+    run, asked = Run(tmp_path / "run"), settings(tmp_path, ONLY, "kernel.depths=[3]")
+    computing.compute(run, asked)
+    with pytest.raises(UserError, match=words) as error:
+        solving.solve(run, asked)
+    assert str(error.value).startswith("column GUEST gives ") and "at depth 3" in str(error.value)
+
+
+def test_cells_that_were_filled_before_an_interruption_are_kept(run, guest, tmp_path):
+    def stop(given):
+        raise KeyboardInterrupt
+
+    guest(stop)
+    asked = settings(tmp_path, "kernel.columns=[CNTK-V, GUEST]", "kernel.depths=[3]")
+    with pytest.raises(KeyboardInterrupt):
+        solving.solve(run, asked)
+    (left,) = run.solves.iterdir()
+    kept = (left / "CNTK-V-3.npz").stat()
+    columns.FAMILIES[-1][0]("GUEST")._fill = nearest
+    solved = solving.solve(run, asked)
+    assert [s["column"] for s in solved["solutions"]] == ["CNTK-V", "GUEST"]
+    assert (run.solves / "1" / "CNTK-V-3.npz").stat().st_mtime_ns == kept.st_mtime_ns
+    again = solving.solve(run, asked)
+    assert again["solve"] == 2 and cells(again) == cells(solved)
+    assert (
+        run.solves / "2" / "CNTK-V-3.npz"
+    ).stat().st_ino != kept.st_ino  # a finished solve is not gone on with

@@ -14,8 +14,9 @@ REPOSITORY = Path(__file__).parents[1]
 MODULE = """
 import numpy as np
 from cntk_bench.backends import cpu
-from cntk_bench.columns.column import Cell
+from cntk_bench.columns.column import Cell, Done
 from cntk_bench.columns.section import Section
+from cntk_bench.errors import UserError
 from cntk_bench.executors import local
 from cntk_bench.kernels.pool import Kind
 from cntk_bench.regression import ridge
@@ -76,6 +77,58 @@ class Nearest:
 nearest = Nearest()
 
 
+class Fit:  # a piece of training, in a folder of its own
+    def __init__(self, label, folder, material):
+        self.label, self.folder, self.material = label, folder, material
+
+    def done(self):
+        return Done((self.folder / "means.npy").exists())
+
+    def do(self, report, stopped):
+        x, _ = self.material.images()
+        y = self.material.y_train
+        report("averaging")
+        np.save(self.folder / "means.npy", [x[y == k].mean(0) for k in range(self.material.classes)])
+
+
+class Means(Nearest):  # the nearest mean of a class, which a stage of its own finds
+    name = "MEANS"
+
+    def require_training(self, section):
+        if section("metric").power < 1:
+            raise UserError("metric.power is below 1: use 1 or 2")
+
+    def jobs(self, depth, material):
+        return [Fit(f"means at depth {depth}", material.folder("MEANS", depth) / "all", material)]
+
+    def fill(self, depth, given):
+        _, z = given.images()
+        (job,) = self.jobs(depth, given)
+        means = np.load(job.folder / "means.npy")
+        distances = (abs(z[:, None] - means[None]) ** given.section("metric").power).sum((2, 3, 4))
+        return Cell(distances.argmin(1), {})
+
+
+means = Means()
+
+
+class Constant:
+    def __init__(self, label):
+        self.label = label
+
+    def needs(self, depth):
+        return ()
+
+    def fill(self, depth, given):
+        if self.label >= given.classes:
+            raise ValueError("no such label")
+        return Cell(np.full(len(given.images()[1]), self.label), {})
+
+
+def constant(name):
+    return Constant(int(name[9:])) if name.startswith("CONSTANT-") else None
+
+
 def doubled(gram, labels, *, classes, ridge, device, dtype, overwrite):
     from cntk_bench.regression.ridge import solve
     return solve(gram, labels, classes=classes, ridge=2 * ridge, device=device, dtype=dtype)
@@ -91,7 +144,10 @@ counting = guest:backend
 backwards = guest:backwards
 [cntk_bench.columns]
 1NN = guest:nearest
+MEANS = guest:means
 broken = guest:nothing
+[cntk_bench.column_families]
+constants = guest:constant
 [cntk_bench.sections]
 metric = guest:Metric
 [cntk_bench.solvers]
@@ -173,6 +229,25 @@ def test_a_column_has_keys_of_its_own(guest, finished):
     assert done.returncode == 2 and "did you mean metric.power?" in done.stderr
 
 
+def test_a_column_with_a_stage_of_training(guest):
+    folder, call = guest
+    only = ("--set", "kernel.columns=[MEANS]")
+    assert call("compute", "guest.yaml", *only, "--output", "means").returncode == 0
+    told = call("solve", "means")
+    assert told.returncode == 2 and "MEANS at depth 3 is not trained with these settings" in told.stderr
+    assert call("status", "means").stdout == "MEANS at depth 3: 0 of 1 trained\n"
+    done = call("train", "guest.yaml", *only, "--output", "means")
+    assert done.returncode == 0, done.stderr
+    done = call("solve", "means")
+    assert done.returncode == 0 and "MEANS" in done.stdout, done.stderr
+    record = json.loads((folder / "means" / "record.json").read_text())
+    assert record["solutions"][0]["accuracy"] >= 90
+    assert [stage["stage"] for stage in record["stages"]] == ["train", "solve"]
+    told = call("run", "guest.yaml", *only, "--set", "metric.power=0", "--output", "never")
+    assert told.returncode == 2 and "metric.power is below 1" in told.stderr
+    assert not (folder / "never").exists()
+
+
 def test_they_are_listed_and_suggested(guest):
     call = guest[1]
     assert "counting" in (shown := call("info").stdout) and "stripes" in shown
@@ -183,6 +258,19 @@ def test_they_are_listed_and_suggested(guest):
         ("compute.backend", "'counting'"),
     ):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr
+
+
+def test_a_family_of_columns(guest):
+    folder, call = guest
+    done = call(
+        "run", "guest.yaml", "--set", "kernel.columns=[CONSTANT-0, CONSTANT-1]", "--output", "constant"
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((folder / "constant" / "record.json").read_text())
+    assert [s["accuracy"] for s in record["solutions"]] == [50, 50]
+    done = call("solve", "constant", "--set", "kernel.columns=[CONSTANT-2]")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "column CONSTANT-2 failed at depth 3 (ValueError: no such label): mend that package" in done.stderr
 
 
 def test_a_broken_one_is_one_line(guest):
@@ -197,3 +285,17 @@ def test_a_table_without_any_kernel(guest):
     done = call("run", "guest.yaml", "--set", "kernel.columns=[1NN]", "--output", "bare")
     assert done.returncode == 0, done.stderr
     assert not (folder / "bare" / "gram.zarr").exists() and "1NN" in done.stdout
+    for command, words in {
+        ("status", "bare"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("status", "bare", "--follow"): "nothing to compute: the columns of bare need no Gram matrix",
+        ("verify", "bare"): "nothing to verify: the columns of bare need no Gram matrix",
+        (
+            "plan",
+            "guest.yaml",
+            "--set",
+            "kernel.columns=[1NN]",
+        ): "nothing to compute: these columns need no Gram",
+    }.items():
+        done = call(*command)
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(words), command
+        assert done.stdout.count("\n") == 1

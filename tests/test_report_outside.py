@@ -5,14 +5,14 @@ import io
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report.rows import notes, title
+from cntk_bench.report.notes import notes, title
 from cntk_bench.text import short
 
 HOSTILE = "a|b\nc `x` <script> ![i](u) \\input{/etc/passwd} $x^2_3$ %#&~ \x1b]0;title\x07"
@@ -31,7 +31,6 @@ SPECIAL = st.sampled_from(["", "CNTK-V", "CNTK-GAP"]) | st.text(
 )
 
 
-@settings(deadline=None)
 @given(SPECIAL | st.just(HOSTILE))
 def test_text_from_outside_keeps_every_table_a_table(text):
     past = hostile(text)
@@ -54,7 +53,6 @@ def test_text_from_outside_keeps_every_table_a_table(text):
     assert "\\" not in rest and "^" not in rest and rest.count("{") == rest.count("}")
 
 
-@settings(deadline=None)
 @given(SPECIAL | st.sampled_from([HOSTILE, "https://a.example", "www.a.example", "<b>", "&lt;", "![a](b)"]))
 def test_markdown_shows_every_character_of_a_name(text):
     tokens = (
@@ -74,7 +72,6 @@ def test_markdown_shows_every_character_of_a_name(text):
     assert notes(hostile(text))[-1] == shown[-1]
 
 
-@settings(deadline=None)
 @given(SPECIAL | st.just(HOSTILE))
 def test_latex_prints_every_character_of_a_name(text):
     caption = re.search(r"\\caption{(.*)}\n", report.table(hostile(text), "latex"))[1]
@@ -123,6 +120,8 @@ def test_a_record_of_too_many_cells():
 @pytest.mark.parametrize("value", [None, True, -1, 0, 10**400, 2.5, float("nan"), "x", "", [1], {}])
 @pytest.mark.parametrize("key", ["n_train", "n_test", "depth"])
 def test_impossible_numbers_are_refused(key, value):
+    if key == "depth" and value is None:
+        pytest.skip("a column may have no depth")
     past = record()
     (past["solutions"][0] if key == "depth" else past["data"])[key] = value
     refused(past, "an entry is missing or impossible")

@@ -32,7 +32,7 @@ def write_report(past, folder):
 
 
 def put(run, ridge):
-    with runs.new_solve(run) as folder:
+    with runs.new_solve(run, {}) as folder:
         np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
         return runs.publish(run, folder, solve_of(ridge), write_report)
 
@@ -177,7 +177,7 @@ def fail(*_):
 
 def test_a_solve_that_cannot_be_published_leaves_the_last_one(run, monkeypatch):
     put(run, 0.5)
-    with runs.new_solve(run) as folder, pytest.raises(UserError, match="no space left"):
+    with runs.new_solve(run, {}) as folder, pytest.raises(UserError, match="no space left"):
         np.savez(folder / "CNTK-V-3.npz", ridge=0.25)
         monkeypatch.setattr(type(folder), "rename", fail)
         runs.publish(run, folder, solve_of(0.25), write_report)
@@ -187,7 +187,7 @@ def test_a_solve_that_cannot_be_published_leaves_the_last_one(run, monkeypatch):
 
 
 def test_a_report_that_cannot_be_made_costs_no_solve(run, caplog):
-    with runs.new_solve(run) as folder:
+    with runs.new_solve(run, {}) as folder:
         np.savez(folder / "CNTK-V-3.npz", ridge=0.25)
         runs.publish(run, folder, solve_of(0.25), fail)
     assert runs.numbers(run) == [1] and record.load(run.record)["solve"] == 1
@@ -252,7 +252,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom cntk_bench.runs import solves\n"
         "from cntk_bench.runs.directory import Run\n"
-        f"with solves.new_solve(Run(Path({str(run.path)!r}))):\n    print(flush=True)\n    sys.stdin.read()"
+        f"with solves.new_solve(Run(Path({str(run.path)!r})), {{}}):\n"
+        "    print(flush=True)\n    sys.stdin.read()"
     )
     child = [sys.executable, "-c", code]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -267,6 +268,48 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not
         assert left.is_dir()  # whatever the numbers of processes are: only its lock tells
         living.communicate()
     assert list(run.solves.glob(".*")) == []
+
+
+CELL = {"column": "CNTK-V", "depth": 3, "accuracy": 90.0, "path": [0.5, None]}
+
+
+def interrupt(run, asked):
+    with runs.new_solve(run, asked) as folder:
+        np.savez(folder / "CNTK-V-3.npz", ridge=0.5)
+        runs.keep_cell(folder, CELL)
+    return folder
+
+
+def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
+    left = interrupt(run, {"ridge": 0.5})
+    with runs.new_solve(run, {"ridge": 0.25}) as other:
+        assert other != left and runs.solved_cell(other, "CNTK-V", 3) is None
+    assert not other.exists()  # it had filled nothing
+    with runs.new_solve(run, {"ridge": 0.5}) as folder, runs.new_solve(run, {"ridge": 0.5}) as beside:
+        assert folder == left and beside != left  # which is in use
+        assert runs.solved_cell(folder, "CNTK-V", 3) == CELL and runs.solved_cell(folder, "CNTK-V", 4) is None
+        runs.publish(run, folder, solve_of(0.5), write_report)
+    assert latest(run) == {0.5} and sorted(path.name for path in run.solves.iterdir()) == ["1"]
+    assert sorted(path.name for path in (run.solves / "1").iterdir()) == [
+        "CNTK-V-3.npz",
+        "report",
+        "solve.json",
+    ]
+
+
+@pytest.mark.parametrize("file", ["CNTK-V-3.npz", "cells/CNTK-V-3.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "a pipe"])
+def test_a_cell_that_is_damaged_is_filled_again(run, file, damage):
+    path = interrupt(run, {}) / file
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "a pipe":
+        os.mkfifo(path)
+    with runs.new_solve(run, {}) as folder:
+        assert folder == path.parents[file.count("/")]
+        assert runs.solved_cell(folder, "CNTK-V", 3) is None
 
 
 def test_a_leftover_that_cannot_be_removed_keeps_no_solve_from_its_place(run, monkeypatch):

@@ -44,6 +44,11 @@ def test_impossible_readout_is_named(arguments, named):
         (("ntk", "lap:4", 11), "all", "ntk-lap4-11-all"),
         (("ntk", "lap:0", 3, "hidden"), "hidden", "ntk-lap0-3-hidden"),
         (("nngp", "gap", 2), "all", "nngp-gap-2"),
+        (("nngp", "gap", 2, None, 0, 0, True), "all", "nngp-gap-2-flip"),
+        (("ntk", "lap:4", 11, "hidden", 0, 0, True), "hidden", "ntk-lap4-11-hidden-flip"),
+        (("fc-ntk", "", 1), "all", "fc-ntk-1"),
+        (("fc-ntk", None, 3, None, 0.1, 2, True), "all", "fc-ntk-3-b0.1-f2-flip"),
+        (("fc-nngp", "", 3, None, 1000, 2), "all", "fc-nngp-3-b1000"),
     ],
 )
 def test_defaults(arguments, train, name):
@@ -73,15 +78,52 @@ def test_impossible_spec():
             Spec((v,), channels, size)
 
 
+def test_work_counts_mirrored_images_twice_and_what_is_shared_once():
+    gap, flip = Readout("ntk", "gap", 6), Readout("ntk", "gap", 6, flip=True)
+    v, dense = Readout("nngp", "v", 21), Readout("fc-ntk", "", 3, bias=0.1)
+    one = Spec((gap,), 3, 8).work
+    assert one == 5 * 8**4 and Spec((flip,), 3, 8).work == Spec((gap, flip), 3, 8).work == 2 * one
+    assert Spec((v, Readout("nngp", "v", 3, flip=True)), 3, 8).work == (20 + 2) * 8**2
+    assert Spec((gap, dense), 3, 8).work == one + Spec((dense,), 3, 8).work
+    assert 1000 < Spec((dense,), 3, 32).work < 2 * Spec((dense,), 3, 32).features
+
+
+def test_parts_of_a_spec():
+    gap, flip = Readout("ntk", "gap", 6), Readout("nngp", "v", 3, flip=True)
+    dense = Readout("fc-ntk", "", 3, flip=True)
+    spec = Spec((gap, dense, flip), 3, 8)
+    assert spec.part("convolutional").readouts == (gap, flip.plain)
+    assert spec.part("convolutional", flip=True).readouts == (flip.plain,)
+    assert (
+        spec.part("fully connected") == spec.part("fully connected", flip=True) == Spec((dense.plain,), 3, 8)
+    )
+    assert spec.pools == (Pool("gap"), Pool("v")) and spec.features == 192
+    assert Spec((gap,), 3, 8).part("fully connected") is Spec((dense,), 3, 8).part("convolutional") is None
+
+
 def any_readout():
     pools = st.sampled_from(["v", "gap"]) | st.integers(0, 9999).map(lambda c: f"lap:{c}")
-    return st.builds(
+    convolutional = st.builds(
         Readout,
         kernel=st.sampled_from(["ntk", "nngp"]),
         pool=pools,
         depth=st.integers(3, 10**6),
         train=st.sampled_from([None, "all", "hidden"]),
+        flip=st.booleans(),
     )
+    biases = st.just(0) | st.tuples(st.integers(1, 999_999), st.integers(-6, 0)).map(
+        lambda digits: min(max(float(f"{digits[0]}e{digits[1]}"), 1e-3), 1e3)
+    )
+    fully_connected = st.builds(
+        Readout,
+        kernel=st.sampled_from(["fc-ntk", "fc-nngp"]),
+        pool=st.just(""),
+        depth=st.integers(10, 10**6),
+        bias=biases,
+        fixed=st.integers(0, 9),
+        flip=st.booleans(),
+    )
+    return convolutional | fully_connected
 
 
 @given(any_readout())
@@ -90,7 +132,9 @@ def test_a_readout_parses_its_own_name(readout):
 
 
 @given(
-    st.text(max_size=30) | st.from_regex(r"(ntk|nngp)-(v|gap|lap\d*)-\d+(-all|-hidden)?\n?", fullmatch=True)
+    st.text(max_size=30)
+    | st.from_regex(r"(ntk|nngp)-(v|gap|lap\d*)-\d+(-all|-hidden)?(-flip)?\n?", fullmatch=True)
+    | st.from_regex(r"fc-(ntk|nngp)-\d{1,4}(-b[0-9.]*)?(-f\d*)?(-flip)?\n?", fullmatch=True)
 )
 def test_any_other_name_is_refused(name):
     try:
@@ -103,7 +147,26 @@ def test_any_other_name_is_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["ntk-v-21", "nngp-v-21-all", "ntk-gap-021-hidden", "ntk-lap-3-all", "ntk-lap04-3-all", "ntk-v-2-all-"],
+    [
+        "ntk-v-21",
+        "nngp-v-21-all",
+        "ntk-gap-021-hidden",
+        "ntk-lap-3-all",
+        "ntk-lap04-3-all",
+        "ntk-v-2-all-",
+        "ntk-v-21-flip-all",
+        "fc-ntk-3-b0",
+        "fc-ntk-3-b0.10",
+        "fc-ntk-3-b.1",
+        "fc-ntk-3-b1.",
+        "fc-ntk-3-f0",
+        "fc-nngp-3-f1",
+        "fc-ntk-03",
+        "fc-ntk-3-b0.1.2",
+        "fc-ntk-3-b.",
+        "fc-ntk-3-flip-b0.1",
+        "fc-ntk-v-3",
+    ],
 )
 def test_names_that_nearly_are(name):
     with pytest.raises(UserError, match="a name is such as|use an integer of at least|such as .lap:4"):

@@ -528,7 +528,7 @@ def one_line(error, *words):
     text = str(error.value)
     assert "\n" not in text and error.value.exit_code == 2
     for word in words:
-        assert str(word) in text
+        assert (word.name if isinstance(word, Path) else word) in text  # a long path is shown cut
     return text
 
 
@@ -804,7 +804,7 @@ def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
 
 
 @given(st.binary(max_size=400), st.integers(0, 10**6), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_log_never_gives_a_wrong_number(filled, junk, place, overwrite):
     """Bytes written anywhere into the log: every tile reads right, or is damaged, or is not done."""
     (log,) = (filled / "journals").iterdir()

@@ -1,8 +1,10 @@
-"""Where the recursion runs: a backend prepares images once, then computes tiles of kernels.
+"""Where the recursions run: a backend prepares images once, then computes tiles of kernels.
 
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class that follows
-`Backend`, and add its name to `NAMES`; or register the module from another package under the entry point
-group `cntk_bench.backends`. "auto" takes only backends of our own.
+`Backend`, of plain convolutional readouts, and add its name to `NAMES`; or register the module from another
+package under the entry point group `cntk_bench.backends`. A second class in it, `FullyConnected`, computes
+plain fully connected readouts. Flips and specs of several families are put together in `families`. "auto"
+takes only backends of our own.
 """
 
 from collections.abc import Callable
@@ -11,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cntk_bench.backends import scaling
+from cntk_bench.backends import families, fully_connected, scaling
 from cntk_bench.errors import UserError
-from cntk_bench.kernels.spec import Spec
+from cntk_bench.kernels.spec import CONVOLUTIONAL, FULLY_CONNECTED, Spec
 from cntk_bench.system import plugins
 
 NAMES = ("cuda", "cpu")  # in order of preference
@@ -37,8 +39,8 @@ class Backend(Protocol):
     def tile(self, x: Any, z: Any, symmetric: bool = False) -> np.ndarray:
         """Kernels of all pairs of two prepared sets: float32 (len(spec.readouts), n, m).
 
-        An entry depends on its two images alone. With `symmetric`, x is z: entries [i, j] are
-        computed for i >= j and mirrored.
+        An entry depends on its two images alone. With `symmetric`, z are the images of x or their mirror
+        images, so that the kernel matrix is symmetric: entries [i, j] are computed for i >= j and mirrored.
         """
 
     def start(self, x: Any, z: Any, symmetric: bool = False) -> Callable[[], np.ndarray]:
@@ -79,14 +81,31 @@ def tile_work(name: str) -> int:
 
 
 def numerics(name: str) -> int:
-    """The version of the bits of a backend's results."""
+    """The version of the bits of a backend's results, but for fully connected kernels."""
     return module(name).NUMERICS
+
+
+def versions(name: str, spec: Spec) -> dict[str, int]:
+    """The versions of the bits of a spec's results, by the names that a store keeps them under."""
+    found = {"numerics": numerics(name)}
+    if spec.part(FULLY_CONNECTED):
+        found["fully_connected_numerics"] = fully_connected.NUMERICS
+    return found
 
 
 def create(name: str, spec: Spec) -> Backend:
     """The backend called `name`, such as "cpu", for one spec; UserError where it cannot run."""
-    scaling.dimmest(spec)  # refuses great depths before anything is compiled
-    return scaling.Scaled(module(name).Backend(spec))
+
+    def convolutional(part: Spec) -> Backend:
+        scaling.dimmest(part)  # refuses great depths before anything is compiled
+        return scaling.Scaled(module(name).Backend(part))
+
+    def dense(part: Spec) -> Backend:
+        if not hasattr(module(name), "FullyConnected"):
+            raise UserError(f"backend {name!r} has no fully connected kernels: use --backend cpu")
+        return module(name).FullyConnected(part)
+
+    return families.create(spec, {CONVOLUTIONAL: convolutional, FULLY_CONNECTED: dense})
 
 
 def module(name: str) -> Any:

@@ -24,7 +24,7 @@ have at most 32^2 entries weighted by at most 32^2 each.
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.kernels.spec import Spec
+from cntk_bench.kernels.spec import Readout, Spec
 
 BRIGHTEST = 30  # pixels of a scaled image, and of one left as it is, are below 2^BRIGHTEST
 LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
@@ -84,18 +84,36 @@ class Scaled:
             part = tile[:, rows]
             if exponents[rows].any():
                 part = np.ldexp(part.astype(np.float64), exponents[rows])
-            size = abs(part)
-            outside = ~((size >= LEAST) & (size <= MOST) | (size == 0))
-            if outside.any():
-                readout, row, column = np.argwhere(outside)[0]
-                value = part[readout, row, column]
-                raise UserError(
-                    f"{self.spec.readouts[readout]} of row {first + row}, column {column} is {value:.2g}, "
-                    f"which float32 cannot hold ({LEAST:.1e} to {MOST:.1e}): scale the images "
-                    + ("down" if abs(value) > 1 else "up, or use a smaller depth")
-                )
+            for readout, plane in zip(self.spec.readouts, part, strict=True):
+                require_normal(plane, readout, first)
             tile[:, rows] = part
         return tile
+
+
+def require_normal(plane: np.ndarray, readout: Readout, first: int = 0) -> None:
+    """Refuse numbers that are neither 0 nor within float32's normal range.
+
+    Parameters
+    ----------
+    plane : array (n, m), float
+        A tile's numbers for one readout, rows `first` .. of it.
+    readout : Readout
+
+    Raises
+    ------
+    UserError
+        Which names the first.
+    """
+    size = abs(plane)
+    outside = ~((size >= LEAST) & (size <= MOST) | (size == 0))
+    if outside.any():
+        row, column = np.argwhere(outside)[0]
+        value = plane[row, column]
+        raise UserError(
+            f"{readout} of row {first + row}, column {column} is {value:.2g}, "
+            f"which float32 cannot hold ({LEAST:.1e} to {MOST:.1e}): scale the images "
+            + ("down" if abs(value) > 1 else "up, or use a smaller depth")
+        )
 
 
 def dimmest(spec: Spec) -> float:

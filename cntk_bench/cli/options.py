@@ -51,10 +51,10 @@ def path(text: str, what: str) -> Path:
         raise UserError(f"{what}: {error}") from None
 
 
-def source(command):
+def donor(command):
     """Another run to take from."""
     text = "Take from RUN what is the same: tiles of the same images and readouts."
-    return click.option("--from", "source", metavar="RUN", help=text)(command)
+    return click.option("--from", "donor", metavar="RUN", help=text)(command)
 
 
 def run_directory(text: str, what: str = "RUN"):

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import shell_complete
 
 from cntk_bench import __version__
-from cntk_bench.cli import costs, failures, finite, results, stages, streams
+from cntk_bench.cli import analyses, costs, failures, finite, results, stages, streams
 from cntk_bench.system import libraries
 
 NAME = "cntk-bench"
@@ -30,7 +30,7 @@ def cli():
     """
 
 
-for command in (*stages.COMMANDS, *results.COMMANDS, *finite.COMMANDS, *costs.COMMANDS):
+for command in (*stages.COMMANDS, *results.COMMANDS, *analyses.COMMANDS, *finite.COMMANDS, *costs.COMMANDS):
     cli.add_command(command)
 
 

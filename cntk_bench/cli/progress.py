@@ -6,24 +6,28 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from cntk_bench.cli import streams
+from cntk_bench.text import one_line
 
 
 @contextmanager
 def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
-    """A progress bar on the terminal, nothing elsewhere; gives advance(count, total=, done=)."""
+    """A progress bar on the terminal, nothing elsewhere; gives advance(count, total=, done=, said=)."""
     if not streams.terminal():
-        yield lambda count, total=None, done=None: None
+        yield lambda count, total=None, done=None, said=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     rate = TextColumn("{task.fields[rate]}")
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    said_last = TextColumn("{task.fields[said]}", markup=False)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), said_last)
     console = Console(file=cast(TextIO, _Lasting(sys.stderr)), force_terminal=True)
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=None, rate="")
+        task = progress.add_task(title, total=None, rate="", said="")
 
-        def advance(count, total=None, done=None):
+        def advance(count, total=None, done=None, said=None):
+            if said is not None:
+                progress.update(task, said=one_line(said, 100))
             if total is not None:
                 progress.update(task, total=total, completed=done)
             progress.advance(task, count)

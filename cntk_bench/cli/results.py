@@ -48,8 +48,8 @@ def _line(solve: dict) -> tuple[str, ...]:
     if "damaged" in solve:
         return str(solve["solve"]), short(f"damaged: {solve['damaged']}", 100), "-", "-", "-", "-"
     asked = solve.get("settings", {}).get("solve", {})
-    scores = [solution["accuracy"] for solution in solve["solutions"]]
-    least, most = f"{min(scores):.2f}", f"{max(scores):.2f}"
+    scores = [s["accuracy"] for s in solve["solutions"] if s["accuracy"] is not None]
+    least, most = (f"{min(scores):.2f}", f"{max(scores):.2f}") if scores else ("-", "-")
     ridge = asked.get("ridge", "-")
     cells = (
         solve["solve"],
@@ -69,22 +69,44 @@ def _line(solve: dict) -> tuple[str, ...]:
               metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
 @options.common
 def status(directory, follow, every):
-    """Tell how far the computation of RUN is: tiles done, rate, time left."""
+    """Tell how far RUN is: tiles done, rate, time left, and of every column to be trained its networks.
+
+    With --follow, a run that is not there yet is waited for.
+    """
     from cntk_bench.runs.status import Follower
 
-    follower = Follower(options.run_directory(directory))
-    found = follower.look()
-    _tell(found)
-    while follow and found.tiles < found.all_tiles:
-        time.sleep(every)
+    where = options.run_directory(directory)
+    follower = Follower(where)
+    if follow and not follower.begun():
+        streams.say(f"{short(str(where.path))} has no computed tiles yet: waiting for them")
+        while not follower.begun():
+            time.sleep(every)
+    while True:
         found = follower.look()
-        _tell(found)
+        _tell(found, where)
+        if not follow or found.finished:
+            return
+        time.sleep(every)
 
 
-def _tell(found) -> None:
-    taken = f", {found.taken} of them taken from another run" if found.taken else ""
+def _tell(found, where) -> None:
+    if found.counts is not None:
+        _tell_tiles(found)
+    elif not found.trained:
+        streams.say(f"nothing to compute: the columns of {short(str(where.path))} need no Gram matrix")
+    for cell in found.trained:
+        streams.say(f"{cell.label}: {cell.done} of {cell.count} trained")
+        for line in cell.words:
+            streams.say(f"  {line}")
+
+
+def _tell_tiles(found) -> None:
+    counts = found.counts
+    numbers = (counts.taken, "taken from another run"), (counts.in_part, "taken in part from another run")
+    taken = " and ".join(f"{number} of them {how}" for number, how in numbers if number)
     streams.say(
-        f"{found.tiles} of {found.all_tiles} tiles done{taken}, {found.pairs:,} of {found.all_pairs:,} pairs"
+        f"{counts.tiles} of {counts.all_tiles} tiles done{taken and f', {taken}'}, "
+        f"{counts.pairs:,} of {counts.all_pairs:,} pairs"
     )
     if found.pairs_per_second and found.seconds_left is not None:
         who = f"with {found.writers} processes" if found.writers > 1 else "on the same machine"
@@ -97,11 +119,13 @@ def _tell(found) -> None:
 @click.command()
 @click.argument("directory", metavar="RUN")
 @click.option("--column", required=True, metavar="NAME", help="Such as CNTK-GAP.")
-@click.option("--depth", required=True, type=click.IntRange(2), metavar="D")
+@click.option("--depth", required=True, type=click.IntRange(1), metavar="D")
 @click.option("--to", "target", required=True, metavar="FILE",
               help="Ending in .npz, .npy (a file per array), .h5, .hdf5 or .pt.")  # fmt: skip
+@click.option("--draw", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+              help="Of the training images, where dataset.draws are several.")  # fmt: skip
 @options.common
-def export(directory, column, depth, target):
+def export(directory, column, depth, target, draw):
     """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
 
     The arrays are train (n, n), test (m, n), both float64, y_train, y_test, train_index and test_index.
@@ -111,7 +135,7 @@ def export(directory, column, depth, target):
 
     file = options.path(target, "--to")
     formats.require(file)
-    gram = open_run(options.path(directory, "RUN")).gram(column, depth)
+    gram = open_run(options.path(directory, "RUN")).gram(column, depth, draw)
     for written in formats.write(gram, file):
         streams.say(f"written: {written}")
 
@@ -124,12 +148,28 @@ def export(directory, column, depth, target):
 @options.overridable("dataset.path=FILE if the data have moved")
 @options.common
 def verify(directory, sample, repair, overrides):
-    """Check RUN's stored tiles: checksums, consistency, and a sample of entries in float64."""
-    from cntk_bench.runs import verify
+    """Check RUN's tiles (checksums, consistency, a sample of entries in float64) and what is trained."""
+    from cntk_bench.runs import train, verify
 
     where = options.run_directory(directory)
-    with progress.bar("verifying") as advance:
-        found = verify.verify(where, where.config(overrides), sample, repair, lambda *_: advance(1))
+    settings = where.config(overrides)
+    code = 0
+    if settings.kernel.readouts or where.gram.exists():
+        with progress.bar("verifying") as advance:
+            found = verify.verify(where, settings, sample, repair, lambda *_: advance(1))
+        code = _tell_verified(found, where, directory)
+    elif not train.needed(settings):
+        streams.say(f"nothing to verify: the columns of {short(str(where.path))} need no Gram matrix")
+    trained = train.faults(where, settings)
+    for label, fault in trained.items():
+        streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
+    if trained:
+        streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
+    return 1 if trained else code
+
+
+def _tell_verified(found, where, directory) -> int:
+    """What was found of the tiles; the exit code."""
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():
             streams.say(f"{kind}: {tile}: {short(str(fault), 200)}")

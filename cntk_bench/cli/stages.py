@@ -1,4 +1,4 @@
-"""Commands that do the work: run, fetch, compute, solve."""
+"""Commands that do the work: run, fetch, compute, train, solve."""
 
 import click
 
@@ -9,14 +9,17 @@ from cntk_bench.text import short
 
 @click.command()
 @options.configured
-@options.source
-def run(config, overrides, backend, output, source):
-    """Fetch, compute, solve and print the table of CONFIG, a YAML file or the name of one that ships."""
+@options.donor
+def run(config, overrides, backend, output, donor):
+    """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
 
     settings, where = options.settings(config, overrides, backend, output)
+    stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
+    _train(settings, where)
     code = _solve(where, settings)
     streams.say(f"\nEverything of this run is in {where.path}")
     return code
@@ -43,15 +46,37 @@ def fetch(dataset, path):
 
 @click.command()
 @options.configured
-@options.source
-def compute(config, overrides, backend, output, source):
+@options.donor
+def compute(config, overrides, backend, output, donor):
     """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
     """
     settings, where = options.settings(config, overrides, backend, output)
-    _compute(settings, where, source)
+    _compute(settings, where, donor)
     streams.say(f"computed: {where.gram}")
+
+
+@click.command()
+@options.configured
+def train(config, overrides, backend, output):
+    """Train the networks of CONFIG; goes on where an earlier call was interrupted.
+
+    Several processes may train the same run at once: each takes networks that no other has.
+    """
+    from cntk_bench.runs import images
+    from cntk_bench.runs import train as stage
+
+    settings, where = options.settings(config, overrides, backend, output)
+    if not stage.needed(settings):
+        raise UserError(
+            f"{short(', '.join(settings.kernel.columns))}: no column here has to be trained: "
+            "add one, such as CNN-GAP, to kernel.columns"
+        )
+    stage.require(settings)
+    images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
+    _train(settings, where)
+    streams.say(f"trained: {where.networks}")
 
 
 @click.command()
@@ -69,12 +94,13 @@ def solve(directory, overrides):
         if not _solvable(override.partition("=")[0]):
             raise UserError(
                 f"--set {short(override)}: only keys of solve, kernel and columns' own sections, "
-                "dataset.train, dataset.test and dataset.path can change here; run `compute` for the others"
+                "dataset.train, dataset.test, dataset.draws and dataset.path can change here; run `compute` "
+                "for the others"
             )
     return _solve(where, where.config(overrides))
 
 
-COMMANDS = (run, fetch, compute, solve)
+COMMANDS = (run, fetch, compute, train, solve)
 
 
 def _solvable(key: str) -> bool:
@@ -83,10 +109,10 @@ def _solvable(key: str) -> bool:
 
     section, _, rest = key.partition(".")
     mine = section in ("solve", "kernel", *columns.section_names())
-    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.path")
+    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
-def _compute(settings, where, source):
+def _compute(settings, where, donor):
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
@@ -96,9 +122,20 @@ def _compute(settings, where, source):
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            compute.compute(where, settings, begin, source and options.run_directory(source, "--from"))
+            compute.compute(where, settings, begin, donor and options.run_directory(donor, "--from"))
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
+            raise
+
+
+def _train(settings, where):
+    from cntk_bench.runs import train
+
+    with progress.bar("training") as advance:
+        try:
+            train.train(where, settings, lambda done, count, said: advance(0, count, done, said))
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("what is trained is kept; the same command goes on from there")
             raise
 
 
@@ -117,6 +154,6 @@ def _solve(where, settings) -> int:
     first = doubtful[0]
     streams.complain(
         f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
-        f"{first['column']} at depth {first['depth']}: {first.get('doubt') or 'its residual is large'}"
+        f"{report.cell_name(first)}: {first.get('doubt') or 'its residual is large'}"
     )
     return 2

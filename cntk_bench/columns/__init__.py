@@ -1,36 +1,54 @@
 """The columns of the table: a name, what its cells need, and how they are filled.
 
 A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it gives
-predictions, and whoever asked scores them. Kernel columns are in `kernel`.
+predictions, and whoever asked scores them. Kernel columns are in `kernel`, trained networks in `network`,
+baselines in `baseline`. What has to be trained first says so by following `Trained`, too.
 
 To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
-`FAMILIES`, or register the column from another package under the entry point group `cntk_bench.columns`.
+`FAMILIES`. From another package, register a column under the entry point group `cntk_bench.columns`, or what
+makes columns from names, or None, under `cntk_bench.column_families`.
 What a family lets the user set is a section of the YAML of its own (`section`).
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from cntk_bench.columns import kernel
-from cntk_bench.columns.column import Cell, Column, Given
+from pydantic import Field
+
+from cntk_bench.columns import baseline, kernel, network
+from cntk_bench.columns.baseline import Baseline
+from cntk_bench.columns.column import Asked, Cell, Column, Curve, Given, Job, Material, Trained
+from cntk_bench.columns.network import Network
 from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Cell", "Column", "Given", "Section", "Sections", "find", "readouts", "section", "section_names"]
+__all__ = ["Asked", "Cell", "Column", "Curve", "Given", "Job", "Material", "Section", "Sections", "Trained"]
+__all__ += ["cells", "find", "has_depth", "is_foreign", "readouts", "require", "section", "section_names"]
+__all__ += ["trained"]
 
-GROUP, SECTION_GROUP = "cntk_bench.columns", "cntk_bench.sections"
+GROUP, FAMILY_GROUP, SECTION_GROUP = (
+    f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")
+)
+NAME = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}"  # of a column, and so of its files
 # What makes a column from a name, or None; and the names that they know.
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
-FAMILIES: tuple[Family, ...] = ((kernel.column, kernel.NAMES),)
+FAMILIES: tuple[Family, ...] = (
+    (kernel.column, kernel.NAMES),
+    (network.column, network.NAMES),
+    (baseline.column, baseline.NAMES),
+)
 
 
 class Sections(Section):
     """The sections of the YAML that columns of our own add, each a field."""
+
+    baseline: Baseline = Field(Baseline(), description="a mapping")
+    network: Network = Field(Network(), description="a mapping")
 
 
 def find(name: str) -> Column:
@@ -45,12 +63,46 @@ def find(name: str) -> Column:
         found = family(name)
         if found is not None:
             return found
-    if name in plugins.names(GROUP):
+    if name in plugins.names(GROUP) and re.fullmatch(NAME, name):
         return plugins.load(GROUP, name)
+    for other in plugins.names(FAMILY_GROUP):
+        found = plugins.load(FAMILY_GROUP, other)(name) if re.fullmatch(NAME, name) else None
+        if found is not None:
+            return found
     raise UserError(f"column {name[:40]!r} is unknown: {_remedy(name)}")
 
 
-def readouts(cells: Iterable[tuple[str, int]]) -> tuple[Readout, ...]:
+def is_foreign(name: str) -> bool:
+    """Whether a column is another package's."""
+    return all(family(name) is None for family, _ in FAMILIES)
+
+
+def has_depth(column: Column) -> bool:
+    """Whether a column has a cell for each depth; else it has one cell, of depth None."""
+    return getattr(column, "has_depth", True)
+
+
+def cells(names: Iterable[str], depths: Sequence[int]) -> tuple[tuple[str, int | None], ...]:
+    """(column, depth) of every cell of a table, column by column."""
+    return tuple((name, depth) for name in names for depth in (depths if has_depth(find(name)) else (None,)))
+
+
+def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
+    """UserError if a column's cells cannot be filled here; `asked` is called only where a column wants it."""
+    checks = [found.require for name in names if hasattr(found := find(name), "require")]
+    if checks:
+        known = asked()
+        for check in checks:
+            check(known)
+
+
+def trained(name: str) -> Trained | None:
+    """The column of a name, where it has to be trained before its cells can be filled; else None."""
+    column = find(name)
+    return column if isinstance(column, Trained) else None
+
+
+def readouts(cells: Iterable[tuple[str, int | None]]) -> tuple[Readout, ...]:
     """The readouts that cells, (column, depth), need; each once, in order of first use."""
     return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
 
@@ -68,9 +120,13 @@ def section(name: str) -> Any:
 
 def _remedy(name: str) -> str:
     known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
-    generic = re.sub(r"LAP.*", "LAP<c>", name[:100].upper().replace("_", "-"))
+    asked, flip = name[:100].upper().replace("_", "-"), kernel.FLIP
+    head, _, tail = asked.rpartition("-")
+    plain = head if get_close_matches(f"-{tail}", [flip], cutoff=0.75) else asked
+    generic = re.sub(r"^(FC-.*-B)[\d.]+$", r"\1<b>", re.sub(r"LAP(?!LA).*", "LAP<c>", plain))
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:
-        return f"use one of {short(', '.join(known), 200)}"
-    example = nearest[0].replace("<c>", "4")
-    return f"did you mean {nearest[0]}{f', such as {example}' if '<c>' in nearest[0] else ''}?"
+        return f"use one of {short(', '.join(known), 200)}; or a kernel followed by {flip}"
+    found = nearest[0] + flip * (plain != asked)
+    example = found.replace("<c>", "4").replace("<b>", "0.1")
+    return f"did you mean {found}{f', such as {example}' if '<' in found else ''}?"

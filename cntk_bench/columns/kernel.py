@@ -1,7 +1,8 @@
-"""Kernel columns: a readout of the convolutional recursion, and kernel regression on it."""
+"""Kernel columns: a readout of a family's recursion, and kernel regression on it."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from cntk_bench import regression
 from cntk_bench.columns.column import Cell, Given
@@ -9,43 +10,63 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels import pool
 from cntk_bench.kernels.spec import Readout
 
-# A column is named KERNEL-POOL. Training is the paper's for each pool (`Readout`'s default).
+# A column is named KERNEL-POOL; training is the paper's for each pool (`Readout`'s default). Or FC-KERNEL, or
+# FC-KERNEL-B<b> with biases, beta = <b>; without it beta is 0. -FLIP at the end of any of them averages its
+# kernel over mirror images.
 KERNELS = {"CNTK": "ntk", "CNN-GP": "nngp"}
-NAMES = tuple(
-    f"{kernel}-{kind.upper()}{'<c>' if pool.KINDS[kind].numbered else ''}"
-    for kernel in KERNELS
-    for kind in pool.KINDS
+DENSE = {"FC-NTK": "fc-ntk", "FC-NNGP": "fc-nngp"}
+FLIP = "-FLIP"
+NAMES = (
+    *(
+        f"{kernel}-{kind.upper()}{'<c>' if pool.KINDS[kind].numbered else ''}"
+        for kernel in KERNELS
+        for kind in pool.KINDS
+    ),
+    *(name for kernel in DENSE for name in (kernel, f"{kernel}-B<b>")),
 )
 
 
 @dataclass(frozen=True)
 class KernelColumn:
-    """A kernel and a pool.
+    """A kernel, and how it is read out.
 
     Parameters
     ----------
     name : str
         CNTK-V, CNTK-GAP, CNN-GP-V, CNN-GP-GAP, CNTK-LAP<c> or CNN-GP-LAP<c>, where <c> is the
-        half-width of the pooling window, such as CNTK-LAP4.
-    kernel, pool : str
+        half-width of the pooling window, such as CNTK-LAP4; FC-NTK or FC-NNGP, without biases, or
+        FC-NTK-B<b> or FC-NNGP-B<b> with beta = <b>, such as FC-NTK-B0.1; any of them followed by -FLIP.
+    kernel : str
         As for `Readout`.
+    pool : str
+        As for `Readout`.
+    more : mapping
+        What else `Readout` takes.
     """
 
     name: str
     kernel: str
     pool: str
+    more: dict[str, Any] = field(default_factory=dict)
 
-    def needs(self, depth: int) -> tuple[Readout, ...]:
-        """The readout of a depth (number of 3x3 convolutions plus one); UserError if it is impossible."""
-        return (Readout(self.kernel, self.pool, depth),)
+    def needs(self, depth: int | None) -> tuple[Readout, ...]:
+        """The readout of a depth (layers of weights: of a CNTK its 3x3 convolutions plus one); UserError if
+        it is impossible."""
+        assert depth is not None  # a kernel column has depths
+        return (Readout(self.kernel, self.pool, depth, **self.more),)
 
-    def fill(self, depth: int, given: Given) -> Cell:
+    def fill(self, depth: int | None, given: Given) -> Cell:
         """Solve the regression, and predict."""
-        from cntk_bench.regression import prediction
+        from cntk_bench.regression import normalize, prediction
 
         (readout,) = self.needs(depth)
+        train, test = given.train(readout), given.test(readout)
+        more: dict[str, Any] = {}
+        if given.how.normalize == "unit_diagonal":
+            more["scale"] = normalize.unit_diagonal(train)
+            test = normalize.scaled_blocks(test, more["scale"])
         solution = regression.solver(given.how.solver)(
-            given.train(readout),
+            train,
             given.y_train,
             classes=given.classes,
             ridge=given.how.ridge,
@@ -54,18 +75,25 @@ class KernelColumn:
             overwrite=True,
         )
         chosen = solution.chosen
-        found = prediction.predict(solution.alpha, given.test(readout), chosen.largest_residual)
+        found = prediction.predict(solution.alpha, test, chosen.largest_residual)
         facts = asdict(chosen) | {
             "edge": solution.edge,
             "path": [asdict(fit) for fit in solution.path],
         }
-        arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter}
+        facts |= {"normalize": given.how.normalize} if more else {}
+        arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
         return Cell(found.classes, facts, found.undecided, arrays)
 
 
 def column(name: str) -> KernelColumn | None:
     """The kernel column of a name; None if it is none."""
-    kernel, _, rest = name.rpartition("-")
+    plain = name.removesuffix(FLIP)
+    more = {"flip": True} if plain != name else {}
+    return _dense(name, plain, more) or _convolutional(name, plain, more)
+
+
+def _convolutional(name: str, plain: str, more: dict[str, Any]) -> KernelColumn | None:
+    kernel, _, rest = plain.rpartition("-")
     found = re.fullmatch(r"([A-Z]{1,20})(0|[1-9]\d{0,3})?", rest)
     if kernel not in KERNELS or not found:
         return None
@@ -74,4 +102,19 @@ def column(name: str) -> KernelColumn | None:
         chosen = pool.Pool.parse(kind if number is None else f"{kind}:{number}")
     except UserError:
         return None
-    return KernelColumn(name, KERNELS[kernel], str(chosen))
+    return KernelColumn(name, KERNELS[kernel], str(chosen), more)
+
+
+def _dense(name: str, plain: str, more: dict[str, Any]) -> KernelColumn | None:
+    found = re.fullmatch(r"(FC-NTK|FC-NNGP)(?:-B(\d{1,9}(?:\.\d{1,9})?))?", plain)
+    if not found:
+        return None
+    kernel, bias = DENSE[found[1]], found[2]
+    if bias is not None:
+        # Says in a line what a bias may be; one name for one number, and none for 0: that is FC-NTK.
+        beta = Readout(kernel, "", 1, bias=float(bias)).bias
+        if f"{beta:g}" != bias or beta == 0:
+            short = f"{found[1]}-B{beta:g}" if beta else found[1]
+            raise UserError(f"column {name[:40]!r} is unknown: did you mean {short}{FLIP * bool(more)}?")
+        more = more | {"bias": beta}
+    return KernelColumn(name, kernel, "", more)

@@ -2,7 +2,8 @@
 
 It knows nothing of what a task is. A job is an object with a method `worker`, a context manager that gives
 a function: called with a task, it starts it; what that returns ends the task, and gives a future of what is
-left to do of it. A job and its tasks can be pickled where an executor needs that.
+left to do of it. A job and its tasks can be pickled, for an executor that hands them to other processes: each
+of them enters `worker` of its own copy.
 
 To add one, write a function like `local.run` and put it into `EXECUTORS`, or register it from another
 package under the entry point group `cntk_bench.executors`.

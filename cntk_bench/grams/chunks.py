@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams.journal import digest_of
+from cntk_bench.grams.lines import digest_of
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import libraries
 from cntk_bench.system.files import PARTIAL, flush, is_plain

@@ -1,8 +1,9 @@
 """Gram matrices computed tile by tile into a store, by any number of processes at once.
 
-A task is a tile and the readouts of it that are missing. A worker computes tasks: it has the images, a
-backend for each set of readouts, and the store, to which it writes. Which worker gets which task, and when,
-is an executor's business.
+A task is a tile and the readouts of it that are missing. A worker does tasks: it has the images, a
+backend for each set of readouts, and the store, to which it writes; of a task it takes from another store
+(`donor`) the readouts that are there, and computes the others together. Which worker gets which task, and
+when, is an executor's business.
 
 Processes need not know of each other: each works through what is missing from a place of its own, and
 passes over what others have finished meanwhile. A tile that two of them compute is the same bit for bit.
@@ -21,15 +22,18 @@ from cntk_bench import backends, executors
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
 from cntk_bench.grams.direct import checked, finite
+from cntk_bench.grams.donor import Donor
 from cntk_bench.grams.journal import writers
-from cntk_bench.grams.source import Source
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.system.interruption import noted
 
-WRITERS = 2  # tiles being written at once
+WRITING = 2  # tiles that are being written at once
 REFRESH = 2.0  # seconds after which it is looked again what other processes have finished
+
+
+Piece = tuple[tuple[int, ...], np.ndarray, bool]  # readouts, their numbers, whether they were taken
 
 
 @dataclass(frozen=True)
@@ -40,36 +44,47 @@ class Task:
     readouts: tuple[int, ...]
 
 
-def make_plan(spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None) -> Plan:
-    """The plan for a spec and two set sizes; by default with the tile that suits a backend."""
+def make_plan(
+    spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None, draws: int = 1
+) -> Plan:
+    """The plan for a spec, two set sizes and draws; by default with the tile that suits a backend."""
     if tile is None:
-        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend))
+        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend), draws)
     # A tile is stored whole: a larger one than the data would only cost disk.
-    plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
+    plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts), draws)
     plan.require_few_files()
     return plan
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to compute tasks of a store; picklable where its parts are.
+    """All that a worker needs to compute tasks of a store.
+
+    It can be pickled where `backend` can: the store is then opened again, and the worker, in whatever
+    process, writes a journal of its own.
 
     Parameters
     ----------
     store : Store
     backend : callable
-        Spec -> Backend.
+        Spec -> Backend; a worker makes the one of each spec once.
     x_train, x_test : array (n, C, P, P), float
         At least as many images as the tasks' tiles need.
-    source : Source, optional
+    donor : Donor, optional
         Another store, from which entries are taken where it has them.
+    ready : Backend, optional
+        One that is made already, for workers of this process.
     """
 
     store: Store
     backend: Callable[[Spec], Backend]
     x_train: np.ndarray
     x_test: np.ndarray
-    source: Source | None = None
+    donor: Donor | None = None
+    ready: Backend | None = None
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "ready": None}
 
     @contextmanager
     def worker(self) -> Iterator[Callable[[Task], Callable[[], Future]]]:
@@ -77,16 +92,16 @@ class Job:
 
         What it returns ends the task, and gives the future of its numbers being stored.
         """
-        with ThreadPoolExecutor(WRITERS) as writers:
-            yield _Worker(self, writers).start
+        with self.store.shared(), ThreadPoolExecutor(WRITING) as storing:
+            yield _Worker(self, storing).start
 
 
 class _Worker:
     """Keeps a backend for each set of readouts and the blocks of prepared images used last: in a plan's
     order, a tile prepares one block, which is small beside the tile's pairs."""
 
-    def __init__(self, job: Job, writers: ThreadPoolExecutor):
-        self.job, self.writers = job, writers
+    def __init__(self, job: Job, storing: ThreadPoolExecutor):
+        self.job, self.storing = job, storing
         self.images = {"train": checked(job.x_train, "x_train")}
         if len(job.x_test):
             self.images["test"] = checked(job.x_test, "x_test", like=self.images["train"])
@@ -95,26 +110,43 @@ class _Worker:
         self.before = perf_counter()
 
     def start(self, task: Task) -> Callable[[], Future]:
-        tile, plan, source = task.tile, self.job.store.plan, self.job.source
-        numbers = source.take(tile, self._names(task.readouts), plan) if source else None
-        if numbers is not None:
-            return lambda: self._store(task, numbers, taken=True)
-        rows = self.prepared(task.readouts, tile.part, tile.row)
-        cols = self.prepared(task.readouts, "train", tile.col)
-        end = self.backend(task.readouts).start(rows, cols, symmetric=tile.diagonal)
-        return lambda: self._store(task, finite(end(), f"tile {tile}"))
+        tile, store, donor = task.tile, self.job.store, self.job.donor
+        names = {store.readouts[readout]: readout for readout in task.readouts}
+        taken = donor.take(tile, tuple(names), store.plan) if donor else {}
+        left = tuple(readout for name, readout in names.items() if name not in taken)
+        end = self._started(tile, left) if left else None
 
-    def _store(self, task: Task, numbers: np.ndarray, taken: bool = False) -> Future:
+        def stored() -> Future:
+            pieces: list[Piece] = []
+            if taken:
+                pieces.append((tuple(names[name] for name in taken), np.stack([*taken.values()]), True))
+            if end:
+                pieces.append((left, finite(end(), f"tile {tile}"), False))
+            return self._store(tile, pieces)
+
+        return stored
+
+    def _started(self, tile: Tile, readouts: tuple[int, ...]) -> Callable[[], np.ndarray]:
+        rows = self.prepared(readouts, tile.part, tile.row)
+        cols = self.prepared(readouts, "train", tile.col)
+        return self.backend(readouts).start(rows, cols, symmetric=tile.diagonal)
+
+    def _store(self, tile: Tile, pieces: list[Piece]) -> Future:
+        """Write what was taken of a tile, and what was computed, which all of the time is put down to."""
         now = perf_counter()
         seconds, self.before = now - self.before, now
-        return self.writers.submit(self.job.store.write, task.tile, numbers, seconds, task.readouts, taken)
 
-    def _names(self, readouts: Sequence[int]) -> list[str]:
-        return [self.job.store.readouts[readout] for readout in readouts]
+        def write() -> None:
+            for readouts, numbers, taken in pieces:
+                spent = seconds if len(pieces) == 1 or not taken else 0.0
+                self.job.store.write(tile, numbers, spent, readouts, taken)
+
+        return self.storing.submit(write)
 
     def _backend(self, readouts):
-        chosen = tuple(map(Readout.parse, self._names(readouts)))
-        return self.job.backend(Spec(chosen, *self.images["train"].shape[1:3]))
+        chosen = tuple(Readout.parse(self.job.store.readouts[readout]) for readout in readouts)
+        spec, ready = Spec(chosen, *self.images["train"].shape[1:3]), self.job.ready
+        return ready if ready is not None and ready.spec == spec else self.job.backend(spec)
 
     def _prepared(self, readouts, part, block):
         return self.backend(readouts).prepare(self.images[part][self.job.store.plan.block(part, block)])
@@ -126,6 +158,7 @@ def compute(
     sizes: tuple[int, int] | None = None,
     report: Callable[[Task], None] | None = None,
     executor: str = "local",
+    draws: int = 1,
 ) -> None:
     """Compute what a store is missing, and write each tile as soon as it is finished.
 
@@ -143,6 +176,8 @@ def compute(
         Called with each task once it is safely stored.
     executor : str
         Who works (`executors`).
+    draws : int
+        Which the training images are: pairs of two draws are not wanted.
 
     Raises
     ------
@@ -154,7 +189,8 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        _run(job, pending(store, wanted, sizes, writers(store.path)), report, executor)
+        _run(job, pending(store, wanted, sizes, writers(store.path), draws), report, executor)
+        store.progress.refresh()  # workers may have been other processes
 
 
 def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | None = None) -> None:
@@ -178,9 +214,11 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
         _run(job, iter(tasks), report, "local")
 
 
-def pending(store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int) -> Iterator[Task]:
+def pending(
+    store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int, draws: int = 1
+) -> Iterator[Task]:
     """What is missing, task by task, from a place that depends on how many others work already."""
-    todo = store.progress.missing(wanted, sizes)
+    todo = store.progress.missing(wanted, sizes, draws)
     first = int(len(todo) * _share(others))
     looked = monotonic()
     for tile in todo[first:] + todo[:first]:

@@ -5,6 +5,7 @@ readouts            names, in the order of the arrays' first axis
 n_train, n_test     images; the arrays may be longer where growing them was interrupted
 tile                images along a side of a tile
 backend, numerics   what computed, and the version of its bits
+fully_connected_numerics   the same of fully connected kernels, where there are some
 dtype               float32
 images              where the images are from, in words for people
 about               for whoever opens the arrays by hand
@@ -23,7 +24,8 @@ from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
-DECIDING = ("backend", "numerics", "dtype", "tile")  # of the bits, or of the files
+BITS = ("backend", "numerics", "fully_connected_numerics", "dtype")  # what decides them
+DECIDING = (*BITS, "tile")  # of the bits, or of the files
 ABOUT = (
     "train[readout, i, j] is the kernel of training images i and j, test[readout, i, j] that of test image i "
     "and training image j. Of train only the tiles on and below the diagonal are stored: the others, and "
@@ -87,10 +89,13 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
+NAMES = {"n_train": "training images", "n_test": "test images"}  # of what words would not tell
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], names=DECIDING) -> list[str]:
     """In words, what two descriptions have different among some names that both have."""
     return [
-        f"{name.replace('_', ' ')} is {_words(there[name])} there, {_words(here[name])} here"
+        f"{_named(name)} {_words(there[name])} there, {_words(here[name])} here"
         for name in names
         if name in there and name in here and there[name] != here[name]
     ]
@@ -100,6 +105,10 @@ def differing_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """In words, how the images of two descriptions were asked for differently; empty if they were not."""
     asked = here.get("images", {})
     return "; ".join(differences(there.get("images", {}), asked, asked))
+
+
+def _named(name: str) -> str:
+    return f"{NAMES[name]} are" if name in NAMES else f"{name.replace('_', ' ')} is"
 
 
 def _words(value: object) -> str:

@@ -1,6 +1,6 @@
 """Gram matrices at once, in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -15,18 +15,20 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     Parameters
     ----------
     x : array (n, C, P, P), float
-        Images, preprocessed; computed with as float32, whatever power of two they are scaled by.
+        Images, preprocessed; computed with as float32, whatever power of two they are scaled by. Vectors, for
+        fully connected kernels, as (n, d, 1, 1).
     z : array (m, C, P, P), float, optional
         The other images; x itself by default (half is then computed, and mirrored).
     readouts : sequence of Readout
-        Which kernels; all come from one run of the recursion at the largest depth.
+        Which kernels; those of one family come from one run of its recursion at the largest depth.
     backend : {"auto", "cpu", "cuda"}
         Where to compute; "auto" takes a GPU where there is one.
 
     Returns
     -------
     array (len(readouts), n, m), float32
-        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
+        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels; fully connected
+        kernels begin with x.z / d + beta^2 (`kernels.fully_connected`).
         float32 is what the backends' accuracy fills, and the bits that a store keeps. Convert to
         float64 before solving: these matrices are ill-conditioned.
 
@@ -51,6 +53,29 @@ def gram(x, z=None, *, readouts: Sequence[Readout], backend: str = "auto") -> np
     prepared = worker.prepare(x)
     other = prepared if z is x else worker.prepare(z)
     return finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+
+
+def diagonal(
+    x,
+    *,
+    readouts: Sequence[Readout],
+    backend: str = "auto",
+    progress: Callable[[], None] | None = None,
+) -> np.ndarray:
+    """Exact kernels of each image of x with itself: float32 (len(readouts), n), the diagonal of `gram`.
+
+    The other pairs are not computed. `progress` is called after each image. Other parameters, errors: as for
+    `gram`.
+    """
+    x = checked(x, "x")
+    worker = backends.create(backends.choose(backend), Spec(tuple(readouts), *x.shape[1:3]))
+    out = np.empty((len(worker.spec.readouts), len(x)), np.float32)
+    for i in range(len(x)):
+        image = worker.prepare(x[i : i + 1])
+        out[:, i] = worker.tile(image, image, symmetric=True)[:, 0, 0]
+        if progress is not None:
+            progress()
+    return finite(out, "the kernel of an image with itself")
 
 
 def checked(x, name, like=None) -> np.ndarray:

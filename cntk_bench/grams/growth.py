@@ -23,6 +23,10 @@ from cntk_bench.text import short
 log = logging.getLogger(__name__)
 
 ANOTHER = "use another output directory (--from takes what is the same), or the settings it was made with"
+CONVERT = (
+    "an older version made it, which knew its images only all together: run `compute` on it once, with as "
+    "many images as you like"
+)
 
 
 def create(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
@@ -119,9 +123,19 @@ def require_images(store: Store, asked: Mapping[str, Any], facts: Images) -> Non
 
 
 def _refuse(store: Store, found: list[str], asked: Mapping, facts: Images) -> None:
-    found = [*found, *_differing_images(store, asked, facts)]
+    unknown = [] if found else _unknown_images(store, asked, facts)
+    found = [*found, *(unknown or _differing_images(store, asked, facts))]
     if found:
-        raise UserError(f"{short(str(store.path))} holds another computation: {'; '.join(found)}: {ANOTHER}")
+        remedy = CONVERT if unknown else ANOTHER
+        raise UserError(f"{short(str(store.path))} holds another computation: {'; '.join(found)}: {remedy}")
+
+
+def _unknown_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
+    """In words, how sizes differ, where that keeps us from telling whether images do."""
+    if "data" not in store.attributes or store.attributes["data"] == asked.get("data"):
+        return []
+    sizes = dict(zip(description.NAMES, facts.sizes, strict=True))
+    return description.differences(store.attributes, sizes, description.NAMES)
 
 
 def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
@@ -129,9 +143,7 @@ def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
     if "data" in store.attributes:  # of format 1, which knows all of its images by one digest
         if store.attributes["data"] == asked.get("data"):
             return []
-        names = ("n_train", "n_test")
-        sizes = description.differences(store.attributes, dict(zip(names, facts.sizes, strict=True)), names)
-        return sizes or ["its images are others (pixels, labels or preprocessing)"]
+        return ["its images are others (pixels, labels or preprocessing)"]
     common = _common(store, facts)
     try:
         there, here = store.images(common), facts.first(common)

@@ -1,33 +1,41 @@
 """What is done in a store: the journals of all its writers, merged and followed."""
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cntk_bench.grams.journal import (
-    DIGITS,
-    FIRST,
-    FOLDER,
-    LONGEST,
-    Entry,
-    batches,
-    entry,
-    tail,
-    unreadable,
-)
+from cntk_bench.grams import layout, lines
+from cntk_bench.grams.journal import FIRST, FOLDER, decoded, tail, unreadable
+from cntk_bench.grams.lines import SHIFT, Line
+from cntk_bench.grams.merged import Merged
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
-SPECIAL = {"round", "shape", "taken"}  # keys of lines that are merged one by one
+
+@dataclass(frozen=True)
+class Counts:
+    """How much is done of some readouts and images, and how much there is in all.
+
+    taken, in_part : tiles that were taken from another store, whole or for some readouts alone.
+    computed : pairs of tiles that were not taken whole, which took `seconds`, all writers added up.
+    """
+
+    tiles: int
+    all_tiles: int
+    pairs: int
+    all_pairs: int
+    taken: int
+    in_part: int
+    computed: int
+    seconds: float
 
 
-class Progress:
-    """Which tiles are done, for which readouts, with which digests.
-
-    Memory: 10 bytes per tile and readout.
+class Progress(Merged):
+    """The merged journals of a store; threads may use it at once.
 
     Parameters
     ----------
@@ -36,31 +44,13 @@ class Progress:
     plan : Plan
     first : Plan, optional
         What the store was when its journal was of format 1; the plan itself by default.
-
-    Attributes
-    ----------
-    disputed : set of (Tile, int)
-        Tiles and readouts of which two writers that computed the same readouts together logged
-        different digests: one of them is wrong.
-    taken : int
-        Tiles of which something was taken from another store.
-    seconds : float
-        Of computing what is done, all writers added up: lines that tell nothing new add nothing.
     """
 
     def __init__(self, path: Path, plan: Plan, first: Plan | None = None):
-        self.path, self.plan, self._first = path, plan, first or plan
-        shapes = {part: (plan.count_of(part), plan.readouts) for part in PARTS}
-        self._digests = {part: np.zeros(shape, np.uint64) for part, shape in shapes.items()}
-        # Which readouts were computed together, as a place in `_sets`.
-        self._which = {part: np.zeros(shape, np.uint16) for part, shape in shapes.items()}
-        self._sets: dict[tuple[int, ...], int] = {}
-        self._shapes: dict[tuple[Tile, int], tuple[int, int]] = {}  # of numbers that are no whole tile
-        self._others: dict[tuple[Tile, int], set[int]] = {}  # more than one digest
-        self._rounds: dict[Tile, int] = {}
+        super().__init__(plan)
+        self.path, self._first = path, first or plan
         self._read: dict[Path, int] = {}  # bytes of each journal
-        self.disputed: set[tuple[Tile, int]] = set()
-        self.taken, self.seconds = 0, 0.0
+        self._changing = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
@@ -76,172 +66,53 @@ class Progress:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
         except OSError as error:
             raise unreadable(folder, error) from None
-        for found in self._more_of(self.path / FIRST):
-            self._first_writer(found)
-        for file in (folder / name for name in names if name.endswith(".jsonl")):
-            for found in self._more_of(file):
-                self._take(found)
+        with self._changing:
+            for found in self._more_of(self.path / FIRST):
+                self._first_writer(found)
+            for file in (folder / name for name in names if name.endswith(".jsonl")):
+                for found in self._more_of(file):
+                    for batch in lines.batches(found, self.plan.tile):
+                        self.merge(batch)
 
     def _more_of(self, file: Path) -> Iterator[list]:
-        """What a journal has beyond what was read, batch by batch."""
+        """What a journal has beyond what was read, part by part."""
         for text, end in tail(file, self._read.get(file, 0)):
             self._read[file] = end
-            yield from batches(text)
+            yield from decoded(text)
 
     def _first_writer(self, found: list) -> None:
         """Lines of format 1: their order tells the rounds, and shapes are those of the first images."""
-        for one in map(entry, found):
-            if one is None:
-                continue
-            turn, shape = self.round(one.tile) + (one.digests is None), one.tile.shape(self._first)[1:]
-            whole = min(shape) == self.plan.tile
-            self.enter(replace(one, round=max(turn, one.round), shape=None if whole else shape))
+        for several in _between(found):
+            for batch in lines.batches(several, self.plan.tile):
+                last = batch.rows if batch.part == "train" else self._first.blocks("train") - 1
+                batch = batch[(batch.rows < self._first.blocks(batch.part)) & (batch.cols <= last)]
+                numbers = self._first.numbers(batch.part, batch.rows, batch.cols)
+                h, w = (side.astype(np.uint64) for side in layout.shapes(self._first, batch.part, numbers))
+                whole = np.minimum(h, w) == self.plan.tile
+                turns = self._rounds[batch.part][self.plan.numbers(batch.part, batch.rows, batch.cols)]
+                rounds = np.maximum(batch.rounds, turns + (not batch.readouts))
+                self.merge(replace(batch, rounds=rounds, extents=np.where(whole, 0, h << SHIFT | w)))
 
-    def _take(self, found: list) -> None:
-        plain: list[dict] = []
-        rest: list[dict] = []
-        for line in found:
-            if isinstance(line, dict):
-                (plain if SPECIAL.isdisjoint(line) else rest).append(line)
-        try:
-            self._enter_many(plain)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError):
-            rest = [line for line in found if isinstance(line, dict)]
-        for one in map(entry, rest):
-            if one is not None:
-                self.enter(one)
-
-    def _enter_many(self, lines: list[dict]) -> None:
-        """Merge lines of whole tiles that are new: all at once, a million in seconds.
-
-        An error, and nothing merged, where a line is anything else.
-        """
-        readouts = lines[0].get("readouts")
-        count = len(lines[0]["digests"])
-        which = list(range(count) if readouts is None else readouts)
-        if len(which) != count or min(which) < 0 or any(line.get("readouts") != readouts for line in lines):
-            raise ValueError
-        rows: dict[str, list[int]] = {part: [] for part in PARTS}
-        cols: dict[str, list[int]] = {part: [] for part in PARTS}
-        texts: dict[str, list[str]] = {part: [] for part in PARTS}
-        for line in lines:
-            part, row, col = line["tile"].split("-")
-            rows[part].append(int(row))
-            cols[part].append(int(col))
-            texts[part].extend(line["digests"])
-        seconds = np.array([line.get("seconds", 0) for line in lines], float)
-        blocks = {part: self._block(part, rows[part], cols[part], texts[part], which) for part in PARTS}
-        for part, (place, values) in blocks.items():
-            self._digests[part][place], self._which[part][place] = values, self._set(tuple(which))
-        self.seconds += float(seconds[(seconds >= 0) & (seconds < LONGEST)].sum())
-
-    def _block(self, part: str, rows, cols, texts: list[str], which: list[int]) -> tuple[Any, np.ndarray]:
-        """Where lines' digests go, and the digests; ValueError where something is there, or they are none."""
-        row, col = np.array(rows, np.int64), np.array(cols, np.int64)
-        last = row if part == "train" else self.plan.blocks("train") - 1
-        if not ((row >= 0) & (row < self.plan.blocks(part)) & (col >= 0) & (col <= last)).all():
-            raise ValueError
-        numbers = self.plan.numbers(part, row, col)
-        place = np.ix_(numbers, np.array(which))
-        if self._digests[part][place].any() or len(np.unique(numbers)) < len(numbers):
-            raise ValueError
-        if any(tile.part == part and self.plan.number(tile) in numbers for tile in self._rounds):
-            raise ValueError
-        whole = "".join(texts)
-        if len(whole) != DIGITS * len(texts) or set(map(len, texts)) - {DIGITS}:
-            raise ValueError
-        values = (
-            np.frombuffer(bytes.fromhex(whole), ">u8").astype(np.uint64).reshape(len(numbers), len(which))
-        )
-        return place, np.maximum(values, 1)
-
-    def enter(self, one: Entry) -> None:
-        """Merge one entry: of the highest round of a tile, each readout's digest."""
-        tile, turn = one.tile, self.round(one.tile)
-        try:
-            number = self.plan.number(tile)
-        except KeyError:
-            return  # of a tile that the store does not have
-        row, which = self._digests[tile.part][number], self._which[tile.part][number]
-        if one.round < turn or one.readouts and max(one.readouts) >= len(row):
-            return
-        if one.round > turn:
-            self._rounds[tile] = one.round
-            for readout in np.flatnonzero(row).tolist():
-                self._forget((tile, readout))
-            row[:] = 0
-        if one.digests is None:
-            return
-        together, shape = self._set(one.readouts), one.shape or (self.plan.tile, self.plan.tile)
-        new = False
-        for readout, digest in zip(one.readouts, one.digests, strict=True):
-            key, known = (tile, readout), int(row[readout])
-            past = self.shape(*key) if known else (0, 0)
-            if known and past != shape:  # of fewer images, or more: the larger counts
-                if past[0] >= shape[0] and past[1] >= shape[1]:
-                    continue
-                self._forget(key)
-            elif known and known != digest:
-                # Computed beside other readouts, a number may differ in its last bits.
-                if which[readout] == together and not one.taken:
-                    self.disputed.add(key)
-                self._others.setdefault(key, {known}).add(digest)
-            new |= not known or past != shape
-            row[readout], which[readout] = digest, together
-            if shape != (self.plan.tile, self.plan.tile):
-                self._shapes[key] = shape
-        if new:
-            self.taken += one.taken
-            self.seconds += one.seconds
-
-    def _forget(self, key: tuple[Tile, int]) -> None:
-        self._others.pop(key, None)
-        self._shapes.pop(key, None)
-        self.disputed.discard(key)
-
-    def _set(self, readouts: tuple[int, ...]) -> int:
-        return self._sets.setdefault(readouts, min(len(self._sets), 2**16 - 1))
-
-    def digests(self, tile: Tile, readout: int) -> set[int]:
-        """The digests that a tile's numbers may have; none where it is not done."""
-        digest = int(self._digests[tile.part][self.plan.number(tile), readout])
-        return self._others.get((tile, readout), {digest}) if digest else set()
-
-    def shape(self, tile: Tile, readout: int) -> tuple[int, int]:
-        """(h, w) of a tile's numbers; less than the tile's where the store grew since."""
-        return self._shapes.get((tile, readout), (self.plan.tile, self.plan.tile))
-
-    def round(self, tile: Tile) -> int:
-        """How often a tile was taken back."""
-        return self._rounds.get(tile, 0)
+    def enter(self, line: Line) -> None:
+        """Merge a line."""
+        with self._changing:
+            self.merge(lines.batch(line, self.plan.tile))
 
     def has(
         self, tile: Tile, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
     ) -> bool:
         """Whether a tile is done for these readouts, and for the first `sizes` images; all by default."""
-        row = self._digests[tile.part][self.plan.number(tile)]
-        chosen = range(len(row)) if readouts is None else list(readouts)
+        number = self.plan.number(tile)
+        row = self._digests[tile.part][number]
+        chosen = list(range(len(row)) if readouts is None else readouts)
         if not row[chosen].all():
             return False
-        return not self._shapes or all(self._covers((tile, readout), sizes) for readout in chosen)
-
-    def _covers(self, key: tuple[Tile, int], sizes: tuple[int, int] | None) -> bool:
-        """Whether a tile's numbers are of all images that it has among the first ones."""
-        if key not in self._shapes:
+        if not self._extents[tile.part][number][chosen].any():
             return True
-        tile, (h, w) = key[0], self._shapes[key]
-        n_train, n_test = sizes or (self.plan.n_train, self.plan.n_test)
-        rows = (n_train if tile.part == "train" else n_test) - tile.row * self.plan.tile
-        return h >= min(rows, self.plan.tile) and w >= min(
-            n_train - tile.col * self.plan.tile, self.plan.tile
-        )
-
-    def any(self, tile: Tile) -> bool:
-        """Whether a tile is done for some readout."""
-        return bool(self._digests[tile.part][self.plan.number(tile)].any())
+        return bool(self.complete(tile.part, np.array([number]), chosen, sizes)[0])
 
     def missing(
-        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
     ) -> list[Tile]:
         """Tiles that are not done for all of these readouts, in computing order.
 
@@ -251,32 +122,66 @@ class Progress:
             All by default.
         sizes : (n_train, n_test), optional
             Of the first images that matter; all by default.
+        draws : int
+            Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
         """
-        return self._tiles(readouts, sizes, done=False)
+        return self._tiles(readouts, sizes, draws, done=False)
 
-    def done(self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None) -> list[Tile]:
-        """Tiles that are done for all of these readouts, in computing order."""
-        return self._tiles(readouts, sizes, done=True)
+    def done(
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+    ) -> list[Tile]:
+        """Tiles that are done for all of these readouts, in computing order; parameters as for `missing`."""
+        return self._tiles(readouts, sizes, draws, done=True)
 
-    def _tiles(self, readouts, sizes, done):
+    def _tiles(self, readouts, sizes, draws, done):
+        chosen = range(self.plan.readouts) if readouts is None else readouts
         tiles = []
         for part in PARTS:
-            numbers = self._within(part, sizes)
-            chosen = list(range(self.plan.readouts) if readouts is None else readouts)
-            whole = self._digests[part].all(1) if readouts is None else self._digests[part][:, chosen].all(1)
-            for key in self._shapes:
-                if key[0].part == part and key[1] in chosen and not self._covers(key, sizes):
-                    whole[self.plan.number(key[0])] = False
-            whole = whole[numbers]
-            tiles += [self.plan.tile_at(part, n) for n in numbers[whole == done].tolist()]
+            numbers = layout.within(self.plan, part, sizes, draws)
+            found = numbers[self.complete(part, numbers, chosen, sizes) == done]
+            tiles += map(
+                Tile, [part] * len(found), *(a.tolist() for a in layout.places(self.plan, part, found))
+            )
         return tiles
 
-    def _within(self, part: str, sizes: tuple[int, int] | None) -> np.ndarray:
-        """Numbers of the tiles that hold a pair of the first n_train training and n_test test images."""
-        numbers = np.arange(self.plan.count_of(part))
-        if sizes is None:
-            return numbers
-        rows, below = (-(-size // self.plan.tile) for size in sizes)
-        if part == "train":
-            return numbers[: rows * (rows + 1) // 2]
-        return numbers.reshape(-1, self.plan.blocks("train"))[:below, :rows].ravel()
+    def counts(
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+    ) -> Counts:
+        """As `missing`, in numbers alone: no list is made of a million tiles."""
+        chosen = range(self.plan.readouts) if readouts is None else readouts
+        sums: dict[str, Any] = dict.fromkeys(Counts.__dataclass_fields__, 0)
+        for part in PARTS:
+            numbers = layout.within(self.plan, part, sizes, draws)
+            done, pairs = self.complete(part, numbers, chosen, sizes), layout.pairs(self.plan, part, numbers)
+            taken = self.all_taken(part, numbers, chosen)
+            whole = taken.all(1) & done
+            for name, value in {
+                "tiles": done.sum(),
+                "all_tiles": len(numbers),
+                "pairs": pairs[done].sum(),
+                "all_pairs": pairs.sum(),
+                "taken": whole.sum(),
+                "in_part": (taken.any(1) & done & ~whole).sum(),
+                "computed": pairs[done & ~whole].sum(),
+                "seconds": self._seconds[part][numbers[done & ~whole]].sum(),
+            }.items():
+                sums[name] += value.item() if isinstance(value, np.generic) else value
+        return Counts(**sums)
+
+    @property
+    def seconds(self) -> float:
+        """Of computing what is done, all writers added up: lines that tell nothing new add nothing."""
+        return float(sum(seconds.sum() for seconds in self._seconds.values()))
+
+
+def _between(found: Sequence[Any]) -> Iterator[list]:
+    """Lines in their order, cut before and after each that takes a tile back."""
+    several: list = []
+    for line in found:
+        if isinstance(line, dict) and line.get("digests", ()) is None:
+            yield several
+            yield [line]
+            several = []
+        else:
+            several.append(line)
+    yield several

@@ -17,11 +17,11 @@ or a later accident damages fails its digest whenever it is read.
 A store grows: images and readouts are added at the end, and what was computed stays.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,8 @@ from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import chunks, description, images
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Entry, Journal
+from cntk_bench.grams.journal import Journal
+from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import lock
@@ -67,6 +68,10 @@ class Store:
         self.path = path
         self._journal: Journal | None = None  # while this object may write
         self._read(attributes)
+
+    def __reduce__(self) -> tuple:
+        """A store is pickled by its path, and opened again."""
+        return open, (self.path.absolute(),)
 
     def _read(self, attributes: dict) -> None:
         self.attributes = attributes
@@ -129,12 +134,6 @@ class Store:
         """(y_train, y_test), int64; VerificationError if damaged."""
         return self.images().labels
 
-    def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
-        """One whole matrix; see `matrix.matrix`."""
-        from cntk_bench.grams.matrix import matrix
-
-        return matrix(self, part, readout, dtype, **more)
-
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
@@ -147,7 +146,7 @@ class Store:
 
         The same object may take it again while it holds it, or `alone`. UserError if another holds it alone.
         """
-        if self._journal is not None:
+        if self._journal is not None and self._journal.process == os.getpid():
             yield
             return
         try:
@@ -217,15 +216,15 @@ class Store:
         with writing(self.path):
             journal.require_place()
             self.chunks.write(tile, readouts, block)
-            entry = Entry(tile, readouts, digests, shape, seconds, time.time(), turn, taken)
-            journal.append(entry)
-        self.progress.enter(entry)
+            line = Line(tile, readouts, digests, shape, seconds, time.time(), turn, taken)
+            journal.append(line)
+        self.progress.enter(line)
 
     def discard(self, tile: Tile) -> None:
         """Log that a tile is not done after all; within `alone`."""
-        entry = Entry(tile, (), None, round=self.progress.round(tile) + 1)
-        self._writing().append(entry)
-        self.progress.enter(entry)
+        line = Line(tile, (), None, round=self.progress.round(tile) + 1)
+        self._writing().append(line)
+        self.progress.enter(line)
 
     def _writing(self) -> Journal:
         if self._journal is None:

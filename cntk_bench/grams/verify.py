@@ -1,13 +1,14 @@
 """Whether the numbers in a store are what they should be: digests, consistency, and float64 itself."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from cntk_bench.grams.chunks import Unreadable
 from cntk_bench.grams.tiles import Tile
-from cntk_bench.kernels import convolutional as reference
-from cntk_bench.kernels.spec import Readout
+from cntk_bench.kernels import convolutional
+from cntk_bench.kernels import definition as reference
+from cntk_bench.kernels.spec import FULLY_CONNECTED, Readout
 
 NOT_A_KERNEL = "breaks K_ij^2 <= K_ii K_jj"
 
@@ -71,18 +72,25 @@ class Verification:
 def tolerance(readout: Readout) -> float:
     """Bound on a stored entry's relative error against float64.
 
-    Up to depth 21, 1e-6 for V and for the NNGP on every pair; for the NTK of GAP and LAP 1e-3. There
-    an ordinary pair is within 1e-6, but backgrounds that differ by a grey level make angles that
-    float32 cannot tell from none, and entries err by up to 5e-4 (kernels_cuda/README.md, Precision).
-    Which pairs are ordinary cannot be told from the numbers, and a check that fails sound stores
+    Up to depth 21, 1e-6 for V, for the NNGP and for fully connected kernels on every pair; for the NTK of GAP
+    and LAP 1e-3. There an ordinary pair is within 1e-6, but backgrounds that differ by a grey level make
+    angles that float32 cannot tell from none, and entries err by up to 5e-4 (kernels_cuda/README.md,
+    Precision). Which pairs are ordinary cannot be told from the numbers, and a check that fails sound stores
     would not be heeded. Every layer adds its rounding: deeper, the bounds grow with the depth.
     """
-    ordinary = readout.pool == "v" or readout.kernel == "nngp"
+    ordinary = readout.pool == "v" or readout.kernel == "nngp" or readout.family == FULLY_CONNECTED
     return (1e-6 if ordinary else 1e-3) * max(1, readout.depth / 21)
 
 
 def verify(
-    store, x_train=None, x_test=None, *, sample: int = 0, seed: int = 0, progress=None
+    store,
+    x_train=None,
+    x_test=None,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    draws: int = 1,
+    progress=None,
 ) -> Verification:
     """Check every finished tile of a store, and recompute a sample of entries in float64.
 
@@ -99,6 +107,8 @@ def verify(
         Pairs to recompute; all of them if there are fewer.
     seed : int
         Of the sample.
+    draws : int
+        Which the training images are: of pairs of two draws no tile is missing.
     progress : callable, optional
         Called after each tile checked and each pair recomputed.
 
@@ -121,7 +131,7 @@ def verify(
         if progress is not None:
             progress()
     damaged |= {entry.tile: str(entry) for entry in entries if not entry.ok}
-    missing = len(store.progress.missing())
+    missing = len(store.progress.missing(draws=draws))
     return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
 
 
@@ -213,8 +223,7 @@ def _sample(store, tiles, count, seed) -> list[tuple[Tile, int, int]]:
 
 def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
     """The stored numbers of one pair against float64, their errors relative to `_scales`."""
-    exact, K = np.split(reference.pair(x, z, [*readouts, *(replace(r, kernel="nngp") for r in readouts)]), 2)
-    scales = np.maximum(abs(exact), _scales(x, z, readouts, K))
+    exact, scales = reference.averaged(_exact_and_scales, x, z, readouts)
     entries = []
     for readout, value, true, scale in zip(readouts, map(float, stored), exact, scales, strict=True):
         error = 0.0 if value == true else float(abs(value - true) / scale) if scale else np.inf
@@ -223,15 +232,25 @@ def _compare(plan, tile, row, col, readouts, stored, x, z) -> list[Entry]:
     return entries
 
 
-def _scales(x, z, readouts, K) -> np.ndarray:
-    """The size of what cancels in a pair's readouts, to which their rounding is relative.
+def _exact_and_scales(x, z, readouts) -> np.ndarray:
+    """A pair's plain readouts in float64, and the size of what cancels in them, to which their rounding is
+    relative: (2, readouts).
 
-    The NTK is K + (k0 / 9) T less what is not trained. T may be negative, and k0 may be 0: where images
-    are opposite, the sum is anything down to 0, but its errors are those of K, the kernel of the NNGP. K
-    itself is n k1(c) / 9 and cancels only in the first layer; afterwards c >= 0, so k1 >= k1(0) = 1 / pi.
-    In the first layer its rounding is relative to n / 9, and n / (9 pi) serves as for the later ones.
+    The NTK is K + k0 T less what is not trained (k0 / 9 in convolutional networks). T may be negative, and k0
+    may be 0: where images are opposite, the sum is anything down to 0, but its errors are those of K, the
+    kernel of the NNGP. K itself is n k1(c) / 9 and cancels only in the first layer; afterwards c >= 0, so k1
+    >= k1(0) = 1 / pi. In the first layer its rounding is relative to n / 9, and n / (9 pi) serves as for the
+    later ones. Fully connected kernels have no 9, and their K is n k1(c) + beta^2.
     """
-    deviations = (np.sqrt(reference.box2((np.asarray(image, np.float64) ** 2).sum(0))) for image in (x, z))
-    n = np.multiply.outer(*deviations)
-    least = [reference.pool(n, r) / (9 * np.pi) if r.depth == 2 else 0 for r in readouts]
-    return np.maximum(K, least)
+    exact, K = np.split(reference.pair(x, z, [*readouts, *(r.nngp for r in readouts)]), 2)
+    x, z = (np.asarray(image, np.float64) for image in (x, z))
+    least = np.zeros(len(readouts))
+    for place, readout in enumerate(readouts):
+        if readout.depth > 2:
+            continue
+        if readout.family == FULLY_CONNECTED:
+            least[place] = np.sqrt(np.prod([(a**2).mean() + readout.bias**2 for a in (x, z)])) / np.pi
+        else:
+            deviations = (np.sqrt(convolutional.box2((image**2).sum(0))) for image in (x, z))
+            least[place] = convolutional.pool(np.multiply.outer(*deviations), readout) / (9 * np.pi)
+    return np.stack([exact, np.maximum.reduce([abs(exact), K, least])])

@@ -1,5 +1,5 @@
-"""What is computed: readouts of a recursion over layers, and its definition in float64.
+"""What is computed: readouts of recursions over layers, and their definitions in float64.
 
-`spec` names what is read, `convolutional` defines it; nothing here is fast, and no backend imports a
-definition.
+`spec` names what is read; `convolutional` and `fully_connected` define a family of kernels each, `definition`
+any readout, flips included. Nothing here is fast, and no backend imports a definition.
 """

@@ -15,59 +15,14 @@ returns v itself.
 
 import numpy as np
 
-from cntk_bench.errors import UserError
+from cntk_bench.kernels import pairs
 from cntk_bench.kernels.spec import Readout
 
 
 def gram(x, z=None, *, readouts, backend="reference"):
-    """Exact kernels between all images of x and all images of z.
-
-    Parameters
-    ----------
-    x : array (n, C, P, P), float
-        Images, preprocessed.
-    z : array (m, C, P, P), float, optional
-        The other images; x itself by default (half is then computed, and mirrored).
-    readouts : sequence of Readout
-        Which kernels; all come from one run of the recursion at the largest depth.
-    backend : ignored
-        Present so that this function can stand in for `cntk_bench.gram`.
-
-    Returns
-    -------
-    array (len(readouts), n, m), float64
-        On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels.
-
-    Raises
-    ------
-    UserError
-        If images are not (n, C, P, P), finite and of one shape, or there is no readout.
-    """
-    x = _images(x)
-    other = x if z is None else _images(z)
-    if x.shape[1:] != other.shape[1:]:
-        raise UserError(f"x has images of shape {x.shape[1:]}, z of shape {other.shape[1:]}: make them equal")
-    readouts = list(readouts)
-    if not readouts:
-        raise UserError("no readouts: name at least one kernel and one depth")
-    out = np.empty((len(readouts), len(x), len(other)))
-    for a in range(len(x)):
-        for b in range(a + 1 if z is None else len(other)):
-            out[:, a, b] = pair(x[a], other[b], readouts)
-            if z is None:
-                out[:, b, a] = out[:, a, b]
-    return out
-
-
-def _images(x):
-    x = np.asarray(x)
-    if x.ndim != 4 or x.shape[2] != x.shape[3] or 0 in x.shape or x.dtype.kind not in "fiu":
-        raise UserError(
-            f"images of shape {x.shape} and type {x.dtype}: give real (n, C, P, P), channels first"
-        )
-    if not np.isfinite(x).all():
-        raise UserError("images have pixels that are NaN or infinite: mend or leave out such images")
-    return x.astype(np.float64)
+    """As `definition.gram`, of plain convolutional readouts: images (n, C, P, P) and (m, C, P, P) -> float64
+    (len(readouts), n, m)."""
+    return pairs.gram(pair, x, z, readouts)
 
 
 def pair(x, z, readouts: list[Readout]):

@@ -109,6 +109,11 @@ class Pool:
         i, k = np.nonzero(self.counts(size))
         return tuple(map(int, np.unique((k - i) % size)))
 
+    def is_mirrored(self, size: int) -> bool:
+        """Whether mirroring both images changes no weight: then K(flip x, flip z) = K(x, z)."""
+        counts = self.counts(size)
+        return bool((counts == counts[::-1, ::-1]).all())
+
     def plain(self, size: int) -> bool:
         """Whether every entry of the displacements it reaches counts once: a plain sum."""
         counts = self.counts(size)

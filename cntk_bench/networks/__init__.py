@@ -1,12 +1,17 @@
 """Finite networks: those whose infinite-width limits the kernels are.
 
-`architecture` says what they compute; the other modules train them, and take their empirical kernels.
-Modules of this room need PyTorch (extra `[torch]`): call `require` before importing one.
+`architecture` says what they compute; `training` trains them, step by step, from a `recipe`; `folder` keeps
+what training leaves, so that it goes on after an interruption; other modules take their empirical kernels.
+Modules of this room need PyTorch (extra `[torch]`): call `require` before importing one. `recipe`, `archive`
+and `folder` do without it: they also serve those who only read what was trained elsewhere.
 """
 
 from importlib.util import find_spec
 
 from cntk_bench.errors import UserError
+
+# Kinds of networks, and their least depths: with "gap" the first and the last layer are not trained.
+LEAST_DEPTH = {"v": 2, "gap": 3, "fc": 2}
 
 
 def require() -> None:

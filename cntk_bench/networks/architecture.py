@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from cntk_bench.errors import UserError
+from cntk_bench.networks import LEAST_DEPTH
 
 C_SIGMA, FILTER = 2.0, 3
-KINDS = ("v", "gap", "fc")
+KINDS = tuple(LEAST_DEPTH)
 Weights = Mapping[str, Tensor]
 
 
@@ -69,8 +70,7 @@ class Architecture:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise UserError(f"network {self.kind!r} is unknown: use {', '.join(map(repr, KINDS))}")
-        least = 3 if self.kind == "gap" else 2
-        if self.depth < least:
+        if self.depth < (least := LEAST_DEPTH[self.kind]):
             raise UserError(f"depth {self.depth} is not possible for {self.kind}: use at least {least}")
         if self.beta and self.kind != "fc":
             raise UserError(f"beta {self.beta:g} is not possible for {self.kind}: only 'fc' has biases")

@@ -1,5 +1,8 @@
 """Solving: kernel regression on matrices, whatever kernel they come from.
 
+`eigen` decomposes a Gram matrix for gradient flow (`flow`) and Gaussian processes (`posterior`, whose
+uncertainties `calibration` judges); `nested` solves every beginning of the training images at once.
+
 To add a solver, write a function with the parameters of `ridge.solve` that returns a `ridge.Solution`, and
 put it into `SOLVERS`, or register it from another package under the entry point group
 `cntk_bench.solvers`.

@@ -109,6 +109,15 @@ class Cholesky:
                 A[J, J.stop :] = self.device.solve(self.diagonal[j], row[:, width:], True)
         return smallest
 
+    def leading(self, m: int) -> "Cholesky":
+        """The factor of the first m rows and columns: a view of this one's leading block."""
+        part = Cholesky(self.matrix[:m, :m], self.device)
+        part.diagonal = [
+            u[: J.stop - J.start, : J.stop - J.start]
+            for J, u in zip(part.blocks, self.diagonal, strict=False)
+        ]
+        return part
+
     def solve(self, b):
         """x with (A + S) x = b, for a host array b (n, k); returns a host array."""
         x = self.device.xp.array(b, self.matrix.dtype)

@@ -15,6 +15,7 @@ ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithm
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class Fit:
     ridge : relative to trace(K) / n; added to the diagonal.
     jitter : relative to each image's own K_ii; added to the diagonal, too.
     loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
-        as a fraction.
+        as a fraction; NaN where the targets are no classes.
     condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
         rarely below a third of the truth (Hager 1984, Higham 1988).
     residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
@@ -64,7 +65,12 @@ def targets(labels, classes: int, dtype="float64"):
 
 
 def fit(
-    factor: Cholesky, labels: np.ndarray, classes: int, ridge: float, mean_diagonal: float, norm: float
+    factor: Cholesky,
+    y: np.ndarray,
+    labels: np.ndarray | None,
+    ridge: float,
+    mean_diagonal: float,
+    norm: float,
 ) -> tuple[np.ndarray, Fit]:
     """The fit of the least jitter whose solution can be trusted; else that of the smallest residual.
 
@@ -72,8 +78,10 @@ def fit(
     ----------
     factor : Cholesky
         Of the Gram matrix K (n, n).
-    labels : (n,) int
-    classes : int
+    y : (n, k) float64
+        Targets, of the size of one.
+    labels : (n,) int, or None
+        The classes whose targets they are, if they are.
     ridge : float
         Relative to the mean diagonal.
     mean_diagonal, norm : float
@@ -89,21 +97,9 @@ def fit(
         If not even the largest jitter makes it positive definite.
     """
     started = time.perf_counter()
-    y = targets(labels, classes)
-    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
-    eps = np.finfo(factor.matrix.dtype).eps
-    tolerance = len(factor.matrix) ** 0.5 * eps
-    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
-    own[own <= 0] = mean_diagonal
-    best, pivot = None, 0.0
-    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
-        shift = ridge * mean_diagonal + jitter * own
-        try:
-            smallest = factor.factor(shift, tolerance)
-        except NotPositiveDefinite as error:
-            pivot = error.pivot
-            continue
-        alpha, residual = _refined(factor, y, shift)
+    best = None
+    for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
+        alpha, residual = refined(factor, y, shift)
         largest = float(np.abs(residual).max())
         if best is not None and not largest < best[1].largest_residual:
             continue
@@ -115,7 +111,7 @@ def fit(
                 ridge=ridge,
                 jitter=jitter,
                 loo_error=float((left_out**2).mean()),
-                loo_accuracy=float((_classes(y, left_out) == labels).mean()),
+                loo_accuracy=_accuracy(y, left_out, labels),
                 condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
                 residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
                 largest_residual=largest,
@@ -126,17 +122,53 @@ def fit(
         )
         if best[1].doubt is None:
             break
-    if best is None:
+    assert best is not None  # there is one factor at least
+    return best
+
+
+def factored(
+    factor: Cholesky, ridge: float, mean_diagonal: float
+) -> Iterator[tuple[float, np.ndarray, float]]:
+    """Factor K + r I with each jitter that lets it: (jitter, what it adds to the diagonal, smallest pivot).
+
+    Parameters, errors: as for `fit`.
+    """
+    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
+    eps = np.finfo(factor.matrix.dtype).eps
+    tolerance = len(factor.matrix) ** 0.5 * eps
+    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+    own[own <= 0] = mean_diagonal
+    some, pivot = False, 0.0
+    for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
+        shift = ridge * mean_diagonal + jitter * own
+        try:
+            smallest = factor.factor(shift, tolerance)
+        except NotPositiveDefinite as error:
+            pivot = error.pivot
+            continue
+        some = True
+        yield jitter, shift, smallest
+    if not some:
         raise UserError(
             f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
             f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
         )
-    return best
+
+
+def unsolved(residual: float) -> str | None:
+    """Why a solution that leaves a residual as large as that cannot be trusted; None where it can."""
+    if not residual <= RESIDUAL:
+        return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+    return None
+
+
+def _accuracy(y: np.ndarray, left_out: np.ndarray, labels: np.ndarray | None) -> float:
+    return float("nan") if labels is None else float((_classes(y, left_out) == labels).mean())
 
 
 def _doubt(residual: float, left_out: np.ndarray) -> str | None:
-    if not residual <= RESIDUAL:
-        return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
+    if reason := unsolved(residual):
+        return reason
     if not np.isfinite(left_out).all():
         return "its leave-one-out residuals are not finite; raise solve.ridge, or use float64"
     return None
@@ -149,7 +181,7 @@ def _classes(y: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     return (scores >= scores.max(axis=1, keepdims=True) - rounding).argmax(axis=1)
 
 
-def _refined(factor, y, shift):
+def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """alpha and Y - (A + diag(shift)) alpha, both in float64 (n, k), refined while that helps."""
 
     def solved(right):

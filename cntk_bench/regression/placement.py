@@ -103,6 +103,20 @@ def predict(n: int, *, classes: int, device: str, dtype: str) -> Place:
     return Place(device, dtype, host, itemsize * (n * n + (6 + wide) * panel + columns) + GIB)
 
 
+def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
+    """UserError if `needed` bytes for n training images are not free, or are more than `limit` GiB.
+
+    `what` says what for, such as "an eigendecomposition".
+    """
+    free = memory.available() if limit is None else int(limit * GIB)
+    if needed > free:
+        sizes = f"needs {needed / GIB:.1f} GiB and {free / GIB:.1f} GiB are free"
+        raise UserError(
+            f"{what} of {n:,} training images {sizes}: "
+            "use fewer (--train) or more memory, or say with solve.memory how many GiB there are"
+        )
+
+
 def room_ahead(place: Place, n: int) -> bool:
     """Whether the next Gram matrix (n, n), float32, may be read from the disk while one is on the GPU."""
     return place.device == "cuda" and memory.available() >= place.host + 4 * n * n

@@ -18,31 +18,47 @@ class Prediction:
     undecided: int
 
 
-def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0) -> Prediction:
+def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0, error: float = STORED) -> Prediction:
     """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
 
     `residual` is the largest entry that the solution leaves of the targets; scores err by about as much.
 
-    Stored kernels have float32's precision. Large coefficients of opposite signs, as two almost equal
-    images of different classes get, make their errors as large as the scores: an image whose best two
-    scores are closer than the errors' standard deviation, STORED sqrt(sum_i (K_i alpha_i)^2), or than the
-    residual, is undecided.
+    `error` is a kernel's relative error; stored kernels have float32's precision. Large coefficients of
+    opposite signs, as two almost equal images of different classes get, make the kernels' errors as large as
+    the scores: an image whose best two scores are closer than the errors' standard deviation,
+    error sqrt(sum_i (K_i alpha_i)^2), or than the residual, is undecided.
     """
     classes, undecided = [], 0
     for block in blocks:
-        block = np.asarray(block, np.float64)
-        together = _together(alpha, block)
-        scores = block @ together
-        if not np.isfinite(scores).all():
-            raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
-        order = np.argsort(scores, axis=1)
-        second, best = order[:, -2], order[:, -1]
-        rows = np.arange(len(scores))
-        noise = STORED * np.sqrt(block**2 @ together**2)
-        margin = scores[rows, best] - scores[rows, second]
-        undecided += int((margin < np.hypot(noise[rows, best], noise[rows, second]) + residual).sum())
+        scores, noise = scored(alpha, block, error)
+        undecided += int(unsure(scores, noise, residual).sum())
         classes.append(scores.argmax(axis=1))  # of equal scores, the first
     return Prediction(np.concatenate(classes), undecided)
+
+
+def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple[np.ndarray, np.ndarray]:
+    """Scores block @ alpha (h, q) for alpha (n, q), and their standard deviations by kernels' errors.
+
+    Raises
+    ------
+    UserError
+        If the block holds NaN or infinity.
+    """
+    block = np.asarray(block, np.float64)
+    together = _together(alpha, block)
+    scores = block @ together
+    if not np.isfinite(scores).all():
+        raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
+    return scores, error * np.sqrt(block**2 @ together**2)
+
+
+def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:
+    """Which of h test images are undecided, for their scores of k classes (h, k) and what `scored` says."""
+    order = np.argsort(scores, axis=1)
+    second, best = order[:, -2], order[:, -1]
+    rows = np.arange(len(scores))
+    margin = scores[rows, best] - scores[rows, second]
+    return margin < np.hypot(noise[rows, best], noise[rows, second]) + residual
 
 
 def _together(alpha: np.ndarray, block: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ eigendecomposition costs some ten times a factor and needs three times the memor
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, cholesky
 from cntk_bench.regression.cholesky import Cholesky, Device
-from cntk_bench.regression.fit import Fit, fit
+from cntk_bench.regression.fit import Fit, fit, targets
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -109,23 +109,59 @@ def solve(
         If shapes, labels or ridges are wrong, if `gram` holds NaN or infinity, or if it is not
         positive definite even with the largest jitter.
     """
-    gram = np.asarray(gram)
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
-        raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
+    gram = _square(gram)
     labels = _labels(labels, len(gram), classes)
+    return _path(gram, targets(labels, classes), labels, ridge, device, dtype, overwrite)
+
+
+def regress(
+    gram,
+    y,
+    *,
+    ridge: float | str | Sequence[float] = 0.0,
+    device: str = "cpu",
+    dtype: str = "float64",
+    overwrite: bool = False,
+) -> Solution:
+    """As `solve`, for real targets.
+
+    Each output is solved in units of its standard deviation (of its size, if it is constant), so that what
+    counts as solved, and which ridge is the best, depend on nobody's units, and all outputs count alike.
+
+    Parameters
+    ----------
+    y : array (n, k), float
+        Targets of k outputs.
+
+    Returns
+    -------
+    Solution
+        alpha in the units of y. loo_error and residuals are in units of the standard deviation, so that
+        1 - loo_error is the leave-one-out R^2, averaged over the outputs; loo_accuracy is NaN.
+
+    Raises
+    ------
+    UserError
+        As `solve`; if y is not finite or of another shape.
+    """
+    gram, y = _square(gram), np.asarray(y, np.float64)
+    if y.ndim != 2 or len(y) != len(gram) or not y.size or not np.isfinite(y).all():
+        raise UserError(f"targets of shape {y.shape}: {len(gram)} rows of finite numbers are needed")
+    scale, size = y.std(0), abs(y).max(0)
+    scale = np.where(scale > 1e-9 * size, scale, size)
+    scale[scale == 0] = 1
+    found = _path(gram, y / scale, None, ridge, device, dtype, overwrite)
+    return replace(found, alpha=found.alpha * scale)
+
+
+def _path(gram, y, labels, ridge, device, dtype, overwrite) -> Solution:
+    """Fit every ridge to targets y (n, k), and choose."""
     values = list(ridges(ridge))
-    with _device_errors(device):
-        hardware = Device.named(device)
-        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
-        mean_diagonal, norm = _inspect(factor)
-        unit = _unit(mean_diagonal)
-        if unit != 1:
-            factor.matrix /= unit
-            mean_diagonal, norm = mean_diagonal / unit, norm / unit
+    with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
         best, path, refused = None, [], None
         for value in values:  # which grows
             try:
-                found = fit(factor, labels, classes, value, mean_diagonal, norm)
+                found = fit(factor, y, labels, value, mean_diagonal, norm)
             except UserError as error:  # it cannot be solved; others of the path may be
                 refused = refused or error
                 continue
@@ -140,6 +176,40 @@ def solve(
         raise refused
     alpha, chosen = best
     return Solution(alpha / unit, chosen, tuple(path), _edge(chosen.ridge, values))
+
+
+@contextmanager
+def prepared(
+    gram, labels, classes: int, device: str, dtype: str, overwrite: bool
+) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
+    """What a solve of classes begins with: as `loaded`, with checked labels after the factor."""
+    with loaded(gram, device, dtype, overwrite) as (factor, *rest):
+        yield factor, _labels(labels, len(factor.matrix), classes), *rest
+
+
+@contextmanager
+def loaded(gram, device: str, dtype: str, overwrite: bool) -> Iterator[tuple[Cholesky, float, float, float]]:
+    """A matrix to be factored, its unit, mean diagonal and 1-norm.
+
+    The factor's matrix, and the last two, are those of `gram` divided by the unit. Within, what a GPU says
+    is told in one line. Parameters, errors: as for `solve`.
+    """
+    gram = _square(gram)
+    with _device_errors(device):
+        hardware = Device.named(device)
+        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
+        mean_diagonal, norm = _inspect(factor)
+        unit = _unit(mean_diagonal)
+        if unit != 1:
+            factor.matrix /= unit
+        yield factor, unit, mean_diagonal / unit, norm / unit
+
+
+def _square(gram) -> np.ndarray:
+    gram = np.asarray(gram)
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
+        raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
+    return gram
 
 
 def _unit(mean_diagonal: float) -> float:

@@ -1,7 +1,7 @@
 """A record as tables and as a plot; nothing is computed here but differences.
 
-`rows` says what stands where; `formats` write it as text, Markdown, CSV, JSON and LaTeX; `plot`
-draws it.
+`rows` says what stands where, `notes` what stands above and below it; `formats` write it as text, Markdown,
+CSV, JSON and LaTeX; `plot` draws it.
 """
 
 from pathlib import Path
@@ -9,11 +9,11 @@ from pathlib import Path
 from cntk_bench.errors import UserError
 from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.plot import plot
-from cntk_bench.report.rows import rows
+from cntk_bench.report.rows import cell_name, rows
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
 
-__all__ = ["FORMATS", "plot", "rows", "table", "write"]
+__all__ = ["FORMATS", "cell_name", "plot", "rows", "table", "write"]
 
 
 def table(record: dict, format: str = "text") -> str:

@@ -6,14 +6,20 @@ import json
 import re
 from collections.abc import Callable
 
-from cntk_bench.report.rows import grid, notes, rows, title
+from cntk_bench.report.notes import notes, title
+from cntk_bench.report.rows import Groups, grids, rows
 from cntk_bench.text import visible
 
 
 def text(record: dict) -> str:
-    """The table, depth by column, for a terminal."""
+    """The table, depth by column, for a terminal; columns without depths below it."""
+    tables = [line for groups in grids(record) for line in ["", *_lines(groups)]]
+    return "\n".join([title(record), *tables, "", *notes(record)]) + "\n"
+
+
+def _lines(groups: Groups) -> list[str]:
     blocks = []  # of one group each, as lines of equal length
-    for name, columns in grid(record):
+    for name, columns in groups:
         widths = [max(map(len, [head, *cells])) for head, cells in columns.items()]
         lines = [
             "  ".join(map(str.rjust, line, widths))
@@ -21,22 +27,25 @@ def text(record: dict) -> str:
         ]
         width = max(len(name), len(lines[0]))
         blocks.append([name.center(width), *(line.rjust(width) for line in lines)])
-    table = ["   ".join(lines).rstrip() for lines in zip(*blocks, strict=True)]
-    return "\n".join([title(record), "", *table, "", *notes(record)]) + "\n"
+    return ["   ".join(lines).rstrip() for lines in zip(*blocks, strict=True)]
 
 
 def markdown(record: dict) -> str:
-    """The table, depth by column, in GitHub's Markdown."""
-    heads: list[str] = []
-    columns: list[list[str]] = []
-    for name, group in grid(record):
-        # Markdown has one line of heads: each names its group too.
-        heads += [in_markdown(f"{name} {head}".strip()) for head in group]
-        columns += group.values()
-    table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in table]
+    """The table, depth by column, in GitHub's Markdown; columns without depths below it."""
+    lines: list[str] = []
+    for groups in grids(record):
+        heads: list[str] = []
+        columns: list[list[str]] = []
+        alone = len(groups) == 1
+        lines += ["", f"**{in_markdown(groups[0][0])}**"] if alone else []
+        for name, group in groups:
+            # Markdown has one line of heads: each names its group too, if there are others.
+            heads += [in_markdown(head if alone else f"{name} {head}".strip()) for head in group]
+            columns += [list(map(in_markdown, cells)) for cells in group.values()]
+        table = [heads, ["---:"] * len(heads), *zip(*columns, strict=True)]
+        lines += ["", *("| " + " | ".join(cells) + " |" for cells in table)]
     said = [f"- {in_markdown(note)}" for note in notes(record)]
-    return "\n".join([f"**{in_markdown(title(record))}**", "", *lines, "", *said]) + "\n"
+    return "\n".join([f"**{in_markdown(title(record))}**", *lines, "", *said]) + "\n"
 
 
 def in_markdown(value: str) -> str:
@@ -52,8 +61,15 @@ def _escaped(found: re.Match) -> str:
 
 
 def latex(record: dict) -> str:
-    """The table, depth by column, as a LaTeX table that needs no package."""
-    groups = grid(record)
+    """The table, depth by column, as a LaTeX table that needs no package; columns without depths below it."""
+    caption = " ".join([f"{title(record)}.", *notes(record)])
+    tables = r" \par\medskip".join(map(_tabular, grids(record)))
+    return "\n".join(
+        [r"\begin{table}", r"  \centering", rf"  \caption{{{in_latex(caption)}}}{tables}", r"\end{table}", ""]
+    )
+
+
+def _tabular(groups: Groups) -> str:
     names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{in_latex(name)}}}" for name, group in groups]
     heads = [in_latex(head) for _, group in groups for head in group]
     columns = [cells for _, group in groups for cells in group.values()]
@@ -61,19 +77,14 @@ def latex(record: dict) -> str:
         [f"${cell}$" if cell[0] in "+-" else in_latex(cell) for cell in line]
         for line in zip(*columns, strict=True)
     ]
-    caption = " ".join([f"{title(record)}.", *notes(record)])
     return "\n".join(
         [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{in_latex(caption)}}}",
+            "",
             rf"  \begin{{tabular}}{{{'|'.join('r' * len(group) for _, group in groups)}}}",
             *(rf"    {' & '.join(line)} \\" for line in (names, heads)),
             r"    \hline",
             *(rf"    {' & '.join(line)} \\" for line in lines),
             r"  \end{tabular}",
-            r"\end{table}",
-            "",
         ]
     )
 

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.rows import DOUBTED, count, rows, title
+from cntk_bench.report.notes import title
+from cntk_bench.report.rows import DOUBTED, count, rows
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
 
@@ -27,6 +28,15 @@ COLOURS = {
     "CNTK-GAP": ("#D55E00", "s"),
     "CNN-GP-V": ("#56B4E9", "D"),
     "CNN-GP-GAP": ("#E69F00", "^"),
+    "CNN-V": ("#009E73", "v"),
+    "CNN-GAP": ("#CC79A7", "<"),
+    "FC-NN": ("#F0E442", ">"),
+    # Not theirs, which are eight: of lines across the figure.
+    "RBF": ("#000000", "v"),
+    "LAPLACE": ("#8B4513", "<"),
+    "LINEAR": ("#7F7F7F", ">"),
+    "SKLEARN-GP": ("#6A3D9A", "p"),
+    "GPYTORCH-GP": ("#B15928", "h"),
 }
 # Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
 WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
@@ -43,6 +53,8 @@ VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
 
 def plot(record: dict, path: str | Path) -> bool:
     """Accuracy against depth, one line per column, with bars of one standard error; published ones dashed.
+
+    A column without depths is a dotted level line, its band one standard error to either side.
 
     Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
 
@@ -152,14 +164,19 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     from matplotlib.container import Container
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    depths = sorted({row["depth"] for row in table})
+    depths = sorted({row["depth"] for row in table if row["depth"] is not None})
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     drawn: list[Artist | Container] = []  # in the order of the legend
     for column in dict.fromkeys(row["column"] for row in table):
-        cells = sorted((row for row in table if row["column"] == column), key=lambda row: row["depth"])
-        cells = [row for row in cells if row["accuracy"] is not None]
+        cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
         colour, marker = style(column)
+        level = next((row for row in cells if row["depth"] is None), None)
+        if level:
+            drawn.append(_level(axes, level, colour))
+        cells = sorted((row for row in cells if row["depth"] is not None), key=lambda row: row["depth"])
+        if not cells:
+            continue
         drawn.append(
             axes.errorbar(
                 [row["depth"] for row in cells],
@@ -189,11 +206,11 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
             if not row["trusted"]:
                 place = (row["depth"], row["accuracy"])
                 axes.annotate(DOUBTED, place, (7, 7), textcoords="offset points", fontsize=14, weight="bold")
-    axes.set_xscale("log")  # or the paper's depths 3, 4, 6 crowd together
+    axes.set_xscale("log" if depths else "linear")  # or the paper's depths 3, 4, 6 crowd together
     ticks = _apart(depths)
     axes.set_xticks(ticks, [str(depth) for depth in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("depth (3x3 convolutions + 1)")
+    axes.set_xlabel("depth (3x3 convolutions + 1)" if depths else "")
     axes.set_ylabel("test accuracy (%)")
     dress(axes)
     said = ["Bars: one standard error."]
@@ -210,6 +227,14 @@ def image(figure: Any, kind: str) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format=kind, metadata={UNDATED[kind]: None} if kind in UNDATED else None)
     return file.getvalue()
+
+
+def _level(axes: Any, row: dict, colour: str) -> Any:
+    """Draw a column without depths across the whole figure."""
+    error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
+    axes.axhspan(row["accuracy"] - error, row["accuracy"] + error, color=colour, alpha=0.08, linewidth=0)
+    label = f"{row['column']}, n = {count(row['n_train'])}{doubt}"
+    return axes.axhline(row["accuracy"], label=label, color=colour, linestyle=":", linewidth=1.6)
 
 
 def dress(axes: Any) -> None:

@@ -1,18 +1,34 @@
-"""What a table says: its rows, its columns in groups, its title and its notes."""
+"""What a table shows: its rows, and its columns in groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
+from cntk_bench.report.published import ALL, FINITE, UNIT_DIAGONAL, Run, deviation, published
 from cntk_bench.text import short
 
 MISSING = "-"
 MOST = 2000  # cells of a table
 WIDEST = 40  # characters of a column's name
 PUBLISHED_ONLY = "published only"
+WITHOUT_DEPTHS = "without depths"
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
+# What a cell may say, and how it is written.
+FORMS = {
+    "accuracy": ".2f",
+    "standard_error": ".2f",
+    "spread": ".2f",
+    "repeats": "d",
+    "train_accuracy": ".2f",
+    "rate": ".3g",
+    "published": ".2f",
+    "published_spread": ".2f",
+    "difference": "+.2f",
+    "ridge": ".3g",
+}
+HEADS = {"standard_error": "s.e.", "train_accuracy": "train", "published_spread": "its spread"}
 
 
 def rows(record: dict) -> list[dict]:
@@ -27,9 +43,10 @@ def rows(record: dict) -> list[dict]:
     -------
     list of dict
         column : str
-        depth : int
-        accuracy : float
-            Measured test accuracy in percent.
+        depth : int or None
+            None for a column without depths.
+        accuracy : float or None
+            Measured test accuracy in percent; None where there is none, for every network failed.
         standard_error : float or None
             Of the accuracy, in percent.
         trusted : bool
@@ -39,8 +56,10 @@ def rows(record: dict) -> list[dict]:
             accuracy - published; None where the accuracy is not trusted.
         source : str or None
             Where it was published.
+        published_spread : float or None
+            Standard deviation between draws of what was published, in percent; of means over draws.
         n_train, n_test : int
-            Images used.
+            Images used; of several draws, training images of each.
         ridge : float or None
             Relative to the mean diagonal of the Gram matrix.
         spread : float or None
@@ -49,6 +68,8 @@ def rows(record: dict) -> list[dict]:
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
             Accuracy on the training images that was reached, in percent; of trained networks.
+        rate : float or None
+            Learning rate that is shown; of trained networks.
 
     Raises
     ------
@@ -59,7 +80,8 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        known = published(run(data), solution["column"], solution["depth"])
+        alike = replace(run(data), setting=_setting(solution))
+        known = published(alike, solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
@@ -80,6 +102,10 @@ def rows(record: dict) -> list[dict]:
                 "spread": number(solution.get("spread")),
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
+                "rate": number(solution.get("rate")),
+                "published_spread": (
+                    deviation(alike, solution["column"], solution["depth"]) if known else None
+                ),
             }
         )
     return found
@@ -96,7 +122,8 @@ def _check(record: dict) -> None:
                 f"run {short(record['name'])} has {len(solutions)} cells: a table has at most {MOST}"
             )
         cells = [(short(s["column"], WIDEST), s["depth"], s["accuracy"]) for s in solutions]
-        counts = [data["n_train"], data["n_test"], *(depth for _, depth, _ in cells)]
+        depths = [depth for _, depth, _ in cells if depth is not None]
+        counts = [data["n_train"], data["n_test"], *depths]
         texts = [record["name"], data["name"], data["preprocess"], *(s["column"] for s in solutions)]
         sound = (
             all(type(count) is int and 0 < count < 10**9 for count in counts)
@@ -125,7 +152,20 @@ def run(data: Mapping[str, Any]) -> Run:
         classes = tuple(sorted(used))
     else:
         classes = ()  # nobody knows which: like nothing
-    return Run(data["name"], data["n_train"], data["n_test"], classes)
+    return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
+
+
+def _setting(solution: Mapping[str, Any]) -> str:
+    """What was done otherwise than by default in a cell, in the words of published tables."""
+    if solution.get("normalize", "none") == "none":
+        return ""
+    return UNIT_DIAGONAL if solution.get("ridge") == 5e-5 else "kernels scaled to a diagonal of one"
+
+
+def draws(data: Mapping[str, Any]) -> int:
+    """How many draws of n_train training images a record's data are of."""
+    found = data.get("draws", 1)
+    return found if type(found) is int and 0 < found < 10**9 else 1
 
 
 def number(value: Any) -> float | None:
@@ -142,39 +182,36 @@ def _length(values: Any) -> int | None:
     return len(values) if isinstance(values, list) else None
 
 
+def cell_name(solution: dict) -> str:
+    """Which cell a solution fills: its column, and its depth where it has one."""
+    depth = solution["depth"]
+    return short(solution["column"], WIDEST) + ("" if depth is None else f" at depth {depth}")
+
+
 def cell(value: float | None, form: str) -> str:
     """A number as text; MISSING for None."""
     return MISSING if value is None else short(format(value, form), 16)
 
 
-def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
-    """The table as groups of columns: (title, {head: a cell for each depth}); the first holds the depths."""
-    table = {(row["column"], row["depth"]): row for row in rows(record)}
+Groups = list[tuple[str, dict[str, list[str]]]]  # of a table's columns: (title, {head: cells})
+
+
+def grids(record: dict) -> list[Groups]:
+    """The tables: of the columns that have depths, and of those that have none; at least one."""
+    return [found for found in (grid(record), without_depths(record)) if found]
+
+
+def grid(record: dict) -> Groups:
+    """Depth by column, as groups with a cell for each depth; the first holds the depths. Empty without."""
+    table = {(row["column"], row["depth"]): row for row in rows(record) if row["depth"] is not None}
+    if not table:
+        return []
     depths = sorted({depth for _, depth in table})
-    keys = {
-        "accuracy": ".2f",
-        "standard_error": ".2f",
-        "spread": ".2f",
-        "repeats": "d",
-        "train_accuracy": ".2f",
-        "published": ".2f",
-        "difference": "+.2f",
-        "ridge": ".3g",
-    }
-    heads = {"standard_error": "s.e.", "train_accuracy": "train"}
-    if len({row["ridge"] for row in table.values()}) == 1:
-        del keys["ridge"]  # the title says it
     groups = [("", {"depth": [str(depth) for depth in depths]})]
+    alike = len(ridges(table.values())) == 1  # the title says it
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
-        group = {heads.get(key, key): [cell(c.get(key), form) for c in cells] for key, form in keys.items()}
-        group["accuracy"] = [
-            shown + DOUBTED * (c.get("trusted") is False)
-            for shown, c in zip(group["accuracy"], cells, strict=True)
-        ]
-        groups.append(
-            (column, {key: c for key, c in group.items() if key == "accuracy" or set(c) != {MISSING}})
-        )
+        groups.append((column, _group(cells, ("ridge",) if alike else ())))
     finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
     finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
     if any(set(shown) != {MISSING} for shown in finite.values()):
@@ -182,91 +219,35 @@ def grid(record: dict) -> list[tuple[str, dict[str, list[str]]]]:
     return groups
 
 
+def without_depths(record: dict) -> Groups:
+    """The columns that have no depth, a line for each: the same number beside every depth would mislead."""
+    cells = [row for row in rows(record) if row["depth"] is None]
+    heads = {"column": [row["column"] for row in cells]}
+    return [(WITHOUT_DEPTHS, heads | _group(cells))] if cells else []
+
+
+def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Cells as text by head, of what some of them have."""
+    shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
+             for key, form in FORMS.items() if key not in without}  # fmt: skip
+    shown["accuracy"] = [
+        text + DOUBTED * (c.get("trusted") is False and text != MISSING)
+        for text, c in zip(shown["accuracy"], cells, strict=True)
+    ]
+    return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
+
+
+def ridges(table: Iterable[dict]) -> set[float | None]:
+    """The ridges of a table; those columns that have none do not count beside those that have one."""
+    found = {row["ridge"] for row in table}
+    return found - {None} or found
+
+
 def _published(record: dict, column: str, depth: int) -> str:
     known = published(run(record["data"]), column, depth)
     return cell(known[0] if known else None, ".2f")
 
 
-def title(record: dict) -> str:
-    """Name, data, sizes and ridge, in a line."""
-    data = record["data"]
-    text = (
-        f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
-        f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
-        f"preprocess {short(data['preprocess'])}"
-    )
-    ridges = {row["ridge"] for row in rows(record)}
-    if len(ridges) == 1:
-        text += f", ridge {cell(ridges.pop(), '.3g')}"
-    tried = max(len(s["path"]) if isinstance(s.get("path"), list) else 0 for s in record["solutions"])
-    return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
-
-
-def _classes(data):
-    """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
-    used = data.get("classes_used")
-    return (
-        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
-    )
-
-
 def count(value: int) -> str:
     """A number of images with its thousands told apart."""
     return f"{value:,}"
-
-
-def notes(record: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
-    table, data = rows(record), record["data"]
-    found = ["Accuracies in percent; ridge relative to the mean diagonal."]
-    if any(row["standard_error"] is not None for row in table):
-        found[0] = (
-            f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
-            "images, in percentage points. Ridge relative to the mean diagonal."
-        )
-    if any(row["repeats"] is not None for row in table):
-        found.append(
-            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
-            "beside it, in percentage points."
-        )
-    if any(row["train_accuracy"] is not None for row in table):
-        found.append("train: accuracy on the training images that was reached, in percent.")
-    sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
-    if sources:
-        found.append(
-            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
-            "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
-            "alone does not say whether a difference is significant."
-        )
-    else:
-        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
-        if at:
-            known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
-            found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    if grid(record)[-1][0] == PUBLISHED_ONLY:
-        found.append(f"{' and '.join(FINITE)}: trained finite networks, published only, not computed here.")
-    return found + _warnings(record["solutions"])
-
-
-def _warnings(solutions: list[dict]) -> list[str]:
-    def cells(chosen: list[dict]) -> str:
-        return ", ".join(f"{short(s['column'], WIDEST)} at depth {s['depth']}" for s in chosen)
-
-    found = []
-    for s in solutions:
-        if not is_trusted(s):
-            doubt = short(s.get("doubt") or "no reason given", 200)
-            found.append(f"{DOUBTED} Not to be trusted: {cells([s])}: {doubt}.")
-    jittered = [s for s in solutions if number(s.get("jitter"))]
-    if jittered:
-        most = max(float(s["jitter"]) for s in jittered)
-        found.append(
-            f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
-        )
-    for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
-        edge = [s for s in solutions if s.get("edge") == end]
-        if edge:
-            found.append(
-                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
-            )
-    return found

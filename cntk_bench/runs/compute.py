@@ -4,15 +4,17 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from contextlib import suppress
+from functools import partial
 
-from cntk_bench import backends, executors, regression
+from cntk_bench import backends, columns, executors, regression
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import description, growth, store
 from cntk_bench.grams.compute import Job, Task
-from cntk_bench.grams.source import Source
+from cntk_bench.grams.donor import Donor
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout, Spec
@@ -29,7 +31,7 @@ def compute(
     run: Run,
     settings: Config,
     progress: Callable[[Plan, list[Task]], Callable[[Task], None]] | None = None,
-    source: Run | None = None,
+    donor: Run | None = None,
 ) -> None:
     """Compute what is missing of a run's Gram matrices; makes the run if there is none.
 
@@ -41,7 +43,7 @@ def compute(
     settings : Config
     progress : callable, optional
         Given the store's plan and the tasks to do, returns what is called with each task once it is stored.
-    source : Run, optional
+    donor : Run, optional
         Another run, from which is taken what is the same.
 
     Raises
@@ -52,50 +54,98 @@ def compute(
     executors.require(settings.compute.executor)
     regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
-    if len(loaded.x_train) < 2:
+    if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    columns.require(settings.kernel.columns, lambda: images.told(settings, loaded))
     kept = images.kept(loaded)
     facts = images.facts(settings, loaded, kept)
     if not settings.kernel.readouts:
-        _make(run)
-        _begin(run, settings, facts, None)
+        make(run)
+        begin(run, settings, facts, None)
         return
     name = backend_name(settings.compute.backend, run)
-    spec, plan = cut(settings, loaded, name, run, source)
-    create = cache(partial(backends.create, name))  # the one made here is that of most tasks
-    worker = create(spec)  # says now if it cannot run
+    spec, plan = cut(settings, loaded, name, run, donor)
+    create = partial(backends.create, name)
+    backend = create(spec)  # says now if it cannot run
     asked = attributes(spec, settings, loaded, name)
-    other = Source(store.open(source.gram), asked, kept) if source else None
-    _make(run)
+    other = _donor(donor, settings, asked, kept) if donor else None
+    make(run)
     with run.lock(math.inf):
+        _convert(run, settings, loaded)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
-    tasks = list(grams.pending(target, wanted, sizes, others=0))
+    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws))
+    if plan.wasted:
+        log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
     log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
+    if other and tasks:
+        _foretell(other, target, tasks)
     stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
-    stage |= {"backend": name, "numerics": asked["numerics"]}
-    stage |= {"source": worker.source}  # for information: numerics is what decides
-    stage |= {"taken_from": str(source.path.absolute())} if source else {}
-    _begin(run, settings, facts, stage if tasks else None)
+    stage |= {"backend": name, **backends.versions(name, spec)}
+    stage |= {"source": backend.source}  # for information: numerics is what decides
+    stage |= {"taken_from": str(donor.path.absolute())} if donor else {}
+    begin(run, settings, facts, stage if tasks else None)
     if not tasks:
         return
     report = progress and progress(target.plan, tasks)
-    pairs, taken, started = [0], target.progress.taken, time.perf_counter()
+    finished, started = [], time.perf_counter()
 
     def done(task: Task) -> None:
-        pairs[0] += task.tile.pairs(target.plan)
+        finished.append(task)
         if report:
             report(task)
 
+    draws = loaded.draws
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
-        job = Job(target, create, loaded.x_train, loaded.x_test, other)
-        grams.compute(job, wanted, sizes, done, settings.compute.executor)
+        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend)
+        grams.compute(job, wanted, sizes, done, settings.compute.executor, draws)
     finally:  # however it ends: the tiles finished until then are kept
-        stage |= {"seconds": time.perf_counter() - started, "pairs": pairs[0]}
-        stage |= {"tiles_taken": target.progress.taken - taken} if source else {}
+        stage |= {"seconds": time.perf_counter() - started}
+        stage |= _told(target, finished, donor is not None)
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
+
+
+def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
+    """Another run's store, to take from; what one of format 1 does not know of its images is found out."""
+    there = store.open(run.gram)
+    known = there.images()
+    if known.digests is None and "data" in there.attributes:
+        try:
+            loaded = images.load(settings, *there.sizes)
+        except UserError:  # there are not so many
+            loaded = None
+        if loaded and loaded.fingerprint == there.attributes["data"]:
+            known = images.kept(loaded)
+    return Donor(there, asked, kept, known)
+
+
+def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
+    """Log how many tiles will be taken, which may be fewer than one hopes for."""
+    found = [
+        (task, donor.has(task.tile, [target.readouts[r] for r in task.readouts], target.plan))
+        for task in tasks
+    ]
+    some = sum(bool(names) for _, names in found)
+    whole = sum(len(names) == len(task.readouts) for task, names in found)
+    where = short(str(donor.store.path.parent))
+    if some:
+        log.info("%d of these tiles are taken from %s, %d of them in part", some, where, some - whole)
+    else:
+        log.warning(
+            "nothing can be taken from %s: it has no finished tile of the columns, depths and images that "
+            "are missing here; all %d tiles are computed", where, len(tasks),
+        )  # fmt: skip
+
+
+def _told(target: Store, finished: list[Task], took: bool) -> dict:
+    """What the record says of finished tasks: pairs computed, and tiles of which something was taken."""
+    with suppress(UserError):  # journals that cannot be read now; the error that ended us says more
+        target.progress.refresh()  # workers may have been other processes
+    taken = [target.progress.taken(t.tile, t.readouts) for t in finished]
+    pairs = sum(t.tile.pairs(target.plan) for t, each in zip(finished, taken, strict=True) if not all(each))
+    return {"pairs": pairs} | ({"tiles_taken": sum(map(any, taken))} if took else {})
 
 
 def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Dataset:
@@ -106,16 +156,19 @@ def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Datas
 
 
 def cut(
-    settings: Config, loaded: Dataset, backend: str, run: Run | None = None, source: Run | None = None
+    settings: Config, loaded: Dataset, backend: str, run: Run | None = None, donor: Run | None = None
 ) -> tuple[Spec, Plan]:
-    """What is computed for a config, and how it is cut into tiles: as in the run or source there is."""
+    """What is computed for a config, and how it is cut into tiles: as in the run or donor there is."""
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
-    for other in (run, source):
+    for other in (run, donor):
         if tile is None and other is not None and (other.gram / "zarr.json").exists():
             there = description.read(other.gram)["tile"]
-            return spec, Plan(len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts))
-    return spec, grams.make_plan(spec, len(loaded.x_train), len(loaded.x_test), backend, tile)
+            return spec, Plan(
+                len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
+            )
+    sizes = len(loaded.x_train), len(loaded.x_test)
+    return spec, grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
 
 
 def backend_name(asked: str, run: Run) -> str:
@@ -135,7 +188,7 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
     return {
         "readouts": [str(readout) for readout in spec.readouts],
         "backend": backend,
-        "numerics": backends.numerics(backend),
+        **backends.versions(backend, spec),
         "dtype": "float32",
     } | images.asked(settings, loaded)
 
@@ -168,7 +221,17 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
     return growth.ensure(run.gram, plan, attributes(spec, settings, loaded, name), images.kept(loaded)), name
 
 
-def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
+def _convert(run: Run, settings: Config, loaded: Dataset) -> None:
+    """Let a store of format 1 that is to grow know its images, by those that it was made of."""
+    if not (run.gram / "zarr.json").exists():
+        return
+    there = description.read(run.gram)
+    sizes = there["n_train"], there["n_test"]
+    if "data" in there and sizes != (len(loaded.x_train), len(loaded.x_test)):
+        mended(run, settings, images.load(settings, *sizes))
+
+
+def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     """Write the config, and the record with a stage that begins."""
     settings = images.with_path(settings)
     with run.lock(math.inf):
@@ -180,7 +243,7 @@ def _begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
         record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 
-def _make(run: Run) -> None:
+def make(run: Run) -> None:
     """Make a run's directory, where it is missing."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)

@@ -18,74 +18,23 @@ from pydantic import (
     StrictStr,
     ValidationError,
     create_model,
-    field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from cntk_bench import columns
 from cntk_bench.columns import Section
+from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import LARGEST_RIDGE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
-from cntk_bench.runs.sections import Converge
+from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
-MOST_IMAGES = 10**9
 # Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
 MOST_DEPTH = 10_000
-
-
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 4096:
-        raise ValueError
-    try:
-        return paths.expanded(paths.from_utf8(value))
-    except UserError as error:
-        raise PydanticCustomError("told", "{reason}", {"reason": str(error)}) from None
-
-
-Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
-Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
-Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
-
-
-class Dataset(Section):
-    """Which images, how many of them, and how they are prepared."""
-
-    name: StrictStr = Field(
-        "digits", min_length=1, max_length=names.MOST, description="the name of a data set, such as digits"
-    )
-    path: Annotated[str, PlainValidator(_path)] | None = Field(None, description="a file or folder, or null")
-    classes: tuple[Annotated[StrictInt, Field(ge=0, le=MOST_IMAGES)], ...] | None = Field(
-        None,
-        min_length=2,
-        description="a list of at least two different labels, such as [3, 5], or null for all",
-    )
-    train: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    test: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
-    preprocess: Literal["standardize", "none"] = Field("standardize", description="standardize or none")
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, classes):
-        if classes is not None and len(set(classes)) < len(classes):
-            raise ValueError
-        return classes
-
-
-class Preprocess(Section):
-    """What preprocessing takes from the data. A Gram matrix can grow only where that does not change."""
-
-    statistics: Literal["full", "subset"] | Annotated[tuple[Finite, ...], Field(min_length=2)] = Field(
-        "full",
-        description="full, subset, or a list of numbers (each channel's mean, then each one's deviation)",
-    )
 
 
 class Kernel(Section):
@@ -94,7 +43,7 @@ class Kernel(Section):
     columns: tuple[StrictStr, ...] = Field(
         ("CNTK-V", "CNTK-GAP"), min_length=1, description="a list of columns, such as [CNTK-V, CNTK-GAP]"
     )
-    depths: tuple[Annotated[StrictInt, Field(le=MOST_DEPTH)], ...] = Field(
+    depths: tuple[Annotated[StrictInt, Field(ge=1, le=MOST_DEPTH)], ...] = Field(
         (3, 4, 6, 11, 21), min_length=1, description="a list of integers, such as [3, 4, 6]"
     )
 
@@ -112,9 +61,9 @@ class Kernel(Section):
         return self
 
     @property
-    def cells(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell of the table, column by column."""
-        return tuple((column, depth) for column in self.columns for depth in self.depths)
+    def cells(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell of the table, column by column; None for a column without depths."""
+        return columns.cells(self.columns, self.depths)
 
     @property
     def readouts(self) -> tuple[Readout, ...]:
@@ -125,7 +74,9 @@ class Kernel(Section):
 class Compute(Section):
     """How the Gram matrix is computed; no choice here changes what is computed."""
 
-    backend: StrictStr = Field("auto", min_length=1, max_length=names.MOST, description="auto, cpu or cuda")
+    backend: StrictStr = Field(
+        "auto", min_length=1, max_length=names.MOST, description="the name of a backend, such as cpu, or auto"
+    )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
         "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
@@ -138,11 +89,8 @@ class Solve(Section):
     solver: StrictStr = Field(
         "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
     )
-    ridge: Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)] = Field(
-        0.0,
-        description="a finite number of at least 0, a list of such numbers "
-        "(the best by leave-one-out is taken), or loo",
-    )
+    ridge: Ridges = Field(0.0, description=RIDGES)
+    normalize: Literal["none", "unit_diagonal"] = Field("none", description="none or unit_diagonal")
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(

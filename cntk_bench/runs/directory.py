@@ -3,9 +3,12 @@
     RUN/config.yaml    what the next stage is asked; the only place of settings
     RUN/record.json    what was done (`record`)
     RUN/gram.zarr      the Gram matrices (`store`)
+    RUN/networks       what was trained: a folder for each COLUMN-DEPTH, and in it one for each network
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
     RUN/report         the report of the last solve
+    RUN/flow, RUN/posterior, RUN/curve   results of analyses (`analysis`), each file whole; the last replaces
+                       those before
     RUN/lock           held by the one process that changes any of this
 
 A solve appears whole or not at all, and a later one does not touch it. Processes may solve at the
@@ -34,6 +37,11 @@ class Run:
     def gram(self) -> Path:
         """The Gram store."""
         return self.path / "gram.zarr"
+
+    @property
+    def networks(self) -> Path:
+        """What was trained."""
+        return self.path / "networks"
 
     @property
     def record(self) -> Path:

@@ -1,4 +1,4 @@
-"""Matrices of a run as files of other formats: npy, npz, HDF5, torch."""
+"""Matrices of a run as files of other formats: npy, npz, HDF5, torch; no second copy is held in memory."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs.opened import Gram
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import whole, writing
 from cntk_bench.text import short
 
 
@@ -48,22 +48,23 @@ def require(target: Path) -> None:
 def _npy(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
     written = []
     for name, values in arrays.items():
-        file, content = target.with_name(f"{target.stem}-{name}.npy"), io.BytesIO()
-        np.save(content, values)
-        write_whole(file, content.getvalue())
-        written.append(file)
+        path = target.with_name(f"{target.stem}-{name}.npy")
+        with whole(path) as file:
+            np.save(file, values)
+        written.append(path)
     return written
 
 
 def npz(arrays: Mapping[str, Any]) -> bytes:
-    """The bytes of an .npz file."""
+    """The bytes of a small .npz file."""
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()
 
 
-def _npz(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
-    write_whole(target, npz(arrays))
+def _npz(arrays: dict[str, Any], target: Path) -> list[Path]:
+    with whole(target) as file:
+        np.savez(file, **arrays)
     return [target]
 
 
@@ -72,11 +73,9 @@ def _hdf5(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
         import h5py
     except ImportError:
         raise UserError("writing HDF5 needs h5py: pip install 'cntk-bench[export]'") from None
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with whole(target) as content, h5py.File(content, "w") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values)
-    write_whole(target, content.getvalue())
     return [target]
 
 
@@ -85,9 +84,11 @@ def _torch(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
         import torch
     except ImportError:
         raise UserError("writing a torch file needs torch: pip install 'cntk-bench[torch]'") from None
-    content = io.BytesIO()
-    torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, content)
-    write_whole(target, content.getvalue())
+    with whole(target) as file:
+        try:
+            torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, file)
+        except RuntimeError as error:  # torch's own, over what the operating system said
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     return [target]
 
 

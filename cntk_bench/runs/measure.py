@@ -56,19 +56,27 @@ def rate(backend: Backend, images, seconds: float = 1.0, runs: int = 3) -> Rate:
     runs : int
         Timed repetitions of that tile.
     """
-    side, elapsed = 1, _time(backend, images[:1], images[:1])
-    elapsed = _time(backend, images[:1], images[:1])
+    _times(backend, images[:1])
+    side, (elapsed,) = 1, _times(backend, images[:1])
     while elapsed < seconds / 2 and side < len(images):
         side = min(2 * side, len(images))
-        elapsed = _time(backend, images[:side], images[:side])
-    return Rate(side**2, runs, median(_time(backend, images[:side], images[:side]) for _ in range(runs)))
+        (elapsed,) = _times(backend, images[:side])
+    return Rate(side**2, runs, median(_times(backend, images[:side], runs)))
 
 
-def _time(backend, x, z) -> float:
-    x, z = backend.prepare(x), backend.prepare(z)
-    started = time.perf_counter()
-    backend.tile(x, z)
-    return time.perf_counter() - started
+def _times(backend, images, runs=1) -> list[float]:
+    """Seconds of each of several runs of a tile of prepared images.
+
+    Where a backend prepares some of them when it first needs them, that is in the first run's time, which the
+    median of three leaves out.
+    """
+    x, z = backend.prepare(images), backend.prepare(images)
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        backend.tile(x, z)
+        times.append(time.perf_counter() - started)
+    return times
 
 
 def stage(
@@ -155,9 +163,10 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
-        place, fits = placement.choose(tiles.n_train, classes=classes), True
+        n = tiles.n_train // tiles.draws
+        place, fits = placement.choose(n, classes=classes), True
     except UserError:
-        place = placement.predict(tiles.n_train, classes=classes, device="cpu", dtype="float64")
+        place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
     measured = rate(backend, images[: tiles.tile])
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.

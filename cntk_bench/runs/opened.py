@@ -1,6 +1,6 @@
 """A run for whoever works with its matrices: in Python, or in files of other formats."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from cntk_bench.columns import find
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
+from cntk_bench.kernels.spec import Readout
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run
 from cntk_bench.system import paths
@@ -39,18 +40,28 @@ class Gram:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A computed run; `open_run` makes one."""
+    """A computed run; `open_run` makes one.
+
+    sizes : training images of one draw, and test images.
+    draws : how many draws of training images it has; where nothing says which, the first is meant.
+    """
 
     run: Run
     store: Store
     sizes: tuple[int, int]
+    draws: int = 1
 
     @property
-    def columns(self) -> tuple[tuple[str, int], ...]:
-        """(column, depth) of every cell that the run's config names."""
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(y_train, y_test), int64."""
+        return self.store.images(self.sizes).labels
+
+    @property
+    def columns(self) -> tuple[tuple[str, int | None], ...]:
+        """(column, depth) of every cell that the run's config names; None for a column without depths."""
         return self.run.config().kernel.cells
 
-    def gram(self, column: str, depth: int) -> Gram:
+    def gram(self, column: str, depth: int, draw: int = 1) -> Gram:
         """The matrices of a column and depth, whole, in float64.
 
         Parameters
@@ -59,23 +70,60 @@ class OpenRun:
             Such as "CNTK-GAP".
         depth : int
             Number of 3x3 convolutions plus one.
+        draw : int
+            Of which draw of the training images, 1 .. `draws`.
 
         Raises
         ------
         UserError
-            If the column has no Gram matrix, or the run does not hold it, or not all of it.
+            If the column has no Gram matrix, or several, or the run does not hold it, or not all of it.
         """
-        needed = find(column).needs(depth)
-        if len(needed) != 1:
-            raise UserError(f"column {short(column)} has no Gram matrix: choose a kernel column")
-        matrix.require_done(self.store, needed[0], self.sizes)
-        known = self.store.images(self.sizes)
+        if not 1 <= draw <= self.draws:
+            raise UserError(f"draw {short(draw)}: {short(str(self.run.path))} has draws 1 to {self.draws}")
+        readout = self.readout(column, depth)
+        known, n = self.store.images(self._all), self.sizes[0]
+        which, images, index = (draw - 1, self.draws), slice((draw - 1) * n, draw * n), known.indices
         return Gram(
-            matrix.matrix(self.store, "train", needed[0], sizes=self.sizes),
-            matrix.matrix(self.store, "test", needed[0], sizes=self.sizes),
-            *known.labels,
-            *(known.indices or (None, None)),
+            matrix.matrix(self.store, "train", readout, sizes=self._all, draw=which),
+            matrix.matrix(self.store, "test", readout, sizes=self._all, draw=which),
+            known.labels[0][images],
+            known.labels[1],
+            *((index[0][images], index[1]) if index else (None, None)),
         )
+
+    @property
+    def _all(self) -> tuple[int, int]:
+        """Training images of all draws, and test images."""
+        return self.sizes[0] * self.draws, self.sizes[1]
+
+    def readout(self, column: str, depth: int) -> Readout:
+        """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
+        if not isinstance(column, str):
+            raise UserError(f"column {short(repr(column))} is not possible: give a name, such as 'CNTK-GAP'")
+        needed = find(column).needs(depth)
+        if not needed:
+            raise UserError(f"column {short(column)} has no Gram matrix: choose a kernel column")
+        if len(needed) > 1:
+            names = short(", ".join(map(str, needed)))
+            raise UserError(
+                f"column {short(column)} has {len(needed)} Gram matrices ({names}), of which none is the "
+                "column's: choose a column of one of them"
+            )
+        matrix.require_done(self.store, needed[0], self._all, self.draws)
+        return needed[0]
+
+    def first(self, train: int) -> "OpenRun":
+        """The same of the first training images of the first draw only, as balanced over the classes.
+
+        Raises
+        ------
+        UserError
+            If there are not so many.
+        """
+        if not 2 <= train <= self.sizes[0]:
+            where = short(str(self.run.path))
+            raise UserError(f"{train:,} training images: use 2 to {self.sizes[0]:,}, which {where} has")
+        return replace(self, sizes=(train, self.sizes[1]), draws=1)
 
 
 def open_run(path: str | Path) -> OpenRun:
@@ -105,4 +153,19 @@ def open_run(path: str | Path) -> OpenRun:
     """
     run = Run(Path(paths.expanded(str(path))))
     facts = record.computed(record.load(run.record))
-    return OpenRun(run, store.open(run.gram), (facts["n_train"], facts["n_test"]))
+    sizes = facts["n_train"], facts["n_test"]
+    opened = OpenRun(run, store.open(run.gram), sizes, record.draws(facts))
+    require_same(opened.store, facts, record.sizes(facts))
+    return opened
+
+
+def require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
+    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
+    here, there = facts.get("images"), grams.images(sizes).fingerprint
+    if here is None or there is None:
+        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
+    if here != there:
+        raise UserError(
+            f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
+            "record.json tells of: run `compute` again"
+        )

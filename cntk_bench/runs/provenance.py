@@ -17,7 +17,7 @@ from cntk_bench.text import short
 
 LIBRARIES = (
     *("numpy", "scipy", "numba", "llvmlite", "zarr", "pydantic", "pyyaml", "scikit-learn", "matplotlib"),
-    *("torch", "torchvision", "cupy-cuda12x", "cupy-cuda13x"),
+    *("torch", "torchvision", "gpytorch", "cupy-cuda12x", "cupy-cuda13x"),
 )
 PATIENCE = 20  # seconds that another program may take to answer
 MOST = 10_000  # bytes of its answer that are read

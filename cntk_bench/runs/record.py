@@ -7,9 +7,11 @@ settings that it used then. A record is a plain dict; every function here return
     name       name of the run
     data       facts of the images that the solutions are of: name, fingerprint, n_train, n_test, classes,
                preprocess, statistics, train_index and test_index (places in the data set separated by spaces)
+               also draws, where there are several, of n_train images each, and images_of_draws, the
+               fingerprint of each draw's images
     computed   the same facts of the images that were computed last, which the next solve uses
     stages     list, one of each call that did something, in order of their starts:
-               stage      "compute", "solve", ...
+               stage      "compute", "train", "solve", ...
                started    UTC, ISO 8601
                seconds    wall time; null if it was ended from outside
                process    number of the process, and its machine
@@ -20,14 +22,16 @@ settings that it used then. A record is a plain dict; every function here return
                settings   the sections of the config that it used
                and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
     solve      number of the last solve; absent before the first
-    solutions  list of the last solve, one of each column and depth: column, depth, accuracy in percent
-               and its standard_error, ridge, and what the solver reported (condition, residual, ...);
-               null stands for a number that is not finite
+    solutions  list of the last solve, one of each column and depth: column, depth (null for a column without
+               depths), accuracy in percent (null where there is none: every network failed) and its
+               standard_error, ridge, and what the solver reported (condition, residual, ...); elsewhere null
+               stands for a number that is not finite
 """
 
 import json
 import math
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from cntk_bench.errors import UserError
@@ -40,7 +44,7 @@ FORMAT = 2
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
-_SOLUTION = {"column": str, "depth": int, "accuracy": int | float}
+_SOLUTION = {"column": str, "accuracy": int | float | None}
 
 
 def start(name: str, data: dict) -> dict:
@@ -98,6 +102,17 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
 def computed(record: dict) -> dict:
     """Facts of the images that were computed last; of records that do not tell them apart, those solved."""
     return record.get("computed", record["data"])
+
+
+def draws(facts: dict) -> int:
+    """How many draws the training images are of which a record's facts tell; n_train are those of one."""
+    found = facts.get("draws", 1)
+    return found if type(found) is int and found > 0 else 1
+
+
+def sizes(facts: dict) -> tuple[int, int]:
+    """(training images of all draws, test images)."""
+    return facts["n_train"] * draws(facts), facts["n_test"]
 
 
 def save(record: dict, path: str | Path) -> None:
@@ -175,7 +190,12 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
         _check(path, f"solutions.{i}.", solution, _SOLUTION)
-        if not 0 <= solution["accuracy"] <= 100:
+        if type(solution.get("depth", "")) not in (int, NoneType):
+            raise _damaged(path, f"solutions.{i}.depth is missing or of a wrong type")
+        if "accuracy" not in solution:
+            raise _damaged(path, f"solutions.{i}.accuracy is missing")
+        accuracy = solution["accuracy"]  # null where there is none
+        if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
 
@@ -198,6 +218,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "item"):  # a NumPy scalar
-        value = value.item()
+    if hasattr(value, "tolist"):  # of NumPy: a scalar, or an array
+        return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

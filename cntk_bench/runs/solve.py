@@ -1,31 +1,20 @@
 """The stage `solve`: every cell of a computed run, filled and scored."""
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from cntk_bench import columns, report
-from cntk_bench.columns import Cell
+from cntk_bench.columns import Cell, Curve
 from cntk_bench.errors import UserError
-from cntk_bench.grams import growth, matrix, store
-from cntk_bench.grams.store import Store
-from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import placement
-from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record
+from cntk_bench.runs import candidates, draws, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
-from cntk_bench.runs.solves import new_solve, numbers, publish, read_solve
+from cntk_bench.runs.filling import filled
+from cntk_bench.runs.given import Given
+from cntk_bench.runs.scoring import scored
+from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
 from cntk_bench.system.files import write_whole
-from cntk_bench.text import short
-
-log = logging.getLogger(__name__)
 
 
 def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
@@ -51,134 +40,41 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         If something of it was not computed yet, or cannot be solved.
     """
     started = time.perf_counter()
-    given = _Given(run, settings)
+    given = Given(run, settings)
     stage = record.stage(
         "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
     )
-    stage |= {"device": given.device, "precision": given.dtype}
+    if settings.kernel.readouts:
+        stage |= {"device": given.device, "precision": given.dtype}
     solutions = []
-    with new_solve(run) as folder, given:
+    asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
+    columns.require(settings.kernel.columns, given.asked)
+    with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:
-            cell = columns.find(name).fill(depth, given)
-            arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
-            write_whole(folder / f"{name}-{depth}.npz", npz(arrays))
-            solutions.append({"column": name, "depth": depth, **_scored(cell, given.y_test)})
+            solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
+            if solution is None:
+                shown: list[tuple[Cell, dict]] = []
+                curves: dict[str, Curve] = {}
+                for draw, part in enumerate(given.each_draw(), 1):
+                    whole = filled(name, depth, part)
+                    shown.append(candidates.shown(whole, given.y_test, scored))
+                    curves |= draws.curves(whole.curves, draw, given.draws)
+                cells, scores = zip(*shown, strict=True)
+                score = scores[0] if given.draws == 1 else draws.merged(scores, len(given.y_test))
+                arrays = draws.arrays(cells) | {"y_test": given.y_test}
+                write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
+                for of, curve in curves.items():
+                    drawn = candidates.drawn(curve, given.y_test, given.classes)
+                    write_whole(folder / f"{stem(name, depth)}-curve-{of}.json", drawn)
+                solution = record.plain({"column": name, "depth": depth, **score})
+                keep_cell(folder, solution)
+            solutions.append(solution)
             if progress is not None:
                 progress((name, depth))
         stage |= {"seconds": time.perf_counter() - started}
         return publish(
             run, folder, record.plain(stage | {"data": given.facts, "solutions": solutions}), report.write
         )
-
-
-class _Given:
-    """What the columns of a run may draw upon (`columns.Given`)."""
-
-    def __init__(self, run: Run, settings: Config):
-        self.settings, self.how = settings, settings.solve
-        self.facts = record.computed(record.load(run.record))
-        self._needed = settings.kernel.readouts
-        self._grams: Any = store.open(run.gram) if self._needed else None
-        same = run.config().sections("dataset", "preprocess") == images.with_path(settings).sections(
-            "dataset", "preprocess"
-        )
-        if not same:
-            self.facts = images.facts(settings, self._loaded, self._kept)
-        self.sizes = self.facts["n_train"], self.facts["n_test"]
-        self.classes = self.facts["classes"]
-        if self._grams is None:
-            self.y_train, self.y_test = self._loaded.y_train, self._loaded.y_test
-        else:
-            if not same:
-                growth.require_images(self._grams, images.asked(settings, self._loaded), self._kept)
-            else:
-                _require_same(self._grams, self.facts, self.sizes)
-            for readout in self._needed:  # says so now, not after hours, if one is not there
-                matrix.require_done(self._grams, readout, self.sizes)
-            self.y_train, self.y_test = self._grams.images(self.sizes).labels
-        place = placement.choose(
-            len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
-            limit=self.how.memory,
-        )  # fmt: skip
-        log.info("solving on %s in %s, at most %.1f GiB", place.device, place.dtype, _gib(place))
-        self.device, self.dtype, self._place = place.device, place.dtype, place
-        self._ahead: dict[Readout, Future] = {}
-
-    def __enter__(self):
-        self._reader = ThreadPoolExecutor(1)
-        return self
-
-    def __exit__(self, *_):
-        self._reader.shutdown(cancel_futures=True)
-
-    def section(self, name: str) -> Any:
-        """As `columns.Given`."""
-        return self.settings.section(name)
-
-    def train(self, readout: Readout) -> np.ndarray:
-        """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""
-        found = self._ahead.pop(readout, None)
-        loaded = found.result() if found else self._load(readout)
-        following = self._needed[self._needed.index(readout) + 1 :]
-        if following and placement.room_ahead(self._place, len(self.y_train)):
-            self._ahead[following[0]] = self._reader.submit(self._load, following[0])
-        return loaded
-
-    def _load(self, readout: Readout) -> np.ndarray:
-        dtype = np.float32 if self.device == "cuda" else self.dtype
-        return matrix.matrix(self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes)
-
-    def test(self, readout: Readout) -> Iterable[np.ndarray]:
-        """As `columns.Given`."""
-        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes))
-
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `columns.Given`."""
-        return self._loaded.x_train, self._loaded.x_test
-
-    @cached_property
-    def _loaded(self):
-        return images.load(self.settings)
-
-    @cached_property
-    def _kept(self):
-        return images.kept(self._loaded)
-
-
-def _require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
-    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
-    here, there = facts.get("images"), grams.images(sizes).fingerprint
-    if here is None or there is None:
-        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
-    if here != there:
-        raise UserError(
-            f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
-            "record.json tells of: run `compute` again"
-        )
-
-
-def _gib(place: Place) -> float:
-    return (place.host + place.gpu) / 2**30
-
-
-def _scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
-    """Accuracy and its standard error, and whether they can be trusted, before what the column says."""
-    right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
-    share, n = float(right.mean()), right.shape[1]
-    # The standard error of a share of n independent images; both in percent.
-    error = 100 * (share * (1 - share) / n) ** 0.5
-    score: dict[str, Any] = {"accuracy": 100 * share, "standard_error": error}
-    if cell.predicted.ndim == 2:
-        repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
-        means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
-        score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
-    doubt, undecided = cell.facts.get("doubt"), 100 * cell.undecided / n
-    if doubt is None and undecided > max(2 * error, 100 / n):
-        doubt = (
-            f"the errors of stored kernels alone could change the class of {undecided:.3g} % of the test "
-            "images; raise solve.ridge"
-        )
-    return {**score, **cell.facts} | {"undecided": undecided, "trusted": doubt is None, "doubt": doubt}
 
 
 def solves(run: Run) -> list[dict]:

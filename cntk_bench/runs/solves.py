@@ -1,5 +1,9 @@
-"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end."""
+"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end.
 
+A solve that is interrupted leaves the cells that it has filled, with which the same solve goes on.
+"""
+
+import io
 import json
 import logging
 import math
@@ -7,20 +11,25 @@ import os
 import re
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run
 from cntk_bench.system import lock
-from cntk_bench.system.files import flush, write_whole, writing
+from cntk_bench.system.files import flush, read_plain, write_whole, writing
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
 BEGUN = ".solving-"  # begins the name of the folder of a solve that is not published
+CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and of what they are
 
 
 def numbers(run: Run) -> list[int]:
@@ -48,21 +57,80 @@ def read_solve(run: Run, number: int) -> dict:
 
 
 @contextmanager
-def new_solve(run: Run) -> Iterator[Path]:
-    """A folder to solve into, removed if it was not published; its lock tells others that it is in use."""
+def new_solve(run: Run, asked: dict) -> Iterator[Path]:
+    """A folder to solve into, whose lock tells others that it is in use.
+
+    What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
+    has a cell. It is removed if it has none when this ends.
+    """
     if run.solves.is_symlink():  # others may have put it there, to make us write elsewhere
         raise UserError(f"{short(str(run.solves))} is a link: put the folder itself there")
+    text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
-        folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
-        folder.mkdir()
-        handle = os.open(folder, os.O_RDONLY)
+        for folder, handle in _unused(run):
+            if _asked(folder) == text:
+                log.info("going on with an interrupted solve, %s", folder.name)
+                break
+            os.close(handle)
+        else:
+            folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
+            folder.mkdir()
+            handle = os.open(folder, os.O_RDONLY)
+            lock.attempt(handle)
+            (folder / CELLS).mkdir()
+            write_whole(folder / CELLS / ASKED, text)
     try:
-        lock.attempt(handle)
         yield folder
     finally:
         os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
+        if not any((folder / CELLS).glob("*-*.json")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_cell(folder: Path, solution: dict) -> None:
+    """Keep a cell's solution in the folder of a solve; its arrays must be there."""
+    file = folder / CELLS / f"{solution['column']}-{solution['depth']}.json"
+    write_whole(file, json.dumps(solution, allow_nan=False))
+
+
+def stem(column: str, depth: int | None) -> str:
+    """What the names of a cell's files begin with."""
+    return column if depth is None else f"{column}-{depth}"
+
+
+def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
+    """A cell's solution, where the folder of a solve has it whole."""
+    file, arrays = folder / CELLS / f"{column}-{depth}.json", folder / f"{stem(column, depth)}.npz"
+    try:
+        found = json.loads(read_plain(file))
+        with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
+            for name in whole.files:
+                whole[name]  # its checksum is looked at
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RecursionError):
+        return None
+    same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
+    return found if same else None
+
+
+def _asked(folder: Path) -> str | None:
+    try:
+        return read_plain(folder / CELLS / ASKED).decode()
+    except (OSError, ValueError):
+        return None
+
+
+def _unused(run: Run) -> Iterator[tuple[Path, int]]:
+    """Folders of solves that nobody works in, each locked by its handle, which the caller closes."""
+    for folder in sorted(run.solves.glob(f"{BEGUN}*")):
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+        except OSError:
+            continue
+        if lock.attempt(handle):
+            yield folder, handle
+        else:
+            os.close(handle)
 
 
 def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], None]) -> dict:
@@ -102,6 +170,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         except (UserError, OSError) as error:
             log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
         place = run.solves / str(number)
+        shutil.rmtree(folder / CELLS, ignore_errors=True)
         folder.rename(place)
         flush(run.solves)
         record.save(new, run.record)
@@ -132,16 +201,9 @@ def _mirror(target: Path, files: list[Path]) -> None:
 
 def _remove_leftovers(run: Run) -> None:
     """Remove what killed processes left: folders that nobody has locked, and halves of `_mirror`."""
-    for folder in run.solves.glob(f"{BEGUN}*"):
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            if lock.attempt(handle):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
+    for folder, handle in _unused(run):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
     for target in (run.solutions, run.report):
         for half in run.path.glob(f".{target.name}-{'[0-9a-f]' * 8}"):
             shutil.rmtree(half, ignore_errors=True)

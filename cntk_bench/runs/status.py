@@ -2,69 +2,128 @@
 
 from dataclasses import dataclass
 
-from cntk_bench.grams import store
+from cntk_bench.columns import Job
+from cntk_bench.grams import description, store
 from cntk_bench.grams.journal import writers
+from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run
+from cntk_bench.runs.material import Material, jobs
+from cntk_bench.text import short
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How far the training of one cell is.
+
+    label : column and depth.
+    done, count : pieces of training (`columns.Job`) that are done, and all of them.
+    words : a line for each that failed, is damaged, or was begun.
+    """
+
+    label: str
+    done: int
+    count: int
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Status:
-    """Tiles and pairs of what was asked for last: done, and in all.
+    """What is done of what was asked for last, and how many processes write now.
 
-    taken : tiles that were taken from another run.
-    seconds : of computing, all processes added up.
-    writers : processes that write now; 0 also where that cannot be told.
+    counts : of tiles and pairs; None for a run whose columns need no Gram matrix.
+    writers : 0 also where that cannot be told.
+    trained : of every cell that has to be trained.
     """
 
-    tiles: int
-    all_tiles: int
-    pairs: int
-    all_pairs: int
-    taken: int
-    seconds: float
+    counts: Counts | None
     writers: int
+    trained: tuple[Cell, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to compute or to train."""
+        computed = self.counts is None or self.counts.tiles == self.counts.all_tiles
+        return computed and all(cell.done == cell.count for cell in self.trained)
 
     @property
     def pairs_per_second(self) -> float | None:
-        """Of one process; None before anything was timed."""
-        return self.pairs / self.seconds if self.pairs and self.seconds > 1e-6 else None
+        """Computed by one process; None before anything was timed."""
+        if self.counts is None:
+            return None
+        pairs, seconds = self.counts.computed, self.counts.seconds
+        return pairs / seconds if pairs and seconds > 1e-6 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """On as many machines as write now, or one."""
+        """On as many machines as write now, or one, if nothing more is taken from another run."""
         rate = self.pairs_per_second
-        return None if rate is None else (self.all_pairs - self.pairs) / (rate * max(1, self.writers))
+        if rate is None or self.counts is None:
+            return None
+        return (self.counts.all_pairs - self.counts.pairs) / (rate * max(1, self.writers))
 
 
 class Follower:
     """The status of a run, read again without reading all of its journals again."""
 
     def __init__(self, run: Run):
-        self.store: Store = store.open(run.gram)
-        self.sizes = self.store.sizes
-        readouts = set(self.store.readouts)
-        if run.record.exists():
-            facts = record.computed(record.load(run.record))
-            self.sizes = min(facts["n_train"], self.sizes[0]), min(facts["n_test"], self.sizes[1])
-        if (run.path / "config.yaml").exists():
-            readouts &= set(map(str, run.config().kernel.readouts))
-        self.readouts = [self.store.index(name) for name in self.store.readouts if name in readouts]
+        self.run = run
+        self._store: Store | None = None
+
+    def begun(self) -> bool:
+        """Whether there is something to look at: a Gram store, or columns that need none."""
+        return (self.run.gram / "zarr.json").exists() or self._wanted() == set()
+
+    def _wanted(self) -> set[str] | None:
+        """The readouts that were asked for last; None where that is not said yet."""
+        if not (self.run.path / "config.yaml").exists():
+            return None
+        return set(map(str, self.run.config().kernel.readouts))
 
     def look(self) -> Status:
-        """The status now."""
-        plan, progress = self.store.plan, self.store.progress
-        progress.refresh()
-        done = progress.done(self.readouts, self.sizes)
-        missing = progress.missing(self.readouts, self.sizes)
-        pairs, left = (sum(tile.pairs(plan) for tile in tiles) for tiles in (done, missing))
-        return Status(
-            len(done),
-            len(done) + len(missing),
-            pairs,
-            pairs + left,
-            progress.taken,
-            progress.seconds,
-            writers(self.store.path),
-        )
+        """The status now.
+
+        Raises
+        ------
+        UserError
+            If there is no run.
+        """
+        wanted = self._wanted()
+        if wanted == set():
+            return Status(None, 0, self._trained())
+        found = self._opened()
+        sizes, draws = found.sizes, 1
+        if self.run.record.exists():
+            facts = record.computed(record.load(self.run.record))
+            asked = record.sizes(facts)
+            draws = record.draws(facts) if asked[0] <= sizes[0] else 1
+            sizes = min(asked[0], sizes[0]), min(asked[1], sizes[1])
+        readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
+        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), self._trained())
+
+    def _trained(self) -> tuple[Cell, ...]:
+        if not (self.run.path / "config.yaml").exists() or not self.run.record.exists():
+            return ()
+        config = self.run.config()
+        material = Material(self.run, config, record.computed(record.load(self.run.record)))
+        return tuple(_cell(f"{name} at depth {depth}", some) for name, depth, some in jobs(config, material))
+
+    def _opened(self) -> Store:
+        """The store as it is now: read anew where it has become larger."""
+        if self._store is None or description.read(self.run.gram) != self._store.attributes:
+            self._store = store.open(self.run.gram)
+        else:
+            self._store.progress.refresh()
+        return self._store
+
+
+def _cell(label: str, some: list[Job]) -> Cell:
+    done, lines = 0, []
+    for job in some:
+        found = job.done()
+        done += found.finished
+        said = f"its result is damaged: {found.damage}" if found.damage else found.words
+        if said and (not found.finished or "failed" in said):
+            lines.append(short(f"{job.label}: {said}", 200))
+    return Cell(label, done, len(some), tuple(lines))

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
@@ -51,14 +52,23 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     UserError
         If it cannot be written.
     """
+    with whole(path) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[BinaryIO]:
+    """As `write_whole`, for whoever writes piece by piece: a file to fill, which then takes the path.
+
+    It can be read and sought in, too. An error leaves what was there before.
+    """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
     new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     with writing(path):
         try:
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with open(handle, "wb") as file:
-                file.write(data)
+            handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            with open(handle, "w+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, path)

@@ -1,7 +1,9 @@
-"""The CPU backend: cuts a tile's displacements into tasks and runs them in threads."""
+"""The CPU backend: cuts a tile's displacements into tasks and runs them in threads.
+
+Fully connected kernels are in `fully_connected`.
+"""
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,12 @@ import numpy as np
 
 from cntk_bench.backends import rings as all_rings
 from cntk_bench.backends.cpu import planes as cpu_planes
+from cntk_bench.backends.cpu.cores import threads
+from cntk_bench.backends.cpu.fully_connected import FullyConnected
 from cntk_bench.backends.rings import rings
 from cntk_bench.kernels.spec import Spec
+
+__all__ = ["Backend", "FullyConnected", "available", "source"]
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores
@@ -130,11 +136,6 @@ def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
     files = (Path(__file__), Path(cpu_planes.__file__), Path(all_rings.__file__))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def threads() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available() -> bool:

@@ -4,10 +4,11 @@
 (0, 0), in more than float32 where rounding shows, which is all of V; `displacements` the other
 planes, in float32; `readouts` adds up planes in a fixed order. kernels_cuda/README.md says how they
 work. An entry's bits depend on its two images alone, not on the batch it is computed in.
+
+Fully connected kernels are in `fully_connected`.
 """
 
 import hashlib
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from cntk_bench.backends import rings
 from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
-from cntk_bench.backends.cuda.device import Gpu, available
+from cntk_bench.backends.cuda.device import Gpu, available, full_memory_told
+from cntk_bench.backends.cuda.fully_connected import FullyConnected
 from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Spec
 
-__all__ = ["Backend", "Gpu", "available", "source"]
+__all__ = ["Backend", "FullyConnected", "Gpu", "available", "source"]
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**12  # entry-layers of a tile: about a second
@@ -99,13 +101,13 @@ class Backend:
 
     def start(self, x, z, symmetric=False):
         """Launches a tile; the function that gives it does not wait for what is launched after it."""
-        with _memory():
+        with full_memory_told():
             blocks = list(self._blocks(x, z, symmetric))
 
         def finish():
             out = np.empty((len(self.spec.readouts), len(x), len(z)), np.float32)
             for rows, columns, download in blocks:
-                with _memory():
+                with full_memory_told():
                     block = download()
                 if symmetric and rows == columns:
                     block = np.tril(block) + np.tril(block, -1).swapaxes(1, 2)
@@ -132,7 +134,7 @@ class Backend:
             rows = self._stages(x[i : i + side])
             for j in range(0, min(m, i + 1) if symmetric else m, side):
                 half = symmetric and i == j
-                columns = rows if half else self._stages(z[j : j + side])
+                columns = rows if half and z is x else self._stages(z[j : j + side])
                 numbers = self.gpu.download_later(self._block(rows, columns, half))
                 yield slice(i, i + side), slice(j, j + side), numbers
 
@@ -245,12 +247,3 @@ class Planes:
 def _pairs(n, m, half):
     """All (i, j) with i < n and j < m, or if `half` those with i >= j too: (pairs, 2)."""
     return np.argwhere(np.tri(n, m, dtype=bool) if half else np.ones((n, m), bool))
-
-
-@contextmanager
-def _memory():
-    """A full GPU becomes one line."""
-    try:
-        yield
-    except MemoryError as error:  # CuPy's, too
-        raise UserError(f"the GPU's memory is full: free some, or use --backend cpu ({error})") from None

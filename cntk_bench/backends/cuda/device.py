@@ -1,5 +1,7 @@
 """The few things the CUDA backend asks of a GPU, by way of CuPy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from cntk_bench.errors import UserError
@@ -16,6 +18,15 @@ def available() -> bool:
         return cupy.cuda.is_available()
     except Exception:  # a broken driver raises whatever it likes; the answer is no
         return False
+
+
+@contextmanager
+def full_memory_told() -> Iterator[None]:
+    """A full GPU becomes one line."""
+    try:
+        yield
+    except MemoryError as error:  # CuPy's, too
+        raise UserError(f"the GPU's memory is full: free some, or use --backend cpu ({error})") from None
 
 
 class Gpu:

@@ -14,6 +14,7 @@ MODULES = {
     "diagonal": ((*_PLANE, "diagonal.cu"), f"{_OF_PLANES} TILE BUFFERS MINIMUM"),
     "displacements": ((*_PLANE, "displacements.cu"), f"{_OF_PLANES} WARPS BLOCKS"),
     "readouts": (("readouts.cu",), ""),
+    "fully_connected": (("fully_connected.cu",), "SIDE STATES"),
 }
 
 

@@ -1,0 +1,222 @@
+"""Commands that get more from a computed run's Gram matrices: flow, posterior, curve."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from cntk_bench.cli import options, progress, streams
+from cntk_bench.errors import UserError
+from cntk_bench.report import FORMATS
+from cntk_bench.text import short
+
+
+def _of_run(command):
+    """What all of them are given: a run, which of its cells, how many training images, and how to print."""
+    given = (
+        options.common,
+        click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True),
+        click.option("--train", type=click.IntRange(2), metavar="N",
+                     help="The first N training images only, which are as balanced as all."),
+        click.option("--depth", type=click.IntRange(2), metavar="D", help="This depth only."),
+        click.option("--column", metavar="NAME", help="This column only, such as CNTK-GAP."),
+        click.argument("directory", metavar="RUN"),
+    )  # fmt: skip
+    for option in given:
+        command = option(command)
+    return command
+
+
+@click.command()
+@_of_run
+@click.option("--times", metavar="T,T,...",
+              help="Times, relative: t trace(K)/n.  [default: all that matter, by the spectrum]")  # fmt: skip
+@click.option("--stop", type=click.Choice(["loo", "validation", "none"]), default="loo", show_default=True,
+              help="Stop by exact leave-one-out, or by the last fifth of the training images.")  # fmt: skip
+@click.option("--ridge", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Relative to the mean diagonal: weight decay.")  # fmt: skip
+@click.option("--network", "networks", multiple=True, metavar="FILE",
+              help="A finite network's curve (JSON), drawn over one cell's. May be given again.")  # fmt: skip
+def flow(directory, column, depth, train, form, times, stop, ridge, networks):
+    """Gradient flow of RUN's kernels: accuracy and loss at any time, and when to stop.
+
+    One eigendecomposition of a stored Gram matrix gives the predictions at every time; infinite time is
+    the kernel regression of the table. The stopping time is chosen without the test images. Writes
+    RUN/flow/COLUMN-DEPTH.json, .png and .svg.
+    """
+    from cntk_bench.report import flow as report
+    from cntk_bench.runs import analysis
+    from cntk_bench.runs import flow as stage
+
+    listed = None if times is None else _numbers(times, "--times", "0.1,1,10")
+    _require_finite(ridge, "--ridge")
+    curves = tuple(report.network_curve(options.path(file, "--network")) for file in networks)
+    opened = _opened(directory, train)
+    cells = analysis.cells(opened, column, depth)
+    if curves and len(cells) > 1:
+        raise UserError(f"--network is of one cell, and {len(cells)} are asked for: add --column and --depth")
+
+    def one(cell):
+        return stage.follow(opened, *cell, times=listed, stop=stop, ridge=ridge)
+
+    def draw(facts, path):
+        return report.draw(facts, path, curves)
+
+    results = []
+    for facts, kept in _each(opened, "flow", cells, one):
+        results.append(facts)
+        report.draw(facts, kept.with_suffix(".png"), curves) and report.draw(
+            facts, kept.with_suffix(".svg"), curves
+        )
+        _print(report.listing(facts), form)
+    return _end(opened, "flow", results, form)
+
+
+@click.command()
+@_of_run
+@click.option("--sizes", metavar="N,N,...",
+              help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
+@click.option("--ridge", type=click.FloatRange(0),
+              help="Relative to the mean diagonal of all.  [default: solve.ridge of the run]")  # fmt: skip
+def curve(directory, column, depth, train, form, sizes, ridge):
+    """Learning curves of RUN's kernels: test accuracy on the first N training images, for several N.
+
+    One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order of
+    which every beginning is balanced over the classes. Writes RUN/curve/COLUMN-DEPTH.json, and
+    accuracy.png and .svg of all cells.
+    """
+    from cntk_bench.report import curve as report
+    from cntk_bench.runs import analysis
+    from cntk_bench.runs import curve as stage
+
+    listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
+    if ridge is not None:
+        _require_finite(ridge, "--ridge")
+    opened = _opened(directory, train)
+    cells = analysis.cells(opened, column, depth)
+
+    def one(cell):
+        return stage.follow(opened, *cell, listed=listed, ridge=ridge)
+
+    results = [facts for facts, _ in _each(opened, "curve", cells, one)]
+    folder = analysis.folder(opened, "curve")
+    report.draw(results, folder / "accuracy.png") and report.draw(results, folder / "accuracy.svg")
+    _print(report.listing(results), form)
+    return _end(opened, "curve", results, form)
+
+
+@click.command()
+@_of_run
+@click.option("--ridge", type=click.FloatRange(0), metavar="R",
+              help="Noise relative to the mean diagonal.  [default: of maximum likelihood]")  # fmt: skip
+@click.option("--path", metavar="FILE", help="The data set, if it has moved.")
+def posterior(directory, column, depth, train, form, ridge, path):
+    """Gaussian process posterior of RUN's NNGP columns: are its uncertainties right?
+
+    Negative log likelihood of the test targets, coverage of intervals, and calibration of class
+    probabilities. Reads the test images, for their kernels with themselves. Writes
+    RUN/posterior/COLUMN-DEPTH.json, .npz, .png and .svg.
+    """
+    from cntk_bench.report import posterior as report
+    from cntk_bench.runs import analysis
+    from cntk_bench.runs import posterior as stage
+
+    if ridge is not None:
+        _require_finite(ridge, "--ridge")
+    opened = _opened(directory, train)
+    cells = analysis.cells(opened, column, depth, stage.is_nngp)
+    moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
+    with progress.bar("kernels", "images") as advance:
+        advance(0, total=opened.sizes[1], done=0)
+        own = stage.own_kernels(opened, opened.run.config(moved), cells, lambda: advance(1))
+
+    def one(cell):
+        facts, arrays = stage.infer(opened, *cell, own[opened.readout(*cell)], ridge)
+        analysis.keep(opened, "posterior", "{}-{}".format(*cell), arrays)
+        return facts
+
+    results = []
+    for facts, kept in _each(opened, "posterior", cells, one):
+        results.append(facts)
+        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        if form == "text":
+            _print(report.calibration(facts), form)
+    _print(report.listing(results), form)
+    return _end(opened, "posterior", results, form)
+
+
+COMMANDS = (flow, posterior, curve)
+
+
+def _opened(directory: str, train: int | None):
+    from cntk_bench.runs.opened import open_run
+
+    opened = open_run(options.path(directory, "RUN"))
+    if opened.run.config().solve.normalize != "none":
+        streams.complain("of the kernel as it is: solve.normalize is for the table alone")
+    if opened.draws > 1:
+        streams.complain(f"of the first of {opened.draws} draws of training images")
+    return opened if train is None else opened.first(train)
+
+
+def _numbers(text: str, option: str, example: str, whole: bool = False) -> list:
+    """Positive finite numbers separated by commas; `whole` ones as integers."""
+    found = []
+    for word in text.split(","):
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0) or whole and value != int(value):
+            kind = "integers above 0" if whole else "positive numbers"
+            raise UserError(f"{option} {short(text)}: give {kind} with commas between, such as {example}")
+        found.append(int(value) if whole else value)
+    return found
+
+
+def _require_finite(value: float, option: str) -> None:
+    from cntk_bench.regression import LARGEST_RIDGE
+
+    if not 0 <= value <= LARGEST_RIDGE:
+        raise UserError(f"{option} {value:g}: give a number from 0 to {LARGEST_RIDGE:g}")
+
+
+def _each(opened, name: str, cells, one) -> Iterator[tuple[dict, Path]]:
+    """Analyse cell after cell, and keep each at once, so that nothing is lost: the facts, and their file."""
+    from cntk_bench.runs import analysis
+
+    with progress.bar(name) as advance:
+        advance(0, total=len(cells), done=0)
+        for cell in cells:
+            facts = one(cell)
+            yield facts, analysis.save(opened, name, "{}-{}".format(*cell), facts)
+            advance(1)
+
+
+def _print(listing, form: str) -> None:
+    """Print a table; of JSON everything is printed at the end."""
+    from cntk_bench.report.listing import written
+
+    if form != "json":
+        streams.say(written(listing, form))
+
+
+def _end(opened, name: str, results: Sequence[dict], form: str) -> int:
+    """Say where results are, or all of them as JSON, and which are not to be trusted; the exit code."""
+    from cntk_bench.runs import analysis, record
+
+    if form == "json":
+        streams.say(json.dumps(record.plain(results), indent=2, allow_nan=False))
+    elif form == "text":
+        streams.say(f"Everything of this is in {analysis.folder(opened, name)}")
+    doubtful = [facts for facts in results if facts["doubt"]]
+    if not doubtful:
+        return 0
+    first = doubtful[0]
+    streams.complain(
+        f"{len(doubtful)} of {len(results)} results are not to be trusted: {first['column']} at depth "
+        f"{first['depth']}: {first['doubt']}"
+    )
+    return 2

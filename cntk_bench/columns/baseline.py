@@ -1,0 +1,269 @@
+"""Baselines: what standard methods score on the same flattened images, from libraries.
+
+    RBF           kernel ridge regression, exp(-gamma |x - z|^2), gamma = 1 / (2 s^2)
+    LAPLACE       the same, exp(-|x - z| / s); the norm is the Euclidean one, as where this kernel is
+                  compared with neural tangent kernels, not the sum of absolute values of scikit-learn's
+    SKLEARN-GP    Gaussian process regression by scikit-learn, RBF and white noise (`gaussian`)
+    GPYTORCH-GP   the same model by GPyTorch, its hyperparameters found by Adam (`gaussian`)
+    LINEAR        ridge regression with an intercept, by scikit-learn
+
+Targets are those of the kernel columns, one-hot minus 0.1, and all minimise the same squared error; so what
+differs between the columns is the kernel. (A logistic regression would differ in its loss, too, and has no
+leave-one-out in closed form: LINEAR is a ridge regression.) Bandwidth s, in units of the median distance
+between training images, and ridge are those of least leave-one-out squared error. No column here has a
+depth, and none sees a test label.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, StrictFloat, StrictInt
+
+from cntk_bench import regression
+from cntk_bench.columns import distances
+from cntk_bench.columns.column import Asked, Cell, Given
+from cntk_bench.columns.section import RIDGES, Ridges, Section
+from cntk_bench.errors import UserError
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.system import memory
+from cntk_bench.system.memory import GIB
+from cntk_bench.text import one_line
+
+Above = Annotated[StrictFloat, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
+
+
+class Baseline(Section):
+    """How the baselines are chosen."""
+
+    bandwidths: tuple[Above, ...] = Field(
+        (0.25, 0.35, 0.5, 0.7, 1.0, 2.0, 4.0, 8.0),
+        min_length=1,
+        description="numbers of at least 1e-6, in units of the median distance, such as [0.5, 1, 2]",
+    )
+    ridge: Ridges = Field("loo", description=RIDGES)
+    gp_images: Annotated[StrictInt, Field(ge=2, le=10**6)] = Field(
+        3000, description="the most training images of a Gaussian process, an integer of at least 2"
+    )
+    adam_steps: Annotated[StrictInt, Field(ge=1, le=10**6)] = Field(
+        200, description="steps of GPYTORCH-GP's optimiser, an integer of at least 1"
+    )
+    adam_rate: Above = Field(
+        0.1, description="the rate of GPYTORCH-GP's optimiser, a number of at least 1e-6"
+    )
+
+
+# By name: the module of this room that has the function which fills the cell, and the function.
+FILLED = {
+    "RBF": ("baseline", "rbf"),
+    "LAPLACE": ("baseline", "laplace"),
+    "SKLEARN-GP": ("gaussian", "sklearn"),
+    "GPYTORCH-GP": ("gaussian", "gpytorch"),
+    "LINEAR": ("baseline", "linear"),
+}
+NAMES = tuple(FILLED)
+# Matrices n x n in float64 that a Gaussian process has at once, beside two per class of scikit-learn's.
+GP_MATRICES = 12
+
+
+@dataclass(frozen=True)
+class BaselineColumn:
+    """One of `NAMES`."""
+
+    name: str
+    has_depth = False
+
+    def needs(self, depth: int | None) -> tuple[Readout, ...]:
+        """None."""
+        return ()
+
+    def require(self, asked: Asked) -> None:
+        """UserError where its library is missing, or there are too many images for it."""
+        n, free = asked.n_train, asked.memory * GIB if asked.memory is not None else memory.available()
+        if self.name == "GPYTORCH-GP":
+            require_gpytorch()
+        if self.name.endswith("-GP"):
+            most = asked.section("baseline").gp_images
+            if n > most:
+                raise UserError(
+                    f"column {self.name} with {n:,} training images: each of its many steps takes n^3 "
+                    f"operations, so baseline.gp_images is {most:,}: use fewer training images, leave the "
+                    "column out, or raise baseline.gp_images"
+                )
+            needed = 8 * n**2 * (GP_MATRICES + 2 * asked.classes * (self.name == "SKLEARN-GP"))
+        elif self.name == "LINEAR":
+            needed = 8 * (4 * n * asked.features + 3 * min(n, asked.features) ** 2)
+        else:
+            return  # one matrix at a time, as for every kernel column: `placement` has looked
+        if needed > free:
+            raise UserError(
+                f"column {self.name} with {n:,} training images needs {needed / GIB:.1f} GiB and "
+                f"{free / GIB:.1f} GiB are free: use fewer training images, or leave the column out"
+            )
+
+    def fill(self, depth: int | None, given: Given) -> Cell:
+        """Fit, and predict."""
+        started = time.perf_counter()
+        module, function = FILLED[self.name]
+        found = getattr(import_module(f"cntk_bench.columns.{module}"), function)(given)
+        return Cell(
+            found.predicted,
+            {**found.facts, "seconds": time.perf_counter() - started},
+            found.undecided,
+            found.arrays,
+        )
+
+
+def column(name: str) -> BaselineColumn | None:
+    """The baseline of a name; None if it is none."""
+    return BaselineColumn(name) if name in FILLED else None
+
+
+def require_gpytorch() -> None:
+    """UserError where GPyTorch cannot be imported."""
+    try:
+        import gpytorch  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"column GPYTORCH-GP needs GPyTorch ({one_line(error, 60)}): pip install 'cntk-bench[gpytorch]'"
+        ) from None
+
+
+def rbf(given: Given) -> Cell:
+    """Kernel ridge regression with exp(-gamma |x - z|^2)."""
+    return _kernel_ridge(given, lambda d, s: np.exp(-d / (2 * s**2)), lambda s: {"gamma": 1 / (2 * s**2)})
+
+
+def laplace(given: Given) -> Cell:
+    """Kernel ridge regression with exp(-|x - z| / s)."""
+    return _kernel_ridge(given, lambda d, s: np.exp(-np.sqrt(d) / s))
+
+
+def _kernel_ridge(
+    given: Given,
+    kernel: Callable[..., np.ndarray],
+    more: Callable[[float], dict] = lambda s: {},
+) -> Cell:
+    """The bandwidth and ridge of least leave-one-out error, for kernel(squared distances, s)."""
+    from cntk_bench.regression import prediction
+
+    how, (x, z) = given.section("baseline"), given.images()
+    vectors = distances.flattened(x)
+    centre = vectors.mean(0)  # changes no distance, and makes their rounding errors smaller
+    vectors -= centre
+    unit = distances.median(vectors)
+    best, tried, refused = None, [], None
+    for bandwidth in how.bandwidths:
+        matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), given.dtype)
+        try:
+            solution = _solved(given, matrix, how.ridge)
+        except UserError as problem:  # others may be possible
+            refused = refused or UserError(_of_baseline(problem))
+            continue
+        del matrix
+        figures = ("ridge", "loo_error", "loo_accuracy")
+        tried += [
+            {"bandwidth": bandwidth} | {key: getattr(fit, key) for key in figures} for fit in solution.path
+        ]
+        if best is None or _rank(solution) < _rank(best[1]):
+            best = bandwidth, solution
+    if best is None:
+        assert refused is not None  # there is one bandwidth at least
+        raise refused
+    bandwidth, solution = best
+    length, chosen = bandwidth * unit, solution.chosen
+    blocks = distances.test(z, vectors, partial(kernel, s=length), centre)
+    error = distances.ERROR if given.dtype == "float64" else prediction.STORED
+    predicted = prediction.predict(solution.alpha, blocks, chosen.largest_residual, error)
+    facts = (
+        asdict(chosen) | {"bandwidth": bandwidth, "median_distance": unit, "length": length} | more(length)
+    )
+    facts |= {"tried": tried, "doubt": chosen.doubt and _of_baseline(chosen.doubt)}
+    facts["note"] = notes(_edge(bandwidth, how.bandwidths, "bandwidth"), ridge_edge(solution.edge))
+    arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter, "length": length}
+    return Cell(predicted.classes, facts, predicted.undecided, arrays)
+
+
+def _solved(given: Given, matrix: np.ndarray, ridge: Any) -> Any:
+    return regression.solver(given.how.solver)(
+        matrix,
+        given.y_train,
+        classes=given.classes,
+        ridge=ridge,
+        device=given.device,
+        dtype=given.dtype,
+        overwrite=True,
+    )
+
+
+def _rank(solution: Any) -> tuple[bool, float]:
+    """The least is the best: trusted, and of small error; an error of NaN is the worst."""
+    error = solution.chosen.loo_error
+    return solution.chosen.doubt is not None, error if np.isfinite(error) else np.inf
+
+
+def _of_baseline(problem: object) -> str:
+    """What the solver says, with the key that sets the ridge here."""
+    return str(problem).replace("solve.ridge", "baseline.ridge")
+
+
+def linear(given: Given) -> Cell:
+    """Ridge regression with an intercept; its ridge relative to the mean diagonal of the centred X X^T."""
+    from sklearn.linear_model import RidgeCV
+
+    from cntk_bench.regression import ridge
+    from cntk_bench.regression.fit import targets
+
+    how, (x, z) = given.section("baseline"), given.images()
+    values = [value for value in ridge.ridges(how.ridge) if value > 0]
+    if isinstance(how.ridge, str):
+        values += [10.0**power for power in range(1, int(np.log10(ridge.LARGEST)) + 1)]
+    if not values:
+        raise UserError("column LINEAR needs a ridge above 0: baseline.ridge has none")
+    vectors = distances.flattened(x)
+    unit = float(vectors.var(0).sum())  # the mean of |x - mean|^2
+    if not unit > 0:
+        raise UserError("column LINEAR: all training images are equal: use others")
+    model = RidgeCV([value * unit for value in values], store_cv_results=True)
+    model.fit(vectors, targets(given.y_train, given.classes))
+    errors = model.cv_results_.mean((0, 1))
+    chosen = int(errors.argmin())
+    scores = np.concatenate(
+        [
+            model.predict(distances.flattened(z[i : i + distances.BLOCK]))
+            for i in range(0, len(z), distances.BLOCK)
+        ]
+    )
+    edge = None
+    if len(values) > 1 and values[chosen] in (min(values), max(values)):
+        edge = "smallest" if values[chosen] == min(values) else "largest"
+    facts = {
+        "ridge": values[chosen],
+        "loo_error": float(errors[chosen]),
+        "tried": [{"ridge": r, "loo_error": float(e)} for r, e in zip(values, errors, strict=True)],
+        "note": notes(ridge_edge(edge)),
+    }
+    return Cell(scores.argmax(1), facts, 0, {"weights": model.coef_, "intercept": model.intercept_})
+
+
+def notes(*sentences: str | None) -> str | None:
+    """The sentences that there are, in one."""
+    return "; ".join(sentence for sentence in sentences if sentence) or None
+
+
+def ridge_edge(edge: str | None) -> str | None:
+    """What a reader must know of a ridge at the end of those tried."""
+    remedy = {"largest": "larger", "smallest": "smaller"}
+    return edge and f"the {edge} ridge tried is the best: add {remedy[edge]} ones to baseline.ridge"
+
+
+def _edge(chosen: float, values: tuple[float, ...], what: str) -> str | None:
+    ends = {max(values): ("largest", "larger"), min(values): ("smallest", "smaller")}
+    if chosen not in ends or len(ends) < 2:
+        return None
+    end, remedy = ends[chosen]
+    return f"the {end} {what} tried is the best: add {remedy} ones to baseline.{what}s"

@@ -1,0 +1,215 @@
+"""The training of one network of a column: a `columns.Job`, begun, gone on with, and read."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cntk_bench.columns.column import Done, Material
+from cntk_bench.errors import UserError
+from cntk_bench.networks.archive import Damaged
+from cntk_bench.networks.folder import Folder, Result
+from cntk_bench.networks.recipe import Recipe
+from cntk_bench.text import one_line
+
+if TYPE_CHECKING:
+    from cntk_bench.networks.training import State
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = 60.0  # seconds between two checkpoints; a kill costs at most as many
+TOLD = 5.0  # seconds after which progress.json is written anew
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network to be trained.
+
+    Parameters
+    ----------
+    label : str
+        In words, like no other's of the run.
+    kind, depth
+        As for `networks.architecture.Architecture`.
+    how : columns.network.Network
+        The config's section.
+    recipe : Recipe
+    material : Material
+    place : Path
+        The folder of the cell.
+    """
+
+    label: str
+    kind: str
+    depth: int
+    how: Any
+    recipe: Recipe
+    material: Material
+    place: Path
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of all that decides the weights."""
+        network = {"kind": self.kind, "depth": self.depth, "width": self.how.width, "kappa": self.how.kappa}
+        if self.kind == "fc":
+            network["beta"] = self.how.beta
+        data = {"images": self.material.fingerprint(), "held_out": []}
+        if self.how.choose == "validation":  # else the images need not be loaded to know their names
+            data["held_out"] = self.how.held_out(len(self.material.y_train)).tolist()
+        return self.recipe.identity(network, data)
+
+    @property
+    def folder(self) -> Path:
+        """As `columns.Job`: what was trained with other settings, or on other images, has another name."""
+        return self.place / f"rate-{self.recipe.rate:g}-trial-{self.recipe.trial}-{self.identity[:12]}"
+
+    @property
+    def _files(self) -> Folder:
+        return Folder(self.folder, self.identity)
+
+    def done(self) -> Done:
+        """As `columns.Job`."""
+        try:
+            found = self._files.result()
+        except Damaged as fault:
+            return Done(False, damage=str(fault))
+        if found is not None and found.failure is not None:
+            return Done(True, f"failed at step {found.failure['step']}: {found.failure['reason']}")
+        if found is not None:  # of a lower limit of epochs it can go on; of a higher one it is another's
+            enough = found.reached is not None or found.epoch == self.how.epochs
+            return Done(enough, _words(found.epoch, *found.history[-1]))
+        told = self._files.told()
+        return Done(False, _words(told["epoch"], told["loss"], told["accuracy"]) if told else "")
+
+    def result(self) -> Result:
+        """What came out.
+
+        Raises
+        ------
+        UserError
+            If it is not finished, or damaged.
+        """
+        try:
+            found = self._files.result()
+        except Damaged as fault:
+            raise UserError(f"{self.label}: its result is damaged ({fault}): run `train` again") from None
+        if found is None:
+            raise UserError(f"{self.label} is not trained yet: run `train` first")
+        return found
+
+    def epoch_time(self) -> float:
+        """An epoch in the kernel's time (`networks.recipe`)."""
+        n = len(self.material.y_train)
+        n -= len(self.how.held_out(n))
+        return self.recipe.time(n, self.material.classes, self.how.kappa)
+
+    def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """As `columns.Job`."""
+        import torch
+
+        from cntk_bench.networks import device as devices
+
+        device = devices.choose(self.how.device, self.recipe.precision)
+        try:
+            with devices.arithmetic(device, self.recipe.precision):
+                self._do(device, report, stopped)
+        except (MemoryError, RuntimeError) as error:
+            lacking = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+            if not lacking and "allocate memory" not in str(error):
+                raise
+            raise UserError(
+                f"{self.label} does not fit into the memory ({one_line(error, 80)}): use a smaller "
+                "network.batch or network.width"
+            ) from None
+
+    def _do(self, device: Any, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        import torch
+
+        from cntk_bench.networks import training
+
+        files, net, images = self._files, self._network(), self._images(device)
+        resumed = files.resumed(device)
+        state, made = resumed or (training.begin(net, self.recipe, device), {"devices": []})
+        if resumed:
+            self._require_predictions(state)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        if made["devices"] and name not in made["devices"]:
+            log.warning("%s was begun on %s and goes on on %s", self.label, made["devices"][0], name)
+        made = {
+            "devices": list(dict.fromkeys([*made["devices"], name])),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        saved = told = time.monotonic()
+        for _ in training.steps(net, self.recipe, images, state, self.how.epochs):
+            if state.history:
+                report(_words(state.epoch, *state.history[-1]))
+            now = time.monotonic()
+            if stopped() or now - saved > CHECKPOINT:
+                training.look(state, self.recipe, len(images.x))
+                if state.failure is None:
+                    files.save(state, made)
+                    saved = now
+                if stopped() and state.failure is None:
+                    return
+            if now - told > TOLD:
+                files.tell(state)
+                told = now
+        files.finish(state, made)
+        log.info("%s: %s", self.label, self.done().words)
+
+    def _require_predictions(self, state: "State") -> None:
+        """Refuse a limit of epochs that wants predictions of epochs that have passed without them."""
+        after = self.recipe.epochs_after
+        last = state.last(self.how.epochs, after)
+        wanted = range(max(last - after, 0) + 1, state.epoch + 1)
+        if state.epoch > last or not set(wanted) <= set(state.predicted):
+            least = state.epoch + after
+            raise UserError(
+                f"{self.label}: trained for {state.epoch} epochs already, too many for network.epochs = "
+                f"{self.how.epochs}: use {least} at least, or another network.seed"
+            )
+
+    def _network(self) -> Any:
+        from cntk_bench.networks.architecture import Architecture
+
+        x, _ = self.material.images()
+        beta = self.how.beta if self.kind == "fc" else 0.0
+        shape = x.shape[1], x.shape[2]
+        return Architecture(
+            self.kind, self.depth, self.how.width, *shape, self.material.classes, self.how.kappa, beta
+        )
+
+    def _images(self, device: Any) -> Any:
+        """Images and targets on the device: trained on, held out, and of the test set."""
+        import torch
+
+        from cntk_bench.networks.training import Images
+        from cntk_bench.regression.fit import targets
+
+        (x, z), y = self.material.images(), self.material.y_train
+        held_out = self.how.held_out(len(y))
+        kept = np.setdiff1d(np.arange(len(y)), held_out)
+        arrays = (
+            x[kept],
+            targets(y[kept], self.material.classes, "float32"),
+            y[kept],
+            np.concatenate([x[held_out], z]),
+        )
+        tensors = [torch.tensor(array, device=device) for array in arrays]
+        if self.kind != "fc" and (device.type == "cpu" or self.recipe.precision != "float32"):
+            # The order in which convolutions are faster: by up to a sixth on a CPU, and on tensor cores.
+            for place in (0, 3):
+                tensors[place] = tensors[place].contiguous(memory_format=torch.channels_last)
+        return Images(*tensors)
+
+
+def _words(epoch: int, loss: float | None, accuracy: float | None) -> str:
+    if loss is None or accuracy is None:
+        return f"epoch {epoch}"
+    return f"epoch {epoch}, loss {loss:.3g}, training accuracy {100 * accuracy:.1f} %"

@@ -1,0 +1,196 @@
+"""The folder of one network: what training has left there, so far or in the end.
+
+    lock          held by the process that trains it
+    checkpoint    the whole state, written now and then, and where training is stopped; gone where it is
+                  finished and no higher limit of epochs could let it go on
+    result        predictions, and how training went: there once it is finished
+    progress.json how far it is, in a few bytes, for those who only look
+
+Each is written whole. A checkpoint or result says by a SHA-256 whether it is as it was written, and by the
+recipe's identity what it is of.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cntk_bench.networks.archive import Damaged, pack, unpack
+from cntk_bench.system.files import read_plain, write_whole
+from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    import torch
+
+    from cntk_bench.networks.training import State
+
+log = logging.getLogger(__name__)
+
+KEPT = ("weights", "velocity", "predicted", "outputs")  # of a `State`: the dicts of arrays
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the training of one network went.
+
+    epoch : epochs done.
+    reached : the first with full training accuracy; None where that was not reached.
+    history : of epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images.
+    failure : {"step", "reason"} where it could not be trained on.
+    predicted : (r, m) int16, classes of the other images, at the end of each of the last epochs.
+    outputs : epoch -> (m, k) float32.
+    made : versions and devices.
+    """
+
+    epoch: int
+    reached: int | None
+    history: list[tuple[float, float]]
+    failure: dict[str, Any] | None
+    predicted: np.ndarray
+    outputs: dict[int, np.ndarray]
+    made: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One network's folder.
+
+    Parameters
+    ----------
+    path : Path
+    identity : str
+        That of the recipe, the network and the data.
+    """
+
+    path: Path
+    identity: str
+
+    def result(self) -> Result | None:
+        """What came out; None before it is finished.
+
+        Raises
+        ------
+        Damaged
+            If the file is not as it was written, or of another identity.
+        """
+        found = self._read("result")
+        if found is None:
+            return None
+        arrays, about = found
+        rows = [arrays[name] for name in sorted(arrays) if name.startswith("predicted/")]
+        drawn = {int(name.partition("/")[2]): a for name, a in arrays.items() if name.startswith("outputs/")}
+        return Result(
+            about["epoch"],
+            about["reached"],
+            [tuple(point) for point in about["history"]],
+            about["failure"],
+            np.stack(rows) if rows else np.empty((0, 0), np.int16),
+            drawn,
+            about["made"],
+        )
+
+    def save(self, state: "State", made: Mapping[str, Any]) -> None:
+        """Write a checkpoint."""
+        self._write("checkpoint", state, made, KEPT)
+        self.tell(state)
+
+    def finish(self, state: "State", made: Mapping[str, Any]) -> None:
+        """Write the result; the checkpoint stays only where more epochs could be asked for."""
+        ended = state.reached is not None or state.failure is not None
+        if not ended:
+            self.save(state, made)
+        self._write("result", state, made, ("predicted", "outputs"))
+        self.tell(state)
+        if ended:
+            (self.path / "checkpoint").unlink(missing_ok=True)
+
+    def resumed(self, device: "torch.device") -> tuple["State", dict[str, Any]] | None:
+        """The state of the checkpoint, and what made it; None where there is none that can be used."""
+        import torch
+
+        from cntk_bench.networks.training import Failure, State
+
+        try:
+            found = self._read("checkpoint")
+        except Damaged as fault:
+            log.warning(
+                "the checkpoint in %s is damaged (%s): training begins anew", short(str(self.path)), fault
+            )
+            return None
+        if found is None:
+            return None
+        arrays, about = found
+        kept: dict[str, dict] = {name: {} for name in KEPT}
+        for name, array in arrays.items():
+            kind, _, key = name.partition("/")
+            # A copy lies where PyTorch wants it: products of arrays that lie elsewhere may round otherwise.
+            tensors = kind in ("weights", "velocity")
+            kept[kind][key if tensors else int(key)] = (
+                torch.tensor(array, device=device) if tensors else array
+            )
+        failure = about["failure"] and Failure(**about["failure"])
+        state = State(
+            weights=kept["weights"],
+            velocity=kept["velocity"],
+            predicted=kept["predicted"],
+            outputs=kept["outputs"],
+            epoch=about["epoch"],
+            step=about["step"],
+            history=[tuple(point) for point in about["history"]],
+            reached=about["reached"],
+            failure=failure,
+        )
+        return state, about["made"]
+
+    def tell(self, state: "State") -> None:
+        """Write how far it is."""
+        error, accuracy = state.history[-1] if state.history else (None, None)
+        said = {
+            "epoch": state.epoch,
+            "loss": error if error is not None and np.isfinite(error) else None,
+            "accuracy": accuracy,
+        }
+        write_whole(self.path / "progress.json", json.dumps(said) + "\n")
+
+    def told(self) -> dict[str, Any] | None:
+        """How far it is: epoch, loss, accuracy (0 to 1); None where nobody has said so."""
+        try:
+            found = json.loads(read_plain(self.path / "progress.json", 2**16))
+            return {
+                "epoch": int(found["epoch"]),
+                "loss": None if found["loss"] is None else float(found["loss"]),
+                "accuracy": None if found["accuracy"] is None else float(found["accuracy"]),
+            }
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+
+    def _write(self, name: str, state: "State", made: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
+        arrays = {}
+        for kind in kinds:
+            for key, value in getattr(state, kind).items():
+                label = f"{kind}/{key:09d}" if isinstance(key, int) else f"{kind}/{key}"
+                arrays[label] = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+        about = {
+            "identity": self.identity,
+            "epoch": state.epoch,
+            "step": state.step,
+            "history": state.history,
+            "reached": state.reached,
+            "failure": state.failure and asdict(state.failure),
+            "made": dict(made),
+        }
+        write_whole(self.path / name, pack(arrays, about))
+
+    def _read(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        try:
+            size = (self.path / name).stat().st_size
+            arrays, about = unpack(read_plain(self.path / name, size + 1))
+        except FileNotFoundError:
+            return None
+        if about["identity"] != self.identity:
+            raise Damaged("it is of another network, or of other settings or images")
+        return arrays, about

@@ -1,0 +1,91 @@
+"""Kernel regression on the first m of n images, for several m, from one factor.
+
+The upper Cholesky factor U of K + S has as its leading m x m block the factor of the leading block of
+K + S. So one factor of n^3 / 3 operations serves every prefix; each then costs two triangular solves. What
+is added to the diagonal, S, is the same for all: the ridge is absolute, that of the whole,
+r = ridge trace(K) / n. A solve of m images alone adds ridge trace(K_m) / m instead, which differs as their
+mean diagonals do; without a ridge there is no difference. The jitter is the smallest with which every prefix
+is solved (`fit`), so images that only the whole has can bring it to all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.regression.fit import factored, refined, targets, unsolved
+from cntk_bench.regression.ridge import prepared, ridges
+
+
+@dataclass(frozen=True)
+class Part:
+    """The regression on the first images.
+
+    train : how many, m.
+    alpha : (m, k) float64, dual coefficients.
+    ridge : what was added to the diagonal, relative to this part's own mean diagonal trace(K_m) / m.
+    jitter : as in `fit.Fit`.
+    largest_residual : the largest entry of |(K_m + S) alpha - Y|.
+    doubt : why it cannot be trusted; None where it can.
+    """
+
+    train: int
+    alpha: np.ndarray
+    ridge: float
+    jitter: float
+    largest_residual: float
+    doubt: str | None
+
+
+def solve(
+    gram,
+    labels,
+    *,
+    classes: int,
+    sizes: Sequence[int],
+    ridge: float = 0.0,
+    device: str = "cpu",
+    dtype: str = "float64",
+    overwrite: bool = False,
+) -> tuple[Part, ...]:
+    """Solve the regressions on the first m images for each m of `sizes`, ascending.
+
+    Parameters
+    ----------
+    gram, labels, classes, device, dtype, overwrite
+        As for `ridge.solve`.
+    sizes : sequence of int
+        Each from 2 to n.
+    ridge : float
+        One, relative to the mean diagonal of the whole.
+
+    Raises
+    ------
+    UserError
+        As `ridge.solve` does; and if a size is not possible.
+    """
+    (value,) = ridges(float(ridge))
+    chosen = sorted(set(sizes))
+    with prepared(gram, labels, classes, device, dtype, overwrite) as (factor, labels, unit, mean, _):
+        n = len(labels)
+        if not chosen or not 2 <= chosen[0] <= chosen[-1] <= n:
+            wrong = next((size for size in chosen if not 2 <= size <= n), "none")
+            raise UserError(f"size {wrong} is not possible: use numbers of training images from 2 to {n}")
+        y = targets(labels, classes)
+        own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+        best, least = None, np.inf
+        for jitter, shift, _smallest in factored(factor, value, mean):
+            solutions = [refined(factor.leading(m), y[:m], shift[:m]) for m in chosen]
+            largest = [float(np.abs(residual).max()) for _, residual in solutions]
+            worst = max(np.nan_to_num(largest, nan=np.inf))
+            if best is None or worst < least:
+                best, least = (jitter, [alpha for alpha, _ in solutions], largest), worst
+            if unsolved(worst) is None:
+                break
+    assert best is not None  # there is one factor at least
+    jitter, alphas, largest = best
+    return tuple(
+        Part(m, alpha / unit, value * mean / own[:m].mean(), jitter, residual, unsolved(residual))
+        for m, alpha, residual in zip(chosen, alphas, largest, strict=True)
+    )

@@ -1,0 +1,245 @@
+"""Gradient flow as a table and a figure: accuracy and loss against time (`runs.flow.follow`)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.report.listing import Listing
+from cntk_bench.report.plot import WINDOWS, dress, image, plain_ticks, save, style, write_around
+from cntk_bench.report.rows import count, number
+from cntk_bench.system.files import read_plain
+from cntk_bench.text import one_line, short
+
+NETWORK = ("time", "train_loss", "test_loss", "test_accuracy")
+STOPPED = {"loo": "leave-one-out", "validation": "held-out images"}
+
+
+def listing(facts: dict) -> Listing:
+    """The table of one cell: a row for each time, the last for infinite time."""
+    forms = {
+        "t tr(K)/n": ".4g",
+        "t": ".4g",
+        "train loss": ".5f",
+        "train": ".2f",
+        "test loss": ".5f",
+        "test": ".2f",
+        "s.e.": ".2f",
+        "stop error": ".5f",
+        "": "s",
+    }
+    if facts["stop"] == "none":
+        del forms["stop error"]
+    keys = ("relative_time", "time", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+            "standard_error", "stop_error")  # fmt: skip
+    heads = ("t tr(K)/n", "t", "train loss", "train", "test loss", "test", "s.e.", "stop error")
+    points, stopped = [*facts["curve"], facts["limit"]], facts["stopped"]
+    rows = []
+    for point in points:
+        row: dict[str, Any] = {head: number(point[key]) for head, key in zip(heads, keys, strict=True)}
+        here = stopped is not None and point["time"] == stopped["time"]
+        row[""] = "<- stop" if here else "t = inf" if point is points[-1] else ""
+        rows.append(row)
+    doubtful = frozenset(i for i, point in enumerate(points) if point["doubt"])
+    return Listing(title(facts), forms, rows, tuple(notes(facts)), doubtful)
+
+
+def title(facts: dict) -> str:
+    """The cell, the data and the ridge, in a line."""
+    data = facts["data"]
+    return (
+        f"{short(facts['run'])}: gradient flow of {short(facts['column'])} at depth {facts['depth']}, "
+        f"{short(data['name'])}, {count(data['n_train'])} training and {count(data['n_test'])} test images, "
+        f"ridge {facts['ridge']:.3g}"
+    )
+
+
+def notes(facts: dict) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    said = [
+        "t: time of the flow of half the sum of squares, rate 1, zero output at first; losses are means over "
+        "images and classes of the squared error; accuracies in percent."
+    ]
+    stopped = facts["stopped"]
+    if stopped is not None:
+        rule = STOPPED[facts["stop"]]
+        if facts["held_out"]:
+            rule = f"{facts['held_out']} {rule} (of a flow on the others, at the same t)"
+        said.append(
+            f"Stopped at t tr(K)/n = {stopped['relative_time']:.4g}, t = {stopped['time']:.4g}, by {rule}: "
+            f"test accuracy {stopped['test_accuracy']:.2f} +- {stopped['standard_error']:.2f}; at infinite "
+            f"time {facts['limit']['test_accuracy']:.2f}. The test images choose nothing."
+        )
+        if stopped["edge"] == "last":
+            said.append("Stopping early gains nothing: the last time listed is the best.")
+        elif stopped["edge"] == "first":
+            said.append("The first time listed is the best: earlier ones may be better (--times).")
+    if facts["zeros"]:
+        said.append(f"{facts['zeros']} eigenvalues of K are zero (equal images): left out.")
+    known = facts["published"]
+    if known is not None:
+        said.append(f"Published without stopping: {known['accuracy']:.2f} ({known['source']}).")
+    for point in (stopped, facts["limit"]):
+        if point is not None and point["doubt"]:
+            said.append(f"? Not to be trusted: {point['doubt']}.")
+            break
+    return said
+
+
+def network_curve(path: str | Path) -> dict:
+    """A finite network's curve, to be drawn over the flow of its kernel.
+
+    The file is a JSON object:
+
+        time           list of numbers, at least 0, ascending: absolute time t, in the units of gradient flow
+                       of half the sum over training images and classes of the squared error, at rate 1. For
+                       gradient descent on c times that half sum, t = steps x learning rate x c x kappa^2,
+                       where the network's output is kappa times that of the kernel's parametrisation.
+        train_loss     list of as many numbers: mean over images and classes of the squared error
+        test_loss      the same of the test images
+        test_accuracy  list of as many numbers, in percent
+        label          text of the legend
+
+    A list may hold null where something was not measured; other keys are ignored.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or is not that.
+    """
+    where = short(str(path), 100)
+    try:
+        found = json.loads(read_plain(path))
+    except OSError as error:
+        raise UserError(
+            f"cannot read --network {where} ({error.strerror or error}): give a JSON file"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"--network {where} is not JSON ({one_line(error, 60)}): give a network's curve"
+        ) from None
+    wrong = _wrong(found)
+    if wrong:
+        raise UserError(f"--network {where} is no network's curve: {wrong}")
+    return {key: [number(value) for value in found[key]] for key in NETWORK} | {"label": found["label"]}
+
+
+def _wrong(found: Any) -> str | None:
+    if not isinstance(found, dict) or not isinstance(found.get("label"), str):
+        return "it must be an object with a label"
+    for key in NETWORK:
+        values = found.get(key)
+        if not isinstance(values, list) or len(values) != len(found["time"]) or not values:
+            return f"{key} must be a list, as long as time"
+        if any(value is not None and number(value) is None for value in values):
+            return f"{key} must hold finite numbers, or null"
+    times = [number(value) for value in found["time"]]
+    if any(time is None or time < 0 for time in times) or times != sorted(
+        times, key=lambda time: time or 0.0
+    ):
+        return "time must hold ascending numbers of at least 0"
+    return None
+
+
+def draw(facts: dict, path: str | Path, networks: tuple[dict, ...] = ()) -> bool:
+    """Accuracy and loss against t, on training and test images, with the stopping time and the end marked.
+
+    Parameters
+    ----------
+    facts : dict
+        Of `runs.flow.follow`.
+    path : path-like
+        A file ending in .png, .svg or .pdf.
+    networks : tuple of dict
+        Curves (`network_curve`) of finite networks.
+
+    Returns
+    -------
+    bool
+        Whether there is a figure (`plot.save`).
+    """
+    return save(path, lambda kind: _drawn(facts, networks, kind))
+
+
+def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 6.5), dpi=150, layout="constrained")
+    accuracy, loss = figure.subplots(2, 1, sharex=True)
+    colour, _ = style(facts["column"])
+    points, unit = facts["curve"], facts["unit"]
+    t = [point["relative_time"] for point in points]
+    for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
+        axes.plot(t, [p[f"test_{key}"] for p in points], color=colour, linewidth=2, label="kernel, test")
+        axes.plot(t, [p[f"train_{key}"] for p in points], color=colour, linewidth=1.2, linestyle="--",
+                  label="kernel, training")  # fmt: skip
+        axes.axhline(facts["limit"][f"test_{key}"], color=colour, linewidth=1, linestyle=":",
+                     label="kernel, test, infinite time")  # fmt: skip
+        dress(axes)
+    accuracy.fill_between(
+        t,
+        [p["test_accuracy"] - p["standard_error"] for p in points],
+        [p["test_accuracy"] + p["standard_error"] for p in points],
+        color=colour,
+        alpha=0.2,
+        linewidth=0,
+    )
+    if facts["published"]:
+        label = "published, no stopping"
+        accuracy.axhline(
+            facts["published"]["accuracy"], color="0.3", linewidth=1.2, linestyle="-.", label=label
+        )
+    if facts["stopped"]:
+        rule = STOPPED[facts["stop"]]
+        loss.plot(
+            t,
+            [p["stop_error"] for p in points],
+            color="0.3",
+            linewidth=1.5,
+            linestyle=(0, (1, 1)),
+            label=f"kernel, {rule}",
+        )
+        for axes in (accuracy, loss):
+            axes.axvline(facts["stopped"]["relative_time"], color="0.3", linewidth=1, label=f"stop by {rule}")
+    for network, (shade, marker) in zip(networks, _styles(len(networks)), strict=True):
+        _overlay((accuracy, loss), network, unit, shade, marker)
+    accuracy.set_ylabel("accuracy (%)")
+    loss.set_ylabel("mean squared error")
+    loss.set_yscale("log")
+    loss.set_xscale("log")
+    lowest = min([p["test_loss"] for p in points] + [p["stop_error"] or float("inf") for p in points])
+    loss.set_ylim(bottom=lowest / 30)  # errors of training images go to 0
+    loss.set_xlabel("time t, in units of n / trace(K)")
+    top = accuracy.secondary_xaxis("top", functions=(lambda x: x * unit, lambda x: x / unit))
+    top.set_xlabel("time t of the flow of half the sum of squares")
+    for axis in (loss.xaxis, loss.yaxis, top.xaxis):
+        plain_ticks(axis)
+    handles = {label: handle for axes in (accuracy, loss)
+               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    write_around(figure, title(facts), " ".join(["Band: one standard error.", *notes(facts)]))
+    figure.legend(handles.values(), handles, loc="outside right center", frameon=False, fontsize=9)
+    return image(figure, kind)
+
+
+def _styles(number: int) -> list[tuple[str, str]]:
+    """Colour and marker of each network's curve."""
+    return [(WINDOWS[i % len(WINDOWS)], "ox+^vsD*"[i % 8]) for i in range(number)]
+
+
+def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:
+    """A network's curve on the axes of accuracy and loss; what lies at t = 0 has no place on them."""
+    names = (("test_accuracy",), ("test_loss", "train_loss"))
+    for axes, keys in zip(both, names, strict=True):
+        for key in keys:
+            pairs = zip(network["time"], network[key], strict=True)
+            shown = [(time / unit, value) for time, value in pairs if time > 0 and value is not None]
+            which = "training" if key == "train_loss" else "test"
+            axes.plot(
+                *zip(*shown, strict=True) if shown else ([], []),
+                color=colour,
+                marker=marker,
+                markersize=3,
+                linewidth=1,
+                linestyle="--" if key == "train_loss" else "-",
+                label=f"{short(network['label'], 40)}, {which}",
+            )

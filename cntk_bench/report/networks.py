@@ -1,0 +1,73 @@
+"""What a reader must know of trained networks beside their accuracies."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cntk_bench.text import short
+
+CHOICES = {
+    "test": "the one that is best on the test images, as in the paper: here the test labels choose",
+    "validation": "the one that is best on training images that were held out",
+    "train": "the one that is best on the training images",
+}
+MOST = 5  # failures that are listed
+
+
+def notes(solutions: list[dict]) -> list[str]:
+    """Notes under a table on those of its cells that are trained networks.
+
+    Parameters
+    ----------
+    solutions : list of dict
+        A record's; anybody may have written them.
+    """
+    found = []
+    widths = sorted({s["width"] for s in solutions if type(s.get("width")) is int})
+    if widths:
+        columns = dict.fromkeys(short(s["column"], 40) for s in solutions if type(s.get("width")) is int)
+        after = sorted({s["epochs_after"] for s in solutions if type(s.get("epochs_after")) is int})
+        several = any(isinstance(s.get("draws"), list) for s in solutions)
+        over = "draws (repeats), their trials" if several else "trials (repeats)"
+        found.append(
+            f"{_and(list(columns))}: trained networks of width {_and(widths)}; an accuracy is the mean over "
+            f"{over} and over {_and(after)} epochs each: those after full training accuracy, or "
+            "the last ones where train is below 100."
+        )
+    for way, words in CHOICES.items():
+        chosen = [s for s in solutions if s.get("chosen_by") == way]
+        if chosen:
+            lists = [one.get("candidates") for s in chosen for one in draws_of(s)]
+            tried = max(len(some) if isinstance(some, list) else 0 for some in lists)
+            each = "; each draw has its own" * any(isinstance(s.get("draws"), list) for s in chosen)
+            found.append(f"rate: of {tried} learning rates, {words}{each}.")
+    failures = [
+        f"{short(s['column'], 40)} at depth {s['depth']}, rate {_number(one, 'rate')}, "
+        f"trial {_number(one, 'trial')}{which} (step {_number(one, 'step')}: "
+        f"{short(str(one.get('reason')), 60)})"
+        for s in solutions
+        for number, draw in enumerate(draws_of(s), 1)
+        for which in [f", draw {number}" if draw is not s else ""]
+        for one in (draw["failures"] if isinstance(draw.get("failures"), list) else [])
+        if isinstance(one, dict)
+    ]
+    if failures:
+        more = f" and {len(failures) - MOST} more" if len(failures) > MOST else ""
+        found.append(f"Networks that failed, which no accuracy counts: {'; '.join(failures[:MOST])}{more}.")
+    return found
+
+
+def draws_of(solution: dict) -> list[dict]:
+    """What each draw of the training images says of a cell; of one draw, the cell itself."""
+    found = solution.get("draws")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
+
+
+def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:
+    """Values as people list them."""
+    *first, last = map(show, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(mapping: dict, key: str) -> str:
+    value = mapping.get(key)
+    return f"{value:g}" if isinstance(value, int | float) else short(str(value), 20)

@@ -1,0 +1,130 @@
+"""What the analyses of a computed run have in common: its kernel cells, their labels, and files of results.
+
+An analysis needs nothing but the run's Gram matrices (the posterior its images, too), changes none of its
+solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cntk_bench import columns
+from cntk_bench.errors import UserError
+from cntk_bench.grams import matrix
+from cntk_bench.regression.fit import targets
+from cntk_bench.report.published import published
+from cntk_bench.report.rows import run as comparable
+from cntk_bench.runs import record
+from cntk_bench.runs.export import npz
+from cntk_bench.runs.opened import OpenRun
+from cntk_bench.system.files import write_whole, writing
+from cntk_bench.text import short
+
+FORMAT = 1
+
+
+def cells(
+    opened: OpenRun, column: str | None, depth: int | None, fits: Callable[[Any], bool] = lambda readout: True
+) -> list[tuple[str, int]]:
+    """The cells (column, depth) to analyse: of the run's config, those with one Gram matrix each.
+
+    Parameters
+    ----------
+    opened : OpenRun
+    column, depth : str, int, optional
+        Only these; they may be computed without being in the config.
+    fits : callable, optional
+        Which readouts can be analysed.
+
+    Raises
+    ------
+    UserError
+        If none is left, or one is not computed.
+    """
+    kernel = opened.run.config().kernel
+    names = kernel.columns if column is None else (column,)
+    depths = kernel.depths if depth is None else (depth,)
+    found = []
+    for name, each in columns.cells(names, depths):
+        needed = columns.find(name).needs(each)
+        if each is not None and len(needed) == 1 and fits(needed[0]):
+            opened.readout(name, each)  # says now, not after hours, if it is not there
+            found.append((name, each))
+    if not found:
+        what = short(", ".join(names), 100)
+        raise UserError(
+            f"none of {what} in {short(str(opened.run.path))} can be analysed so: name another --column"
+        )
+    return found
+
+
+def data(opened: OpenRun) -> dict:
+    """The record's facts of the images, of as many as the analysis uses."""
+    facts = record.computed(record.load(opened.run.record))
+    kept = ("name", "classes", "classes_used", "preprocess", "statistics", "fingerprint", "images")
+    sizes = dict(zip(("n_train", "n_test"), opened.sizes, strict=True))
+    return {key: facts[key] for key in kept if key in facts} | sizes
+
+
+def truth(opened: OpenRun) -> tuple[np.ndarray, np.ndarray, int]:
+    """Targets of the training images (n, k), labels of the test images (m,), and k."""
+    y_train, y_test = opened.labels
+    classes = data(opened)["classes"]
+    return targets(y_train, classes), y_test, classes
+
+
+def lower(opened: OpenRun, column: str, depth: int, dtype: Any = np.float64) -> np.ndarray:
+    """The train Gram matrix (n, n) of a cell; only its lower triangle is filled."""
+    readout = opened.readout(column, depth)
+    return matrix.matrix(opened.store, "train", readout, dtype, triangle="lower", sizes=opened.sizes)
+
+
+def blocks(opened: OpenRun, column: str, depth: int):
+    """The test x train matrix, float64, a block (h, n) of test images at a time."""
+    readout = opened.readout(column, depth)
+    return (block for _, block in matrix.row_blocks(opened.store, readout, sizes=opened.sizes))
+
+
+def begun(opened: OpenRun, name: str, settings: dict) -> dict:
+    """What every result begins with; `settings` are the analysis' own."""
+    return {
+        "format": FORMAT,
+        "analysis": name,
+        "run": record.load(opened.run.record)["name"],
+        "data": data(opened),
+        "made": record.stage(name, settings),
+    }
+
+
+def compared(opened: OpenRun, column: str, depth: int, train: int | None = None) -> dict | None:
+    """The published accuracy in percent of a cell for the same data and sizes, and its source; or None."""
+    facts = data(opened) | ({} if train is None else {"n_train": train})
+    found = published(comparable(facts), column, depth)
+    return found and dict(zip(("accuracy", "source"), found, strict=True))
+
+
+def folder(opened: OpenRun, name: str) -> Path:
+    """RUN/name, made where it is missing."""
+    path = opened.run.path / name
+    if path.is_symlink():  # others may have put it there, to make us write elsewhere
+        raise UserError(f"{short(str(path))} is a link: put the folder itself there")
+    with writing(path):
+        path.mkdir(exist_ok=True)
+    return path
+
+
+def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays as RUN/name/stem.npz, whole."""
+    path = folder(opened, name) / f"{stem}.npz"
+    write_whole(path, npz(arrays))
+    return path
+
+
+def save(opened: OpenRun, name: str, stem: str, facts: dict) -> Path:
+    """Write results as RUN/name/stem.json, whole; what is not a finite number becomes null."""
+    path = folder(opened, name) / f"{stem}.json"
+    write_whole(path, json.dumps(record.plain(facts), indent=2, allow_nan=False) + "\n")
+    return path

@@ -1,0 +1,147 @@
+"""What the columns of a run may draw upon when they are filled: matrices, images, labels, settings."""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.columns import Asked
+from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
+from cntk_bench.grams import growth, matrix, store
+from cntk_bench.grams.images import Images
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression import placement
+from cntk_bench.regression.placement import Place
+from cntk_bench.runs import images, record
+from cntk_bench.runs.config import Config
+from cntk_bench.runs.directory import Run
+from cntk_bench.runs.material import Material, jobs
+from cntk_bench.runs.opened import require_same
+from cntk_bench.runs.train import require_trained
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+
+class Given(Material):
+    """What the columns of a run may draw upon (`columns.Given`), of one draw of its training images.
+
+    It is a context, in which matrices are read ahead.
+
+    Raises
+    ------
+    UserError
+        If something that the config's cells need was not computed or trained yet, is of other images, or
+        needs more memory than there is.
+    """
+
+    def __init__(self, run: Run, settings: Config):
+        super().__init__(run, settings, record.computed(record.load(run.record)))
+        self.how = settings.solve
+        self._needed = settings.kernel.readouts
+        self._grams: Any = store.open(run.gram) if self._needed else None
+        asked = images.with_path(settings).sections("dataset", "preprocess")
+        self._same = run.config().sections("dataset", "preprocess") == asked
+        if not self._same:
+            self.facts = images.facts(settings, self.loaded, self._kept)
+        self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
+        if self._grams is None:
+            self._labels = self.loaded.y_train, self.loaded.y_test
+        else:
+            if not self._same:
+                growth.require_images(self._grams, images.asked(settings, self.loaded), self._kept)
+            else:
+                require_same(self._grams, self.facts, self.sizes)
+            for readout in self._needed:  # says so now, not after hours, if one is not there
+                matrix.require_done(self._grams, readout, self.sizes, self.draws)
+            self._labels = self._grams.images(self.sizes).labels
+        for name, depth, some in jobs(settings, self):  # this, too
+            require_trained(name, depth, some)
+        self._ahead: dict[Readout, Future] = {}
+        if self._needed:  # says so now, not after hours, if there is not the memory
+            _ = self.place
+
+    @property
+    def y_train(self) -> np.ndarray:
+        """As `columns.Given`."""
+        return self._labels[0][self._part]
+
+    @property
+    def y_test(self) -> np.ndarray:
+        """(m,) int64; not for columns."""
+        return self._labels[1]
+
+    @cached_property
+    def place(self) -> Place:
+        """Where matrices are solved; asked for only by columns that have some."""
+        place = placement.choose(
+            len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
+            limit=self.how.memory,
+        )  # fmt: skip
+        log.info(
+            "solving on %s in %s, at most %.1f GiB",
+            place.device,
+            place.dtype,
+            (place.host + place.gpu) / 2**30,
+        )
+        return place
+
+    @property
+    def device(self) -> str:
+        """As `columns.Given`."""
+        return self.place.device
+
+    @property
+    def dtype(self) -> str:
+        """As `columns.Given`."""
+        return self.place.dtype
+
+    def __enter__(self) -> "Given":
+        self._reader = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
+
+    def asked(self) -> Asked:
+        """What columns are told before anything is solved."""
+        return images.told(self._settings, self.loaded)
+
+    def train(self, readout: Readout) -> np.ndarray:
+        """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""
+        found = self._ahead.pop(readout, None)
+        loaded = found.result() if found else self._load(readout)
+        following = self._needed[self._needed.index(readout) + 1 :]
+        if following and self.draws == 1 and placement.room_ahead(self.place, len(self.y_train)):
+            self._ahead[following[0]] = self._reader.submit(self._load, following[0])
+        return loaded
+
+    def _load(self, readout: Readout) -> np.ndarray:
+        dtype = np.float32 if self.device == "cuda" else self.dtype
+        draw = self._draw, self.draws
+        return matrix.matrix(
+            self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes, draw=draw
+        )
+
+    def test(self, readout: Readout) -> Iterable[np.ndarray]:
+        """As `columns.Given`."""
+        draw = self._draw, self.draws
+        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes, draw=draw))
+
+    def _load_images(self) -> Dataset:
+        """Those of the run, which they must be: a file may have changed since."""
+        loaded = images.load(self._settings)
+        if self._same and loaded.fingerprint != self.facts["fingerprint"]:
+            raise UserError(
+                f"the images of {short(self._settings.dataset.name)} are not those that the run's "
+                "record.json tells of: give the same data, or compute again into another output directory"
+            )
+        return loaded
+
+    @cached_property
+    def _kept(self) -> Images:
+        return images.kept(self.loaded)

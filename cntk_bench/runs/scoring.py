@@ -1,0 +1,52 @@
+"""What is said of predictions once they are compared with labels: accuracy, its error, and doubt."""
+
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.columns import Cell
+
+
+def accuracy(right: np.ndarray) -> tuple[float, float]:
+    """Mean of `right` (..., m), bool, in percent, and its standard error.
+
+    The error is that of a share of m independent images.
+    """
+    share = float(right.mean())
+    return 100 * share, 100 * (share * (1 - share) / right.shape[-1]) ** 0.5
+
+
+def doubt(undecided: float, error: float, n: int) -> str | None:
+    """Why the accuracy over n test images cannot be trusted, if it cannot.
+
+    Parameters
+    ----------
+    undecided : float
+        How many predictions the errors of stored kernels could change (`regression.prediction`).
+    error : float
+        Standard error of the accuracy, in percent.
+    n : int
+    """
+    share = 100 * undecided / n
+    if share <= max(2 * error, 100 / n):
+        return None
+    return f"the errors of stored kernels alone could change the class of {share:.3g} % of the test images"
+
+
+def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
+    """The score of a cell without candidates, whether it can be trusted, and its facts."""
+    if not len(cell.predicted):
+        return {"accuracy": None, "standard_error": None, **cell.facts} | {"undecided": 0.0, "trusted": False}
+    right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
+    percent, error = accuracy(right)
+    score: dict[str, Any] = {"accuracy": percent, "standard_error": error}
+    if cell.predicted.ndim == 2:
+        repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
+        means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
+        score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
+    n, why = right.shape[1], cell.facts.get("doubt")
+    unsure = doubt(cell.undecided, error, n)
+    if why is None and unsure is not None:
+        why = f"{unsure}; raise solve.ridge"
+    found = {"undecided": 100 * cell.undecided / n, "trusted": why is None, "doubt": why}
+    return {**score, **cell.facts} | found

@@ -1,0 +1,156 @@
+"""The stage `train`: what columns have to be trained before they can be filled, such as networks.
+
+Columns say by `columns.Trained` what their pieces of training (`columns.Job`) are; here it is seen to that
+each is done by one process at a time, whatever it is.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from cntk_bench import columns
+from cntk_bench.columns import Job
+from cntk_bench.errors import UserError
+from cntk_bench.grams import growth, store
+from cntk_bench.runs import compute, images, record
+from cntk_bench.runs.config import Config
+from cntk_bench.runs.directory import Run
+from cntk_bench.runs.material import Material, jobs
+from cntk_bench.system import interruption, lock
+from cntk_bench.system.files import writing
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.5  # seconds between two looks at what other processes train
+Progress = Callable[[int, int, str], None]  # pieces done, pieces in all, what is done just now
+
+
+def needed(settings: Config) -> bool:
+    """Whether any column has to be trained."""
+    return any(columns.trained(name) for name in settings.kernel.columns)
+
+
+def require(settings: Config) -> None:
+    """UserError if training cannot run here; said before hours are spent on anything else."""
+    for name in settings.kernel.columns:
+        column = columns.trained(name)
+        if column is not None:
+            column.require_training(settings.section)
+
+
+def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
+    """Train what is not trained yet; makes the run if there is none.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config
+    progress : callable, optional
+        Called with the pieces of training that are done, all of them, and what is being done.
+
+    Returns
+    -------
+    int
+        Pieces of training that this call has done.
+
+    Raises
+    ------
+    UserError
+        If the run is of other images, or anything else is in the way.
+    """
+    if not needed(settings):
+        return 0
+    require(settings)
+    loaded = images.load(settings)
+    kept = images.kept(loaded)
+    facts = images.facts(settings, loaded, kept)
+    if (run.gram / "zarr.json").exists():
+        growth.require_images(store.open(run.gram), images.asked(settings, loaded), kept)
+    material = Material(run, settings, facts, loaded)
+    every = [job for _, _, some in jobs(settings, material) for job in some]
+    left = [job for job in every if not job.done().finished]
+    compute.make(run)
+    stage = record.stage(
+        "train", settings.sections("dataset", "preprocess", "kernel", *columns.section_names())
+    )
+    compute.begin(run, settings, facts, stage if left else None)
+    if not left:
+        return 0
+    started, done = time.perf_counter(), [0]
+    try:
+        with interruption.noted() as asked_to_end:
+            _train(left, len(every), done, progress, asked_to_end)
+    finally:  # however it ends: what is trained until then is kept
+        stage |= {"seconds": time.perf_counter() - started, "trained": done[0]}
+        with run.lock(math.inf):
+            run.update(lambda past: record.with_stage(past, stage))
+    return done[0]
+
+
+def _train(
+    left: list[Job], count: int, done: list[int], progress: Progress | None, end: threading.Event
+) -> None:
+    """Do pieces of training that nobody else does, until none is left or the end is asked for."""
+    while left:
+        idle = True
+        for job in list(left):
+
+            def report(words: str, job: Job = job) -> None:
+                if progress is not None:
+                    progress(count - len(left), count, f"{job.label}: {words}")
+
+            with writing(job.folder):
+                job.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with lock.held(job.folder / "lock"):
+                    found = job.done()
+                    if not found.finished:
+                        if found.damage:
+                            log.warning(
+                                "%s: its result is damaged (%s): trained anew", job.label, found.damage
+                            )
+                        job.do(report, end.is_set)
+                        if end.is_set():
+                            return
+                        done[0] += 1
+            except lock.Held:
+                continue
+            idle = False
+            left.remove(job)
+        if left and idle:
+            end.wait(PAUSE)
+            if end.is_set():
+                return
+
+
+def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
+    """UserError if not all pieces of training of a cell are done."""
+    found = [job.done() for job in some]
+    for job, state in zip(some, found, strict=True):
+        if state.damage:
+            raise UserError(
+                f"{job.label}: its result is damaged ({state.damage}): run `cntk-bench train` on the run's "
+                "config to train it anew"
+            )
+    unfinished = sum(not state.finished for state in found)
+    if unfinished:
+        raise UserError(
+            f"{short(name)} at depth {depth} is not trained with these settings on these images "
+            f"({unfinished} of {len(some)} pieces are missing): run `cntk-bench train CONFIG` first"
+        )
+
+
+def faults(run: Run, settings: Config) -> dict[str, str]:
+    """What is damaged of what training left, by its label."""
+    if not needed(settings):
+        return {}
+    material = Material(run, settings, record.computed(record.load(run.record)))
+    return {
+        job.label: damage
+        for _, _, some in jobs(settings, material)
+        for job in some
+        if (damage := job.done().damage)
+    }

@@ -1,0 +1,298 @@
+"""The commands flow, posterior and curve, as a user meets them, on a small run."""
+
+import json
+import sys
+from functools import partial
+
+import figures
+import numpy as np
+import pytest
+from figures import as_json, network
+from test_cli import QUICKSTART, fail, succeed
+
+import cntk_bench
+from cntk_bench.errors import UserError
+from cntk_bench.regression import ridge
+from cntk_bench.report import curve as report_of_curve
+from cntk_bench.report import flow as report_of_flow
+from cntk_bench.report import listing as listings
+from cntk_bench.report import posterior as report_of_posterior
+from cntk_bench.runs import analysis, images
+from cntk_bench.runs import flow as stage
+from cntk_bench.runs import posterior as posteriors
+
+COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP")
+CELL = ("--column", "CNTK-V", "--depth", "3")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of digits: 60 training and 50 test images, three columns."""
+    output = tmp_path_factory.mktemp("runs") / "small"
+    sizes = ("--set", "dataset.train=60", "--set", "dataset.test=50", "--set", "compute.tile=16")
+    kernel = ("--set", f"kernel.columns=[{','.join(COLUMNS)}]", "--set", "kernel.depths=[3]")
+    succeed("run", QUICKSTART, *sizes, *kernel, "--output", output)
+    return output
+
+
+@pytest.fixture(autouse=True)
+def saved(request, monkeypatch):
+    """The figures that are saved, for tests that ask for them; others draw none, which would take seconds."""
+    return figures.watched(request, monkeypatch, (report_of_flow, report_of_curve, report_of_posterior))
+
+
+class TestFlow:
+    def test_infinite_time_is_the_table(self, run):
+        found = as_json("flow", run, "--stop", "none")
+        table = {row["column"]: row for row in as_json("table", run)}
+        assert [facts["column"] for facts in found] == list(COLUMNS)
+        for facts in found:
+            limit, row = facts["limit"], table[facts["column"]]
+            assert limit["test_accuracy"] == pytest.approx(row["accuracy"])
+            assert limit["standard_error"] == pytest.approx(row["standard_error"])
+            assert (limit["time"], limit["train_accuracy"], facts["stopped"]) == (None, 100, None)
+            assert facts["curve"][-1]["test_loss"] == pytest.approx(limit["test_loss"], rel=1e-3)
+
+    def test_says_what_the_matrices_say(self, run):
+        (facts,) = as_json("flow", run, *CELL, "--times", "1,0.5,1", "--stop", "loo", "--ridge", "0.1")
+        gram = cntk_bench.open_run(run).gram("CNTK-V", 3)
+        n, unit = 60, 60 / np.trace(gram.train)
+        y, y_test = (np.eye(10)[labels] - 0.1 for labels in (gram.y_train, gram.y_test))
+        assert facts["unit"] == pytest.approx(unit)
+        assert [point["relative_time"] for point in facts["curve"]] == pytest.approx([0.5, 1])
+        A, t = gram.train + 0.1 / unit * np.eye(n), facts["curve"][1]["time"]
+        assert t == pytest.approx(unit)
+        values, vectors = np.linalg.eigh(A)
+        alpha = (vectors * ((1 - np.exp(-values * t)) / values)) @ (vectors.T @ y)
+        for name, kernel, goal in (("train", gram.train, y), ("test", gram.test, y_test)):
+            scores = kernel @ alpha
+            assert facts["curve"][1][f"{name}_loss"] == pytest.approx(((scores - goal) ** 2).mean())
+            right = scores.argmax(1) == goal.argmax(1)
+            assert facts["curve"][1][f"{name}_accuracy"] == pytest.approx(100 * right.mean())
+
+    def test_stops_where_images_left_out_fit_best(self, run):
+        (facts,) = as_json("flow", run, *CELL)
+        errors = [point["stop_error"] for point in facts["curve"]]
+        assert facts["stopped"]["stop_error"] == min(errors)
+        gram = cntk_bench.open_run(run).gram("CNTK-V", 3)
+        chosen = ridge.solve(gram.train, gram.y_train, classes=10).chosen
+        assert errors[-1] == pytest.approx(chosen.loo_error, rel=1e-3)
+
+    def test_stops_where_images_held_out_fit_best(self, run):
+        (facts,) = as_json("flow", run, *CELL, "--stop", "validation")
+        gram = cntk_bench.open_run(run).gram("CNTK-V", 3)
+        y = np.eye(10)[gram.y_train] - 0.1
+        values, vectors = np.linalg.eigh(gram.train[:48, :48])
+        assert facts["held_out"] == 12
+        for point in facts["curve"]:
+            weights = -np.expm1(-values * point["time"]) / values
+            missed = gram.train[48:, :48] @ ((vectors * weights) @ (vectors.T @ y[:48])) - y[48:]
+            assert point["stop_error"] == pytest.approx((missed**2).mean(), rel=1e-9)
+        best = min(facts["curve"], key=lambda point: point["stop_error"])
+        assert facts["stopped"]["time"] == best["time"]
+
+    def test_test_labels_choose_nothing(self, run, monkeypatch):
+        opened = cntk_bench.open_run(run)
+        first = stage.follow(opened, "CNTK-V", 3)
+        truth = analysis.truth
+
+        def shuffled(opened):
+            y, y_test, classes = truth(opened)
+            return y, (y_test + 1) % classes, classes
+
+        monkeypatch.setattr(analysis, "truth", shuffled)
+        second = stage.follow(opened, "CNTK-V", 3)
+        assert first["limit"]["test_accuracy"] != second["limit"]["test_accuracy"]
+        assert first["stopped"]["time"] == second["stopped"]["time"]
+
+    def test_prints_a_table_and_keeps_everything(self, run, saved):
+        text = succeed("flow", run, *CELL)
+        assert "<- stop" in text and "by leave-one-out: test accuracy" in text and "t = inf" in text
+        kept = json.loads((run / "flow" / "CNTK-V-3.json").read_text())
+        assert (kept["analysis"], kept["format"], kept["data"]["n_train"]) == ("flow", 1, 60)
+        assert kept["made"]["versions"] and kept["made"]["seconds"] > 0
+        for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+            assert (run / "flow" / f"CNTK-V-3{suffix}").read_bytes().startswith(start)
+
+    def test_other_formats_hold_the_same_numbers(self, run):
+        (facts,) = as_json("flow", run, *CELL, "--times", "1,2")
+        listing = report_of_flow.listing(facts)
+        written = {form: listings.written(listing, form) for form in ("text", "markdown", "csv", "latex")}
+        for form, text in written.items():
+            for point in facts["curve"]:
+                loss = repr(point["test_loss"]) if form == "csv" else f"{point['test_loss']:.5f}"
+                assert f"{point['test_accuracy']:.1f}" in text and loss in text, form
+        assert len({line.count("|") for line in written["markdown"].splitlines()[2:6]}) == 1
+        assert written["csv"].splitlines()[0].startswith("t tr(K)/n,t,train loss,train,test loss,test,s.e.")
+        with pytest.raises(UserError, match="format word is unknown"):
+            listings.written(listing, "word")
+
+    def test_a_finite_networks_curve_is_drawn_over_it(self, run, tmp_path, saved):
+        curve = {"time": [0, 1.5, 30.0], "train_loss": [0.09, 0.05, None], "test_loss": [0.09, 0.06, 0.04],
+                 "test_accuracy": [10, 50.0, 80.0], "label": "CNN, width 64", "more": 1}  # fmt: skip
+        (tmp_path / "net.json").write_text(json.dumps(curve))
+        succeed("flow", run, *CELL, "--network", tmp_path / "net.json")
+        unit = json.loads((run / "flow" / "CNTK-V-3.json").read_text())["unit"]
+        lines = {line.get_label(): line for line in saved[0].axes[0].lines}
+        shown = lines["CNN, width 64, test"].get_xydata()
+        np.testing.assert_allclose(shown, [[1.5 / unit, 50], [30 / unit, 80]])
+        losses = {line.get_label(): line for line in saved[0].axes[1].lines}
+        np.testing.assert_allclose(losses["CNN, width 64, training"].get_xydata(), [[1.5 / unit, 0.05]])
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            ("{", "is not JSON"),
+            ("[]", "it must be an object with a label"),
+            ('{"label": "a", "time": [1]}', "train_loss must be a list, as long as time"),
+            (json.dumps(network([2, 1])), "ascending numbers"),
+            (json.dumps(network(["x"])), "time must hold finite numbers"),
+        ],
+    )
+    def test_what_is_no_networks_curve_is_refused(self, run, tmp_path, content, words):
+        (tmp_path / "net.json").write_text(content)
+        assert words in fail("flow", run, *CELL, "--network", tmp_path / "net.json")
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--times", "0"), "--times 0: give positive numbers"),
+            (("--times", "1,x"), "--times 1,x: give positive numbers"),
+            (("--times", "inf"), "--times inf: give positive numbers"),
+            (("--ridge", "nan"), "--ridge nan"),
+            (("--ridge", "1e99"), "--ridge 1e+99: give a number from 0 to"),
+            (("--train", "61"), "61 training images: use 2 to 60"),
+            (("--train", "4", "--stop", "validation"), "too few to hold some out: use --stop loo"),
+            (("--column", "CNTK-X"), "column 'CNTK-X' is unknown"),
+            (("--column", "CNTK-GAP"), "ntk-gap-3"),
+            (("--depth", "4"), "ntk-v-4"),
+            (("--network", "missing.json"), "cannot read --network missing.json"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, run, arguments, words):
+        assert words in fail("flow", run, *arguments)
+
+    def test_a_network_needs_one_cell(self, run, tmp_path):
+        (tmp_path / "net.json").write_text(json.dumps(network([1])))
+        assert "add --column and --depth" in fail("flow", run, "--network", tmp_path / "net.json")
+
+    def test_what_does_not_fit_into_memory_is_refused(self, run, monkeypatch):
+        from cntk_bench.system import memory
+
+        monkeypatch.setattr(memory, "available", lambda device="cpu": 1000)
+        assert "an eigendecomposition of 60 training images needs" in fail("flow", run, *CELL)
+
+    def test_a_doubt_is_told_and_is_the_exit_code(self, run, monkeypatch):
+        prediction = sys.modules["cntk_bench.regression.prediction"]
+        monkeypatch.setattr(prediction, "scored", partial(prediction.scored, error=1.0))
+        assert "1 of 1 results are not to be trusted: CNTK-V at depth 3" in fail("flow", run, *CELL)
+
+    def test_a_link_is_not_written_through(self, run, tmp_path):
+        folder = run / "curve"
+        assert not folder.exists()
+        folder.symlink_to(tmp_path)
+        try:
+            assert "is a link" in fail("curve", run, *CELL)
+            assert list(tmp_path.iterdir()) == []
+        finally:
+            folder.unlink()
+
+
+class TestCurve:
+    def test_agrees_with_a_solve_of_each_size(self, run):
+        found = as_json("curve", run, "--sizes", "20,35,60")
+        assert [[point["train"] for point in facts["points"]] for facts in found] == [[20, 35, 60]] * 3
+        for place, size in enumerate((20, 35, 60)):
+            succeed("solve", run, "--set", f"dataset.train={size}")
+            table = {row["column"]: row["accuracy"] for row in as_json("table", run)}
+            assert table == {
+                facts["column"]: pytest.approx(facts["points"][place]["accuracy"]) for facts in found
+            }
+
+    def test_says_what_it_holds(self, run, saved):
+        text = succeed("curve", run, "--train", "40", "--ridge", "0.1")
+        assert len(saved) == 2 and "learning curves on the first n of 40 training images" in text
+        assert "The absolute ridge is that of all images" in text
+        rows = [line.split() for line in text.splitlines() if line.lstrip().startswith("CNTK-V")]
+        assert [row[2] for row in rows] == ["20", "40"] and rows[1][-1] == "0.1"
+        assert {path.name for path in (run / "curve").iterdir()} == {
+            "accuracy.png",
+            "accuracy.svg",
+            *(f"{column}-3.json" for column in COLUMNS),
+        }
+
+    def test_draws_accuracy_against_size(self, run, saved):
+        (facts,) = as_json("curve", run, *CELL, "--sizes", "10,60")
+        (bars,) = saved[0].axes[0].containers
+        expected = [[point["train"], point["accuracy"]] for point in facts["points"]]
+        assert bars[0].get_xydata().tolist() == expected
+        assert saved[0].axes[0].get_xscale() == "log"
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--sizes", "1.5"), "--sizes 1.5: give integers above 0"),
+            (("--sizes", "1"), "size 1 is not possible: use numbers of training images from 2 to 60"),
+            (("--sizes", "30,100"), "size 100 is not possible"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, run, arguments, words):
+        assert words in fail("curve", run, *arguments)
+
+
+class TestPosterior:
+    def test_says_what_the_matrices_say(self, run):
+        found = as_json("posterior", run, "--ridge", "0.05")
+        assert [facts["column"] for facts in found] == ["CNN-GP-V", "CNN-GP-GAP"]  # the Gaussian processes
+        for facts in found:
+            gram = cntk_bench.open_run(run).gram(facts["column"], 3)
+            kept = np.load(run / "posterior" / f"{facts['column']}-3.npz")
+            y, y_test = (np.eye(10)[labels] - 0.1 for labels in (gram.y_train, gram.y_test))
+            A = gram.train + 0.05 * np.trace(gram.train) / 60 * np.eye(60)
+            mean = gram.test @ np.linalg.solve(A, y)
+            np.testing.assert_allclose(kept["mean"], mean, atol=1e-8)
+            scale = (y * np.linalg.solve(A, y)).sum() / y.size
+            assert facts["scale"] == pytest.approx(scale)
+            explained = scale * (gram.test * np.linalg.solve(A, gram.test.T).T).sum(axis=1)
+            own = kept["variance"] + explained  # of the kernels with themselves, which no store holds
+            x = images.load(cntk_bench.open_run(run).run.config()).x_test
+            readout = cntk_bench.open_run(run).readout(facts["column"], 3)
+            expected = cntk_bench.gram(x, readouts=[readout])[0].diagonal()
+            np.testing.assert_allclose(own, scale * expected, rtol=1e-6)
+            spread = (kept["variance"] + facts["noise"])[:, None]
+            nll = ((y_test - mean) ** 2 / spread + np.log(2 * np.pi * spread)).mean() / 2
+            assert facts["nll"] == pytest.approx(nll, rel=1e-6)
+            assert facts["accuracy"] == pytest.approx(100 * (mean.argmax(1) == gram.y_test).mean())
+            assert kept["probabilities"].shape == (50, 10)
+            assert sum(one["count"] for one in facts["reliability"]) == 50
+
+    def test_the_likelihood_chooses_the_ridge(self, run):
+        (best,) = as_json("posterior", run, "--column", "CNN-GP-V")
+        for factor in (0.5, 2):
+            value = str(factor * best["ridge"] + 1e-6)
+            (other,) = as_json("posterior", run, "--column", "CNN-GP-V", "--ridge", value)
+            assert other["log_likelihood"] <= best["log_likelihood"] + 1e-12
+        assert (best["chosen"], other["chosen"]) == ("likelihood", "given")
+
+    def test_prints_tables_and_draws(self, run, saved):
+        text = succeed("posterior", run, "--column", "CNN-GP-V")
+        assert "probability of the likeliest class" in text and "NLL" in text and "95 %" in text
+        facts = json.loads((run / "posterior" / "CNN-GP-V-3.json").read_text())
+        left, right = saved[0].axes
+        (points,) = [c for c in left.containers if "ECE" in str(c.get_label())]
+        assert points[0].get_xydata().tolist() == [
+            [one["confidence"], one["accuracy"]] for one in facts["reliability"]
+        ]
+        expected = [[one["level"], one["observed"]] for one in facts["coverage"]]
+        assert right.lines[0].get_xydata().tolist() == expected
+
+    def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
+        assert "none of CNTK-V in" in fail("posterior", run, "--column", "CNTK-V")
+
+    def test_other_images_are_refused(self, run):
+        opened = cntk_bench.open_run(run)
+        with pytest.raises(
+            UserError, match="holds another computation: its training images are others .seed"
+        ):
+            posteriors.own_kernels(opened, opened.run.config(("dataset.seed=1",)), [("CNN-GP-V", 3)])
+        assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")  # digits have no file

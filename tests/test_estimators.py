@@ -1,0 +1,304 @@
+"""The estimators: scikit-learn's own checks and tools; the numbers of the command line and of KernelRidge."""
+
+import doctest
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_cli import call
+
+import cntk_bench
+from cntk_bench import CNTKClassifier, CNTKRegressor, Readout, data, estimators, gram
+from cntk_bench.regression import ridge
+from cntk_bench.system import memory
+
+BOTH = (CNTKClassifier, CNTKRegressor)
+CHECKED = [
+    *(made(**settings) for made in BOTH for settings in ({}, {"kernel": "precomputed"})),
+    CNTKClassifier(kernel="nngp", standardize=False, ridge=0.0),
+    CNTKRegressor(pool="gap", depth=3, ridge=[0.01, 0.1]),
+]
+
+
+def excused(estimator):
+    if estimator.kernel == "precomputed":
+        return {"check_positive_only_tag_during_fit": "its X is no Gram matrix: (n, n) is needed"}
+    return {}
+
+
+@parametrize_with_checks(CHECKED, expected_failed_checks=excused)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """40 training and 30 test images as a run has them, standardised; and raw."""
+    asked = {"train": 40, "test": 30, "statistics": "subset"}
+    return data.load("digits", **asked), data.load("digits", **asked, preprocess="none")
+
+
+def test_predictions_are_those_of_a_run(digits, tmp_path):
+    (tmp_path / "c.yaml").write_text("""
+dataset: {train: 40, test: 30}
+preprocess: {statistics: subset}
+kernel: {columns: [CNTK-V, CNTK-GAP, CNN-GP-LAP2], depths: [3, 5]}
+""")
+    done = call("run", tmp_path / "c.yaml", "--output", tmp_path / "run", "--set", "solve.ridge=[0, 0.01]")
+    assert done.returncode == 0, done.stderr
+    prepared, raw = digits
+    for column, settings in {
+        "CNTK-V": {},
+        "CNTK-GAP": {"pool": "gap"},
+        "CNN-GP-LAP2": {"kernel": "nngp", "pool": "lap:2"},
+    }.items():
+        model = CNTKClassifier(**settings, depth=5, ridge=[0, 0.01])
+        kept = np.load(tmp_path / "run" / "solutions" / f"{column}-5.npz")
+        alpha = kept["alpha"]
+        # The last digit of a stored kernel may depend on which others are computed beside it, and that of an
+        # image on where it is standardised; the inverse makes both larger.
+        for images, standardize, error in ((prepared, False, 1e-5), (raw, True, 1e-4)):
+            fitted = clone(model).set_params(standardize=standardize).fit(images.x_train, images.y_train)
+            np.testing.assert_allclose(fitted.dual_coef_, alpha, rtol=0, atol=error * abs(alpha).max())
+            np.testing.assert_array_equal(fitted.predict(images.x_test), kept["predicted"])
+            (chosen,) = [one for one in fitted.path_ if one["ridge"] == fitted.ridge_]
+            assert chosen["ridge"] + chosen["jitter"] == kept["ridge"]
+
+
+def test_outputs_are_those_of_scikit_learns_kernel_ridge(digits):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    readouts = [Readout("ntk", "v", 4)]
+    K, Z = (gram(a, x, readouts=readouts)[0].astype(float) for a in (x, z))
+    absolute = 0.05 * K.diagonal().mean()
+    settings = {"depth": 4, "ridge": 0.05, "standardize": False}
+    model = KernelRidge(alpha=absolute, kernel="precomputed").fit(K, np.eye(10)[y] - 0.1)
+    outputs = CNTKClassifier(**settings).fit(x, y).decision_function(z)
+    np.testing.assert_allclose(outputs, model.predict(Z), rtol=1e-9, atol=1e-12)
+    targets = np.stack([1000.0 * y, y**2 / 1000, np.full(len(y), 3.0)], 1)  # of three sizes, one constant
+    model.fit(K, targets)
+    both = [
+        CNTKRegressor(**settings).fit(x, targets),
+        CNTKRegressor(kernel="precomputed", ridge=0.05).fit(K, targets),
+    ]
+    for fitted, tested in zip(both, (z, Z), strict=True):
+        np.testing.assert_allclose(fitted.predict(tested), model.predict(Z), rtol=1e-6)
+        np.testing.assert_allclose(fitted.dual_coef_, model.dual_coef_, rtol=1e-6)
+        assert fitted.n_outputs_ == 3 and fitted.predict(tested).shape == (30, 3)
+    alone = CNTKRegressor(**settings).fit(x, targets[:, 0])
+    assert alone.predict(z).shape == (30,)
+    np.testing.assert_allclose(alone.predict(z), model.predict(Z)[:, 0], rtol=1e-6)
+
+
+def test_leave_one_out_of_real_targets_by_refitting():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 5)), rng.normal(size=(20, 2)) * [1, 100] + [5, 0]
+    K = x @ x.T + np.eye(20)
+    values = [0.01, 0.1, 1.0]
+    solution, errors = ridge.regress(K, y, ridge=values), []
+    for value in values:
+        absolute, left_out = value * K.diagonal().mean(), []
+        for i in range(20):
+            rest = np.delete(np.arange(20), i)
+            model = KernelRidge(alpha=absolute, kernel="precomputed").fit(K[np.ix_(rest, rest)], y[rest])
+            left_out.append(y[i] - model.predict(K[i : i + 1, rest])[0])
+        errors.append(np.mean(np.square(left_out / y.std(0))))
+    np.testing.assert_allclose([fit.loo_error for fit in solution.path], errors, rtol=1e-9)
+    assert solution.chosen.ridge == values[int(np.argmin(errors))] and np.isnan(solution.chosen.loo_accuracy)
+    model = CNTKRegressor(kernel="precomputed", ridge=values).fit(K, y)
+    assert (model.ridge_, model.loo_error_) == (solution.chosen.ridge, solution.chosen.loo_error)
+    assert [one["ridge"] for one in model.path_] == values
+
+
+def test_a_vector_is_an_image_of_one_pixel():
+    """There the NNGP kernel of one convolution is the arc-cosine kernel of degree 1 (Cho and Saul 2009)."""
+    rng = np.random.default_rng(0)
+    x, y, z = rng.normal(size=(25, 3)), rng.normal(size=25), rng.normal(size=(10, 3))
+    model = CNTKRegressor(kernel="nngp", depth=2, ridge=0.01, standardize=False).fit(x, y)
+
+    def kernel(a, b):
+        lengths = np.linalg.norm(a, axis=1)[:, None] * np.linalg.norm(b, axis=1)
+        angle = np.arccos(np.clip(a @ b.T / lengths, -1, 1))
+        return lengths * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / np.pi
+
+    K = kernel(x, x)
+    expected = kernel(z, x) @ np.linalg.solve(K + 0.01 * K.diagonal().mean() * np.eye(25), y)
+    np.testing.assert_allclose(model.predict(z), expected, rtol=1e-4, atol=1e-5)
+    assert model.image_shape_ == (3, 1, 1) and model.n_features_in_ == 3
+
+
+def test_images_come_in_three_forms(digits):
+    raw = digits[1]
+    x, y, z = raw.x_train, raw.y_train, raw.x_test
+    outputs = CNTKClassifier(depth=3).fit(x, y).decision_function(z)
+    for shape in ("square", (1, 8, 8), [1, 8, 8]):
+        model = CNTKClassifier(depth=3, image_shape=shape).fit(x.reshape(40, 64), y)
+        np.testing.assert_array_equal(model.decision_function(z.reshape(30, 64)), outputs)
+        np.testing.assert_array_equal(model.decision_function(z), outputs)
+        assert model.image_shape_ == (1, 8, 8) and model.n_features_in_ == 64
+    mean, deviation = x.astype(float).mean(), x.astype(float).std()
+    np.testing.assert_allclose((model.shift_.item(), model.scale_.item()), (mean, deviation), rtol=1e-12)
+    bright = CNTKClassifier(depth=3).fit(5 * x + 3, y)  # the training images' statistics, at prediction too
+    np.testing.assert_allclose(bright.decision_function(5 * z + 3), outputs, rtol=1e-3, atol=1e-5)
+    model = CNTKClassifier(depth=3, image_shape=(4, 4, 4)).fit(x.reshape(40, 64), y)
+    assert model.image_shape_ == (4, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "problem"),
+    [
+        ({"image_shape": (1, 8, 9)}, (40, 64), r"64 features, which image_shape \(1, 8, 9\) does not fit"),
+        ({"image_shape": "square"}, (40, 63), "63 features, which image_shape square does not fit"),
+        ({"image_shape": (1, 7, 7)}, (40, 1, 8, 8), r"images of shape \(1, 8, 8\), which image_shape"),
+        ({"image_shape": "round"}, (40, 64), r"image_shape is round: use None, 'square' or \(C, P, P\)"),
+        ({}, (40, 1, 8, 7), r"images of shape \(1, 8, 7\), which image_shape None does not fit: use square"),
+        ({"depth": 1}, (40, 64), "use an integer of at least 2"),
+        ({"pool": "max"}, (40, 64), "max"),
+        ({"kernel": "rbf"}, (40, 64), "kernel 'rbf' is unknown: use 'ntk' or 'nngp'"),
+        ({"ridge": -1}, (40, 64), "ridge -1 is not possible: use numbers from 0"),
+        ({"backend": "abacus"}, (40, 64), "abacus"),
+        (
+            {"kernel": "precomputed"},
+            (40, 64),
+            r"X has shape \(40, 64\): a precomputed kernel is n x n to fit",
+        ),
+    ],
+)
+def test_what_is_not_possible_is_a_value_error_of_one_line(settings, shape, problem):
+    x = np.random.default_rng(0).normal(size=shape)
+    with pytest.raises(ValueError, match=problem) as caught:
+        CNTKClassifier(**settings).fit(x, np.arange(40) % 2)
+    assert "\n" not in str(caught.value)
+
+
+def test_input_that_scikit_learn_refuses(digits, monkeypatch):
+    x, y = digits[0].x_train, digits[0].y_train
+    model = CNTKClassifier(depth=3).fit(x, y)
+    with pytest.raises(ValueError, match="y has one class, 3: labels of at least two are needed"):
+        CNTKClassifier().fit(x, np.full(40, 3))
+    with pytest.raises(ValueError, match="NaN"):
+        CNTKClassifier().fit(np.where(x > 0, np.nan, x), y)
+    with pytest.raises(TypeError, match="[Ss]parse"):
+        CNTKClassifier().fit(sparse.csr_array(x.reshape(40, 64)), y)
+    with pytest.raises(ValueError, match="X has 63 features, but CNTKClassifier is expecting 64"):
+        model.predict(x.reshape(40, 64)[:, 1:])
+    with pytest.raises(ValueError, match=r"images of shape \(4, 4, 4\), and was fitted to \(1, 8, 8\)"):
+        model.predict(x.reshape(40, 4, 4, 4))
+    with pytest.raises(ValueError, match="float32"):
+        CNTKClassifier(standardize=False).fit(1e300 * x.astype(float), y)
+    with pytest.raises(TypeError, match="sample_weight"):
+        CNTKClassifier().fit(x, y, sample_weight=np.ones(40))
+    assert not hasattr(model, "predict_proba")
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(ValueError, match="40 training images need 0.1 GiB, and 0.0 are free: use fewer"):
+        CNTKClassifier().fit(x, y)
+
+
+def test_labels_are_what_was_given(digits):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    numbers = CNTKClassifier(depth=3).fit(x, y)
+    words = CNTKClassifier(depth=3).fit(x, np.array([f"digit {label}" for label in y]))
+    assert list(words.classes_) == [f"digit {label}" for label in range(10)]
+    assert list(words.predict(z)) == [f"digit {label}" for label in numbers.predict(z)]
+    two = CNTKClassifier(depth=3).fit(x, np.where(y < 5, "low", "high"))
+    outputs = two.decision_function(z)
+    assert outputs.shape == (30,) and list(two.predict(z)) == list(np.where(outputs > 0, "low", "high"))
+    assert two.score(z, np.where(digits[0].y_test < 5, "low", "high")) > 0.7
+
+
+def test_a_solution_that_cannot_be_trusted_warns(monkeypatch):
+    solve = ridge.regress
+
+    def doubtful(*arguments, **how):
+        found = solve(*arguments, **how)
+        return replace(found, chosen=replace(found.chosen, doubt="not solved; raise solve.ridge"))
+
+    monkeypatch.setattr(ridge, "regress", doubtful)
+    with pytest.warns(ConvergenceWarning, match="not to be trusted: not solved; raise ridge") as caught:
+        CNTKRegressor(kernel="precomputed").fit(np.eye(4), np.arange(4.0))
+    assert caught[0].filename == __file__
+
+
+def test_predictions_come_in_blocks(digits, monkeypatch):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    model = CNTKClassifier(depth=3).fit(x, y)
+    whole = model.decision_function(z)
+    monkeypatch.setattr(estimators, "BLOCK", 7)
+    np.testing.assert_allclose(model.decision_function(z), whole, rtol=1e-10, atol=1e-12)
+
+
+def test_searches_pipelines_and_calibration(monkeypatch):
+    x, y = (part[:90] for part in load_digits(return_X_y=True))
+    scores = cross_val_score(CNTKClassifier(depth=3, image_shape="square"), x, y, cv=3)
+    assert len(scores) == 3 and scores.mean() > 0.75
+    computed, original = [], estimators.gram
+    monkeypatch.setattr(
+        estimators, "gram", lambda *a, **k: (computed.append(len(a[0])), original(*a, **k))[1]
+    )
+    model = make_pipeline(FunctionTransformer(np.sqrt), CNTKClassifier(image_shape="square"))
+    grid = {"cntkclassifier__depth": [2, 3], "cntkclassifier__ridge": [0.0, "loo"]}
+    search = GridSearchCV(model, grid, cv=2, refit=True).fit(x, y)
+    assert len(computed) == 2 * 4 * 2 + 1  # one to fit and one to predict, for each fold and setting
+    assert search.best_score_ > 0.75 and set(search.best_params_) == set(grid)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    monkeypatch.undo()
+    calibrated = CalibratedClassifierCV(CNTKClassifier(depth=2, image_shape="square"), cv=2).fit(x, y)
+    np.testing.assert_allclose(calibrated.predict_proba(x[:5]).sum(1), 1)
+
+
+def test_a_matrix_is_searched_without_computing_it_again():
+    x, y = (part[:90] for part in load_digits(return_X_y=True))
+    x = (x.reshape(-1, 1, 8, 8) - x.mean()) / x.std()
+    settings = {"depth": 3, "standardize": False, "ridge": 0.01}
+    computed = cross_val_score(CNTKClassifier(**settings), x, y, cv=3)
+    K = gram(x, readouts=[Readout("ntk", "v", 3)])[0]
+    stored = cross_val_score(CNTKClassifier(kernel="precomputed", ridge=0.01), K, y, cv=3)
+    np.testing.assert_array_equal(stored, computed)
+    search = GridSearchCV(CNTKClassifier(kernel="precomputed"), {"ridge": [0.0, 0.01, 0.1]}, cv=3).fit(K, y)
+    assert search.cv_results_["mean_test_score"][1] == pytest.approx(computed.mean())
+
+
+def test_a_fitted_one_is_the_same_in_another_process(digits, tmp_path):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    model = CNTKClassifier(depth=3).fit(x, y)
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps(model))
+    np.save(tmp_path / "z.npy", z)
+    code = """
+import pickle, sys, numpy as np
+model = pickle.load(open(sys.argv[1] + "/model.pickle", "rb"))
+np.save(sys.argv[1] + "/outputs.npy", model.decision_function(np.load(sys.argv[1] + "/z.npy")))
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=300)
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), model.decision_function(z))
+    fresh = clone(model)
+    assert fresh.get_params() == model.get_params() and not hasattr(fresh, "dual_coef_")
+
+
+def test_the_examples_of_the_docstrings_hold():
+    found = [test for made in BOTH for test in doctest.DocTestFinder(recurse=False).find(made)]
+    for test in found:
+        result = doctest.DocTestRunner().run(test)
+        assert result.attempted >= 4 and not result.failed
+    assert len(found) == 2
+
+
+def test_the_example_of_the_readme_holds():
+    readme = (Path(cntk_bench.__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"## In scikit-learn\n.*?```python\n(.*?)```", readme, re.S)
+    names = {}
+    exec(code, names)
+    assert names["search"].best_score_ > 0.9 and names["model"].score(names["z"], names["labels"]) > 0.9

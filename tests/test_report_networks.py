@@ -1,0 +1,75 @@
+"""Trained networks in a table, beside what was published of them."""
+
+from records import record
+
+from cntk_bench import report
+
+NETWORK = {
+    "depth": 3,
+    "accuracy": 60.5,
+    "standard_error": 0.5,
+    "accuracies": [60.0, 61.0],
+    "spread": 0.71,
+    "train_accuracy": 99.5,
+    "rate": 10.0,
+    "width": 1024,
+    "epochs_after": 10,
+}
+
+
+def with_networks(*columns, **changes):
+    solutions = record()["solutions"] + [{"column": column, **NETWORK, **changes} for column in columns]
+    return record(solutions=solutions)
+
+
+def test_a_trained_network_stands_beside_what_was_published():
+    shown = report.table(with_networks("CNN-V", "CNN-GAP"))
+    head, line = shown.splitlines()[3:5]
+    names = ["accuracy", "s.e.", "spread", "repeats", "train", "rate", "published", "difference"]
+    assert head.split()[-16:] == names * 2
+    assert line.split()[-16:] == [
+        *("60.50", "0.50", "0.71", "2", "99.50", "10", "59.97", "+0.53"),
+        *("60.50", "0.50", "0.71", "2", "99.50", "10", "63.81", "-3.31"),
+    ]
+    assert "published only" not in shown and "ridge 0" in shown.splitlines()[0]
+    assert "CNN-V and CNN-GAP: trained networks of width 1024; an accuracy is the mean" in shown
+
+
+def test_only_what_is_not_computed_is_published_only():
+    shown = report.table(with_networks("CNN-GAP"))
+    assert shown.splitlines()[2].endswith("published only") and shown.splitlines()[3].endswith("CNN-V")
+    assert "CNN-V: a trained finite network, published only, not computed here." in shown
+    assert "CNN-GAP: trained networks of width 1024" in shown
+    shown = report.table(record())
+    assert "CNN-V and CNN-GAP: trained finite networks, published only, not computed here." in shown
+
+
+def test_what_has_chosen_the_rate_is_said():
+    candidates = [{"accuracy": 1.0}, {"accuracy": 2.0}]
+    for way, words in (
+        ("test", "rate: of 2 learning rates, the one that is best on the test images, as in the paper"),
+        ("validation", "best on training images that were held out"),
+        ("train", "best on the training images."),
+    ):
+        assert words in report.table(with_networks("CNN-V", chosen_by=way, candidates=candidates))
+    assert "learning rates" not in report.table(with_networks("CNN-V"))
+
+
+def test_failures_are_listed_whatever_they_are():
+    failure = {"rate": 10.0, "trial": 1, "step": 37, "reason": "its mean squared error was nan"}
+    shown = report.table(with_networks("CNN-V", failures=[failure]))
+    assert "which no accuracy counts: CNN-V at depth 3, rate 10, trial 1 (step 37: its mean squared" in shown
+    shown = report.table(with_networks("CNN-V", failures=[failure] * 7))
+    assert "and 2 more." in shown
+    for odd in ("x", [None], [{}], [{"rate": "<b>" * 100}], {"rate": 1}):
+        shown = report.table(with_networks("CNN-V", failures=odd, candidates=3, chosen_by="test", width="w"))
+        assert all(len(line) < 1000 for line in shown.splitlines())
+
+
+def test_a_cell_without_accuracy_is_shown_as_such(tmp_path):
+    past = with_networks("CNN-V", accuracy=None, trusted=False, doubt="every network failed", spread=None)
+    shown = report.table(past)
+    assert "- No accuracy: CNN-V at depth 3: every network failed." in shown and "?" not in shown
+    assert report.rows(past)[-1]["accuracy"] is None and report.rows(past)[-1]["difference"] is None
+    report.write(past, tmp_path)
+    assert (tmp_path / "accuracy.svg").exists()
