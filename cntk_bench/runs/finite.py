@@ -56,23 +56,10 @@ class Limit:
 def limit(x: np.ndarray, kind: str, depth: int, beta: float, backend: str = "auto") -> Limit:
     """The exact kernels of images (n, C, P, P), of "V", "GAP" or "FC"."""
     if kind == "FC":
-        return Limit(*_fully_connected(x, depth, beta))
-    readouts = [Readout("ntk", kind.lower(), depth), Readout("nngp", kind.lower(), depth)]
+        readouts = [Readout(kernel, "", depth, bias=beta) for kernel in ("fc-ntk", "fc-nngp")]
+    else:
+        readouts = [Readout(kernel, kind.lower(), depth) for kernel in ("ntk", "nngp")]
     return Limit(*direct.gram(x, readouts=readouts, backend=backend).astype(np.float64))
-
-
-def _fully_connected(x: np.ndarray, depth: int, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    flat = x.reshape(len(x), -1).astype(np.float64)
-    sigma = flat @ flat.T / flat.shape[1] + beta**2
-    theta = sigma
-    for _ in range(depth - 1):
-        norm = np.sqrt(np.outer(sigma.diagonal(), sigma.diagonal()))
-        c = np.clip(np.divide(sigma, norm, out=np.zeros_like(sigma), where=norm > 0), -1, 1)
-        np.fill_diagonal(c, 1)
-        angle = np.arccos(c)
-        sigma = norm * (c * (np.pi - angle) + np.sqrt(1 - c**2)) / np.pi + beta**2
-        theta = (np.pi - angle) / np.pi * theta + sigma
-    return theta, sigma
 
 
 def expected(measure: str, kind: str, depth: int) -> float | None:
