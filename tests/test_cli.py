@@ -432,7 +432,7 @@ def test_a_bad_value_is_told_the_remedy_and_leaves_nothing(setting, remedy, tmp_
         (("bench", "--size", 10**6), "use smaller ones"),
         (("bench", "--columns", "CNTK-W"), "did you mean CNTK-V?"),
         (("compute", QUICKSTART, "--backend", ""), "write compute.backend=null"),
-        (("solve", ".", "--set", "x" * 100_000), "only keys of solve and kernel"),
+        (("solve", ".", "--set", "x" * 100_000), "only keys of solve, kernel and columns"),
         (("x" * 100_000,), "See --help."),
         (("run",), "Missing argument 'CONFIG'. See --help."),
         (("table", ".", "--solve", "0"), "x>=1"),
