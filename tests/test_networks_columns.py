@@ -295,6 +295,31 @@ def test_it_stops_at_a_checkpoint_and_another_goes_on(written):
     assert digests() == digests("alone")
 
 
+def test_a_kill_costs_no_more_than_what_came_after_the_last_checkpoint(written, monkeypatch):
+    from cntk_bench.columns import training
+
+    call("train", "nets.yaml", "--output", "alone")
+    call("compute", "nets.yaml")
+    monkeypatch.setattr(training, "CHECKPOINT", 0)  # seconds: one after every step
+    monkeypatch.setattr(training, "TOLD", 0)
+    _, _, some = next(jobs(*material()))
+    for dies, job in enumerate(some, 2):
+        job.folder.mkdir(parents=True)
+        steps = []
+
+        def report(words, dies=dies, steps=steps):
+            steps.append(words)
+            if len(steps) == dies:
+                raise SystemError("killed")
+
+        with pytest.raises(SystemError):
+            job.do(report, lambda: False)
+        assert (job.folder / "checkpoint").exists() and not job.done().finished
+        job.do(steps.append, lambda: False)
+        assert len(steps) == 8 + 1  # the one that was lost is done again, and no other
+    assert digests() == digests("alone")
+
+
 def test_torch_is_named_where_it_is_missing(written, monkeypatch):
     monkeypatch.setattr(networks, "find_spec", lambda name: None)
     for command in ("run", "train"):
