@@ -395,7 +395,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
         ("compute.backend=gpu", "use 'auto', 'cuda' or 'cpu'"),
         ("compute.tile=1", "use at least 8"),
         ("dataset.name=digit", "did you mean digits?"),
-        ("dataset.preprocess=zca", "expected standardize or none"),
+        ("dataset.preprocess=whiten", "preprocess whiten is unknown: use one of standardize"),
         ("dataset.path=" + "x" * 100_000, "expected a file or folder"),
         ("name=" + "\x1b[31m" * 10, "remove the character"),
     ],

@@ -18,6 +18,8 @@ KNOWN += ("CNN-V", "CNN-GAP", "FC-NN", "RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH
         ("x" * 10**6, f"use one of {', '.join(KNOWN)}; or a kernel followed by -FLIP"),
         ("CNTK-LAP" + "9" * 10**6, "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
         ("cntk_gap-flip", "did you mean CNTK-GAP-FLIP?"),
+        ("CNTK-GAP-FLIPP", "did you mean CNTK-GAP-FLIP?"),
+        ("FC-NTKK-FLP", "did you mean FC-NTK-FLIP?"),
         ("CNTK-LAP-FLIP", "did you mean CNTK-LAP<c>-FLIP, such as CNTK-LAP4-FLIP?"),
         ("fc-ntk", "did you mean FC-NTK?"),
         ("FC-NTK-b0.1-FLIP", "did you mean FC-NTK-B<b>-FLIP, such as FC-NTK-B0.1-FLIP?"),

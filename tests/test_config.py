@@ -51,6 +51,7 @@ def test_the_least_config_has_sensible_defaults(load):
         "classes": None,
         "train": None,
         "test": None,
+        "draws": 1,
         "seed": 0,
         "preprocess": "standardize",
     }
@@ -63,7 +64,7 @@ def test_the_least_config_has_sensible_defaults(load):
 def test_shipped_configs_load_and_are_headed(path):
     found = config.load(path)
     assert found.name == path.stem
-    assert set(found.kernel.depths) <= set(DEPTHS)
+    assert set(found.kernel.depths) <= {*DEPTHS, 15}  # 5 and 14 convolutions, as published elsewhere
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     command = "converge" if path.stem.startswith("converge") else "run"
     assert any(f"Command:  cntk-bench {command} configs/{path.name}" in line for line in head)
@@ -169,7 +170,11 @@ def test_columns(column, expected):
         ("CNTK-LAP", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
         ("CNN-GP-LAP04", "did you mean CNN-GP-LAP<c>, such as CNN-GP-LAP4?"),
         ("CNTK-LAP-1", "did you mean CNTK-LAP<c>, such as CNTK-LAP4?"),
-        ("", f"use one of {', '.join(name for _, names in FAMILIES for name in names)}"),
+        (
+            "",
+            f"use one of {', '.join(name for _, names in FAMILIES for name in names)}"
+            "; or a kernel followed by -FLIP",
+        ),
     ],
 )
 def test_an_unknown_column_is_told_the_nearest(column, remedy):
@@ -194,8 +199,8 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("solver.ridge=1", "unknown key solver: did you mean solve?"),
         (
             "solve.zzz=1",
-            "unknown key solve.zzz: the keys here are solve.solver, solve.ridge, solve.precision, "
-            "solve.device, solve.memory",
+            "unknown key solve.zzz: the keys here are solve.solver, solve.ridge, solve.normalize, "
+            "solve.precision, solve.device, solve.memory",
         ),
         ("dataset.train=-5", "dataset.train is -5: expected an integer of at least 1, or null for all"),
         ("dataset.train=0", "dataset.train is 0: expected an integer of at least 1, or null for all"),
@@ -207,7 +212,33 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("dataset.seed=null", "dataset.seed is null: expected an integer of at least 0"),
         ("dataset.name=5", "dataset.name is 5: expected the name of a data set, such as digits"),
         ("dataset.path=[a]", "dataset.path is ['a']: expected a file or folder, or null"),
-        ("dataset.preprocess=zca", "dataset.preprocess is 'zca': expected standardize or none"),
+        (
+            "dataset.preprocess=zsca",
+            "dataset.preprocess is 'zsca': preprocess zsca is unknown: did you mean zca?",
+        ),
+        (
+            "dataset.preprocess=[zca, none]",
+            "dataset.preprocess is ['zca', 'none']: preprocess none is unknown: use one of "
+            "standardize, center, unit_norm, contrast, zca; or none alone",
+        ),
+        (
+            "dataset.preprocess=5",
+            "dataset.preprocess is 5: expected none, a step such as standardize, or a list of them, such as "
+            "[contrast, zca]",
+        ),
+        (
+            "dataset.preprocess=[]",
+            "dataset.preprocess is []: preprocess lists 0 steps: list 1 to 10, or say none",
+        ),
+        (
+            "preprocess.zca_regularizer=0",
+            "preprocess.zca_regularizer is 0: expected a number above 0, relative to the mean "
+            "variance of a pixel",
+        ),
+        (
+            "preprocess.contrast_scale=std",
+            "preprocess.contrast_scale is 'std': expected deviation or norm",
+        ),
         ("dataset=5", "dataset is 5: expected a mapping"),
         ("dataset=", "no value is given: write dataset=null for nothing"),
         ("dataset.train=", "no value is given: write dataset.train=null for nothing"),
@@ -382,7 +413,9 @@ configs = st.fixed_dictionaries(
                 "train": st.none() | numbers,
                 "test": st.none() | numbers,
                 "seed": st.integers(0, 2**63 - 1),
-                "preprocess": st.sampled_from(["standardize", "none"]),
+                "preprocess": st.sampled_from(
+                    ["standardize", "none", "zca", ("contrast", "zca"), ("center",)]
+                ),
             }
         ),
         "kernel": st.fixed_dictionaries(

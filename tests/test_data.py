@@ -310,7 +310,7 @@ BAD_ARGUMENTS = {
     "mistyped": ({"name": "cifar-10"}, "cifar-10 is unknown: did you mean cifar10?"),
     "unknown": ({"name": "imagenet"}, "imagenet is unknown: use one of digits, npz"),
     "no name": ({"name": None}, "None is unknown"),
-    "preprocess": ({"preprocess": "whiten"}, "whiten is unknown: use one of standardize, none"),
+    "preprocess": ({"preprocess": "whiten"}, "whiten is unknown: use one of standardize, center"),
     "zero train": ({"train": 0}, "train is 0: use an integer of at least 1"),
     "zero test": ({"test": 0}, "test is 0"),
     "negative train": ({"train": -3}, "train is -3"),

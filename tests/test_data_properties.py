@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from cntk_bench.data import checks
 from cntk_bench.data.identity import digest
 from cntk_bench.data.order import balanced_order
-from cntk_bench.data.scaling import scaled, scaling
+from cntk_bench.data.scaling import affine, prepared, scaling
 from cntk_bench.errors import UserError
 
 SOME = settings(max_examples=60)
@@ -124,7 +124,7 @@ def test_scaled_images_are_the_ones_asked_for(x, order, n):
     except UserError:
         assert (x == x[:1, :, :1, :1]).all()
         return
-    found = scaled(x, index, shift, scale)
+    found = prepared(x, index, affine(shift, scale))
     deviation = x.std((0, 2, 3), dtype=np.float64).reshape(2, 1, 1)
     deviation[(x == x[:1, :, :1, :1]).all((0, 2, 3))] = 1
     expected = (x[index] - x.mean((0, 2, 3), dtype=np.float64).reshape(2, 1, 1)) / deviation
@@ -146,6 +146,6 @@ def test_standardised_images_have_no_unit(x, power):
     assert np.array_equal(found[0], np.ldexp(shift, power))
     assert np.array_equal(found[1], np.where(constant, 1, np.ldexp(scale, power)))
     assert np.array_equal(
-        scaled(tiny, np.arange(7), *found)[:, ~constant[:, 0, 0]],
-        scaled(x.astype(np.float64), np.arange(7), shift, scale)[:, ~constant[:, 0, 0]],
+        prepared(tiny, np.arange(7), affine(*found))[:, ~constant[:, 0, 0]],
+        prepared(x.astype(np.float64), np.arange(7), affine(shift, scale))[:, ~constant[:, 0, 0]],
     )

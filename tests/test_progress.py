@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -339,9 +340,13 @@ def test_counts_are_those_of_the_tiles(tmp_path):
                 lines_.append(Line(tile, (readout,), (5,), shape, 0.25, taken=bool(rng.random() < 0.5)))
     progress = written(tmp_path, lines_)
     taken = {(line.tile, line.readouts[0]) for line in lines_ if line.taken}
-    for readouts, sizes in itertools.product([[0], [1], [0, 1]], [None, (7, 5), (4, 5), (3, 0), (5, 2)]):
-        counts = progress.counts(readouts, sizes)
-        done_, missing = (getattr(progress, name)(readouts, sizes) for name in ("done", "missing"))
+    of = [(None, 1), ((7, 5), 1), ((4, 5), 1), ((3, 0), 1), ((5, 2), 1), ((6, 5), 2), ((6, 5), 3), (None, 7)]
+    for readouts, (sizes, draws) in itertools.product([[0], [1], [0, 1]], of):
+        counts = progress.counts(readouts, sizes, draws)
+        done_, missing = (getattr(progress, name)(readouts, sizes, draws) for name in ("done", "missing"))
+        n_train, n_test = sizes or (7, 5)
+        wanted = replace(PLAN, n_train=n_train, n_test=n_test, draws=draws).tiles()
+        assert set(done_) | set(missing) == set(wanted) and counts.all_tiles == len(wanted)
         whole = [tile for tile in done_ if all((tile, r) in taken for r in readouts)]
         some = [tile for tile in done_ if tile not in whole and any((tile, r) in taken for r in readouts)]
         pairs = sum(tile.pairs(PLAN) for tile in done_)

@@ -1,8 +1,22 @@
 """Published numbers belong to a version, a data set and sizes."""
 
+from dataclasses import replace
+
 import pytest
 
-from cntk_bench.report.published import BLOG, ENHANCED, FINITE, FIRST, NEURIPS, TABLES, Run, published, sizes
+from cntk_bench.report.published import (
+    BLOG,
+    ENHANCED,
+    FINITE,
+    FIRST,
+    NEURIPS,
+    TABLES,
+    UNIT_DIAGONAL,
+    Run,
+    deviation,
+    published,
+    sizes,
+)
 
 WHOLE = Run("cifar10", 50_000, 10_000)
 
@@ -36,8 +50,10 @@ def test_the_version_of_the_conference_comes_first():
         (Run("cifar10", 2_000, 10_000), "CNN-GAP", 21, None),
         (Run("cifar10", 10_000, 2_000, (0, 1)), "CNTK-GAP", 3, 71.05),
         (Run("cifar10", 10_000, 2_000), "CNTK-GAP", 3, None),
-        (Run("cifar10", 160, 10_000), "CNTK-GAP", 15, 30.48),
-        (Run("cifar10", 160, 10_000), "CNTK-GAP", 6, 29.63),
+        (Run("cifar10", 160, 10_000, draws=10), "CNTK-GAP", 15, 30.48),
+        (Run("cifar10", 160, 10_000, draws=2), "CNTK-GAP", 6, 29.63),
+        (Run("cifar10", 160, 10_000), "CNTK-GAP", 6, None),  # of one draw: no mean over draws
+        (Run("cifar10", 2_000, 10_000, draws=5), "CNTK-GAP", 21, 52.22),
         (Run("cifar10", 160, 200), "CNTK-GAP", 15, None),
         (WHOLE, "CNTK-GAP", 5, None),
         (WHOLE, "CNTK-LAP4", 3, None),
@@ -73,22 +89,29 @@ def test_the_smaller_tables(run, column, numbers):
 
 
 def test_low_data_says_how_far_draws_deviate():
-    sums = {6: 232.10, 15: 239.48}
-    for depth, total in sums.items():
-        runs = [Run("cifar10", 10 * 2**i, 10_000) for i in range(8)]
+    sums = {6: (232.10, 11.14), 15: (239.48, 11.79)}
+    for depth, (total, deviations) in sums.items():
+        runs = [Run("cifar10", 10 * 2**i, 10_000, draws=3) for i in range(8)]
         assert sum(published(run, "CNTK-GAP", depth)[0] for run in runs) == pytest.approx(total)
-    accuracy, source = published(Run("cifar10", 640, 10_000), "CNTK-GAP", 6)
-    assert accuracy == 41.24 and source.endswith(
-        ", mean over draws of the training images (deviation 0.78 at depth 6, 0.68 at depth 15)"
-    )
+        assert sum(deviation(run, "CNTK-GAP", depth) for run in runs) == pytest.approx(deviations)
+    run = Run("cifar10", 640, 10_000, draws=3)
+    accuracy, source = published(run, "CNTK-GAP", 6)
+    assert accuracy == 41.24 and source.endswith(", means over draws")
+    assert deviation(run, "CNTK-GAP", 6) == 0.78
+    assert deviation(run, "CNTK-V", 6) is None is deviation(WHOLE, "CNTK-V", 3)
+    assert (160, 10_000) in sizes(Run("cifar10", 5, 5, draws=2), ("CNTK-GAP",))
 
 
 def test_another_setting_is_compared_only_where_it_is_asked_for():
     assert published(WHOLE, "CNTK-GAP", 6) == (76.73, NEURIPS)
-    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) == (76.79, ENHANCED)
+    assert published(WHOLE, "CNTK-LAP31", 6, ENHANCED) == (76.79, ENHANCED)
+    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) is None  # which trains the hidden layers alone
+    same = replace(WHOLE, setting=UNIT_DIAGONAL)
+    assert published(same, "CNTK-LAP12", 6) == (80.11, ENHANCED) and published(same, "CNTK-V", 3) is None
+    assert published(same, "CNTK-V", 6) == (66.55, ENHANCED)
     assert published(WHOLE, "CNTK-LAP12", 6) is None
     (table,) = [table for table in TABLES if table.setting]
-    pools = ["V", *(f"LAP{c}" for c in range(4, 29, 4)), "GAP"]
+    pools = ["V", *(f"LAP{c}" for c in range(4, 29, 4)), "LAP31"]
     kernels = ("CNTK", "CNN-GP")
     names = [f"{kernel}-{pool}{flip}" for flip in ("", "-FLIP") for kernel in kernels for pool in pools]
     assert list(table.columns) == names

@@ -179,6 +179,7 @@ def test_json_is_a_list_of_objects_with_these_keys():
         "repeats": None,
         "train_accuracy": None,
         "rate": None,
+        "published_spread": None,
     }
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
@@ -207,11 +208,11 @@ def test_latex(monkeypatch):
 
 
 CSV = """\
-column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate
-CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
-CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
 """
 
 
@@ -293,10 +294,12 @@ def test_every_source_is_named(monkeypatch):
 
 def test_where_nothing_alike_was_published_a_note_says_what_was():
     note = report.table(record(n_train=7)).splitlines()[-1]
-    assert note.startswith(
-        "Published for other numbers of training / test images, not comparable: 10 / 10,000,"
-    )
-    assert note.endswith(", 2,000 / 10,000, 50,000 / 10,000.")
+    start = "Published for other numbers of training / test images, not comparable: "
+    assert note == f"{start}2,000 / 10,000, 50,000 / 10,000."
+    drawn = record(n_train=7)
+    drawn["data"]["draws"] = 3  # then means over draws are of the same kind
+    note = report.table(drawn).splitlines()[-1]
+    assert note.startswith(f"{start}10 / 10,000,") and note.endswith(", 2,000 / 10,000, 50,000 / 10,000.")
 
 
 def test_depths_ascend_whatever_their_order_in_the_record():
@@ -335,3 +338,29 @@ def test_places_that_cannot_be_written(tmp_path):
         report.plot(record(), tmp_path / "missing" / "a.png")
     with pytest.raises(UserError, match="cannot plot to .*a.gif: use a name that ends in .png, .svg, .pdf"):
         report.plot(record(), tmp_path / "a.gif")
+
+
+def test_draws_are_compared_with_means_over_draws():
+    """A mean over draws has the published mean and deviation beside it; one training set has neither."""
+    solution = {"column": "CNTK-GAP", "depth": 6, "accuracy": 30.0, "standard_error": 0.5, "ridge": 0.0}
+    repeated = solution | {"accuracies": [29.0, 31.0], "spread": 1.41, "draws": [solution, solution]}
+    drawn = record(n_train=160, solutions=[repeated])
+    drawn["data"] |= {"draws": 2}
+    (row,) = report.rows(drawn)
+    assert (row["published"], row["published_spread"], row["difference"]) == (29.63, 1.13, 0.37)
+    text = report.table(drawn)
+    assert "2 draws of 160 training" in text and "its spread" in text and "means over draws" in text
+    alone = record(n_train=160, solutions=[solution])
+    (row,) = report.rows(alone)
+    assert row["published"] is row["published_spread"] is None and "its spread" not in report.table(alone)
+    drawn["data"] |= {"draws": "many"}  # anybody may have written it
+    assert "draws of" not in report.table(drawn).splitlines()[0]
+
+
+@pytest.mark.parametrize("ridge, published", [(5e-5, 80.11), (0.0, None)])
+def test_a_unit_diagonal_is_compared_with_the_paper_that_solves_such(ridge, published):
+    solution = {"column": "CNTK-LAP12", "depth": 6, "accuracy": 80.0, "ridge": ridge}
+    (row,) = report.rows(record(solutions=[solution | {"normalize": "unit_diagonal"}]))
+    assert row["published"] == published
+    (row,) = report.rows(record(solutions=[solution]))
+    assert row["published"] is None  # of another setting

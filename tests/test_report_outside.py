@@ -12,7 +12,7 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report.rows import notes, title
+from cntk_bench.report.notes import notes, title
 from cntk_bench.text import short
 
 HOSTILE = "a|b\nc `x` <script> ![i](u) \\input{/etc/passwd} $x^2_3$ %#&~ \x1b]0;title\x07"

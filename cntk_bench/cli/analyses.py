@@ -154,6 +154,10 @@ def _opened(directory: str, train: int | None):
     from cntk_bench.runs.opened import open_run
 
     opened = open_run(options.path(directory, "RUN"))
+    if opened.run.config().solve.normalize != "none":
+        streams.complain("of the kernel as it is: solve.normalize is for the table alone")
+    if opened.draws > 1:
+        streams.complain(f"of the first of {opened.draws} draws of training images")
     return opened if train is None else opened.first(train)
 
 

@@ -35,7 +35,8 @@ def plan(config, overrides, backend, output):
         solving += ", which this machine does not have free"
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
-        "pairs": f"{tiles.pairs:,}",
+        "pairs": f"{tiles.pairs:,}"
+        + (f", {tiles.wasted:,} of them of two draws, which are not used" if tiles.wasted else ""),
         "tiles": f"{len(tiles.tiles()):,} of {tiles.tile} x {tiles.tile} pairs",
         "disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free",
         "memory, compute": units.size(cost.compute_memory),

@@ -119,11 +119,13 @@ def _tell_tiles(found) -> None:
 @click.command()
 @click.argument("directory", metavar="RUN")
 @click.option("--column", required=True, metavar="NAME", help="Such as CNTK-GAP.")
-@click.option("--depth", required=True, type=click.IntRange(2), metavar="D")
+@click.option("--depth", required=True, type=click.IntRange(1), metavar="D")
 @click.option("--to", "target", required=True, metavar="FILE",
               help="Ending in .npz, .npy (a file per array), .h5, .hdf5 or .pt.")  # fmt: skip
+@click.option("--draw", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+              help="Of the training images, where dataset.draws are several.")  # fmt: skip
 @options.common
-def export(directory, column, depth, target):
+def export(directory, column, depth, target, draw):
     """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
 
     The arrays are train (n, n), test (m, n), both float64, y_train, y_test, train_index and test_index.
@@ -133,7 +135,7 @@ def export(directory, column, depth, target):
 
     file = options.path(target, "--to")
     formats.require(file)
-    gram = open_run(options.path(directory, "RUN")).gram(column, depth)
+    gram = open_run(options.path(directory, "RUN")).gram(column, depth, draw)
     for written in formats.write(gram, file):
         streams.say(f"written: {written}")
 

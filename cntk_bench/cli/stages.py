@@ -94,7 +94,8 @@ def solve(directory, overrides):
         if not _solvable(override.partition("=")[0]):
             raise UserError(
                 f"--set {short(override)}: only keys of solve, kernel and columns' own sections, "
-                "dataset.train, dataset.test and dataset.path can change here; run `compute` for the others"
+                "dataset.train, dataset.test, dataset.draws and dataset.path can change here; run `compute` "
+                "for the others"
             )
     return _solve(where, where.config(overrides))
 
@@ -108,7 +109,7 @@ def _solvable(key: str) -> bool:
 
     section, _, rest = key.partition(".")
     mine = section in ("solve", "kernel", *columns.section_names())
-    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.path")
+    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
 def _compute(settings, where, donor):

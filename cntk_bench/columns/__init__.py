@@ -121,7 +121,8 @@ def section(name: str) -> Any:
 def _remedy(name: str) -> str:
     known = [*(name for _, names in FAMILIES for name in names), *plugins.names(GROUP)]
     asked, flip = name[:100].upper().replace("_", "-"), kernel.FLIP
-    plain = asked.removesuffix(flip)
+    head, _, tail = asked.rpartition("-")
+    plain = head if get_close_matches(f"-{tail}", [flip], cutoff=0.75) else asked
     generic = re.sub(r"^(FC-.*-B)[\d.]+$", r"\1<b>", re.sub(r"LAP(?!LA).*", "LAP<c>", plain))
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:

@@ -57,11 +57,16 @@ class KernelColumn:
 
     def fill(self, depth: int | None, given: Given) -> Cell:
         """Solve the regression, and predict."""
-        from cntk_bench.regression import prediction
+        from cntk_bench.regression import normalize, prediction
 
         (readout,) = self.needs(depth)
+        train, test = given.train(readout), given.test(readout)
+        more: dict[str, Any] = {}
+        if given.how.normalize == "unit_diagonal":
+            more["scale"] = normalize.unit_diagonal(train)
+            test = normalize.scaled_blocks(test, more["scale"])
         solution = regression.solver(given.how.solver)(
-            given.train(readout),
+            train,
             given.y_train,
             classes=given.classes,
             ridge=given.how.ridge,
@@ -70,12 +75,13 @@ class KernelColumn:
             overwrite=True,
         )
         chosen = solution.chosen
-        found = prediction.predict(solution.alpha, given.test(readout), chosen.largest_residual)
+        found = prediction.predict(solution.alpha, test, chosen.largest_residual)
         facts = asdict(chosen) | {
             "edge": solution.edge,
             "path": [asdict(fit) for fit in solution.path],
         }
-        arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter}
+        facts |= {"normalize": given.how.normalize} if more else {}
+        arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
         return Cell(found.classes, facts, found.undecided, arrays)
 
 

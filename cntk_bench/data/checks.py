@@ -122,6 +122,28 @@ def count(requested, available: int, what: str) -> int:
     return int(requested)
 
 
+def drawn(requested, draws, available: int) -> int:
+    """How many training images `draws` disjoint draws of `requested` images each are.
+
+    Raises
+    ------
+    UserError
+        If there are not so many, or several draws of all images are asked for.
+    """
+    require_integer(draws, 1, "draws")
+    if draws == 1:
+        return count(requested, available, "train")
+    if requested is None:
+        raise UserError(f"draws is {_shown(draws)}, but train is null: say how many images a draw has")
+    each = count(requested, available, "train")
+    if each * draws > available:
+        raise UserError(
+            f"{_shown(draws)} draws of {each:,} training images share none, and the data have {available:,}: "
+            f"use at most {available // each:,} draws, or fewer images for each"
+        )
+    return each * int(draws)
+
+
 def chosen(requested, k: int) -> tuple[int, ...]:
     """The labels of the classes requested, in that order; None is all of 0 .. k-1.
 

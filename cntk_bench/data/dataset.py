@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cntk_bench.data import checks, digits, npz, official
+from cntk_bench.data import checks, digits, npz, official, preparation
 from cntk_bench.data.identity import KNOWN, is_published
 from cntk_bench.data.order import balanced_order
-from cntk_bench.data.scaling import scaled, scaling
+from cntk_bench.data.preparation import Recipe
+from cntk_bench.data.scaling import prepared
 from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
 from cntk_bench.text import short
@@ -26,8 +28,6 @@ READERS = {"digits": digits.read, "npz": npz.read} | {
     name: partial(official.read, name) for name in official.FETCHABLE
 }
 GROUP = "cntk_bench.datasets"
-PREPROCESS = ("standardize", "none")
-STATISTICS = ("full", "subset")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,15 @@ class Dataset:
     classes_used : tuple of int, optional
         The source's labels of the classes 0 .. k-1; None if all were used, as they are. With a choice of
         classes, `name` still tells where the images are from, so published numbers are compared by both.
+    originals : pair of array (n, C, P, P), optional
+        The pixels of x_train and x_test as the source has them. Where they are given, images are told apart
+        by them and by `recipe`: their prepared pixels may differ in the last bits between machines.
+    recipe : str
+        How `originals` were prepared (`Recipe.told`).
+    draws : int
+        x_train holds so many draws of equally many images, one after another.
+    fitted_on : int, optional
+        How many training images the preparation was fitted on, if it was and is not plain.
     """
 
     name: str
@@ -60,12 +69,21 @@ class Dataset:
     train_index: np.ndarray
     test_index: np.ndarray
     classes_used: tuple[int, ...] | None = None
+    originals: tuple[np.ndarray, np.ndarray] | None = None
+    recipe: str = ""
+    draws: int = 1
+    fitted_on: int | None = None
+
+    @property
+    def told_by(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels by which training and test images are told apart, with `recipe`."""
+        return self.originals or (self.x_train, self.x_test)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the four arrays: their types, shapes and bytes, whatever their source."""
-        digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+        """SHA-256 (hex) of images and labels: their types, shapes and bytes, whatever their source."""
+        digest, (x_train, x_test) = hashlib.sha256(self.recipe.encode()), self.told_by
+        for array in (x_train, self.y_train, x_test, self.y_test):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -118,9 +136,11 @@ def load(
     classes: Iterable[int] | None = None,
     train: int | None = None,
     test: int | None = None,
+    draws: int = 1,
     seed: int = 0,
-    preprocess: str = "standardize",
+    preprocess: str | Sequence[str] = "standardize",
     statistics: str | Sequence[float] = "full",
+    **parameters: Any,
 ) -> Dataset:
     """Read a data set, select images and prepare them.
 
@@ -140,14 +160,22 @@ def load(
         How many images of these classes, all by default: the first ones of `order.balanced_order`,
         so that every prefix is balanced over the classes and a larger number contains a smaller
         one's images.
+    draws : int, optional
+        How many disjoint draws of `train` images: draw d = 0, 1, ... has the images d * train to
+        (d + 1) * train - 1 of that order. Where `train` is a multiple of the number of classes, and no class
+        has run out, each draw has equally many of each class; else their numbers differ by 2 at most.
     seed : int, optional
         Of that order, at least 0. Training and test images have a stream of their own.
-    preprocess : {"standardize", "none"}, optional
-        See `scaling.scaling`.
+    preprocess : str or sequence of str, optional
+        "none", a step of `preparation`, or several in order, such as ["contrast", "zca"].
     statistics : {"full", "subset"} or sequence of float, optional
-        Of which images "standardize" takes the statistics: all training images of the classes, whatever
-        `train` is, as for the paper's whole data set; only those selected; or numbers, the mean of each
-        channel and then the deviation of each, in the units of the source's pixels.
+        Of which images "standardize" and "zca" take their statistics: all training images of the classes,
+        whatever `train` is, as for the paper's whole data set; only those selected; or, for "standardize" as
+        the first step, numbers, the mean of each channel and then the deviation of each, in the units of the
+        source's pixels. With "full" a small training set profits from images that it does not have, though
+        not from their labels.
+    **parameters
+        zca_regularizer, contrast_scale, contrast_floor: of `preparation.Recipe`.
 
     Returns
     -------
@@ -160,11 +188,8 @@ def load(
         images with labels 0 .. k-1 of at least two classes.
     """
     require_known(name)
-    if preprocess not in PREPROCESS:
-        raise UserError(f"preprocess {short(preprocess)} is unknown: use one of {', '.join(PREPROCESS)}")
-    if isinstance(statistics, str) and statistics not in STATISTICS:
-        known = ", ".join(STATISTICS)
-        raise UserError(f"statistics {short(statistics)} is unknown: use one of {known}, or numbers")
+    chosen = statistics if isinstance(statistics, str) else tuple(statistics)
+    recipe = Recipe(preparation.steps(preprocess), chosen, **parameters)
     checks.require_integer(seed, 0, "seed")
     if name == "digits" and path is not None:
         raise UserError(
@@ -186,7 +211,12 @@ def load(
     used = None if labels == tuple(range(k)) else labels
     from_train, y_train = _of_classes(y_train, labels, "y_train")
     from_test, y_test = _of_classes(y_test, labels, "y_test")
-    n_train = checks.count(train, len(y_train), "train")
+    n_train = checks.drawn(train, draws, len(y_train))
+    if draws > 1 and statistics == "subset" and recipe.fits:
+        raise UserError(
+            "preprocess.statistics is subset, so each draw would prepare the test images in its own way: "
+            "use full, or one draw"
+        )
     n_test = checks.count(test, len(y_test), "test")
 
     first_train = balanced_order(y_train, seed, stream=0)[:n_train]
@@ -196,16 +226,21 @@ def load(
         measured = x_train[train_index]
     else:
         measured = x_train if used is None else x_train[from_train]
-    numbers = None if isinstance(statistics, str) else statistics
-    shift, scale = scaling(measured, preprocess, numbers)
+    prepare = preparation.fitted(measured, recipe)
+    told: dict[str, Any] = {}
+    if not recipe.plain:
+        told = {"originals": (x_train[train_index], x_test[test_index]), "recipe": recipe.told(measured)}
+        told |= {"fitted_on": len(measured)} if recipe.fits else {}
     return Dataset(
         name=name,
-        x_train=scaled(x_train, train_index, shift, scale),
+        x_train=prepared(x_train, train_index, prepare),
         y_train=y_train[first_train],
-        x_test=scaled(x_test, test_index, shift, scale),
+        x_test=prepared(x_test, test_index, prepare),
         y_test=y_test[first_test],
         classes=len(labels),
         train_index=train_index,
         test_index=test_index,
         classes_used=used,
+        draws=int(draws),
+        **told,
     )

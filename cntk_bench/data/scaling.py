@@ -1,4 +1,6 @@
-"""Preprocessing of pixels: by the training set's statistics, or none."""
+"""Each channel shifted and scaled: by the training set's statistics, by numbers, or by its units alone."""
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -42,12 +44,18 @@ def scaling(x_train, preprocess: str, numbers=None):
         return np.zeros(shape), np.full(shape, 255.0 if x_train.dtype == np.uint8 else 1.0)
     if numbers is not None:
         return _given(numbers, x_train.shape[1])
-    mean, deviation = np.array([_moments(x_train[:, channel]) for channel in range(x_train.shape[1])]).T
+    mean, deviation = moments(lambda: chunks(x_train))
+    return standardizing(mean, deviation)
+
+
+def standardizing(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shift and scale (C, 1, 1) from means and deviations (C,), of which some may be 0, but not all."""
     if not deviation.any():
         raise UserError(
             "x_train is constant in every channel, so it cannot be standardised: "
             "give images that differ, or preprocess none"
         )
+    shape = (len(mean), 1, 1)
     return mean.reshape(shape), np.where(deviation == 0, 1, deviation).reshape(shape)
 
 
@@ -62,22 +70,53 @@ def _given(numbers, channels):
     return values.reshape(2, channels, 1, 1)
 
 
-def _moments(pixels):
-    """Mean and standard deviation of an array (n, P, P), in float64; exactly 0 for a constant."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if low == high:  # the mean's rounding would leave a tiny variance
-        return low, 0.0
+def affine(shift: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What prepares images (h, C, P, P): (pixel - shift) / scale, in float64."""
+    return lambda images: (images - shift) / scale
+
+
+def moments(parts: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, in float64; exactly 0 for a constant one.
+
+    Parameters
+    ----------
+    parts : callable
+        Gives all images, (h, C, P, P) at a time; it is called twice.
+
+    Returns
+    -------
+    mean, deviation : array (C,), float64
+    """
+    ends = np.array([(part.min((0, 2, 3)), part.max((0, 2, 3))) for part in parts()], np.float64)
+    low, high = ends[:, 0].min(0), ends[:, 1].max(0)
     # In units of a power of two near the largest pixel: the same digits, and no square underflows.
-    unit = np.ldexp(1.0, np.frexp(max(-low, high))[1])
-    parts = (part.astype(np.float64) / unit for part in chunks(pixels))
-    sizes, means, variances = np.array([(part.size, part.mean(), part.var()) for part in parts]).T
-    mean = np.average(means, weights=sizes)
-    # The law of total variance: within the parts plus between them.
-    return unit * mean, unit * np.sqrt(np.average(variances + (means - mean) ** 2, weights=sizes))
+    units = np.ldexp(1.0, np.frexp(np.maximum(-low, high))[1])
+    # (parts, C, 3): of each part and channel its size, mean and variance.
+    found = np.array([[_of_part(part[:, c], unit) for c, unit in enumerate(units)] for part in parts()])
+    mean, deviation = low.copy(), np.zeros(len(low))
+    for c in np.flatnonzero(low < high):  # the rounding of a constant's mean would leave a tiny variance
+        sizes, means, variances = found[:, c].T
+        middle = np.average(means, weights=sizes)
+        # The law of total variance: within the parts plus between them.
+        spread = np.sqrt(np.average(variances + (means - middle) ** 2, weights=sizes))
+        mean[c], deviation[c] = units[c] * middle, units[c] * spread
+    return mean, deviation
 
 
-def scaled(x, index, shift, scale):
+def _of_part(pixels: np.ndarray, unit: float) -> tuple[int, float, float]:
+    pixels = pixels.astype(np.float64) / unit
+    return pixels.size, pixels.mean(), pixels.var()
+
+
+def prepared(x: np.ndarray, index: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous.
+
+    Parameters
+    ----------
+    x : array (n, C, P, P), uint8 or float
+    index : array of int
+    prepare : callable
+        Prepares images (h, C, P, P) of x, at most `CHUNK` at a time, in float64.
 
     Raises
     ------
@@ -87,13 +126,13 @@ def scaled(x, index, shift, scale):
     out = np.empty((len(index), *x.shape[1:]), np.float32)
     for start in range(0, len(index), CHUNK):
         part = slice(start, start + CHUNK)
-        prepared = (x[index[part]] - shift) / scale
-        brightest = abs(prepared).max((1, 2, 3))
+        images = prepare(x[index[part]])
+        brightest = abs(images).max((1, 2, 3))
         lost = (brightest > 0) & (brightest < np.finfo(np.float32).tiny)
         if lost.any():
             raise UserError(
                 f"image {index[start + int(lost.argmax())]} has no pixel beyond "
                 f"{brightest[lost.argmax()]:.2g} as prepared, which float32 cannot hold: scale the images up"
             )
-        out[part] = prepared
+        out[part] = images
     return out

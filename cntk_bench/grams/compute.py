@@ -44,12 +44,14 @@ class Task:
     readouts: tuple[int, ...]
 
 
-def make_plan(spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None) -> Plan:
-    """The plan for a spec and two set sizes; by default with the tile that suits a backend."""
+def make_plan(
+    spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None, draws: int = 1
+) -> Plan:
+    """The plan for a spec, two set sizes and draws; by default with the tile that suits a backend."""
     if tile is None:
-        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend))
+        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend), draws)
     # A tile is stored whole: a larger one than the data would only cost disk.
-    plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts))
+    plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts), draws)
     plan.require_few_files()
     return plan
 
@@ -156,6 +158,7 @@ def compute(
     sizes: tuple[int, int] | None = None,
     report: Callable[[Task], None] | None = None,
     executor: str = "local",
+    draws: int = 1,
 ) -> None:
     """Compute what a store is missing, and write each tile as soon as it is finished.
 
@@ -173,6 +176,8 @@ def compute(
         Called with each task once it is safely stored.
     executor : str
         Who works (`executors`).
+    draws : int
+        Which the training images are: pairs of two draws are not wanted.
 
     Raises
     ------
@@ -184,7 +189,7 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        _run(job, pending(store, wanted, sizes, writers(store.path)), report, executor)
+        _run(job, pending(store, wanted, sizes, writers(store.path), draws), report, executor)
         store.progress.refresh()  # workers may have been other processes
 
 
@@ -209,9 +214,11 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
         _run(job, iter(tasks), report, "local")
 
 
-def pending(store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int) -> Iterator[Task]:
+def pending(
+    store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int, draws: int = 1
+) -> Iterator[Task]:
     """What is missing, task by task, from a place that depends on how many others work already."""
-    todo = store.progress.missing(wanted, sizes)
+    todo = store.progress.missing(wanted, sizes, draws)
     first = int(len(todo) * _share(others))
     looked = monotonic()
     for tile in todo[first:] + todo[:first]:

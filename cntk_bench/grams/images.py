@@ -2,7 +2,8 @@
 
     y_train, y_test           labels
     train_index, test_index   the images' places in the data set
-    train_image, test_image   digests of their pixels, as they were computed with
+    train_image, test_image   digests of their pixels, as they were computed with; or of the source's and
+                              how they were prepared, where machines differ in the last bits
 
 All are int64 arrays (n_train,) or (n_test,), checksummed, filled with -1. They only ever get longer.
 """
@@ -63,11 +64,14 @@ class Images:
         return hashlib.sha256(b"|".join(np.asarray(a, "<i8").tobytes() for a in arrays)).hexdigest()
 
 
-def digests(x: np.ndarray) -> np.ndarray:
-    """Images (n, C, P, P) -> (n,) int64: 63 bits of SHA-256 of each one's shape and pixels."""
+def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
+    """Images (n, C, P, P) -> (n,) int64: 63 bits of SHA-256 of each one's shape and pixels.
+
+    `recipe` says how images are prepared where x has the pixels before that.
+    """
     out = np.empty(len(x), np.int64)
     for number, image in enumerate(np.ascontiguousarray(x)):
-        whole = hashlib.sha256(f"{image.dtype.str}{image.shape}".encode() + image.tobytes()).digest()
+        whole = hashlib.sha256(f"{recipe}{image.dtype.str}{image.shape}".encode() + image.tobytes()).digest()
         out[number] = int.from_bytes(whole[:8], "big") >> 1
     return out
 

@@ -1,5 +1,7 @@
 """Many tiles of a plan at once, by their numbers (`Plan.number`), as arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from cntk_bench.grams.tiles import Plan
@@ -32,12 +34,20 @@ def pairs(plan: Plan, part: str, numbers: np.ndarray) -> np.ndarray:
     return np.where(rows == cols, h * (h + 1) // 2, h * w)
 
 
-def within(plan: Plan, part: str, sizes: tuple[int, int] | None) -> np.ndarray:
-    """Numbers of the tiles that hold a pair of the first n_train training and n_test test images."""
+def within(plan: Plan, part: str, sizes: tuple[int, int] | None, draws: int = 1) -> np.ndarray:
+    """Numbers of the tiles that hold a pair of the first n_train training and n_test test images.
+
+    Of several draws of these training images (`Plan`), a pair of two draws does not count.
+    """
     numbers = np.arange(plan.count_of(part))
-    if sizes is None:
+    if sizes is None and draws == 1:
         return numbers
+    sizes = sizes or (plan.n_train, plan.n_test)
     rows, below = (-(-size // plan.tile) for size in sizes)
     if part == "train":
-        return numbers[: rows * (rows + 1) // 2]
+        numbers = numbers[: rows * (rows + 1) // 2]
+        if draws == 1:
+            return numbers
+        across, cols = places(plan, part, numbers)
+        return numbers[cols >= replace(plan, n_train=sizes[0], draws=draws).first_col(across)]
     return numbers.reshape(-1, plan.blocks("train"))[:below, :rows].ravel()

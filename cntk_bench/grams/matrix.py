@@ -11,6 +11,9 @@ from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
 
+Draw = tuple[int, int]  # d, draws: the draw d = 0 .. draws-1 of so many
+ONE: Draw = (0, 1)
+
 
 def matrix(
     store: Store,
@@ -20,6 +23,7 @@ def matrix(
     *,
     triangle: str = "both",
     sizes: tuple[int, int] | None = None,
+    draw: Draw = ONE,
 ) -> np.ndarray:
     """One whole matrix.
 
@@ -34,10 +38,12 @@ def matrix(
         Of "train": with "lower", what lies above the diagonal's tiles stays 0; the solve needs no more.
     sizes : (n_train, n_test), optional
         Of the first images only; all by default.
+    draw : (d, draws)
+        Of these training images, those of the draw d = 0 .. draws-1 alone.
 
     Returns
     -------
-    array (n_train | n_test, n_train)
+    array (n_train / draws | n_test, n_train / draws)
         Rows of "test" are test images.
 
     Raises
@@ -45,35 +51,46 @@ def matrix(
     UserError, VerificationError
         If a tile is not done, cannot be read, or is damaged.
     """
-    plan = _view(store, sizes)
-    out = np.zeros((plan.size(part), plan.n_train), dtype)
-    _assemble(store, plan, out, 0, plan.tiles(part), store.index(readout))
-    for tile in plan.tiles(part) if (part, triangle) == ("train", "both") else ():
-        rows, cols = tile.rows(plan), tile.cols(plan)
-        out[cols, rows] = out[rows, cols].T
+    plan = _view(store, sizes, draw[1])
+    cols = _images(plan, draw)
+    rows = cols if part == "train" else slice(0, plan.n_test)
+    out = np.zeros((rows.stop - rows.start, cols.stop - cols.start), dtype)
+    tiles = [
+        tile for tile in plan.tiles(part) if _meet(tile.rows(plan), rows) and _meet(tile.cols(plan), cols)
+    ]
+    _assemble(store, plan, out, rows, cols, tiles, store.index(readout))
+    for tile in tiles if (part, triangle) == ("train", "both") else ():
+        down, right = _within(tile.rows(plan), rows), _within(tile.cols(plan), cols)
+        out[right, down] = out[down, right].T
     return out
 
 
 def row_blocks(
-    store: Store, readout: object, dtype: Any = np.float64, *, sizes: tuple[int, int] | None = None
+    store: Store,
+    readout: object,
+    dtype: Any = np.float64,
+    *,
+    sizes: tuple[int, int] | None = None,
+    draw: Draw = ONE,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """The test x train matrix a block of test images at a time: (rows, array (h, n_train)).
+    """The test x train matrix a block of test images at a time: (rows, array (h, n_train / draws)).
 
     Parameters, errors: as for `matrix`.
     """
-    plan, index = _view(store, sizes), store.index(readout)
+    plan, index = _view(store, sizes, draw[1]), store.index(readout)
+    cols = _images(plan, draw)
     for row in range(plan.blocks("test")):
         rows = plan.block("test", row)
-        out = np.empty((rows.stop - rows.start, plan.n_train), dtype)
-        tiles = [Tile("test", row, col) for col in range(plan.blocks("train"))]
-        _assemble(store, plan, out, rows.start, tiles, index)
+        out = np.empty((rows.stop - rows.start, cols.stop - cols.start), dtype)
+        tiles = [Tile("test", row, col) for col in range(cols.start // plan.tile, -(-cols.stop // plan.tile))]
+        _assemble(store, plan, out, rows, cols, tiles, index)
         yield rows, out
 
 
-def require_done(store: Store, readout: object, sizes: tuple[int, int] | None = None) -> None:
-    """UserError if something is not computed yet that the matrices of a readout need."""
-    plan, index = _view(store, sizes), store.index(readout)
-    missing = len(store.progress.missing([index], (plan.n_train, plan.n_test)))
+def require_done(store: Store, readout: object, sizes: tuple[int, int] | None = None, draws: int = 1) -> None:
+    """UserError if something is not computed yet that the matrices of a readout need, in any of the draws."""
+    plan, index = _view(store, sizes, draws), store.index(readout)
+    missing = len(store.progress.missing([index], (plan.n_train, plan.n_test), draws))
     if missing:
         raise UserError(
             f"{missing} of {plan.count} tiles of {short(str(store.path))} are not computed yet for "
@@ -81,7 +98,7 @@ def require_done(store: Store, readout: object, sizes: tuple[int, int] | None = 
         )
 
 
-def _view(store: Store, sizes: tuple[int, int] | None) -> Plan:
+def _view(store: Store, sizes: tuple[int, int] | None, draws: int) -> Plan:
     """The store's plan, cut to the first images of either set: the same tiles, smaller at the end."""
     n_train, n_test = sizes or store.sizes
     if n_train > store.plan.n_train or n_test > store.plan.n_test:
@@ -89,20 +106,33 @@ def _view(store: Store, sizes: tuple[int, int] | None) -> Plan:
             f"{short(str(store.path))} has {store.plan.n_train} training and {store.plan.n_test} test "
             f"images, not {n_train} and {n_test}: run `compute` for more"
         )
-    return Plan(n_train, n_test, store.plan.tile, store.plan.readouts)
+    return Plan(n_train, n_test, store.plan.tile, store.plan.readouts, draws)
+
+
+def _images(plan: Plan, draw: Draw) -> slice:
+    """The training images of a draw."""
+    number, size = draw[0], plan.n_train // draw[1]
+    return slice(number * size, (number + 1) * size)
+
+
+def _meet(one: slice, other: slice) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+def _within(one: slice, whole: slice) -> slice:
+    """The part of `one` that is in `whole`, counted from where `whole` begins."""
+    return slice(max(one.start, whole.start) - whole.start, min(one.stop, whole.stop) - whole.start)
 
 
 def _assemble(
-    store: Store, plan: Plan, out: np.ndarray, first: int, tiles: Sequence[Tile], readout: int
+    store: Store, plan: Plan, out: np.ndarray, rows: slice, cols: slice, tiles: Sequence[Tile], readout: int
 ) -> None:
-    """Read tiles, several at a time, into `out`, whose row 0 is row `first` of the whole."""
+    """Read tiles, several at a time, into `out`, which holds these rows and columns of the whole."""
 
     def place(tile):
-        rows, cols = tile.rows(plan), tile.cols(plan)
+        down, right = tile.rows(plan), tile.cols(plan)
         block = store.read(tile, [readout])[0]
-        out[rows.start - first : rows.stop - first, cols] = block[
-            : rows.stop - rows.start, : cols.stop - cols.start
-        ]
+        out[_within(down, rows), _within(right, cols)] = block[_within(rows, down), _within(cols, right)]
 
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(place, tiles):

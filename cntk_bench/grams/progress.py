@@ -112,7 +112,7 @@ class Progress(Merged):
         return bool(self.complete(tile.part, np.array([number]), chosen, sizes)[0])
 
     def missing(
-        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
     ) -> list[Tile]:
         """Tiles that are not done for all of these readouts, in computing order.
 
@@ -122,30 +122,36 @@ class Progress(Merged):
             All by default.
         sizes : (n_train, n_test), optional
             Of the first images that matter; all by default.
+        draws : int
+            Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
         """
-        return self._tiles(readouts, sizes, done=False)
+        return self._tiles(readouts, sizes, draws, done=False)
 
-    def done(self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None) -> list[Tile]:
-        """Tiles that are done for all of these readouts, in computing order."""
-        return self._tiles(readouts, sizes, done=True)
+    def done(
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+    ) -> list[Tile]:
+        """Tiles that are done for all of these readouts, in computing order; parameters as for `missing`."""
+        return self._tiles(readouts, sizes, draws, done=True)
 
-    def _tiles(self, readouts, sizes, done):
+    def _tiles(self, readouts, sizes, draws, done):
         chosen = range(self.plan.readouts) if readouts is None else readouts
         tiles = []
         for part in PARTS:
-            numbers = layout.within(self.plan, part, sizes)
+            numbers = layout.within(self.plan, part, sizes, draws)
             found = numbers[self.complete(part, numbers, chosen, sizes) == done]
             tiles += map(
                 Tile, [part] * len(found), *(a.tolist() for a in layout.places(self.plan, part, found))
             )
         return tiles
 
-    def counts(self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None) -> Counts:
+    def counts(
+        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+    ) -> Counts:
         """As `missing`, in numbers alone: no list is made of a million tiles."""
         chosen = range(self.plan.readouts) if readouts is None else readouts
         sums: dict[str, Any] = dict.fromkeys(Counts.__dataclass_fields__, 0)
         for part in PARTS:
-            numbers = layout.within(self.plan, part, sizes)
+            numbers = layout.within(self.plan, part, sizes, draws)
             done, pairs = self.complete(part, numbers, chosen, sizes), layout.pairs(self.plan, part, numbers)
             taken = self.all_taken(part, numbers, chosen)
             whole = taken.all(1) & done

@@ -1,9 +1,11 @@
-"""The Gram matrices cut into square tiles: geometry, symmetry and sizes; no arrays, no I/O."""
+"""The Gram matrices cut into square tiles: geometry, symmetry and sizes; no numbers of them, no I/O."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
+
+import numpy as np
 
 from cntk_bench.errors import UserError
 
@@ -78,23 +80,32 @@ class Plan:
         Images along one side of a tile; the last tile of a row or column may be smaller.
     readouts : int
         Numbers kept for each pair.
+    draws : int
+        The training images are so many draws of equally many, one after another, and only pairs within a
+        draw matter. `tiles`, `count`, `pairs` and `bytes` are of the tiles that hold such a pair; a tile's
+        name and its number among those of its part do not depend on the draws.
 
     Raises
     ------
     UserError
-        If a count is not positive, or the tiles would be more than `LIMIT`.
+        If a count is not positive, the draws are not equally large, or the tiles would be more than `LIMIT`.
     """
 
     n_train: int
     n_test: int
     tile: int
     readouts: int
+    draws: int = 1
 
     def __post_init__(self):
-        for name, least in (("n_train", 1), ("n_test", 0), ("tile", 1), ("readouts", 1)):
+        for name, least in (("n_train", 1), ("n_test", 0), ("tile", 1), ("readouts", 1), ("draws", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name} {value!r} is not possible: use an integer of at least {least}")
+        if self.n_train % self.draws:
+            raise UserError(
+                f"{self.n_train} images cannot be {self.draws} draws of equally many: take another"
+            )
         self._require_at_most(LIMIT)
 
     def require_few_files(self) -> None:
@@ -102,12 +113,13 @@ class Plan:
         self._require_at_most(max(1, FILES // self.readouts))
 
     def _require_at_most(self, tiles: int) -> None:
-        if self.count > tiles:
-            side = max(self.tile, isqrt(self.pairs // tiles) // 8 * 8)
+        if _count(self.n_train, self.n_test, self.tile) > tiles:
+            side = max(self.tile, isqrt(_count(self.n_train, self.n_test, 1) // tiles) // 8 * 8)
             while _count(self.n_train, self.n_test, side) > tiles:
                 side = (side + max(8, side // 500)) // 8 * 8
+            count = _count(self.n_train, self.n_test, self.tile)
             raise UserError(
-                f"compute.tile {self.tile} makes {self.count:,} tiles, each a file per readout: "
+                f"compute.tile {self.tile} makes {count:,} tiles, each a file per readout: "
                 f"use at least {side}"
             )
 
@@ -126,7 +138,16 @@ class Plan:
     @property
     def count(self) -> int:
         """Number of tiles of both parts."""
-        return _count(self.n_train, self.n_test, self.tile)
+        rows = np.arange(self.blocks("train"))
+        return int((rows - self.first_col(rows) + 1).sum()) + self.count_of("test")
+
+    def first_col(self, row):
+        """The first column of "train" in which a row, or an array of them, has a tile.
+
+        It holds the first image of the draw that the row's own first image is of.
+        """
+        draw = self.n_train // self.draws
+        return row * self.tile // draw * draw // self.tile
 
     def tiles(self, part: str | None = None) -> list[Tile]:
         """Tiles in computing order, of one part or of both.
@@ -138,11 +159,12 @@ class Plan:
 
     def _tiles(self, part: str) -> Iterator[Tile]:
         for row in range(self.blocks(part)):
-            for col in range(row + 1 if part == "train" else self.blocks("train")):
+            train = part == "train"
+            for col in range(self.first_col(row) if train else 0, row + 1 if train else self.blocks("train")):
                 yield Tile(part, row, col)
 
     def count_of(self, part: str) -> int:
-        """Number of tiles of one part."""
+        """Number of tiles of one part, whatever the draws."""
         rows = self.blocks(part)
         return rows * (rows + 1) // 2 if part == "train" else rows * self.blocks("train")
 
@@ -172,8 +194,17 @@ class Plan:
 
     @property
     def pairs(self) -> int:
-        """Pairs of images to compute: train x train counts half, with its diagonal."""
-        return _count(self.n_train, self.n_test, 1)
+        """Pairs of images to compute, all of its tiles: train x train counts half, with its diagonal."""
+        rows = np.arange(self.blocks("train"))
+        heights = np.minimum((rows + 1) * self.tile, self.n_train) - rows * self.tile
+        left = (rows - self.first_col(rows)) * self.tile  # images to the left of the diagonal's tile
+        return int((heights * left + heights * (heights + 1) // 2).sum()) + self.n_test * self.n_train
+
+    @property
+    def wasted(self) -> int:
+        """Pairs of `pairs` that are of two draws: those of tiles that do not end where a draw ends."""
+        draw = self.n_train // self.draws
+        return self.pairs - self.draws * draw * (draw + 1) // 2 - self.n_test * self.n_train
 
     @property
     def bytes(self) -> int:
@@ -187,7 +218,7 @@ def _count(n_train: int, n_test: int, tile: int) -> int:
     return rows * (rows + 1) // 2 + below * rows
 
 
-def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
+def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int = 1) -> int:
     """Side of a tile, from sizes and the backend, so that a store can be resumed on any machine.
 
     A tile holds some seconds of work: little is lost by an interruption, and the overhead of a tile
@@ -195,6 +226,10 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
     tiles, to show its progress and to resume by, and at most about 20,000, because each tile is a
     file for each readout. The side is a multiple of 8
     between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
+
+    Of several draws each should be whole tiles, so that no pair of two draws is computed: of the sides from
+    half of that to that, or where the draw is smaller the draw's, the one that wastes least, and of equal
+    ones the largest.
 
     Parameters
     ----------
@@ -205,12 +240,18 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int) -> int:
         depth 21, 2e4 for V).
     tile_work : int
         Entry-layers that a tile should hold.
+    draws : int
+        As for `Plan`.
 
     Returns
     -------
     int
         Images along one side of a tile.
     """
-    pairs = _count(n_train, n_test, 1)
+    draw = n_train // draws
+    pairs = draws * _count(draw, 0, 1) + n_train * n_test
     area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
-    return min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)
+    side = min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)
+    if draws == 1 or draw <= side:
+        return side if draws == 1 else draw
+    return min(range(side, side // 2, -1), key=lambda tile: Plan(n_train, 0, tile, 1, draws).wasted)

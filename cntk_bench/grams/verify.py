@@ -83,7 +83,14 @@ def tolerance(readout: Readout) -> float:
 
 
 def verify(
-    store, x_train=None, x_test=None, *, sample: int = 0, seed: int = 0, progress=None
+    store,
+    x_train=None,
+    x_test=None,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    draws: int = 1,
+    progress=None,
 ) -> Verification:
     """Check every finished tile of a store, and recompute a sample of entries in float64.
 
@@ -100,6 +107,8 @@ def verify(
         Pairs to recompute; all of them if there are fewer.
     seed : int
         Of the sample.
+    draws : int
+        Which the training images are: of pairs of two draws no tile is missing.
     progress : callable, optional
         Called after each tile checked and each pair recomputed.
 
@@ -122,7 +131,7 @@ def verify(
         if progress is not None:
             progress()
     damaged |= {entry.tile: str(entry) for entry in entries if not entry.ok}
-    missing = len(store.progress.missing())
+    missing = len(store.progress.missing(draws=draws))
     return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
 
 

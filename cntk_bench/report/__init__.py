@@ -1,7 +1,7 @@
 """A record as tables and as a plot; nothing is computed here but differences.
 
-`rows` says what stands where; `formats` write it as text, Markdown, CSV, JSON and LaTeX; `plot`
-draws it.
+`rows` says what stands where, `notes` what stands above and below it; `formats` write it as text, Markdown,
+CSV, JSON and LaTeX; `plot` draws it.
 """
 
 from pathlib import Path

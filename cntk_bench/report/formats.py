@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Callable
 
-from cntk_bench.report.rows import Groups, grids, notes, rows, title
+from cntk_bench.report.notes import notes, title
+from cntk_bench.report.rows import Groups, grids, rows
 from cntk_bench.text import visible
 
 

@@ -26,27 +26,40 @@ def notes(solutions: list[dict]) -> list[str]:
     if widths:
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if type(s.get("width")) is int)
         after = sorted({s["epochs_after"] for s in solutions if type(s.get("epochs_after")) is int})
+        several = any(isinstance(s.get("draws"), list) for s in solutions)
+        over = "draws (repeats), their trials" if several else "trials (repeats)"
         found.append(
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; an accuracy is the mean over "
-            f"trials (repeats) and over {_and(after)} epochs each: those after full training accuracy, or "
+            f"{over} and over {_and(after)} epochs each: those after full training accuracy, or "
             "the last ones where train is below 100."
         )
     for way, words in CHOICES.items():
         chosen = [s for s in solutions if s.get("chosen_by") == way]
         if chosen:
-            tried = max(len(s["candidates"]) if isinstance(s.get("candidates"), list) else 0 for s in chosen)
-            found.append(f"rate: of {tried} learning rates, {words}.")
+            lists = [one.get("candidates") for s in chosen for one in draws_of(s)]
+            tried = max(len(some) if isinstance(some, list) else 0 for some in lists)
+            each = "; each draw has its own" * any(isinstance(s.get("draws"), list) for s in chosen)
+            found.append(f"rate: of {tried} learning rates, {words}{each}.")
     failures = [
         f"{short(s['column'], 40)} at depth {s['depth']}, rate {_number(one, 'rate')}, "
-        f"trial {_number(one, 'trial')} (step {_number(one, 'step')}: {short(str(one.get('reason')), 60)})"
+        f"trial {_number(one, 'trial')}{which} (step {_number(one, 'step')}: "
+        f"{short(str(one.get('reason')), 60)})"
         for s in solutions
-        for one in (s["failures"] if isinstance(s.get("failures"), list) else [])
+        for number, draw in enumerate(draws_of(s), 1)
+        for which in [f", draw {number}" if draw is not s else ""]
+        for one in (draw["failures"] if isinstance(draw.get("failures"), list) else [])
         if isinstance(one, dict)
     ]
     if failures:
         more = f" and {len(failures) - MOST} more" if len(failures) > MOST else ""
         found.append(f"Networks that failed, which no accuracy counts: {'; '.join(failures[:MOST])}{more}.")
     return found
+
+
+def draws_of(solution: dict) -> list[dict]:
+    """What each draw of the training images says of a cell; of one draw, the cell itself."""
+    found = solution.get("draws")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
 
 
 def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:

@@ -15,7 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.rows import DOUBTED, count, rows, title
+from cntk_bench.report.notes import title
+from cntk_bench.report.rows import DOUBTED, count, rows
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
 

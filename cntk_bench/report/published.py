@@ -7,7 +7,7 @@ compared with nothing unless its source is asked for.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 NEURIPS = "Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)"
@@ -16,6 +16,10 @@ BLOG = "Arora et al. 2019, the table on the authors' blog"
 TWO_THOUSAND = f"{NEURIPS}, which does not say which 2,000 images"
 LOW_DATA = "Arora et al. 2019b, arXiv:1910.01663"
 ENHANCED = "Li et al. 2019, arXiv:1911.00809"
+
+# A setting that this tool has, too: solve.normalize unit_diagonal and solve.ridge 5e-5. One-hot targets and
+# those less 0.1 give the same classes.
+UNIT_DIAGONAL = "kernels scaled to a diagonal of one, ridge 5e-5"
 
 ALL = tuple(range(10))  # the classes of CIFAR-10
 CIFAR10, CIFAR2 = ("cifar10", ALL), ("cifar10", (0, 1))
@@ -38,6 +42,9 @@ class Table:
         Column -> depth -> test accuracy in percent.
     setting : str
         What was done otherwise than here; empty where nothing was.
+    deviations : mapping
+        As columns: the deviation in percent between draws of the training images, of which the accuracies
+        are means. Empty where they are of one training set.
     """
 
     source: str
@@ -46,6 +53,7 @@ class Table:
     n_test: int
     columns: Mapping[str, Mapping[int, float]]
     setting: str = ""
+    deviations: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]:
@@ -56,13 +64,16 @@ def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]
 
 def _low_data(n: int, fourteen: tuple[float, float], five: tuple[float, float]) -> Table:
     """Mean and deviation over draws; depth is the number of convolutions, 14 and 5, plus one."""
-    deviations = f"{five[1]:.2f} at depth 6, {fourteen[1]:.2f} at depth 15"
-    source = f"{LOW_DATA}, mean over draws of the training images (deviation {deviations})"
-    return Table(source, CIFAR10, n, 10_000, {"CNTK-GAP": {15: fourteen[0], 6: five[0]}})
+    means, deviations = ({"CNTK-GAP": {15: fourteen[i], 6: five[i]}} for i in (0, 1))
+    return Table(f"{LOW_DATA}, means over draws", CIFAR10, n, 10_000, means, deviations=deviations)
 
 
 def _enhanced() -> Table:
-    """Five convolutions, plain and with flips, by the half-width c of the pooling window."""
+    """Five convolutions, plain and with flips, by the half-width c of the pooling window.
+
+    The row of global average pooling trains all layers, as LAP31, whose windows are as large as the image,
+    does; CNTK-GAP does not.
+    """
     by_window = {  # CNTK, CNN-GP, and the same averaged over mirror images
         "V": (66.55, 63.53, 69.87, 67.90),
         "LAP4": (77.06, 76.35, 79.08, 78.79),
@@ -72,15 +83,14 @@ def _enhanced() -> Table:
         "LAP20": (79.24, 79.87, 80.67, 81.50),
         "LAP24": (78.07, 78.60, 79.88, 79.98),
         "LAP28": (76.91, 77.18, 78.69, 78.84),
-        "GAP": (76.79, 77.00, 78.53, 78.49),
+        "LAP31": (76.79, 77.00, 78.53, 78.49),
     }
     columns = {
         f"{kernel}-{pool}{flip}": {6: values[i]}
         for i, (flip, kernel) in enumerate(product(("", "-FLIP"), ("CNTK", "CNN-GP")))
         for pool, values in by_window.items()
     }
-    setting = "all layers trained, kernels scaled to a diagonal of one, ridge 5e-5, one-hot targets"
-    return Table(ENHANCED, CIFAR10, 50_000, 10_000, columns, setting)
+    return Table(ENHANCED, CIFAR10, 50_000, 10_000, columns, UNIT_DIAGONAL)
 
 
 TABLES = (
@@ -163,17 +173,36 @@ class Run:
     n_train, n_test : int
     classes : tuple of int
         The classes used, in ascending order.
+    draws : int
+        Of the training images, n_train each. A mean over draws is compared with means over draws.
+    setting : str
+        What was done otherwise than by default, as a table says it; empty where nothing was.
     """
 
     dataset: str
     n_train: int
     n_test: int
     classes: tuple[int, ...] = ALL
+    draws: int = 1
+    setting: str = ""
 
     def is_alike(self, table: Table) -> bool:
         """Whether the table is for the same data and sizes."""
-        same = (self.dataset, self.classes) == table.data
+        same = (self.dataset, self.classes) == table.data and self.fits(table)
         return same and (self.n_train, self.n_test) == (table.n_train, table.n_test)
+
+    def fits(self, table: Table) -> bool:
+        """Whether both are of one training set, or both of several; a table of one fits a mean as well."""
+        return self.draws > 1 or not table.deviations
+
+
+def deviation(run: Run, column: str, depth: int) -> float | None:
+    """The deviation between draws of what `published` gives, in percent; None where none is published."""
+    found = published(run, column, depth)
+    for table in TABLES:
+        if found and run.is_alike(table) and table.source == found[1]:
+            return table.deviations.get(column, {}).get(depth)
+    return None
 
 
 def published(run: Run, column: str, depth: int, source: str | None = None) -> tuple[float, str] | None:
@@ -190,7 +219,8 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
         One version; by default the first of this tool's setting that has the cell.
     """
     for table in TABLES:
-        if run.is_alike(table) and (not table.setting if source is None else table.source == source):
+        same = table.setting == run.setting if source is None else table.source == source
+        if run.is_alike(table) and same:
             accuracy = table.columns.get(column, {}).get(depth)
             if accuracy is not None:
                 return accuracy, table.source
@@ -203,7 +233,8 @@ def sizes(run: Run, columns: tuple[str, ...]) -> list[tuple[int, int]]:
         (table.n_train, table.n_test)
         for table in TABLES
         if table.data == (run.dataset, run.classes)
-        and not table.setting
+        and table.setting == run.setting
+        and run.fits(table)
         and set(columns) & set(table.columns)
     }
     return sorted(found)

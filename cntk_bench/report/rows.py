@@ -1,12 +1,12 @@
-"""What a table says: its rows, its columns in groups, its title and its notes."""
+"""What a table shows: its rows, and its columns in groups."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report import networks
-from cntk_bench.report.published import ALL, FINITE, Run, published, sizes
+from cntk_bench.report.published import ALL, FINITE, UNIT_DIAGONAL, Run, deviation, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -24,10 +24,11 @@ FORMS = {
     "train_accuracy": ".2f",
     "rate": ".3g",
     "published": ".2f",
+    "published_spread": ".2f",
     "difference": "+.2f",
     "ridge": ".3g",
 }
-HEADS = {"standard_error": "s.e.", "train_accuracy": "train"}
+HEADS = {"standard_error": "s.e.", "train_accuracy": "train", "published_spread": "its spread"}
 
 
 def rows(record: dict) -> list[dict]:
@@ -55,8 +56,10 @@ def rows(record: dict) -> list[dict]:
             accuracy - published; None where the accuracy is not trusted.
         source : str or None
             Where it was published.
+        published_spread : float or None
+            Standard deviation between draws of what was published, in percent; of means over draws.
         n_train, n_test : int
-            Images used.
+            Images used; of several draws, training images of each.
         ridge : float or None
             Relative to the mean diagonal of the Gram matrix.
         spread : float or None
@@ -77,7 +80,8 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        known = published(run(data), solution["column"], solution["depth"])
+        alike = replace(run(data), setting=_setting(solution))
+        known = published(alike, solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
@@ -99,6 +103,9 @@ def rows(record: dict) -> list[dict]:
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "rate": number(solution.get("rate")),
+                "published_spread": (
+                    deviation(alike, solution["column"], solution["depth"]) if known else None
+                ),
             }
         )
     return found
@@ -145,7 +152,20 @@ def run(data: Mapping[str, Any]) -> Run:
         classes = tuple(sorted(used))
     else:
         classes = ()  # nobody knows which: like nothing
-    return Run(data["name"], data["n_train"], data["n_test"], classes)
+    return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
+
+
+def _setting(solution: Mapping[str, Any]) -> str:
+    """What was done otherwise than by default in a cell, in the words of published tables."""
+    if solution.get("normalize", "none") == "none":
+        return ""
+    return UNIT_DIAGONAL if solution.get("ridge") == 5e-5 else "kernels scaled to a diagonal of one"
+
+
+def draws(data: Mapping[str, Any]) -> int:
+    """How many draws of n_train training images a record's data are of."""
+    found = data.get("draws", 1)
+    return found if type(found) is int and 0 < found < 10**9 else 1
 
 
 def number(value: Any) -> float | None:
@@ -188,7 +208,7 @@ def grid(record: dict) -> Groups:
         return []
     depths = sorted({depth for _, depth in table})
     groups = [("", {"depth": [str(depth) for depth in depths]})]
-    alike = len(_ridges(table.values())) == 1  # the title says it
+    alike = len(ridges(table.values())) == 1  # the title says it
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         groups.append((column, _group(cells, ("ridge",) if alike else ())))
@@ -217,7 +237,7 @@ def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[s
     return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
 
 
-def _ridges(table: Iterable[dict]) -> set[float | None]:
+def ridges(table: Iterable[dict]) -> set[float | None]:
     """The ridges of a table; those columns that have none do not count beside those that have one."""
     found = {row["ridge"] for row in table}
     return found - {None} or found
@@ -228,96 +248,6 @@ def _published(record: dict, column: str, depth: int) -> str:
     return cell(known[0] if known else None, ".2f")
 
 
-def title(record: dict) -> str:
-    """Name, data, sizes and ridge, in a line."""
-    table, data = rows(record), record["data"]
-    text = (
-        f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
-        f"{count(data['n_train'])} training and {count(data['n_test'])} test images, "
-        f"preprocess {short(data['preprocess'])}"
-    )
-    ridges = _ridges(row for row in table if row["depth"] is not None)  # else beside the column
-    if len(ridges) == 1:
-        text += f", ridge {cell(ridges.pop(), '.3g')}"
-    paths = [s.get("path") for s in record["solutions"] if s["depth"] is not None]
-    tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
-    return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
-
-
-def _classes(data):
-    """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
-    used = data.get("classes_used")
-    return (
-        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
-    )
-
-
 def count(value: int) -> str:
     """A number of images with its thousands told apart."""
     return f"{value:,}"
-
-
-def notes(record: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
-    table, data = rows(record), record["data"]
-    found = ["Accuracies in percent; ridge relative to the mean diagonal."]
-    if any(row["standard_error"] is not None for row in table):
-        found[0] = (
-            f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
-            "images, in percentage points. Ridge relative to the mean diagonal."
-        )
-    if any(row["repeats"] is not None for row in table):
-        found.append(
-            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
-            "beside it, in percentage points."
-        )
-    if any(row["train_accuracy"] is not None for row in table):
-        found.append("train: accuracy on the training images that was reached, in percent.")
-    sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
-    if sources:
-        found.append(
-            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
-            "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
-            "alone does not say whether a difference is significant."
-        )
-    else:
-        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
-        if at:
-            known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
-            found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
-    shown = dict(grid(record)).get(PUBLISHED_ONLY)
-    if shown:
-        one = len(shown) == 1
-        found.append(
-            f"{' and '.join(shown)}: {'a ' * one}trained finite network{'s' * (not one)}, published only, "
-            "not computed here."
-        )
-    return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
-
-
-def _warnings(solutions: list[dict]) -> list[str]:
-    def cells(chosen: list[dict]) -> str:
-        return ", ".join(map(cell_name, chosen))
-
-    found = []
-    for s in solutions:
-        if isinstance(s.get("note"), str):
-            found.append(f"{cells([s])}: {short(s['note'], 200)}.")
-    for s in solutions:
-        if not is_trusted(s):
-            doubt = short(s.get("doubt") or "no reason given", 200)
-            what = f"{DOUBTED} Not to be trusted" if s["accuracy"] is not None else f"{MISSING} No accuracy"
-            found.append(f"{what}: {cells([s])}: {doubt}.")
-    jittered = [s for s in solutions if number(s.get("jitter"))]
-    if jittered:
-        most = max(float(s["jitter"]) for s in jittered)
-        found.append(
-            f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
-        )
-    for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
-        edge = [s for s in solutions if s.get("edge") == end]
-        if edge:
-            found.append(
-                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
-            )
-    return found

@@ -54,7 +54,7 @@ def compute(
     executors.require(settings.compute.executor)
     regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
-    if len(loaded.x_train) < 2:
+    if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
     columns.require(settings.kernel.columns, lambda: images.told(settings, loaded))
     kept = images.kept(loaded)
@@ -74,7 +74,9 @@ def compute(
         _convert(run, settings, loaded)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
-    tasks = list(grams.pending(target, wanted, sizes, others=0))
+    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws))
+    if plan.wasted:
+        log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
     log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
     if other and tasks:
         _foretell(other, target, tasks)
@@ -93,10 +95,11 @@ def compute(
         if report:
             report(task)
 
+    draws = loaded.draws
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
         job = Job(target, create, loaded.x_train, loaded.x_test, other, backend)
-        grams.compute(job, wanted, sizes, done, settings.compute.executor)
+        grams.compute(job, wanted, sizes, done, settings.compute.executor, draws)
     finally:  # however it ends: the tiles finished until then are kept
         stage |= {"seconds": time.perf_counter() - started}
         stage |= _told(target, finished, donor is not None)
@@ -161,8 +164,11 @@ def cut(
     for other in (run, donor):
         if tile is None and other is not None and (other.gram / "zarr.json").exists():
             there = description.read(other.gram)["tile"]
-            return spec, Plan(len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts))
-    return spec, grams.make_plan(spec, len(loaded.x_train), len(loaded.x_test), backend, tile)
+            return spec, Plan(
+                len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
+            )
+    sizes = len(loaded.x_train), len(loaded.x_test)
+    return spec, grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
 
 
 def backend_name(asked: str, run: Run) -> str:

@@ -18,10 +18,8 @@ from pydantic import (
     StrictStr,
     ValidationError,
     create_model,
-    field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from cntk_bench import columns
 from cntk_bench.columns import Section
@@ -30,61 +28,13 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
-from cntk_bench.runs.sections import Converge
+from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
-MOST_IMAGES = 10**9
 # Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
 MOST_DEPTH = 10_000
-
-
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 4096:
-        raise ValueError
-    try:
-        return paths.expanded(paths.from_utf8(value))
-    except UserError as error:
-        raise PydanticCustomError("told", "{reason}", {"reason": str(error)}) from None
-
-
-Count = Annotated[StrictInt, Field(ge=1, le=MOST_IMAGES)]
-Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
-
-
-class Dataset(Section):
-    """Which images, how many of them, and how they are prepared."""
-
-    name: StrictStr = Field(
-        "digits", min_length=1, max_length=names.MOST, description="the name of a data set, such as digits"
-    )
-    path: Annotated[str, PlainValidator(_path)] | None = Field(None, description="a file or folder, or null")
-    classes: tuple[Annotated[StrictInt, Field(ge=0, le=MOST_IMAGES)], ...] | None = Field(
-        None,
-        min_length=2,
-        description="a list of at least two different labels, such as [3, 5], or null for all",
-    )
-    train: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    test: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
-    preprocess: Literal["standardize", "none"] = Field("standardize", description="standardize or none")
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, classes):
-        if classes is not None and len(set(classes)) < len(classes):
-            raise ValueError
-        return classes
-
-
-class Preprocess(Section):
-    """What preprocessing takes from the data. A Gram matrix can grow only where that does not change."""
-
-    statistics: Literal["full", "subset"] | Annotated[tuple[Finite, ...], Field(min_length=2)] = Field(
-        "full",
-        description="full, subset, or a list of numbers (each channel's mean, then each one's deviation)",
-    )
 
 
 class Kernel(Section):
@@ -140,6 +90,7 @@ class Solve(Section):
         "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
     )
     ridge: Ridges = Field(0.0, description=RIDGES)
+    normalize: Literal["none", "unit_diagonal"] = Field("none", description="none or unit_diagonal")
     precision: Literal["auto", "float64", "float32"] = Field("auto", description="auto, float64 or float32")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(

@@ -10,7 +10,7 @@ from cntk_bench.text import one_line, short
 
 # What a solution says of its own: a column's facts have other names.
 SCORED = {"column", "depth", "accuracy", "standard_error", "accuracies", "spread", "undecided", "trusted",
-          "chosen"}  # fmt: skip
+          "chosen", "draws"}  # fmt: skip
 
 
 def filled(name: str, depth: int | None, given: Given) -> Cell:

@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 
 class Given(Material):
-    """What the columns of a run may draw upon (`columns.Given`); a context, in which matrices are read ahead.
+    """What the columns of a run may draw upon (`columns.Given`), of one draw of its training images.
+
+    It is a context, in which matrices are read ahead.
 
     Raises
     ------
@@ -46,7 +48,7 @@ class Given(Material):
         self._same = run.config().sections("dataset", "preprocess") == asked
         if not self._same:
             self.facts = images.facts(settings, self.loaded, self._kept)
-        self.sizes = self.facts["n_train"], self.facts["n_test"]
+        self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
         if self._grams is None:
             self._labels = self.loaded.y_train, self.loaded.y_test
         else:
@@ -55,7 +57,7 @@ class Given(Material):
             else:
                 require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
-                matrix.require_done(self._grams, readout, self.sizes)
+                matrix.require_done(self._grams, readout, self.sizes, self.draws)
             self._labels = self._grams.images(self.sizes).labels
         for name, depth, some in jobs(settings, self):  # this, too
             require_trained(name, depth, some)
@@ -66,7 +68,7 @@ class Given(Material):
     @property
     def y_train(self) -> np.ndarray:
         """As `columns.Given`."""
-        return self._labels[0]
+        return self._labels[0][self._part]
 
     @property
     def y_test(self) -> np.ndarray:
@@ -114,21 +116,24 @@ class Given(Material):
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
-        if following and placement.room_ahead(self.place, len(self.y_train)):
+        if following and self.draws == 1 and placement.room_ahead(self.place, len(self.y_train)):
             self._ahead[following[0]] = self._reader.submit(self._load, following[0])
         return loaded
 
     def _load(self, readout: Readout) -> np.ndarray:
         dtype = np.float32 if self.device == "cuda" else self.dtype
-        return matrix.matrix(self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes)
+        draw = self._draw, self.draws
+        return matrix.matrix(
+            self._grams, "train", readout, dtype, triangle="lower", sizes=self.sizes, draw=draw
+        )
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
         """As `columns.Given`."""
-        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes))
+        draw = self._draw, self.draws
+        return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes, draw=draw))
 
-    @cached_property
-    def loaded(self) -> Dataset:
-        """The images, which must be those of the run: a file may have changed since."""
+    def _load_images(self) -> Dataset:
+        """Those of the run, which they must be: a file may have changed since."""
         loaded = images.load(self._settings)
         if self._same and loaded.fingerprint != self.facts["fingerprint"]:
             raise UserError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cntk_bench import data
 from cntk_bench.columns import Asked
-from cntk_bench.data import Dataset
+from cntk_bench.data import Dataset, Recipe
 from cntk_bench.grams.images import Images, digests
 from cntk_bench.runs.config import Config
 
@@ -23,12 +23,13 @@ def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
 
 
 def load(settings: Config, train: int | None = None, test: int | None = None) -> Dataset:
-    """The images and labels a config asks for; more of them where `train` or `test` says so."""
+    """The images and labels a config asks for; where `train` says so, so many, all draws together."""
     asked = {key: value for key, value in settings.dataset.model_dump().items() if value is not None}
-    asked |= {key: value for key, value in (("train", train), ("test", test)) if value is not None}
+    asked |= {} if test is None else {"test": test}
+    asked |= {} if train is None else {"train": train, "draws": 1}
     if settings.dataset.path is None and settings.dataset.name in data.FETCHABLE:
         asked["path"] = FETCHED
-    return data.load(asked.pop("name"), **asked, statistics=settings.preprocess.statistics)
+    return data.load(asked.pop("name"), **asked, **settings.preprocess.model_dump())
 
 
 def with_path(settings: Config) -> Config:
@@ -47,32 +48,57 @@ def kept(images: Dataset) -> Images:
     return Images(
         labels=(images.y_train, images.y_test),
         indices=(images.train_index, images.test_index),
-        digests=(digests(images.x_train), digests(images.x_test)),
+        digests=(digests(images.told_by[0], images.recipe), digests(images.told_by[1], images.recipe)),
     )
 
 
 def told(settings: Config, images: Dataset) -> Asked:
     """What columns are told before anything is computed."""
     n, *shape = images.x_train.shape
-    return Asked(n, prod(shape), images.classes, settings.solve.memory, settings.section)
+    return Asked(n // images.draws, prod(shape), images.classes, settings.solve.memory, settings.section)
 
 
 def described(settings: Config) -> dict:
     """Where the images are from, in words for people: what a refusal compares."""
-    asked = settings.dataset
+    asked, recipe = settings.dataset, _recipe(settings)
     statistics = settings.preprocess.statistics
-    return {
+    found: dict = {
         "data_set": asked.name,
         "classes": "all" if asked.classes is None else list(asked.classes),
         "seed": asked.seed,
-        "preprocess": asked.preprocess,
+        "preprocess": asked.preprocess if isinstance(asked.preprocess, str) else list(asked.preprocess),
         "preprocess.statistics": statistics if isinstance(statistics, str) else list(statistics),
-    } | ({"training_images": asked.train} if statistics == "subset" else {})
+    } | {f"preprocess.{name}": value for name, value in recipe.parameters.items()}
+    if statistics == "subset":
+        found["training_images"] = asked.train
+        if recipe.fits:  # then no image stays as it was where their number changes
+            found["what_prepares_every_image"] = f"statistics of {asked.train or 'all'} training images"
+    return found
+
+
+def _recipe(settings: Config) -> Recipe:
+    return Recipe(data.steps(settings.dataset.preprocess), **settings.preprocess.model_dump())
 
 
 def asked(settings: Config, images: Dataset) -> dict:
     """What a store is asked for of images: in words, and as the one digest that stores of format 1 have."""
     return {"images": described(settings), "data": images.fingerprint}
+
+
+def of_draw(draw: int, n: int) -> slice:
+    """The training images of the draw d = 0, 1, ... of n images each, among those of all draws."""
+    return slice(draw * n, (draw + 1) * n)
+
+
+def of_draws(images: Dataset, known: Images) -> list[str]:
+    """The fingerprint of each draw's images, as that of a run of it alone would be; `known`: their `kept`."""
+    n, found = len(images.x_train) // images.draws, []
+    assert known.digests is not None
+    for draw in range(images.draws):
+        some = of_draw(draw, n)
+        (y, y_test), (x, x_test) = known.labels, known.digests
+        found.append(str(Images((y[some], y_test), digests=(x[some], x_test)).fingerprint))
+    return found
 
 
 def facts(settings: Config, images: Dataset, known: Images) -> dict:
@@ -81,11 +107,15 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         "name": images.name,
         "fingerprint": images.fingerprint,
         "images": known.fingerprint,
-        "n_train": len(images.x_train),
+        "n_train": len(images.x_train) // images.draws,
+        **({"draws": images.draws, "images_of_draws": of_draws(images, known)} if images.draws > 1 else {}),
         "n_test": len(images.x_test),
         "classes": images.classes,
-        "preprocess": settings.dataset.preprocess,
+        "preprocess": ", ".join(data.steps(settings.dataset.preprocess)) or "none",
         "statistics": settings.model_dump(mode="json")["preprocess"]["statistics"],
         "train_index": " ".join(map(str, images.train_index)),
         "test_index": " ".join(map(str, images.test_index)),
-    } | ({"classes_used": list(images.classes_used)} if images.classes_used else {})
+        **({} if images.fitted_on is None else {"fitted_on": images.fitted_on}),
+        **_recipe(settings).parameters,
+        **({"classes_used": list(images.classes_used)} if images.classes_used else {}),
+    }

@@ -1,22 +1,27 @@
 """What columns are trained from, as a run has it (`columns.Material`), and what of it is trained."""
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from cntk_bench import columns
 from cntk_bench.columns import Job
+from cntk_bench.columns.column import Done
 from cntk_bench.data import Dataset
-from cntk_bench.runs import images
+from cntk_bench.runs import images, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 
 
 class Material:
-    """The images of a run, its settings, and its folders.
+    """The images of a run, its settings, and its folders; columns are shown one draw of them at a time.
+
+    It is of the first draw; `each_draw` gives one of each.
 
     Parameters
     ----------
@@ -30,13 +35,28 @@ class Material:
 
     def __init__(self, run: Run, settings: Config, facts: dict, loaded: Dataset | None = None):
         self._run, self._settings, self.facts = run, settings, facts
-        if loaded is not None:
-            self.loaded = loaded
+        self.draws, self._draw = record.draws(facts), 0
+        self._loaded: Callable[[], Dataset] = cache(self._load_images) if loaded is None else lambda: loaded
 
-    @cached_property
+    def each_draw(self) -> Sequence[Self]:
+        """What columns may draw upon of each draw: they share what is loaded."""
+        found = [copy(self) for _ in range(self.draws)]
+        for draw, one in enumerate(found):
+            one._draw = draw
+        return found
+
+    @property
     def loaded(self) -> Dataset:
-        """The images."""
+        """The images, of all draws."""
+        return self._loaded()
+
+    def _load_images(self) -> Dataset:
         return images.load(self._settings)
+
+    @property
+    def _part(self) -> slice:
+        """Which of all training images are of this draw."""
+        return images.of_draw(self._draw, self.facts["n_train"])
 
     @property
     def classes(self) -> int:
@@ -46,7 +66,7 @@ class Material:
     @property
     def y_train(self) -> np.ndarray:
         """As `columns.Material`."""
-        return self.loaded.y_train
+        return self.loaded.y_train[self._part]
 
     def section(self, name: str) -> Any:
         """As `columns.Material`."""
@@ -54,20 +74,55 @@ class Material:
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """As `columns.Material`."""
-        return self.loaded.x_train, self.loaded.x_test
+        return self.loaded.x_train[self._part], self.loaded.x_test
 
     def fingerprint(self) -> str:
         """As `columns.Material`."""
-        return self.facts.get("images") or str(images.kept(self.loaded).fingerprint)
+        if self.draws == 1:
+            return self.facts.get("images") or str(images.kept(self.loaded).fingerprint)
+        known = self.facts.get("images_of_draws") or images.of_draws(self.loaded, images.kept(self.loaded))
+        return known[self._draw]
 
     def folder(self, name: str, depth: int) -> Path:
         """As `columns.Material`."""
-        return self._run.networks / f"{name}-{depth}"
+        draw = f"-draw-{self._draw + 1}" if self._draw else ""  # the first is the run without draws
+        return self._run.networks / f"{name}-{depth}{draw}"
 
 
-def jobs(settings: Config, material: columns.Material) -> Iterator[tuple[str, int, list[Job]]]:
-    """(column, depth, jobs) of every cell that has to be trained."""
+@dataclass(frozen=True)
+class _OfDraw:
+    """A piece of training (`columns.Job`) of one of several draws, d = 1, 2, ...: its label says which."""
+
+    job: Job
+    draw: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.job.label}, draw {self.draw}"
+
+    @property
+    def folder(self) -> Path:
+        return self.job.folder
+
+    def done(self) -> Done:
+        return self.job.done()
+
+    def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        self.job.do(report, stopped)
+
+
+def jobs(settings: Config, material: Material) -> Iterator[tuple[str, int, list[Job]]]:
+    """(column, depth, jobs) of every cell that has to be trained, of all draws."""
+    draws = material.each_draw()
     for name, depth in settings.kernel.cells:
         column = columns.trained(name)
         if column is not None and depth is not None:
-            yield name, depth, list(column.jobs(depth, material))
+            yield (
+                name,
+                depth,
+                [
+                    job if len(draws) == 1 else _OfDraw(job, number)
+                    for number, draw in enumerate(draws, 1)
+                    for job in column.jobs(depth, draw)
+                ],
+            )

@@ -163,9 +163,10 @@ def cost(spec: Spec, tiles: Plan, images, backend: Backend, output: Path, classe
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
-        place, fits = placement.choose(tiles.n_train, classes=classes), True
+        n = tiles.n_train // tiles.draws
+        place, fits = placement.choose(n, classes=classes), True
     except UserError:
-        place = placement.predict(tiles.n_train, classes=classes, device="cpu", dtype="float64")
+        place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
     measured = rate(backend, images[: tiles.tile])
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.

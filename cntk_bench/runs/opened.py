@@ -40,11 +40,16 @@ class Gram:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A computed run; `open_run` makes one."""
+    """A computed run; `open_run` makes one.
+
+    sizes : training images of one draw, and test images.
+    draws : how many draws of training images it has; where nothing says which, the first is meant.
+    """
 
     run: Run
     store: Store
     sizes: tuple[int, int]
+    draws: int = 1
 
     @property
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +61,7 @@ class OpenRun:
         """(column, depth) of every cell that the run's config names; None for a column without depths."""
         return self.run.config().kernel.cells
 
-    def gram(self, column: str, depth: int) -> Gram:
+    def gram(self, column: str, depth: int, draw: int = 1) -> Gram:
         """The matrices of a column and depth, whole, in float64.
 
         Parameters
@@ -65,20 +70,31 @@ class OpenRun:
             Such as "CNTK-GAP".
         depth : int
             Number of 3x3 convolutions plus one.
+        draw : int
+            Of which draw of the training images, 1 .. `draws`.
 
         Raises
         ------
         UserError
             If the column has no Gram matrix, or several, or the run does not hold it, or not all of it.
         """
+        if not 1 <= draw <= self.draws:
+            raise UserError(f"draw {short(draw)}: {short(str(self.run.path))} has draws 1 to {self.draws}")
         readout = self.readout(column, depth)
-        known = self.store.images(self.sizes)
+        known, n = self.store.images(self._all), self.sizes[0]
+        which, images, index = (draw - 1, self.draws), slice((draw - 1) * n, draw * n), known.indices
         return Gram(
-            matrix.matrix(self.store, "train", readout, sizes=self.sizes),
-            matrix.matrix(self.store, "test", readout, sizes=self.sizes),
-            *known.labels,
-            *(known.indices or (None, None)),
+            matrix.matrix(self.store, "train", readout, sizes=self._all, draw=which),
+            matrix.matrix(self.store, "test", readout, sizes=self._all, draw=which),
+            known.labels[0][images],
+            known.labels[1],
+            *((index[0][images], index[1]) if index else (None, None)),
         )
+
+    @property
+    def _all(self) -> tuple[int, int]:
+        """Training images of all draws, and test images."""
+        return self.sizes[0] * self.draws, self.sizes[1]
 
     def readout(self, column: str, depth: int) -> Readout:
         """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
@@ -93,11 +109,11 @@ class OpenRun:
                 f"column {short(column)} has {len(needed)} Gram matrices ({names}), of which none is the "
                 "column's: choose a column of one of them"
             )
-        matrix.require_done(self.store, needed[0], self.sizes)
+        matrix.require_done(self.store, needed[0], self._all, self.draws)
         return needed[0]
 
     def first(self, train: int) -> "OpenRun":
-        """The same of the first training images only: as balanced over the classes as all of them.
+        """The same of the first training images of the first draw only, as balanced over the classes.
 
         Raises
         ------
@@ -107,7 +123,7 @@ class OpenRun:
         if not 2 <= train <= self.sizes[0]:
             where = short(str(self.run.path))
             raise UserError(f"{train:,} training images: use 2 to {self.sizes[0]:,}, which {where} has")
-        return replace(self, sizes=(train, self.sizes[1]))
+        return replace(self, sizes=(train, self.sizes[1]), draws=1)
 
 
 def open_run(path: str | Path) -> OpenRun:
@@ -137,8 +153,9 @@ def open_run(path: str | Path) -> OpenRun:
     """
     run = Run(Path(paths.expanded(str(path))))
     facts = record.computed(record.load(run.record))
-    opened = OpenRun(run, store.open(run.gram), (facts["n_train"], facts["n_test"]))
-    require_same(opened.store, facts, opened.sizes)
+    sizes = facts["n_train"], facts["n_test"]
+    opened = OpenRun(run, store.open(run.gram), sizes, record.draws(facts))
+    require_same(opened.store, facts, record.sizes(facts))
     return opened
 
 

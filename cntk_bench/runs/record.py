@@ -7,6 +7,8 @@ settings that it used then. A record is a plain dict; every function here return
     name       name of the run
     data       facts of the images that the solutions are of: name, fingerprint, n_train, n_test, classes,
                preprocess, statistics, train_index and test_index (places in the data set separated by spaces)
+               also draws, where there are several, of n_train images each, and images_of_draws, the
+               fingerprint of each draw's images
     computed   the same facts of the images that were computed last, which the next solve uses
     stages     list, one of each call that did something, in order of their starts:
                stage      "compute", "train", "solve", ...
@@ -100,6 +102,17 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
 def computed(record: dict) -> dict:
     """Facts of the images that were computed last; of records that do not tell them apart, those solved."""
     return record.get("computed", record["data"])
+
+
+def draws(facts: dict) -> int:
+    """How many draws the training images are of which a record's facts tell; n_train are those of one."""
+    found = facts.get("draws", 1)
+    return found if type(found) is int and found > 0 else 1
+
+
+def sizes(facts: dict) -> tuple[int, int]:
+    """(training images of all draws, test images)."""
+    return facts["n_train"] * draws(facts), facts["n_test"]
 
 
 def save(record: dict, path: str | Path) -> None:

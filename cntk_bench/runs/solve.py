@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from cntk_bench import columns, report
+from cntk_bench.columns import Cell, Curve
 from cntk_bench.errors import UserError
-from cntk_bench.runs import candidates, record
+from cntk_bench.runs import candidates, draws, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.export import npz
@@ -52,11 +53,17 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         for name, depth in settings.kernel.cells:
             solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
             if solution is None:
-                whole = filled(name, depth, given)
-                cell, score = candidates.shown(whole, given.y_test, scored)
-                arrays = {**cell.arrays, "predicted": cell.predicted, "y_test": given.y_test}
+                shown: list[tuple[Cell, dict]] = []
+                curves: dict[str, Curve] = {}
+                for draw, part in enumerate(given.each_draw(), 1):
+                    whole = filled(name, depth, part)
+                    shown.append(candidates.shown(whole, given.y_test, scored))
+                    curves |= draws.curves(whole.curves, draw, given.draws)
+                cells, scores = zip(*shown, strict=True)
+                score = scores[0] if given.draws == 1 else draws.merged(scores, len(given.y_test))
+                arrays = draws.arrays(cells) | {"y_test": given.y_test}
                 write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
-                for of, curve in whole.curves.items():
+                for of, curve in curves.items():
                     drawn = candidates.drawn(curve, given.y_test, given.classes)
                     write_whole(folder / f"{stem(name, depth)}-curve-{of}.json", drawn)
                 solution = record.plain({"column": name, "depth": depth, **score})

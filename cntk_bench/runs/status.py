@@ -93,12 +93,14 @@ class Follower:
         if wanted == set():
             return Status(None, 0, self._trained())
         found = self._opened()
-        sizes = found.sizes
+        sizes, draws = found.sizes, 1
         if self.run.record.exists():
             facts = record.computed(record.load(self.run.record))
-            sizes = min(facts["n_train"], sizes[0]), min(facts["n_test"], sizes[1])
+            asked = record.sizes(facts)
+            draws = record.draws(facts) if asked[0] <= sizes[0] else 1
+            sizes = min(asked[0], sizes[0]), min(asked[1], sizes[1])
         readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
-        return Status(found.progress.counts(readouts, sizes), writers(found.path), self._trained())
+        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), self._trained())
 
     def _trained(self) -> tuple[Cell, ...]:
         if not (self.run.path / "config.yaml").exists() or not self.run.record.exists():

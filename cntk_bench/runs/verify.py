@@ -43,7 +43,8 @@ def verify(
             target, name = mended(run, settings, loaded)
         else:
             require_same(target, settings, loaded)
-    found = _check(target, loaded, sample, progress)
+    draws = _draws(run, target)
+    found = _check(target, loaded, sample, draws, progress)
     if repair and found.damaged and loaded is not None:
         started = time.perf_counter()
         stage = record.stage("repair", settings.sections("dataset", "preprocess"))
@@ -54,11 +55,19 @@ def verify(
         with run.lock(math.inf):
             if run.record.exists():
                 run.update(lambda past: record.with_stage(past, stage))
-        found = _check(target, loaded, sample, progress)
+        found = _check(target, loaded, sample, draws, progress)
     return found
 
 
-def _check(target: Store, loaded: Dataset | None, sample: int, progress: Callable | None) -> Verification:
+def _draws(run: Run, target: Store) -> int:
+    """The draws that were asked for last, where they are all that the store holds."""
+    facts = record.computed(record.load(run.record)) if run.record.exists() else None
+    return record.draws(facts) if facts and record.sizes(facts)[0] == target.plan.n_train else 1
+
+
+def _check(
+    target: Store, loaded: Dataset | None, sample: int, draws: int, progress: Callable | None
+) -> Verification:
     _ = target.labels  # damaged ones are an error
     x = (loaded.x_train, loaded.x_test) if loaded else (None, None)
-    return audit.verify(target, *x, sample=sample, progress=progress)
+    return audit.verify(target, *x, sample=sample, draws=draws, progress=progress)

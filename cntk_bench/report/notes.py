@@ -1,0 +1,122 @@
+"""What stands above a table and below it: its title, and what a reader must know."""
+
+from cntk_bench.report import networks
+from cntk_bench.report.published import sizes
+from cntk_bench.report.rows import (
+    DOUBTED,
+    MISSING,
+    PUBLISHED_ONLY,
+    cell,
+    cell_name,
+    count,
+    draws,
+    grid,
+    is_trusted,
+    number,
+    ridges,
+    rows,
+    run,
+)
+from cntk_bench.text import short
+
+
+def title(record: dict) -> str:
+    """Name, data, sizes and ridge, in a line."""
+    table, data = rows(record), record["data"]
+    several = f"{count(draws(data))} draws of " if draws(data) > 1 else ""
+    text = (
+        f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
+        f"{several}{count(data['n_train'])} training and {count(data['n_test'])} test images, "
+        f"preprocess {short(data['preprocess'])}"
+    )
+    used = ridges(row for row in table if row["depth"] is not None)  # else beside the column
+    if len(used) == 1 and (used != {None} or not several):  # of draws, each may have its own
+        text += f", ridge {cell(used.pop(), '.3g')}"
+    with_depths = [s for s in record["solutions"] if s["depth"] is not None]
+    paths = [one.get("path") for s in with_depths for one in networks.draws_of(s)]
+    tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
+    return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
+
+
+def _classes(data):
+    """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
+    used = data.get("classes_used")
+    return (
+        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
+    )
+
+
+def notes(record: dict) -> list[str]:
+    """What a reader must know to read the numbers rightly."""
+    table, data = rows(record), record["data"]
+    found = ["Accuracies in percent; ridge relative to the mean diagonal."]
+    if any(row["standard_error"] is not None for row in table):
+        found[0] = (
+            f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
+            "images, in percentage points. Ridge relative to the mean diagonal."
+        )
+    if any(row["repeats"] is not None for row in table):
+        found.append(
+            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
+            "beside it, in percentage points."
+        )
+    if any(row["published_spread"] is not None for row in table):
+        found.append("its spread: the deviation between draws that was published with it.")
+    if any(row["train_accuracy"] is not None for row in table):
+        found.append("train: accuracy on the training images that was reached, in percent.")
+    if any(s.get("normalize") == "unit_diagonal" for s in record["solutions"]):
+        found.append("Kernels are scaled to a diagonal of one before they are solved.")
+    fitted = data.get("fitted_on")
+    if "zca" in data["preprocess"] and type(fitted) is int and fitted > data["n_train"]:
+        alone = "; preprocess.statistics subset fits it on those used alone" if draws(data) == 1 else ""
+        found.append(
+            f"zca was fitted on {count(fitted)} training images, unlabelled, more than are used{alone}."
+        )
+    sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
+    if sources:
+        found.append(
+            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
+            "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
+            "alone does not say whether a difference is significant."
+        )
+    else:
+        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
+        if at:
+            known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
+            found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
+    shown = dict(grid(record)).get(PUBLISHED_ONLY)
+    if shown:
+        one = len(shown) == 1
+        found.append(
+            f"{' and '.join(shown)}: {'a ' * one}trained finite network{'s' * (not one)}, published only, "
+            "not computed here."
+        )
+    return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
+
+
+def _warnings(solutions: list[dict]) -> list[str]:
+    def cells(chosen: list[dict]) -> str:
+        return ", ".join(map(cell_name, chosen))
+
+    found = []
+    for s in solutions:
+        if isinstance(s.get("note"), str):
+            found.append(f"{cells([s])}: {short(s['note'], 200)}.")
+    for s in solutions:
+        if not is_trusted(s):
+            doubt = short(s.get("doubt") or "no reason given", 200)
+            what = f"{DOUBTED} Not to be trusted" if s["accuracy"] is not None else f"{MISSING} No accuracy"
+            found.append(f"{what}: {cells([s])}: {doubt}.")
+    jittered = [s for s in solutions if number(s.get("jitter"))]
+    if jittered:
+        most = max(float(s["jitter"]) for s in jittered)
+        found.append(
+            f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
+        )
+    for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
+        edge = [s for s in solutions if s.get("edge") == end]
+        if edge:
+            found.append(
+                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
+            )
+    return found

@@ -1,0 +1,90 @@
+"""The cells of several draws of training images as one: means over the draws, and what each of them says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.columns import Cell, Curve
+
+
+def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
+    """One solution of the solutions of several draws.
+
+    accuracy is their mean, standard_error its binomial one over the test images, which all draws share, and
+    spread the deviation between draws (dividing by one less than their number), of the accuracies listed.
+    What all draws say alike is said once; what differs stands under `draws`, and only there where one number
+    could not stand for all, such as ridges chosen for each draw. The cell is in doubt where a draw is; a draw
+    without an accuracy (None), of which every network failed, does not count in the mean.
+    """
+    count = len(scored)
+    accuracies = [one["accuracy"] for one in scored if one["accuracy"] is not None]
+    mean = float(np.mean(accuracies)) if accuracies else None
+    found = {
+        key: value
+        for key, value in scored[0].items()
+        if all(key in other and _equal(value, other[key]) for other in scored[1:])
+    }
+    found |= {
+        "accuracy": mean,
+        "standard_error": None if mean is None else (mean * (100 - mean) / n_test) ** 0.5,
+        "accuracies": accuracies,
+        "spread": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+        "undecided": float(np.mean([one["undecided"] for one in scored])),
+        "trusted": all(one["trusted"] for one in scored),
+        "doubt": None,
+    }
+    for number, one in reversed(list(enumerate(scored, 1))):
+        if one.get("doubt") is not None:
+            found["doubt"] = f"draw {number} of {count}: {one['doubt']}"
+        if one.get("note"):
+            found["note"] = one["note"]
+        if one.get("edge"):
+            found["edge"] = one["edge"]
+    for key, combine in (("jitter", max), ("train_accuracy", np.mean), ("seconds", sum)):
+        if all(isinstance(one.get(key), int | float) for one in scored):
+            found[key] = float(combine([one[key] for one in scored]))
+    return found | {"draws": [dict(one) for one in scored]}
+
+
+def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What is kept of a cell's draws: their predictions, and the arrays of each.
+
+    Of several draws, predicted is (r, m), and draw (r,) says of which draw, 1, 2, ..., each line is. Other
+    arrays have a draw along their first axis, where the shapes of all draws agree; else a draw's are named
+    so, such as alpha-2.
+    """
+    if len(cells) == 1:
+        return {**cells[0].arrays, "predicted": cells[0].predicted}
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for cell in cells for name in cell.arrays):
+        values = [np.asarray(cell.arrays[name]) for cell in cells if name in cell.arrays]
+        if len(values) == len(cells) and len({value.shape for value in values}) == 1:
+            found[name] = np.stack(values)
+        else:
+            found |= {
+                f"{name}-{draw}": cell.arrays[name]
+                for draw, cell in enumerate(cells, 1)
+                if name in cell.arrays
+            }
+    lines = [(draw, line) for draw, cell in enumerate(cells, 1) if len(cell.predicted)
+             for line in np.atleast_2d(cell.predicted)]  # fmt: skip
+    return found | {
+        "predicted": np.stack([line for _, line in lines]) if lines else np.empty((0, 0), np.int64),
+        "draw": np.array([draw for draw, _ in lines], np.int64),
+    }
+
+
+def curves(of_draw: Mapping[str, Curve], draw: int, draws: int) -> dict[str, Curve]:
+    """The curves of a draw, 1 .. draws; of several, names and labels say which."""
+    if draws == 1:
+        return dict(of_draw)
+    return {
+        f"{name}-draw-{draw}": replace(curve, label=f"{curve.label}, draw {draw}")
+        for name, curve in of_draw.items()
+    }
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(np.all(one == other))

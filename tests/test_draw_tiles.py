@@ -1,0 +1,71 @@
+"""Draws in tiles: which tiles hold a pair of one draw, against brute force; and sides that waste nothing."""
+
+from itertools import product
+
+import pytest
+
+from cntk_bench.errors import UserError
+from cntk_bench.grams import layout
+from cntk_bench.grams.tiles import Plan, auto_tile
+
+
+def brute(plan):
+    """Names of the tiles with a pair of one draw, pairs of those tiles, and those of two draws among them."""
+    draw, names, pairs, wasted = plan.n_train // plan.draws, [], 0, 0
+    for tile in Plan(plan.n_train, plan.n_test, plan.tile, 1).tiles():
+        rows, cols = (range(s.start, s.stop) for s in (tile.rows(plan), tile.cols(plan)))
+        inside = [(i, j) for i, j in product(rows, cols) if not tile.diagonal or i >= j]
+        within = [tile.part == "test" or i // draw == j // draw for i, j in inside]
+        if any(within):
+            names.append(str(tile))
+            pairs, wasted = pairs + len(within), wasted + within.count(False)
+    return names, pairs, wasted
+
+
+@pytest.mark.parametrize("draws, draw, tile", [*product([1, 2, 3, 5], [1, 3, 4, 6, 10], [1, 2, 3, 4, 7, 16])])
+def test_tiles_of_draws(draws, draw, tile):
+    plan = Plan(draws * draw, 5, tile, 1, draws)
+    names, pairs, wasted = brute(plan)
+    assert [str(one) for one in plan.tiles()] == names
+    assert (plan.count, plan.pairs, plan.wasted) == (len(names), pairs, wasted)
+    assert wasted == 0 or draw % tile
+    whole = Plan(draws * draw, 5, tile, 1)
+    assert [plan.number(one) for one in plan.tiles()] == [whole.number(one) for one in plan.tiles()]
+
+
+@pytest.mark.parametrize("draw", [2, 10, 20, 40, 80, 160, 320, 640, 1280])
+@pytest.mark.parametrize("work", [2 * 10**4, 2 * 10**7])
+def test_the_published_sizes_waste_nothing(draw, work):
+    side = auto_tile(10 * draw, 10_000, work, 10**10, 10)
+    assert Plan(10 * draw, 10_000, side, 1, 10).wasted == 0
+    assert side == draw or 8 <= side <= 1024
+
+
+def test_a_size_that_no_side_divides_wastes_little():
+    draw = 1009  # a prime
+    side = auto_tile(5 * draw, 10_000, 2 * 10**7, 10**10, 5)
+    plan = Plan(5 * draw, 10_000, side, 1, 5)
+    assert 0 < plan.wasted < 0.01 * plan.pairs
+    # Sides from half of what suits the backend are looked at: no larger one, up to that, wastes less.
+    assert all(Plan(5 * draw, 0, other, 1, 5).wasted >= plan.wasted for other in range(side, 2 * side))
+
+
+def test_one_draw_has_the_side_that_it_had():
+    assert auto_tile(50_000, 10_000, 2 * 10**7, 10**10, 1) == auto_tile(50_000, 10_000, 2 * 10**7, 10**10)
+
+
+def test_draws_are_equally_large():
+    with pytest.raises(UserError, match="10 images cannot be 3 draws"):
+        Plan(10, 5, 4, 1, 3)
+
+
+@pytest.mark.parametrize("draws, draw, tile", [*product([1, 2, 3, 5], [1, 3, 4, 6], [1, 2, 3, 4, 7, 16])])
+def test_numbers_of_tiles_of_draws_among_more_images(draws, draw, tile):
+    """Of a store that has more images, by arrays, against the tiles of a plan of these images alone."""
+    more, view = Plan(draws * draw + 5, 9, tile, 1), Plan(draws * draw, 4, tile, 1, draws)
+    for part in ("train", "test"):
+        found = layout.within(more, part, (view.n_train, view.n_test), draws)
+        assert found.tolist() == [more.number(one) for one in view.tiles(part)]
+    for plan in (view, Plan(draws * draw, 4, tile, 1)):
+        found = layout.within(plan, "train", None, draws)
+        assert found.tolist() == [view.number(one) for one in view.tiles("train")]
