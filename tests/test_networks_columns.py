@@ -101,7 +101,7 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     assert "rate: of 2 learning rates, the one that is best on the test images, as in the paper" in shown
     assert "CNN-V: trained networks of width 16" in shown and not Path("runs/nets/gram.zarr").exists()
     assert "4 of 4 trained" in call("status", "runs/nets")
-    assert "0 damaged" in call("verify", "runs/nets")
+    assert call("verify", "runs/nets") == "4 pieces of training checked, 0 damaged\n"
     stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
     assert [stage["stage"] for stage in stages] == ["train", "solve"] and stages[0]["trained"] == 4
     assert stages[0]["settings"]["network"]["width"] == 16
@@ -292,6 +292,31 @@ def test_it_stops_at_a_checkpoint_and_another_goes_on(written):
             assert (job.folder / "checkpoint").exists() and not job.done().finished
         assert job.done().words.startswith("epoch ") and "epoch" in call("status", "runs/nets")
     call("train", "nets.yaml")
+    assert digests() == digests("alone")
+
+
+def test_a_kill_costs_no_more_than_what_came_after_the_last_checkpoint(written, monkeypatch):
+    from cntk_bench.columns import training
+
+    call("train", "nets.yaml", "--output", "alone")
+    call("compute", "nets.yaml")
+    monkeypatch.setattr(training, "CHECKPOINT", 0)  # seconds: one after every step
+    monkeypatch.setattr(training, "TOLD", 0)
+    _, _, some = next(jobs(*material()))
+    for dies, job in enumerate(some, 2):
+        job.folder.mkdir(parents=True)
+        steps = []
+
+        def report(words, dies=dies, steps=steps):
+            steps.append(words)
+            if len(steps) == dies:
+                raise SystemError("killed")
+
+        with pytest.raises(SystemError):
+            job.do(report, lambda: False)
+        assert (job.folder / "checkpoint").exists() and not job.done().finished
+        job.do(steps.append, lambda: False)
+        assert len(steps) == 8 + 1  # the one that was lost is done again, and no other
     assert digests() == digests("alone")
 
 

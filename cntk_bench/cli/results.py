@@ -166,12 +166,15 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
         code = _tell_verified(found, where, directory)
     elif not train.needed(settings):
         streams.say(f"nothing to verify: the columns of {short(str(where.path))} need no Gram matrix")
-    trained = train.faults(where, settings)
-    for label, fault in trained.items():
+    trained = train.checked(where, settings)
+    damaged = {label: fault for label, fault in trained.items() if fault}
+    for label, fault in damaged.items():
         streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
     if trained:
+        streams.say(f"{len(trained)} pieces of training checked, {len(damaged)} damaged")
+    if damaged:
         streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
-    return 1 if trained else code
+    return 1 if damaged else code
 
 
 def _tell_verified(found: "Verification", where: "Run", directory: str) -> int:

@@ -143,14 +143,9 @@ def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
         )
 
 
-def faults(run: Run, settings: Config) -> dict[str, str]:
-    """What is damaged of what training left, by its label."""
+def checked(run: Run, settings: Config) -> dict[str, str | None]:
+    """Every piece of training by its label, and what is damaged of what it left, or None."""
     if not needed(settings):
         return {}
     material = Material(run, settings, record.computed(record.load(run.record)))
-    return {
-        job.label: damage
-        for _, _, some in jobs(settings, material)
-        for job in some
-        if (damage := job.done().damage)
-    }
+    return {job.label: job.done().damage for _, _, some in jobs(settings, material) for job in some}
