@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,8 +94,9 @@ def possible(plan, memory):
         return False
 
 
+# Not getrusage: a process begins with the ru_maxrss of the one that started it, which may be the larger one.
 MEASURED = """
-import resource, sys, torch
+import re, sys, torch
 from cntk_bench.networks import empirical
 from cntk_bench.networks.architecture import Architecture
 torch.set_num_threads(1)
@@ -103,7 +105,7 @@ small = Architecture(kind, 4, 8, 1, size, outputs=1)
 empirical.ntk(small, small.weights(0), torch.ones(2, 1, size, size))  # libraries are loaded
 net = Architecture(kind, 4, width, 1, size, outputs=1)
 weights, x = net.weights(0), torch.randn(images, 1, size, size)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 for memory in memories:
     empirical.ntk(net, weights, x, memory=memory)
@@ -111,7 +113,8 @@ for memory in memories:
 """
 
 
-@pytest.mark.parametrize("kind, width, size", [("v", 320, 2), ("gap", 64, 48), ("fc", 1000, 2)])
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
+@pytest.mark.parametrize("kind, width, size", [("v", 320, 2), ("gap", 64, 48), ("fc", 1200, 2)])
 def test_memory_is_bounded(kind, width, size):
     allowed, slack = 2**26, 2**25  # slack: other layouts of the weights, the allocator
     command = [sys.executable, "-c", MEASURED, kind, *map(str, (width, size, 20, allowed, 2**40))]
@@ -213,7 +216,7 @@ def test_laziness_of_a_network_by_brute_force():
     first, second = (torch.autograd.functional.hessian(lambda w, i=i: h(w)[i], flat) for i in range(2))
     angles = np.linspace(0, np.pi, 181)  # every direction g of two outputs
     brute = max(float(torch.linalg.matrix_norm(np.cos(a) * first + np.sin(a) * second, 2)) for a in angles)
-    found = lazy.laziness(lambda w: net.forward(w, x), weights, y, starts=6, iterations=300, tolerance=1e-8)
+    found = lazy.laziness(lambda w: net.forward(w, x), weights, y, starts=6, iterations=100, tolerance=1e-7)
     assert found.second == pytest.approx(brute, rel=1e-3)
     one = lazy.laziness(lambda w: net.forward(w, x), weights, y, starts=1, iterations=100)
     assert 0.5 * brute < one.second < brute * 1.001  # a bound from below
