@@ -96,6 +96,11 @@ def test_round_trip(full, readout):
     assert (np.concatenate(blocks) == TEST[readout]).all()
 
 
+def test_a_store_gives_its_matrices(full):
+    assert (full.matrix("train", 0) == TRAIN[0]).all() and full.matrix("test", 1).dtype == np.float64
+    assert (full.matrix("train", 0, np.float32, sizes=(2, 3)) == TRAIN[0][:2, :2]).all()
+
+
 def test_tiles_and_records(full):
     again = stores.open(full.path)
     for tile in PLAN.tiles():

@@ -2,21 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    from cntk_bench.grams.store import Store
 
 Draw = tuple[int, int]  # d, draws: the draw d = 0 .. draws-1 of so many
 ONE: Draw = (0, 1)
 
 
 def matrix(
-    store: Store,
+    store: "Store",
     part: str,
     readout: object,
     dtype: Any = np.float64,
@@ -66,7 +68,7 @@ def matrix(
 
 
 def row_blocks(
-    store: Store,
+    store: "Store",
     readout: object,
     dtype: Any = np.float64,
     *,
@@ -87,7 +89,9 @@ def row_blocks(
         yield rows, out
 
 
-def require_done(store: Store, readout: object, sizes: tuple[int, int] | None = None, draws: int = 1) -> None:
+def require_done(
+    store: "Store", readout: object, sizes: tuple[int, int] | None = None, draws: int = 1
+) -> None:
     """UserError if something is not computed yet that the matrices of a readout need, in any of the draws."""
     plan, index = _view(store, sizes, draws), store.index(readout)
     missing = len(store.progress.missing([index], (plan.n_train, plan.n_test), draws))
@@ -98,7 +102,7 @@ def require_done(store: Store, readout: object, sizes: tuple[int, int] | None = 
         )
 
 
-def _view(store: Store, sizes: tuple[int, int] | None, draws: int) -> Plan:
+def _view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
     """The store's plan, cut to the first images of either set: the same tiles, smaller at the end."""
     n_train, n_test = sizes or store.sizes
     if n_train > store.plan.n_train or n_test > store.plan.n_test:
@@ -125,7 +129,7 @@ def _within(one: slice, whole: slice) -> slice:
 
 
 def _assemble(
-    store: Store, plan: Plan, out: np.ndarray, rows: slice, cols: slice, tiles: Sequence[Tile], readout: int
+    store: "Store", plan: Plan, out: np.ndarray, rows: slice, cols: slice, tiles: Sequence[Tile], readout: int
 ) -> None:
     """Read tiles, several at a time, into `out`, which holds these rows and columns of the whole."""
 

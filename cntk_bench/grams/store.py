@@ -22,11 +22,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import chunks, description, images
+from cntk_bench.grams import matrix as matrices
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.journal import Journal
@@ -133,6 +135,10 @@ class Store:
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
         """(y_train, y_test), int64; VerificationError if damaged."""
         return self.images().labels
+
+    def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
+        """One whole matrix; parameters and errors as for `matrix.matrix`."""
+        return matrices.matrix(self, part, readout, dtype, **more)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
