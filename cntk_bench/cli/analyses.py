@@ -10,7 +10,7 @@ import click
 
 from cntk_bench.cli import options, progress, streams
 from cntk_bench.errors import UserError
-from cntk_bench.report import FORMATS
+from cntk_bench.report import FORMATS, cell_name
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> in
         return 0
     first = doubtful[0]
     streams.complain(
-        f"{len(doubtful)} of {len(results)} results are not to be trusted: {first['column']} at depth "
-        f"{first['depth']}: {first['doubt']}"
+        f"{len(doubtful)} of {len(results)} results are not to be trusted: "
+        f"{cell_name(first)}: {first['doubt']}"
     )
     return 2

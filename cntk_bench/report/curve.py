@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, plain_ticks, save, style, write_around
+from cntk_bench.report.plot import dress, image, mark_doubted, plain_ticks, save, style, write_around
 from cntk_bench.report.rows import DOUBTED, count
 from cntk_bench.text import short
 
@@ -120,8 +120,7 @@ def _drawn(results: list[dict], kind: str) -> bytes:
             )
         for point in points:
             if point["doubt"]:
-                place = (point["train"], point["accuracy"])
-                axes.annotate(DOUBTED, place, (7, 7), textcoords="offset points", fontsize=14, weight="bold")
+                mark_doubted(axes, point["train"], point["accuracy"])
     axes.set_xscale("log")
     sizes = sorted({point["train"] for facts in results for point in facts["points"]})
     plain_ticks(axes.xaxis)

@@ -6,8 +6,8 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import WINDOWS, dress, image, plain_ticks, save, style, write_around
-from cntk_bench.report.rows import count, number
+from cntk_bench.report.plot import WINDOWS, dress, image, one_legend, plain_ticks, save, style, write_around
+from cntk_bench.report.rows import cell_name, count, number
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
@@ -48,7 +48,7 @@ def title(facts: dict) -> str:
     """The cell, the data and the ridge, in a line."""
     data = facts["data"]
     return (
-        f"{short(facts['run'])}: gradient flow of {short(facts['column'])} at depth {facts['depth']}, "
+        f"{short(facts['run'])}: gradient flow of {cell_name(facts)}, "
         f"{short(data['name'])}, {count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"ridge {facts['ridge']:.3g}"
     )
@@ -214,10 +214,8 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
     top.set_xlabel("time t of the flow of half the sum of squares")
     for axis in (loss.xaxis, loss.yaxis, top.xaxis):
         plain_ticks(axis)
-    handles = {label: handle for axes in (accuracy, loss)
-               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     write_around(figure, title(facts), " ".join(["Band: one standard error.", *notes(facts)]))
-    figure.legend(handles.values(), handles, loc="outside right center", frameon=False, fontsize=9)
+    one_legend(figure, (accuracy, loss), "outside right center")
     return image(figure, kind)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from cntk_bench.report.rows import cell_name
 from cntk_bench.text import short
 
 CHOICES = {
@@ -41,7 +42,7 @@ def notes(solutions: list[dict]) -> list[str]:
             each = "; each draw has its own" * any(isinstance(s.get("draws"), list) for s in chosen)
             found.append(f"rate: of {tried} learning rates, {words}{each}.")
     failures = [
-        f"{short(s['column'], 40)} at depth {s['depth']}, rate {_number(one, 'rate')}, "
+        f"{cell_name(s)}, rate {_number(one, 'rate')}, "
         f"trial {_number(one, 'trial')}{which} (step {_number(one, 'step')}: "
         f"{short(str(one.get('reason')), 60)})"
         for s in solutions

@@ -7,7 +7,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import log as ln
 from pathlib import Path
@@ -204,8 +204,7 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
             )
         for row in cells:
             if not row["trusted"]:
-                place = (row["depth"], row["accuracy"])
-                axes.annotate(DOUBTED, place, (7, 7), textcoords="offset points", fontsize=14, weight="bold")
+                mark_doubted(axes, row["depth"], row["accuracy"])
     axes.set_xscale("log" if depths else "linear")  # or the paper's depths 3, 4, 6 crowd together
     ticks = _apart(depths)
     axes.set_xticks(ticks, [str(depth) for depth in ticks])
@@ -235,6 +234,18 @@ def _level(axes: Any, row: dict, colour: str) -> Any:
     axes.axhspan(row["accuracy"] - error, row["accuracy"] + error, color=colour, alpha=0.08, linewidth=0)
     label = f"{row['column']}, n = {count(row['n_train'])}{doubt}"
     return axes.axhline(row["accuracy"], label=label, color=colour, linestyle=":", linewidth=1.6)
+
+
+def mark_doubted(axes: Any, x: float, y: float) -> None:
+    """The mark beside a point that is not to be trusted."""
+    axes.annotate(DOUBTED, (x, y), (7, 7), textcoords="offset points", fontsize=14, weight="bold")
+
+
+def one_legend(figure: Any, panels: Iterable[Any], place: str) -> None:
+    """A legend of several panels, outside them, in which each label stands once."""
+    handles = {label: handle for axes in panels
+               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
+    figure.legend(handles.values(), handles, loc=place, frameon=False, fontsize=9)
 
 
 def dress(axes: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.plot import dress, image, save, style, write_around
-from cntk_bench.report.rows import DOUBTED, count
+from cntk_bench.report.rows import DOUBTED, cell_name, count
 from cntk_bench.text import short
 
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
@@ -58,9 +58,7 @@ def calibration(facts: dict) -> Listing:
         }
         for one in facts["reliability"]
     ]
-    name = (
-        f"{short(facts['column'])} at depth {facts['depth']}: probability of the likeliest class, in percent"
-    )
+    name = f"{cell_name(facts)}: probability of the likeliest class, in percent"
     return Listing(name, forms, rows)
 
 
@@ -88,11 +86,11 @@ def notes(results: list[dict]) -> list[str]:
     for facts in results:
         if facts["floored"]:
             said.append(
-                f"{_cell(facts)}: the variance of {facts['floored']:.3g} % of the test images is not larger "
-                "than its error from stored kernels; the error stands in its place."
+                f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
+                "larger than its error from stored kernels; the error stands in its place."
             )
         if facts["doubt"]:
-            said.append(f"{DOUBTED} Not to be trusted: {_cell(facts)}: {facts['doubt']}.")
+            said.append(f"{DOUBTED} Not to be trusted: {cell_name(facts)}: {facts['doubt']}.")
     return said
 
 
@@ -138,7 +136,7 @@ def _drawn(facts: dict, kind: str) -> bytes:
         marker=marker,
         capsize=3,
         elinewidth=1,
-        label=f"{_cell(facts)}, ECE {100 * facts['ece']:.2f} points",
+        label=f"{cell_name(facts)}, ECE {100 * facts['ece']:.2f} points",
     )
     left.set_xlabel("probability of the likeliest class")
     left.set_ylabel("share of it that is right")
@@ -148,7 +146,7 @@ def _drawn(facts: dict, kind: str) -> bytes:
         color=colour,
         marker=marker,
         markersize=4,
-        label=f"{_cell(facts)}, targets",
+        label=f"{cell_name(facts)}, targets",
     )
     right.set_xlabel("probability of the central interval")
     right.set_ylabel("share of test targets within it")
@@ -160,10 +158,6 @@ def _drawn(facts: dict, kind: str) -> bytes:
         axes.legend(loc="upper left", frameon=False, fontsize=8)
     write_around(figure, title(facts), " ".join(["Bars: one standard error.", *notes([facts])]))
     return image(figure, kind)
-
-
-def _cell(facts: dict) -> str:
-    return f"{short(facts['column'])} at depth {facts['depth']}"
 
 
 def _head(level: float) -> str:

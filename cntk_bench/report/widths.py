@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.report.listing import Listing, written
-from cntk_bench.report.plot import dress, image, plain_ticks, save, write_around
+from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import count
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
@@ -123,11 +123,9 @@ def _drawn(result: dict, kind: str) -> bytes:
         _panel(axes, result, name)
     for axes in panels[len(shown) :]:
         axes.remove()
-    handles = {label: handle for axes in panels[: len(shown)]
-               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     note = " ".join(["Grey: the slope expected of large widths.", *notes(result)])
     write_around(figure, title(result), note)
-    figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=9)
+    one_legend(figure, panels[: len(shown)], "outside right upper")
     return image(figure, kind)
 
 
