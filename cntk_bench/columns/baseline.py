@@ -19,13 +19,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, StrictFloat, StrictInt
 
-from cntk_bench import regression
 from cntk_bench.columns import distances
+from cntk_bench.columns import kernel as kernels
 from cntk_bench.columns.column import Asked, Cell, Given
 from cntk_bench.columns.section import RIDGES, Ridges, Section
 from cntk_bench.errors import UserError
@@ -150,6 +150,7 @@ def _kernel_ridge(
 ) -> Cell:
     """The bandwidth and ridge of least leave-one-out error, for kernel(squared distances, s)."""
     from cntk_bench.regression import prediction
+    from cntk_bench.regression.ridge import rank
 
     how, (x, z) = given.section("baseline"), given.images()
     vectors = distances.flattened(x)
@@ -160,7 +161,7 @@ def _kernel_ridge(
     for bandwidth in how.bandwidths:
         matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), given.dtype)
         try:
-            solution = _solved(given, matrix, how.ridge)
+            solution = kernels.solved(given, matrix, how.ridge)
         except UserError as problem:  # others may be possible
             refused = refused or UserError(_of_baseline(problem))
             continue
@@ -169,7 +170,7 @@ def _kernel_ridge(
         tried += [
             {"bandwidth": bandwidth} | {key: getattr(fit, key) for key in figures} for fit in solution.path
         ]
-        if best is None or _rank(solution) < _rank(best[1]):
+        if best is None or rank(solution.chosen)[:2] < rank(best[1].chosen)[:2]:
             best = bandwidth, solution
     if best is None:
         assert refused is not None  # there is one bandwidth at least
@@ -186,24 +187,6 @@ def _kernel_ridge(
     facts["note"] = notes(_edge(bandwidth, how.bandwidths, "bandwidth"), ridge_edge(solution.edge))
     arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter, "length": length}
     return Cell(predicted.classes, facts, predicted.undecided, arrays)
-
-
-def _solved(given: Given, matrix: np.ndarray, ridge: Any) -> Any:
-    return regression.solver(given.how.solver)(
-        matrix,
-        given.y_train,
-        classes=given.classes,
-        ridge=ridge,
-        device=given.device,
-        dtype=given.dtype,
-        overwrite=True,
-    )
-
-
-def _rank(solution: Any) -> tuple[bool, float]:
-    """The least is the best: trusted, and of small error; an error of NaN is the worst."""
-    error = solution.chosen.loo_error
-    return solution.chosen.doubt is not None, error if np.isfinite(error) else np.inf
 
 
 def _of_baseline(problem: object) -> str:
@@ -232,12 +215,7 @@ def linear(given: Given) -> Cell:
     model.fit(vectors, targets(given.y_train, given.classes))
     errors = model.cv_results_.mean((0, 1))
     chosen = int(errors.argmin())
-    scores = np.concatenate(
-        [
-            model.predict(distances.flattened(z[i : i + distances.BLOCK]))
-            for i in range(0, len(z), distances.BLOCK)
-        ]
-    )
+    scores = np.concatenate([model.predict(block) for block in distances.blocks(z)])
     edge = None
     if len(values) > 1 and values[chosen] in (min(values), max(values)):
         edge = "smallest" if values[chosen] == min(values) else "largest"

@@ -19,6 +19,11 @@ def flattened(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float64)
 
 
+def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The same, `BLOCK` of them at a time."""
+    return (flattened(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK))
+
+
 def squared(x: np.ndarray, z: np.ndarray) -> np.ndarray:
     """|x_i - z_j|^2, an array (n, m), for vectors (n, d) and (m, d), float64."""
     from sklearn.metrics.pairwise import euclidean_distances
@@ -63,5 +68,5 @@ def test(
     z: np.ndarray, x: np.ndarray, kernel: Callable[[np.ndarray], np.ndarray], centre: np.ndarray
 ) -> Iterator[np.ndarray]:
     """The test x train matrix, a block (h, n) at a time, for test images (m, C, P, P) less `centre`."""
-    for start in range(0, len(z), BLOCK):
-        yield kernel(squared(flattened(z[start : start + BLOCK]) - centre, x))
+    for block in blocks(z):
+        yield kernel(squared(block - centre, x))

@@ -144,8 +144,7 @@ def _images(given: Given) -> tuple[np.ndarray, float, list[np.ndarray]]:
     centre = x.mean(0)
     x -= centre
     unit = distances.median(x)
-    parts = (test[i : i + distances.BLOCK] for i in range(0, len(test), distances.BLOCK))
-    return x / unit, unit, [(distances.flattened(part) - centre) / unit for part in parts]
+    return x / unit, unit, [(block - centre) / unit for block in distances.blocks(test)]
 
 
 def _cell(

@@ -4,6 +4,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from cntk_bench import regression
 from cntk_bench.columns.column import Cell, Given
 from cntk_bench.errors import UserError
@@ -65,15 +67,7 @@ class KernelColumn:
         if given.how.normalize == "unit_diagonal":
             more["scale"] = normalize.unit_diagonal(train)
             test = normalize.scaled_blocks(test, more["scale"])
-        solution = regression.solver(given.how.solver)(
-            train,
-            given.y_train,
-            classes=given.classes,
-            ridge=given.how.ridge,
-            device=given.device,
-            dtype=given.dtype,
-            overwrite=True,
-        )
+        solution = solved(given, train, given.how.ridge)
         chosen = solution.chosen
         found = prediction.predict(solution.alpha, test, chosen.largest_residual)
         facts = asdict(chosen) | {
@@ -83,6 +77,19 @@ class KernelColumn:
         facts |= {"normalize": given.how.normalize} if more else {}
         arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
         return Cell(found.classes, facts, found.undecided, arrays)
+
+
+def solved(given: Given, gram: np.ndarray, ridge: Any) -> Any:
+    """The run's solver on a train Gram matrix (n, n), which it may overwrite."""
+    return regression.solver(given.how.solver)(
+        gram,
+        given.y_train,
+        classes=given.classes,
+        ridge=ridge,
+        device=given.device,
+        dtype=given.dtype,
+        overwrite=True,
+    )
 
 
 def column(name: str) -> KernelColumn | None:

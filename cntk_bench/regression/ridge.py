@@ -175,7 +175,7 @@ def _path(
                 refused = refused or error
                 continue
             path.append(found[1])
-            if best is None or _rank(found[1]) < _rank(best[1]):
+            if best is None or rank(found[1]) < rank(best[1]):
                 best = found
             largest = value == values[-1] == best[1].ridge
             if isinstance(ridge, str) and largest and 10 * value <= LARGEST:
@@ -230,7 +230,7 @@ def _unit(mean_diagonal: float) -> float:
     return 1.0 if abs(exponent) < 32 else float(np.ldexp(1.0, exponent))
 
 
-def _rank(one: Fit) -> tuple:
+def rank(one: Fit) -> tuple:
     """The least is the best: trusted, of small error, of a large ridge; an error of NaN is the worst."""
     error = one.loo_error if np.isfinite(one.loo_error) else np.inf
     return one.doubt is not None, error, -one.ridge
