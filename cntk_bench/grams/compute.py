@@ -209,8 +209,7 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
         _require_images(job, store.sizes)
         tasks = []
         for tile in damaged:
-            done = tuple(r for r in range(store.plan.readouts) if store.progress.digests(tile, r))
-            tasks.append(Task(tile, done))
+            tasks.append(Task(tile, store.progress.readouts(tile)))
             store.discard(tile)
         _run(job, iter(tasks), report, "local")
 

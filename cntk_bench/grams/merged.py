@@ -136,6 +136,10 @@ class Merged:
         several = self._several.get((tile.part, number, readout))
         return {one for one, _ in several} if several else {digest} if digest else set()
 
+    def readouts(self, tile: Tile) -> tuple[int, ...]:
+        """The places of the readouts for which a tile is done."""
+        return tuple(r for r in range(self.plan.readouts) if self.digests(tile, r))
+
     def shape(self, tile: Tile, readout: int) -> tuple[int, int]:
         """(h, w) of a tile's numbers; less than the tile's where the store grew since."""
         extent = int(self._extents[tile.part][self.plan.number(tile), readout] or self._whole)

@@ -129,7 +129,7 @@ def verify(
         assert rows is not None and x_train is not None  # images are given where `sample` is not 0
         x = rows[tile.rows(store.plan)][row]
         z = x_train[tile.cols(store.plan)][col]
-        done = _done(store, tile)
+        done = store.progress.readouts(tile)
         stored = store.read(tile, done)[:, row, col]
         entries += _compare(store.plan, tile, row, col, [readouts[r] for r in done], stored, x, z)
         if progress is not None:
@@ -139,20 +139,16 @@ def verify(
     return Verification(len(tiles) - len(unreadable), missing, damaged, unreadable, tuple(entries))
 
 
-def _done(store: Store, tile: Tile) -> list[int]:
-    """The places of the readouts for which a tile is done."""
-    return [r for r in range(store.plan.readouts) if store.progress.digests(tile, r)]
-
-
 def _shape(store: Store, tile: Tile) -> tuple[int, int]:
     """(h, w) for which a tile is done, for all readouts that it is done for."""
-    heights, widths = zip(*(store.progress.shape(tile, r) for r in _done(store, tile)), strict=True)
+    known = store.progress
+    heights, widths = zip(*(known.shape(tile, r) for r in known.readouts(tile)), strict=True)
     return min(heights), min(widths)
 
 
-def _inspect(store: Store, tile: Tile) -> tuple[list[int], np.ndarray, str | None]:
+def _inspect(store: Store, tile: Tile) -> tuple[tuple[int, ...], np.ndarray, str | None]:
     """The readouts for which a tile is done, their numbers (readouts, h, w), and what is wrong with them."""
-    done, planes, fault = _done(store, tile), [], None
+    done, planes, fault = store.progress.readouts(tile), [], None
     h, w = _shape(store, tile)
     for readout in done:
         plane, wrong = store.inspect(tile, readout)
@@ -189,7 +185,12 @@ def _structure(
 
 
 def _inconsistency(
-    plan: Plan, tile: Tile, done: list[int], block: np.ndarray, diagonal: np.ndarray, slack: Sequence[float]
+    plan: Plan,
+    tile: Tile,
+    done: Sequence[int],
+    block: np.ndarray,
+    diagonal: np.ndarray,
+    slack: Sequence[float],
 ) -> str | None:
     """What no kernel's numbers could be. Enters a diagonal tile's diagonal into `diagonal`."""
     if not np.isfinite(block).all():
