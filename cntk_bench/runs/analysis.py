@@ -4,7 +4,6 @@ An analysis needs nothing but the run's Gram matrices (the posterior its images,
 solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from cntk_bench.regression.fit import targets
 from cntk_bench.report.published import published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs import record
+from cntk_bench.runs.directory import require_no_link
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.opened import OpenRun
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import write_json, write_whole, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -109,8 +109,7 @@ def compared(opened: OpenRun, column: str, depth: int, train: int | None = None)
 def folder(opened: OpenRun, name: str) -> Path:
     """RUN/name, made where it is missing."""
     path = opened.run.path / name
-    if path.is_symlink():  # others may have put it there, to make us write elsewhere
-        raise UserError(f"{short(str(path))} is a link: put the folder itself there")
+    require_no_link(path)
     with writing(path):
         path.mkdir(exist_ok=True)
     return path
@@ -126,5 +125,5 @@ def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]
 def save(opened: OpenRun, name: str, stem: str, facts: dict) -> Path:
     """Write results as RUN/name/stem.json, whole; what is not a finite number becomes null."""
     path = folder(opened, name) / f"{stem}.json"
-    write_whole(path, json.dumps(record.plain(facts), indent=2, allow_nan=False) + "\n")
+    write_json(path, record.plain(facts))
     return path

@@ -21,21 +21,14 @@ from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.runs import finite, images, record, widths
 from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.runs.directory import Run, require_no_link
 from cntk_bench.runs.sections import Converge
 from cntk_bench.system import lock
-from cntk_bench.system.files import read_plain, write_whole, writing
+from cntk_bench.system.files import read_plain, write_json, writing
 from cntk_bench.text import short
 
 FORMAT = 1
-WHICH = (
-    "kinds",
-    "depths",
-    "widths",
-    "seeds",
-    "trained",
-    "memory",
-)  # keys that do not change what a network gives
+WHICH = ("kinds", "depths", "widths", "seeds", "trained", "memory")  # keys that change no network's numbers
 
 
 def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | None = None) -> dict:
@@ -70,8 +63,7 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
     asked |= {"fingerprint": images.kept(loaded).fingerprint}
     stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
     folder = folder_of(run)
-    if folder.is_symlink():  # others may have put it there, to make us write elsewhere
-        raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
+    require_no_link(folder)
     with writing(folder):
         (folder / "networks").mkdir(parents=True, exist_ok=True)
     every = list(product(how.kinds, how.depths, sorted(how.widths), range(how.seeds)))
@@ -90,18 +82,14 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
                 "train_index": " ".join(map(str, loaded.train_index))}  # fmt: skip
         result = {"format": FORMAT, "name": settings.name, "made": stage, "data": data}
         result |= widths.gathered([found[one] for one in every])
-        save(folder / "converge.json", result)
-    return record.plain(result)
+        result = record.plain(result)
+        write_json(folder / "converge.json", result)
+    return result
 
 
 def folder_of(run: Run) -> Path:
     """Where a run keeps the analysis."""
     return run.path / "converge"
-
-
-def save(path: Path, result: dict) -> None:
-    """Write results as JSON, whole; what is not a finite number becomes null."""
-    write_whole(path, json.dumps(record.plain(result), indent=2, allow_nan=False) + "\n")
 
 
 def _path(folder: Path, one: tuple) -> Path:
@@ -116,7 +104,7 @@ def _measured(
     place = {"kind": kind, "depth": depth, "width": width, "seed": seed}
     more = {"trained": seed < how.trained}
     item = record.plain({"format": FORMAT, "asked": asked, **place, **more, **found})
-    save(_path(folder, one), item)
+    write_json(_path(folder, one), item)
     return item
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.columns import Cell, Curve
+from cntk_bench.runs import scoring
 
 
 def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
@@ -28,9 +29,9 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
     }
     found |= {
         "accuracy": mean,
-        "standard_error": None if mean is None else (mean * (100 - mean) / n_test) ** 0.5,
+        "standard_error": None if mean is None else scoring.standard_error(mean / 100, n_test),
         "accuracies": accuracies,
-        "spread": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+        "spread": scoring.spread(accuracies),
         "undecided": float(np.mean([one["undecided"] for one in scored])),
         "trusted": all(one["trusted"] for one in scored),
         "doubt": None,

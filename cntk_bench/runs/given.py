@@ -22,6 +22,7 @@ from cntk_bench.runs.directory import Run
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
+from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -82,12 +83,8 @@ class Given(Material):
             len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
             limit=self.how.memory,
         )  # fmt: skip
-        log.info(
-            "solving on %s in %s, at most %.1f GiB",
-            place.device,
-            place.dtype,
-            (place.host + place.gpu) / 2**30,
-        )
+        most = (place.host + place.gpu) / GIB
+        log.info("solving on %s in %s, at most %.1f GiB", place.device, place.dtype, most)
         return place
 
     @property

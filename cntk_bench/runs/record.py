@@ -36,7 +36,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs import provenance
-from cntk_bench.system.files import read_plain, write_whole
+from cntk_bench.system.files import read_plain, write_json
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
@@ -123,7 +123,7 @@ def save(record: dict, path: str | Path) -> None:
     UserError
         If it cannot be written.
     """
-    write_whole(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_json(path, record)
 
 
 def load(path: str | Path) -> dict:

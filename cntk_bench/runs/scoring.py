@@ -1,5 +1,6 @@
 """What is said of predictions once they are compared with labels: accuracy, its error, and doubt."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,17 @@ def accuracy(right: np.ndarray) -> tuple[float, float]:
     The error is that of a share of m independent images.
     """
     share = float(right.mean())
-    return 100 * share, 100 * (share * (1 - share) / right.shape[-1]) ** 0.5
+    return 100 * share, standard_error(share, right.shape[-1])
+
+
+def standard_error(share: float, n: int) -> float:
+    """That of a share of n independent images, in percent."""
+    return 100 * (share * (1 - share) / n) ** 0.5
+
+
+def spread(accuracies: Sequence[float]) -> float | None:
+    """The standard deviation between repetitions, dividing by one less than their number; None for one."""
+    return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
 
 
 def doubt(undecided: float, error: float, n: int) -> str | None:
@@ -43,7 +54,7 @@ def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     if cell.predicted.ndim == 2:
         repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
         means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
-        score |= {"accuracies": means, "spread": float(np.std(means, ddof=1)) if len(means) > 1 else None}
+        score |= {"accuracies": means, "spread": spread(means)}
     n, why = right.shape[1], cell.facts.get("doubt")
     unsure = doubt(cell.undecided, error, n)
     if why is None and unsure is not None:

@@ -21,9 +21,9 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs import record
-from cntk_bench.runs.directory import Run
+from cntk_bench.runs.directory import Run, require_no_link
 from cntk_bench.system import lock
-from cntk_bench.system.files import flush, read_plain, write_whole, writing
+from cntk_bench.system.files import flush, read_plain, write_json, write_whole, writing
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,7 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
     What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
     has a cell. It is removed if it has none when this ends.
     """
-    if run.solves.is_symlink():  # others may have put it there, to make us write elsewhere
-        raise UserError(f"{short(str(run.solves))} is a link: put the folder itself there")
+    require_no_link(run.solves)
     text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
@@ -84,13 +83,13 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
         yield folder
     finally:
         os.close(handle)
-        if not any((folder / CELLS).glob("*-*.json")):
+        if all(file.name == ASKED for file in (folder / CELLS).glob("*.json")):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_cell(folder: Path, solution: dict) -> None:
     """Keep a cell's solution in the folder of a solve; its arrays must be there."""
-    file = folder / CELLS / f"{solution['column']}-{solution['depth']}.json"
+    file = folder / CELLS / f"{stem(solution['column'], solution['depth'])}.json"
     write_whole(file, json.dumps(solution, allow_nan=False))
 
 
@@ -101,12 +100,13 @@ def stem(column: str, depth: int | None) -> str:
 
 def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
     """A cell's solution, where the folder of a solve has it whole."""
-    file, arrays = folder / CELLS / f"{column}-{depth}.json", folder / f"{stem(column, depth)}.npz"
+    name = stem(column, depth)
+    file, arrays = folder / CELLS / f"{name}.json", folder / f"{name}.npz"
     try:
         found = json.loads(read_plain(file))
         with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
-            for name in whole.files:
-                whole[name]  # its checksum is looked at
+            for array in whole.files:
+                whole[array]  # its checksum is looked at
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RecursionError):
         return None
     same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
@@ -158,7 +158,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         number = max(numbers(run), default=0) + 1
         while os.path.lexists(run.solves / str(number)):  # something else, that is no solve
             number += 1
-        write_whole(folder / "solve.json", json.dumps(solve, indent=2, allow_nan=False) + "\n")
+        write_json(folder / "solve.json", solve)
         stage = {key: value for key, value in solve.items() if key not in ("data", "solutions")}
         past = record.load(run.record)
         past |= {"computed": record.computed(past), "data": solve.get("data", past["data"])}

@@ -8,6 +8,7 @@ from cntk_bench.grams.journal import writers
 from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.runs import record
+from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.text import short
@@ -73,13 +74,14 @@ class Follower:
 
     def begun(self) -> bool:
         """Whether there is something to look at: a Gram store, or columns that need none."""
-        return (self.run.gram / "zarr.json").exists() or self._wanted() == set()
+        if (self.run.gram / "zarr.json").exists():
+            return True
+        config = self._asked()
+        return config is not None and not config.kernel.readouts
 
-    def _wanted(self) -> set[str] | None:
-        """The readouts that were asked for last; None where that is not said yet."""
-        if not (self.run.path / "config.yaml").exists():
-            return None
-        return set(map(str, self.run.config().kernel.readouts))
+    def _asked(self) -> Config | None:
+        """What was asked for last; None where that is not said yet."""
+        return self.run.config() if (self.run.path / "config.yaml").exists() else None
 
     def look(self) -> Status:
         """The status now.
@@ -89,25 +91,20 @@ class Follower:
         UserError
             If there is no run.
         """
-        wanted = self._wanted()
+        config = self._asked()
+        facts = record.computed(record.load(self.run.record)) if self.run.record.exists() else None
+        trained = () if config is None or facts is None else _trained(self.run, config, facts)
+        wanted = None if config is None else set(map(str, config.kernel.readouts))
         if wanted == set():
-            return Status(None, 0, self._trained())
+            return Status(None, 0, trained)
         found = self._opened()
         sizes, draws = found.sizes, 1
-        if self.run.record.exists():
-            facts = record.computed(record.load(self.run.record))
+        if facts is not None:
             asked = record.sizes(facts)
             draws = record.draws(facts) if asked[0] <= sizes[0] else 1
             sizes = min(asked[0], sizes[0]), min(asked[1], sizes[1])
         readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
-        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), self._trained())
-
-    def _trained(self) -> tuple[Cell, ...]:
-        if not (self.run.path / "config.yaml").exists() or not self.run.record.exists():
-            return ()
-        config = self.run.config()
-        material = Material(self.run, config, record.computed(record.load(self.run.record)))
-        return tuple(_cell(f"{name} at depth {depth}", some) for name, depth, some in jobs(config, material))
+        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), trained)
 
     def _opened(self) -> Store:
         """The store as it is now: read anew where it has become larger."""
@@ -116,6 +113,11 @@ class Follower:
         else:
             self._store.progress.refresh()
         return self._store
+
+
+def _trained(run: Run, config: Config, facts: dict) -> tuple[Cell, ...]:
+    found = jobs(config, Material(run, config, facts))
+    return tuple(_cell(f"{name} at depth {depth}", some) for name, depth, some in found)
 
 
 def _cell(label: str, some: list[Job]) -> Cell:

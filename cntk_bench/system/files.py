@@ -1,6 +1,7 @@
 """Files written whole or not at all, never through a link, and flushed to the disk."""
 
 import errno
+import json
 import logging
 import os
 import stat
@@ -8,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
@@ -103,6 +104,11 @@ def open_own(path: str | Path, flags: int) -> int:
         os.close(handle)
         raise UserError(remedy)
     return handle
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON, as `write_whole`; ValueError if it has a number that is not finite."""
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_plain(path: str | Path, most: int = 2**30) -> bytes:
