@@ -9,7 +9,6 @@ import torch
 
 from cntk_bench.errors import UserError
 
-PRECISIONS = ("float32", "tf32", "bf16")
 # With fewer, cuBLAS may add in another order each time: PyTorch refuses to call that deterministic.
 WORKSPACE, ENOUGH = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
