@@ -10,6 +10,7 @@ import click
 
 from cntk_bench.errors import UserError
 from cntk_bench.system import paths
+from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.runs.config import Config
@@ -44,6 +45,23 @@ def configured(command: Command) -> Command:
     return common(click.argument("config")(overridable("dataset.train=200")(command)))
 
 
+def executor(command: Command) -> Command:
+    """Who computes."""
+    text = "Who computes tiles; the same as --set compute.executor=NAME."
+    return click.option("--executor", metavar="NAME", help=text)(command)
+
+
+def share(text: str | None, what: str) -> tuple[int, int]:
+    """(i, n) of a share such as 1/4, of which None is the whole."""
+    if text is None:
+        return 1, 1
+    first, _, last = text.partition("/")
+    both = [int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0 for part in (first, last)]
+    if not 1 <= both[0] <= both[1]:
+        raise UserError(f"{what} {short(text)}: give a share such as 1/4, the first of four")
+    return both[0], both[1]
+
+
 def overridable(example: str) -> Callable[[Command], Command]:
     """Overrides of the config's keys."""
     text = f"Override a key, such as {example}. May be given again."
@@ -72,7 +90,11 @@ def run_directory(text: str, what: str = "RUN") -> "Run":
 
 
 def settings(
-    config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None
+    config_file: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    executor: str | None = None,
 ) -> "tuple[Config, Run]":
     """The config, and the run that it names."""
     from cntk_bench.runs import config
@@ -80,6 +102,8 @@ def settings(
 
     if backend is not None:
         overrides = (*overrides, f"compute.backend={backend}")
+    if executor is not None:
+        overrides = (*overrides, f"compute.executor={executor}")
     where = None if output is None else path(output, "--output")
     found = config.load(config.located(path(config_file, "CONFIG")), overrides)
     return found, Run(where or Path("runs", paths.from_utf8(found.name)))

@@ -112,7 +112,11 @@ class Progress(Merged):
         return bool(self.complete(tile.part, np.array([number]), chosen, sizes)[0])
 
     def missing(
-        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+        self,
+        readouts: Sequence[int] | None = None,
+        sizes: tuple[int, int] | None = None,
+        draws: int = 1,
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Tile]:
         """Tiles that are not done for all of these readouts, in computing order.
 
@@ -124,8 +128,10 @@ class Progress(Merged):
             Of the first images that matter; all by default.
         draws : int
             Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
+        shard : (i, n)
+            Only those of the i-th of n shares, from 1: of all tiles that matter, whatever is done.
         """
-        return self._tiles(readouts, sizes, draws, done=False)
+        return self._tiles(readouts, sizes, draws, done=False, shard=shard)
 
     def done(
         self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
@@ -134,12 +140,17 @@ class Progress(Merged):
         return self._tiles(readouts, sizes, draws, done=True)
 
     def _tiles(
-        self, readouts: Sequence[int] | None, sizes: tuple[int, int] | None, draws: int, done: bool
+        self,
+        readouts: Sequence[int] | None,
+        sizes: tuple[int, int] | None,
+        draws: int,
+        done: bool,
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Tile]:
         chosen = range(self.plan.readouts) if readouts is None else readouts
         tiles: list[Tile] = []
-        for part in PARTS:
-            numbers = layout.within(self.plan, part, sizes, draws)
+        wanted = {part: layout.within(self.plan, part, sizes, draws) for part in PARTS}
+        for part, numbers in layout.share(wanted, *shard).items():
             found = numbers[self.complete(part, numbers, chosen, sizes) == done]
             tiles += map(
                 Tile, [part] * len(found), *(a.tolist() for a in layout.places(self.plan, part, found))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from cntk_bench import backends, columns, executors, regression
+from cntk_bench import backends, columns, regression
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
@@ -18,7 +18,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout, Spec
-from cntk_bench.runs import config, images, record
+from cntk_bench.runs import config, images, record, workers
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.system.files import write_whole, writing
@@ -32,6 +32,7 @@ def compute(
     settings: Config,
     progress: Callable[[Plan, list[Task]], Callable[[Task], None]] | None = None,
     donor: Run | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> None:
     """Compute what is missing of a run's Gram matrices; makes the run if there is none.
 
@@ -45,13 +46,15 @@ def compute(
         Given the store's plan and the tasks to do, returns what is called with each task once it is stored.
     donor : Run, optional
         Another run, from which is taken what is the same.
+    shard : (i, n)
+        The i-th of n shares of the tiles alone, from 1: others do the others.
 
     Raises
     ------
     UserError
         If the run is of another computation, or anything else is in the way.
     """
-    executors.require(settings.compute.executor)
+    workers.require(settings.compute)
     regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
     if len(loaded.x_train) // loaded.draws < 2:
@@ -74,15 +77,21 @@ def compute(
         _convert(run, settings, loaded)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
-    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws))
+    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws, shard))
     if plan.wasted:
         log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
-    log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
+    executor, crew, threads = workers.chosen(settings.compute, name)
+    log.info(
+        "%d tiles of side %d to compute on %s, executor %s of %d", len(tasks), plan.tile, name, executor,
+        len(crew.places),
+    )  # fmt: skip
     if other and tasks:
         _foretell(other, target, tasks)
     stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
     stage |= {"backend": name, **backends.versions(name, spec)}
     stage |= {"source": backend.source}  # for information: numerics is what decides
+    stage |= {"executor": executor, "workers": len(crew.places)}
+    stage |= {} if shard == (1, 1) else {"shard": list(shard)}
     stage |= {"taken_from": str(donor.path.absolute())} if donor else {}
     begin(run, settings, facts, stage if tasks else None)
     if not tasks:
@@ -98,8 +107,8 @@ def compute(
     draws = loaded.draws
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
-        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend)
-        grams.compute(job, wanted, sizes, done, settings.compute.executor, draws)
+        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads)
+        grams.compute(job, wanted, sizes, done, executor, draws, crew, shard)
     finally:  # however it ends: the tiles finished until then are kept
         stage |= {"seconds": time.perf_counter() - started}
         stage |= _told(target, finished, donor is not None)

@@ -25,10 +25,11 @@ from cntk_bench import columns
 from cntk_bench.columns import Section
 from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
+from cntk_bench.executors.workers import TIMEOUT
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
-from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess
+from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.system import paths, resources
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
@@ -79,8 +80,24 @@ class Compute(Section):
     )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
-        "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
+        "auto",
+        min_length=1,
+        max_length=names.MOST,
+        description="the name of an executor, such as local or processes, or auto",
     )
+    workers: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
+        None, description="an integer of at least 1, or null for one for each GPU or core"
+    )
+    threads: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
+        None, description="the threads of each worker on a CPU, an integer of at least 1, or null"
+    )
+    timeout: Annotated[StrictFloat, Field(gt=0, le=1e9, allow_inf_nan=False)] = Field(
+        TIMEOUT, description="the seconds after which a worker that finishes no tile is ended, above 0"
+    )
+    scheduler: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="the address of a Dask scheduler, such as tcp://host:8786, or null for one of ours"
+    )
+    slurm: Slurm = Field(Slurm(), description="a mapping")
 
 
 class Solve(Section):
