@@ -38,7 +38,11 @@ class Ledger:
             if self._costs[task] < ATTEMPTS:
                 self._suspects.append(task)
             else:
-                self._given_up.append((task, how))
+                self.give_up(task, how)
+
+    def give_up(self, task: Any, how: str) -> None:
+        """A task is not tried again: its worker ended once more, `how` in words."""
+        self._given_up.append((task, how))
 
     def back(self, tasks: Iterable[Any]) -> None:
         """Some tasks were not begun, whatever became of their worker."""
@@ -52,6 +56,6 @@ class Ledger:
         others = len(self._given_up) - 1
         more = f", and {others} more like it" if others else ""
         raise UserError(
-            f"{short(str(task), 100)}{more} ended {ATTEMPTS} workers, the last one by {one_line(how, 80)}; "
+            f"{short(str(task), 100)}{more} ended {ATTEMPTS} workers or more, the last one by {one_line(how, 80)}; "
             "all other tiles are stored: give a worker more memory, or find out with --executor local"
         )

@@ -1,4 +1,4 @@
-"""The executor `processes`: workers that are killed, hang or fail, and what that costs."""
+"""Executors with workers of their own, `processes` and `dask`: what it costs if they are killed, hang or fail."""
 
 import os
 import signal
@@ -18,19 +18,26 @@ from cntk_bench.executors.workers import AHEAD, ATTEMPTS
 PLACES = ({"PLACE": "a"}, {"PLACE": "b"})
 
 
-def run(folder, tasks, stopped=lambda: False, **workers):
+@pytest.fixture(params=["processes", "dask"])
+def name(request):
+    if request.param == "dask":
+        pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cntk-bench[cluster]'")
+    return request.param
+
+
+def run(folder, tasks, name="processes", stopped=lambda: False, **workers):
     told = []
     job = Job(folder, workers.pop("pause", 0.01), workers.pop("broken", False))
     try:
-        executors.run("processes", job, tasks, told.append, stopped, Workers(**{"places": PLACES} | workers))
+        executors.run(name, job, tasks, told.append, stopped, Workers(**{"places": PLACES} | workers))
     finally:
         assert len(told) == len(set(told))
         assert {task.number for task in told} <= set(errands.done(folder))
     return sorted(task.number for task in told)
 
 
-def test_every_task_is_done_once_by_workers_in_their_places(tmp_path):
-    assert run(tmp_path, [Errand(n) for n in range(40)], pause=0.05) == list(range(40))
+def test_every_task_is_done_once_by_workers_in_their_places(tmp_path, name):
+    assert run(tmp_path, [Errand(n) for n in range(40)], name, pause=0.05) == list(range(40))
     assert set(errands.begun(tmp_path).values()) == {1}
     assert sorted(errands.crew(tmp_path)) == ["a", "b"]
 
@@ -41,20 +48,20 @@ def test_no_more_workers_than_there_is_work_for(tmp_path):
     assert run(tmp_path, []) == []
 
 
-def test_a_killed_worker_costs_its_tasks_in_flight_and_nothing_else(tmp_path, caplog):
+def test_a_killed_worker_costs_its_tasks_in_flight_and_nothing_else(tmp_path, name, caplog):
     tasks = [Errand(n, "once" if n in (3, 11) else "") for n in range(30)]
-    assert run(tmp_path, tasks) == list(range(30))
+    assert run(tmp_path, tasks, name) == list(range(30))
     again = [n for n, times in errands.begun(tmp_path).items() if times > 1]
     assert {3, 11} <= set(again) and len(again) <= 2 * AHEAD
-    assert caplog.text.count("SIGKILL") == 2
+    assert "a worker was lost" in caplog.text
 
 
-def test_a_task_that_kills_every_worker_is_named_after_all_others_are_done(tmp_path):
+def test_a_task_that_kills_every_worker_is_named_after_all_others_are_done(tmp_path, name):
     tasks = [Errand(n, "always" if n == 5 else "") for n in range(20)]
-    with pytest.raises(UserError, match=f"errand 5 ended {ATTEMPTS} workers.*SIGKILL"):
-        run(tmp_path, tasks)
+    with pytest.raises(UserError, match="errand 5 ended 3 workers or more.*(SIGKILL|killed)"):
+        run(tmp_path, tasks, name)
     assert errands.done(tmp_path) == [n for n in range(20) if n != 5]
-    assert errands.begun(tmp_path)[5] == ATTEMPTS
+    assert errands.begun(tmp_path)[5] == ATTEMPTS + (name == "dask")  # where blame is less sure
 
 
 def test_two_such_tasks_do_not_accuse_those_beside_them(tmp_path):
@@ -65,18 +72,18 @@ def test_two_such_tasks_do_not_accuse_those_beside_them(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["hang", "sleep"])
-def test_a_worker_that_is_silent_for_too_long_is_ended(tmp_path, harm, caplog):
+def test_a_worker_that_is_silent_for_too_long_is_ended(tmp_path, name, harm, caplog):
     tasks = [Errand(n, harm if n == 2 else "") for n in range(10)]
-    assert run(tmp_path, tasks, timeout=5.0) == list(range(10))
-    assert "finished nothing for 5 seconds" in caplog.text
+    assert run(tmp_path, tasks, name, timeout=10.0) == list(range(10))
+    assert "a worker was lost" in caplog.text
 
 
-def test_an_error_is_raised_once_what_was_begun_is_done(tmp_path):
-    tasks = [Errand(n, "raise" if n == 4 else "") for n in range(1000)]
+def test_an_error_is_raised_once_what_was_begun_is_done(tmp_path, name):
+    tasks = [Errand(n, "raise" if n == 4 else "") for n in range(10_000)]
     with pytest.raises(UserError, match="the disk is full: make room"):
-        run(tmp_path, tasks)
+        run(tmp_path, tasks, name)
     assert 4 not in errands.done(tmp_path) and {0, 1} <= set(errands.done(tmp_path))
-    assert len(errands.done(tmp_path)) < 1000
+    assert len(errands.done(tmp_path)) < 10_000
 
 
 def test_workers_that_cannot_begin_are_an_error(tmp_path):
@@ -84,7 +91,7 @@ def test_workers_that_cannot_begin_are_an_error(tmp_path):
         run(tmp_path, [Errand(n) for n in range(5)], broken=True)
 
 
-def test_asked_to_stop_it_ends_after_the_tasks_that_are_being_done(tmp_path):
+def test_asked_to_stop_it_ends_after_the_tasks_that_are_being_done(tmp_path, name):
     asked = []
 
     def tasks():
@@ -93,7 +100,7 @@ def test_asked_to_stop_it_ends_after_the_tasks_that_are_being_done(tmp_path):
                 asked.append(True)
             yield Errand(n)
 
-    told = run(tmp_path, tasks(), stopped=lambda: bool(asked), pause=0.02)
+    told = run(tmp_path, tasks(), name, stopped=lambda: bool(asked), pause=0.02)
     assert 10 < len(told) < 20 + 2 * AHEAD
     assert set(errands.begun(tmp_path)) == set(told)
 
