@@ -105,8 +105,15 @@ def settings(
     if executor is not None:
         overrides = (*overrides, f"compute.executor={executor}")
     where = None if output is None else path(output, "--output")
-    found = config.load(config.located(path(config_file, "CONFIG")), overrides)
+    found = config.load(located(config_file), overrides)
     return found, Run(where or Path("runs", paths.from_utf8(found.name)))
+
+
+def located(config_file: str) -> Path:
+    """The file of the argument CONFIG, which may be the mere name of one that ships."""
+    from cntk_bench.runs import config
+
+    return config.located(path(config_file, "CONFIG"))
 
 
 def _require_memory() -> None:

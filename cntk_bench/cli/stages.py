@@ -85,6 +85,33 @@ def compute(
     streams.say(f"computed: {where.gram}" if shard is None else f"computed: share {shard} of {where.gram}")
 
 
+@click.command("slurm-script")
+@options.configured
+@click.option(
+    "--shards", default=8, show_default=True, type=click.IntRange(1, 10_000), help="Jobs of the array."
+)
+def slurm_script(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, shards: int
+) -> None:
+    """Print a Slurm job array that computes CONFIG; what a job asks for is in the section compute.slurm.
+
+    For example: cntk-bench slurm-script CONFIG --shards 16 > run.sh && sbatch run.sh
+    """
+    import sys
+
+    from cntk_bench.runs import sbatch
+
+    settings, where = options.settings(config, overrides, backend, output)
+    file = options.located(config).absolute()
+    command = [sys.executable, "-m", "cntk_bench", "compute", str(file)]
+    for override in overrides:
+        command += ["--set", override]
+    command += [] if backend is None else ["--backend", backend]
+    command += ["--output", str(where.path.absolute())]
+    asked = settings.compute.slurm.model_dump()
+    streams.say(sbatch.script(asked, settings.name, command, where.path.absolute(), shards).rstrip("\n"))
+
+
 @click.command()
 @options.configured
 def train(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
@@ -128,7 +155,7 @@ def solve(directory: str, overrides: tuple[str, ...]) -> int:
     return _solve(where, where.config(overrides))
 
 
-COMMANDS = (run, fetch, compute, train, solve)
+COMMANDS = (run, fetch, compute, slurm_script, train, solve)
 
 
 def _solvable(key: str) -> bool:
