@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, save, style, write_around
+from cntk_bench.report.plot import dress, image, save, write_around
 from cntk_bench.report.rows import DOUBTED, cell_name, count
+from cntk_bench.report.style import style
 from cntk_bench.text import short
 
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
@@ -117,7 +118,7 @@ def _drawn(facts: dict, kind: str) -> bytes:
 
     figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    colour, marker = style(facts["column"])
+    colour, marker, _ = style(facts["column"])
     bins = facts["reliability"]
     total = sum(one["count"] for one in bins)
     left.bar(
