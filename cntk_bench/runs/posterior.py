@@ -24,7 +24,7 @@ DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # and the figure
 
 def is_nngp(readout: Readout) -> bool:
     """Whether a readout is the covariance of a Gaussian process."""
-    return readout.kernel == "nngp"
+    return readout.kernel in ("nngp", "fc-nngp")
 
 
 def own_kernels(
