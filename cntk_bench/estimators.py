@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import isqrt, prod
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,7 @@ from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 BLOCK = 1024  # test images whose kernels are in memory at once
+SYMMETRIC = 1e-4  # of a precomputed kernel's largest entry: how far K_ij and K_ji may be apart
 PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another type becomes float64
 
 PARAMETERS = """
@@ -91,6 +93,19 @@ def _told() -> Iterator[None]:
         raise ValueError(_own(error)) from None
 
 
+def _is_symmetric(gram: np.ndarray) -> bool:
+    """Whether a matrix (n, n) is its own transpose, up to rounding in float32; in blocks of rows."""
+    allowed = SYMMETRIC * np.abs(gram).max()
+    return all(
+        (np.abs(gram[start : start + BLOCK] - gram[:, start : start + BLOCK].T) <= allowed).all()
+        for start in range(0, len(gram), BLOCK)
+    )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+
+
 def _own(problem: object) -> str:
     """What the solver says, with the name that the ridge has here."""
     return str(problem).replace("solve.ridge", "ridge")
@@ -145,13 +160,15 @@ class _KernelRegression(BaseEstimator):
 
     def _shape(self, own: tuple[int, ...] | None, features: int) -> tuple[int, ...]:
         """The shape of an image: X's own, or what image_shape makes of a row."""
+        if not isinstance(self.standardize, bool | np.bool_):
+            raise ValueError(f"standardize is {short(self.standardize)}: use True or False")
         asked = self.image_shape
         if isinstance(asked, str) and asked == "square":
             shape: tuple[int, ...] = (1, isqrt(features), isqrt(features))
         elif asked is None:
             shape = own or (features, 1, 1)
-        elif isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 3:
-            shape = tuple(asked)
+        elif isinstance(asked, Sequence | np.ndarray) and len(asked) == 3 and all(map(_is_size, asked)):
+            shape = tuple(map(int, asked))
         else:
             raise ValueError(f"image_shape is {short(asked)}: use None, 'square' or (C, P, P)")
         if prod(shape) != features or (own is not None and shape != own) or shape[1] != shape[2]:
@@ -173,6 +190,8 @@ class _KernelRegression(BaseEstimator):
         if self.kernel == PRECOMPUTED:
             if rows.shape[1] != n:
                 raise ValueError(f"X has shape {rows.shape}: a precomputed kernel is n x n to fit")
+            if not _is_symmetric(rows):
+                raise ValueError("X is not symmetric: a precomputed kernel to fit is K(x_i, x_j), all of it")
             return rows
         assert self.image_shape_ is not None  # as wherever images are kept
         images = rows.reshape(n, *self.image_shape_)

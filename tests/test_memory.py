@@ -42,6 +42,10 @@ def test_elsewhere_the_systems_account_is_taken(monkeypatch):
 
     monkeypatch.setattr(memory, "Path", Missing)
     monkeypatch.setattr(memory.resource, "getrusage", lambda _: type("Usage", (), {"ru_maxrss": 1000}))
-    for platform, expected in (("linux", 1_024_000), ("freebsd14", 1_024_000), ("darwin", 1000)):  # KiB, bytes
+    for platform, expected in (
+        ("linux", 1_024_000),
+        ("freebsd14", 1_024_000),
+        ("darwin", 1000),
+    ):  # KiB, bytes
         monkeypatch.setattr(memory.sys, "platform", platform)
         assert memory.peak() == expected

@@ -70,8 +70,8 @@ class Readout:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise UserError(f"kernel {self.kernel!r} is unknown: use {_either(KERNELS)}")
+        if not isinstance(self.kernel, str) or self.kernel not in KERNELS:
+            raise UserError(f"kernel {short(repr(self.kernel))} is unknown: use {_either(KERNELS)}")
         for name in ("depth", "fixed"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
