@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import isqrt, prod
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -103,7 +102,7 @@ def _is_symmetric(gram: np.ndarray) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _own(problem: object) -> str:
