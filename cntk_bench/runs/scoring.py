@@ -58,6 +58,6 @@ def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     n, why = right.shape[1], cell.facts.get("doubt")
     unsure = doubt(cell.undecided, error, n)
     if why is None and unsure is not None:
-        why = f"{unsure}; raise solve.ridge"
+        why = f"{unsure}; {cell.remedy}"
     found = {"undecided": 100 * cell.undecided / n, "trusted": why is None, "doubt": why}
     return {**score, **cell.facts} | found
