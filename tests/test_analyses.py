@@ -277,6 +277,13 @@ class TestPosterior:
             assert other["log_likelihood"] <= best["log_likelihood"] + 1e-12
         assert (best["chosen"], other["chosen"]) == ("likelihood", "given")
 
+    def test_a_kernel_to_which_targets_are_noise_is_said_to_be_one(self, run, monkeypatch):
+        monkeypatch.setattr(posteriors.gp, "likeliest", lambda *_: posteriors.gp.MOST)
+        text = succeed("posterior", run, "--column", "CNN-GP-V")
+        assert "CNN-GP-V at depth 3: the likeliest ridge is the largest tried: to this kernel the" in text
+        given = succeed("posterior", run, "--column", "CNN-GP-V", "--ridge", "10000")
+        assert "largest tried" not in given
+
     def test_prints_tables_and_draws(self, run, saved):
         text = succeed("posterior", run, "--column", "CNN-GP-V")
         assert "probability of the likeliest class" in text and "NLL" in text and "95 %" in text

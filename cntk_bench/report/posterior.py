@@ -10,6 +10,10 @@ from cntk_bench.report.style import style
 from cntk_bench.text import short
 
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
+EDGES = {
+    "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
+    "smallest": "the likelihood rises further below the ridge, where errors of stored kernels decide it",
+}
 
 
 def listing(results: list[dict]) -> Listing:
@@ -85,6 +89,8 @@ def notes(results: list[dict]) -> list[str]:
         "probability that a class's function is the largest. The test images choose nothing.",
     ]
     for facts in results:
+        if facts["edge"]:
+            said.append(f"{cell_name(facts)}: {EDGES[facts['edge']]}.")
         if facts["floored"]:
             said.append(
                 f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "

@@ -72,8 +72,8 @@ def infer(
     Returns
     -------
     dict
-        Plain numbers, by these names: ridge, chosen ("likelihood" or "given"), scale, noise (variance),
-        log_likelihood (of the training targets, per image and class), accuracy and standard_error in percent,
+        Plain numbers, by these names: ridge, chosen ("likelihood" or "given"), edge
+        (`regression.posterior.edge`), scale, noise (variance), log_likelihood (of the training targets, per image and class), accuracy and standard_error in percent,
         test_loss (mean squared error), nll (negative log likelihood of the test targets, per image and
         class), coverage, a list of level and observed, both shares, reliability and ece
         (`calibration.reliability`), log_loss of the class probabilities, floored (share in percent of
@@ -108,6 +108,7 @@ def infer(
         "depth": depth,
         "ridge": assumed.ridge,
         "chosen": "likelihood" if ridge is None else "given",
+        "edge": gp.edge(spectrum, assumed.ridge) if ridge is None else None,
         "scale": assumed.scale,
         "noise": assumed.noise,
         "log_likelihood": assumed.log_likelihood / y.size,
