@@ -73,11 +73,12 @@ def infer(
     -------
     dict
         Plain numbers, by these names: ridge, chosen ("likelihood" or "given"), edge
-        (`regression.posterior.edge`), scale, noise (variance), log_likelihood (of the training targets, per image and class), accuracy and standard_error in percent,
-        test_loss (mean squared error), nll (negative log likelihood of the test targets, per image and
-        class), coverage, a list of level and observed, both shares, reliability and ece
-        (`calibration.reliability`), log_loss of the class probabilities, floored (share in percent of
-        test images whose variance is within its error), undecided, doubt.
+        (`regression.posterior.edge`), scale, noise (variance), log_likelihood (of the training targets, per
+        image and class), accuracy and standard_error in percent, test_loss (mean squared error), nll
+        (negative log likelihood of the test targets, per image and class), coverage, a list of level and
+        observed, both shares, reliability and ece (`calibration.reliability`), log_loss of the class
+        probabilities, floored (share in percent of test images whose variance is within its error),
+        undecided, doubt.
     dict
         Arrays: mean (m, k), variance (m,) of f, error (m,) of it, probabilities (m, k).
 
