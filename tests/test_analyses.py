@@ -199,6 +199,17 @@ class TestFlow:
             folder.unlink()
 
 
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [("flow", "stop earlier, or raise --ridge"), ("curve", "raise --ridge"), ("posterior", "raise --ridge")],
+)
+def test_a_doubt_says_what_can_be_done(run, monkeypatch, command, remedy):
+    monkeypatch.setattr(stage.prediction, "unsure", lambda scores, *_: np.ones(len(scores), bool))
+    column = "CNN-GP-V" if command == "posterior" else "CNTK-V"
+    said = fail(command, run, "--column", column, "--depth", "3")
+    assert f"change the class of 100 % of the test images; {remedy}" in said and "solve.ridge" not in said
+
+
 class TestCurve:
     def test_agrees_with_a_solve_of_each_size(self, run):
         found = as_json("curve", run, "--sizes", "20,35,60")

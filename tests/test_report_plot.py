@@ -63,6 +63,7 @@ def test_lines_markers_and_colours_are_those_of_the_columns(monkeypatch):
         for depth in (3, 4)
     ]
     axes = drawn(record("digits", solutions=solutions), monkeypatch)
+    assert axes.get_xlabel() == "depth (layers of weights)"  # fully connected networks have no convolutions
     for bars in axes.containers:
         look, line = style(bars.get_label().removesuffix(", n = 50,000")), bars[0]
         assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)

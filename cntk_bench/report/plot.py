@@ -191,7 +191,9 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     ticks = _apart(depths)
     axes.set_xticks(ticks, [str(depth) for depth in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("depth (3x3 convolutions + 1)" if depths else "")
+    dense = any(row["column"].startswith("FC-") for row in table)
+    what = "layers of weights" if dense else "3x3 convolutions + 1"  # of a CNTK they are the same
+    axes.set_xlabel(f"depth ({what})" if depths else "")
     axes.set_ylabel("test accuracy (%)")
     dress(axes)
     said = ["Bars: one standard error."]

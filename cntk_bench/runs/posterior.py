@@ -121,7 +121,7 @@ def infer(
     facts["doubt"] = (
         assumed.doubt
         or _negative(negative, len(y_test))
-        or scoring.doubt(undecided, facts["standard_error"], len(y_test))
+        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge")
     )
     facts["made"]["seconds"] = time.perf_counter() - started
     return facts, {"mean": mean, "variance": variance, "error": error, "probabilities": shown}
