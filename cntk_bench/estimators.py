@@ -24,14 +24,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from cntk_bench.data import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.grams.direct import gram
-from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import placement, prediction, ridge
+from cntk_bench.kernels.spec import Readout, is_integer
+from cntk_bench.regression import placement, prediction, ridge, symmetry
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 BLOCK = 1024  # test images whose kernels are in memory at once
-SYMMETRIC = 1e-4  # of a precomputed kernel's largest entry: how far K_ij and K_ji may be apart
 PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another type becomes float64
 
 PARAMETERS = """
@@ -90,19 +89,6 @@ def _told() -> Iterator[None]:
         yield
     except UserError as error:
         raise ValueError(_own(error)) from None
-
-
-def _is_symmetric(gram: np.ndarray) -> bool:
-    """Whether a matrix (n, n) is its own transpose, up to rounding in float32; in blocks of rows."""
-    allowed = SYMMETRIC * np.abs(gram).max()
-    return all(
-        (np.abs(gram[start : start + BLOCK] - gram[:, start : start + BLOCK].T) <= allowed).all()
-        for start in range(0, len(gram), BLOCK)
-    )
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _own(problem: object) -> str:
@@ -166,7 +152,7 @@ class _KernelRegression(BaseEstimator):
             shape: tuple[int, ...] = (1, isqrt(features), isqrt(features))
         elif asked is None:
             shape = own or (features, 1, 1)
-        elif isinstance(asked, Sequence | np.ndarray) and len(asked) == 3 and all(map(_is_size, asked)):
+        elif isinstance(asked, Sequence | np.ndarray) and [is_integer(n, 1) for n in asked] == 3 * [True]:
             shape = tuple(map(int, asked))
         else:
             raise ValueError(f"image_shape is {short(asked)}: use None, 'square' or (C, P, P)")
@@ -189,7 +175,7 @@ class _KernelRegression(BaseEstimator):
         if self.kernel == PRECOMPUTED:
             if rows.shape[1] != n:
                 raise ValueError(f"X has shape {rows.shape}: a precomputed kernel is n x n to fit")
-            if not _is_symmetric(rows):
+            if not symmetry.is_symmetric(rows):
                 raise ValueError("X is not symmetric: a precomputed kernel to fit is K(x_i, x_j), all of it")
             return rows
         assert self.image_shape_ is not None  # as wherever images are kept
