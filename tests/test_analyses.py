@@ -1,6 +1,7 @@
 """The commands flow, posterior and curve, as a user meets them, on a small run."""
 
 import json
+import re
 import sys
 from functools import partial
 
@@ -21,7 +22,7 @@ from cntk_bench.runs import analysis, images
 from cntk_bench.runs import flow as stage
 from cntk_bench.runs import posterior as posteriors
 
-COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP")
+COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP", "FC-NNGP-B0.1", "FC-NNGP-FLIP")
 CELL = ("--column", "CNTK-V", "--depth", "3")
 
 
@@ -198,10 +199,23 @@ class TestFlow:
             folder.unlink()
 
 
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [("flow", "stop earlier, or raise --ridge"), ("curve", "raise --ridge"), ("posterior", "raise --ridge")],
+)
+def test_a_doubt_says_what_can_be_done(run, monkeypatch, command, remedy):
+    monkeypatch.setattr(stage.prediction, "unsure", lambda scores, *_: np.ones(len(scores), bool))
+    column = "CNN-GP-V" if command == "posterior" else "CNTK-V"
+    said = fail(command, run, "--column", column, "--depth", "3")
+    assert f"change the class of 100 % of the test images; {remedy}" in said and "solve.ridge" not in said
+
+
 class TestCurve:
     def test_agrees_with_a_solve_of_each_size(self, run):
         found = as_json("curve", run, "--sizes", "20,35,60")
-        assert [[point["train"] for point in facts["points"]] for facts in found] == [[20, 35, 60]] * 3
+        assert [[point["train"] for point in facts["points"]] for facts in found] == [[20, 35, 60]] * len(
+            COLUMNS
+        )
         for place, size in enumerate((20, 35, 60)):
             succeed("solve", run, "--set", f"dataset.train={size}")
             table = {row["column"]: row["accuracy"] for row in as_json("table", run)}
@@ -243,7 +257,7 @@ class TestCurve:
 class TestPosterior:
     def test_says_what_the_matrices_say(self, run):
         found = as_json("posterior", run, "--ridge", "0.05")
-        assert [facts["column"] for facts in found] == ["CNN-GP-V", "CNN-GP-GAP"]  # the Gaussian processes
+        assert [facts["column"] for facts in found] == list(COLUMNS[1:])  # the Gaussian processes
         for facts in found:
             gram = cntk_bench.open_run(run).gram(facts["column"], 3)
             kept = np.load(run / "posterior" / f"{facts['column']}-3.npz")
@@ -274,6 +288,13 @@ class TestPosterior:
             assert other["log_likelihood"] <= best["log_likelihood"] + 1e-12
         assert (best["chosen"], other["chosen"]) == ("likelihood", "given")
 
+    def test_a_kernel_to_which_targets_are_noise_is_said_to_be_one(self, run, monkeypatch):
+        monkeypatch.setattr(posteriors.gp, "likeliest", lambda *_: posteriors.gp.MOST)
+        text = succeed("posterior", run, "--column", "CNN-GP-V")
+        assert "CNN-GP-V at depth 3: the likeliest ridge is the largest tried: to this kernel the" in text
+        given = succeed("posterior", run, "--column", "CNN-GP-V", "--ridge", "10000")
+        assert "largest tried" not in given
+
     def test_prints_tables_and_draws(self, run, saved):
         text = succeed("posterior", run, "--column", "CNN-GP-V")
         assert "probability of the likeliest class" in text and "NLL" in text and "95 %" in text
@@ -287,7 +308,21 @@ class TestPosterior:
         assert right.lines[0].get_xydata().tolist() == expected
 
     def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
-        assert "none of CNTK-V in" in fail("posterior", run, "--column", "CNTK-V")
+        said = fail("posterior", run, "--column", "CNTK-V")
+        assert "none of CNTK-V in" in said and f"use --column {', '.join(COLUMNS[1:])}" in said
+
+    def test_a_run_that_has_none_says_what_to_compute(self, tmp_path):
+        sizes = ("--set", "dataset.train=20", "--set", "dataset.test=10", "--set", "kernel.depths=[1]")
+        for columns, words in (
+            ("[FC-NTK]", "none of FC-NTK in .* can be analysed so: compute CNN-GP-V or another"),
+            ("[LINEAR]", "columns of .* need no Gram matrix: compute one that does, such as CNTK-V"),
+        ):
+            run = tmp_path / columns
+            succeed("run", QUICKSTART, *sizes, "--set", f"kernel.columns={columns}", "--output", run)
+            assert re.search(words, fail("posterior", run))
+        flow = as_json("flow", tmp_path / "[FC-NTK]", "--depth", "1")  # the least of fully connected kernels
+        (curve,) = as_json("curve", tmp_path / "[FC-NTK]", "--depth", "1", "--sizes", "20")
+        assert flow[0]["depth"] == 1 and curve["points"][0]["train"] == 20
 
     def test_other_images_are_refused(self, run):
         opened = cntk_bench.open_run(run)

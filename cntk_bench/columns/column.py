@@ -107,6 +107,7 @@ class Cell:
         cannot be trusted, and is None or absent where it can; "note" says in a sentence what else a reader
         of the table must know.
     undecided : how many predictions the errors of stored kernels alone could change.
+    remedy : what a user can do where those are too many to trust the accuracy.
     arrays : what is to be kept beside the predictions.
     repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
         deviation between repetitions is the cell's spread.
@@ -125,6 +126,7 @@ class Cell:
     candidates: "tuple[Cell, ...]" = ()
     chosen: int | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    remedy: str = "raise solve.ridge"
 
 
 class Column(Protocol):

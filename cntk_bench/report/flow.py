@@ -6,8 +6,9 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import WINDOWS, dress, image, one_legend, plain_ticks, save, style, write_around
+from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import cell_name, count, number
+from cntk_bench.report.style import PALETTE, style
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
@@ -166,7 +167,7 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
 
     figure = Figure(figsize=(9.5, 6.5), dpi=150, layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
-    colour, _ = style(facts["column"])
+    colour = style(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
     t = [point["relative_time"] for point in points]
     for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
@@ -221,7 +222,7 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
 
 def _styles(number: int) -> list[tuple[str, str]]:
     """Colour and marker of each network's curve."""
-    return [(WINDOWS[i % len(WINDOWS)], "ox+^vsD*"[i % 8]) for i in range(number)]
+    return [(PALETTE[i % len(PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
 
 
 def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:

@@ -148,7 +148,7 @@ def _points(
                 "test_accuracy": accuracy,
                 "standard_error": error,
                 "undecided": 100 * undecided[i] / len(y_test),
-                "doubt": scoring.doubt(undecided[i], error, len(y_test)),
+                "doubt": scoring.doubt(undecided[i], error, len(y_test), "stop earlier, or raise --ridge"),
             }
         )
     return points
