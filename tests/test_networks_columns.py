@@ -132,7 +132,7 @@ def test_the_ways_to_choose(written):
     held_out = how.held_out(30)
     assert len(held_out) == 6 == len(set(held_out))
     _, _, (job, *_) = next(jobs(settings, given))
-    found = job._images(torch.device("cpu"))
+    found = job.images(torch.device("cpu"))
     assert len(found.x) == len(found.labels) == 24 and len(found.others) == 6 + 40
     x, y = given.images()[0], given.y_train
     np.testing.assert_array_equal(found.others[:6].numpy(), x[held_out])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cntk_bench.columns.column import Done, Material
+from cntk_bench.columns.column import Done, Effort, Material
 from cntk_bench.errors import UserError
 from cntk_bench.networks.archive import Damaged
 from cntk_bench.networks.folder import Folder, Result
@@ -127,6 +127,12 @@ class Training:
         """An epoch in the kernel's time (`networks.recipe`)."""
         return self.recipe.time(self._trained_on(), self.material.classes, self.how.kappa)
 
+    def effort(self) -> Effort:
+        """As `columns.Job`."""
+        from cntk_bench.columns import effort
+
+        return effort.effort(self)
+
     def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """As `columns.Job`."""
         from cntk_bench.networks import device as devices
@@ -146,7 +152,7 @@ class Training:
         files = self._files
         files.prepare()
         self._require_higher_limit()
-        net, images = self._network(), self._images(device)
+        net, images = self.network(), self.images(device)
         resumed = files.resumed(device)
         state, made = resumed or (training.begin(net, self.recipe, device), {"devices": []})
         if resumed:
@@ -217,7 +223,8 @@ class Training:
             f"{self.how.epochs}: use {remedy}, or another network.seed"
         )
 
-    def _network(self) -> Any:
+    def network(self) -> Any:
+        """Its `networks.architecture.Architecture`."""
         from cntk_bench.networks.architecture import Architecture
 
         x, _ = self.material.images()
@@ -227,7 +234,7 @@ class Training:
             self.kind, self.depth, self.how.width, *shape, self.material.classes, self.how.kappa, beta
         )
 
-    def _images(self, device: Any) -> Any:
+    def images(self, device: Any) -> Any:
         """Images and targets on the device: trained on, held out, and of the test set."""
         import torch
 
