@@ -18,7 +18,7 @@ kernel: {columns: [CNN-V], depths: [3]}
 network: {width: 4, rates: [5], trials: 2, batch: 16, momentum: 0.5, epochs: 3, epochs_after: 2, curve: true}
 """
 WARM = ("torch", "torch.func", "cntk_bench.networks.training", "cntk_bench.columns.training.CHECKPOINT=0")
-CALLS = "create write fsync rename"
+CALLS = "write rename"
 
 
 @pytest.fixture(scope="module")
