@@ -117,12 +117,17 @@ class Folder:
         self.tell(state)
 
     def finish(self, state: "State", made: Mapping[str, Any]) -> None:
-        """Write the result; the checkpoint stays only where more epochs could be asked for."""
+        """Write the result; the checkpoint stays only where more epochs could be asked for.
+
+        The result is written last: before it is there, a process that is killed leaves nothing half written
+        that the next one would not remove.
+        """
         ended = state.reached is not None or state.failure is not None
-        if not ended:
+        if ended:
+            self.tell(state)
+        else:
             self.save(state, made)
         self._write("result", state, made, ("predicted", "outputs"))
-        self.tell(state)
         if ended:
             (self.path / "checkpoint").unlink(missing_ok=True)
 
