@@ -92,6 +92,24 @@ class TestFlow:
         best = min(facts["curve"], key=lambda point: point["stop_error"])
         assert facts["stopped"]["time"] == best["time"]
 
+    @pytest.mark.parametrize(
+        ("times", "edge", "words"),
+        [
+            ("0.01,0.1", "last", "The last time listed is the best: later ones may be better (--times)."),
+            ("0.1", "only", "The only time listed is the best: other ones may be better (--times)."),
+            ("1e4,1e5", None, None),
+            ("0.01,1e5", "last", "Stopping early gains nothing: the last time listed is the best."),
+        ],
+    )
+    def test_an_edge_of_the_times_listed_says_what_is_known(self, run, times, edge, words):
+        """Before the flow has ended nothing is known of later times."""
+        (facts,) = as_json("flow", run, *CELL, "--times", times)
+        assert facts["ended"] == (times[-3:] == "1e5")
+        last = -np.expm1(-facts["smallest"] * facts["curve"][-1]["time"])
+        assert (last > 0.99) == facts["ended"]
+        if words is not None:
+            assert facts["stopped"]["edge"] == edge and words in " ".join(report_of_flow.notes(facts))
+
     def test_test_labels_choose_nothing(self, run, monkeypatch):
         opened = cntk_bench.open_run(run)
         first = stage.follow(opened, "CNTK-V", 3)
@@ -130,13 +148,16 @@ class TestFlow:
 
     def test_a_finite_networks_curve_is_drawn_over_it(self, run, tmp_path, saved):
         curve = {"time": [0, 1.5, 30.0], "train_loss": [0.09, 0.05, None], "test_loss": [0.09, 0.06, 0.04],
-                 "test_accuracy": [10, 50.0, 80.0], "label": "CNN, width 64", "more": 1}  # fmt: skip
+                 "test_accuracy": [10, 50.0, 80.0], "label": "CNN, width 64", "more": 1,
+                 "train_accuracy": [10, 60.0, 100.0]}  # fmt: skip
         (tmp_path / "net.json").write_text(json.dumps(curve))
         succeed("flow", run, *CELL, "--network", tmp_path / "net.json")
         unit = json.loads((run / "flow" / "CNTK-V-3.json").read_text())["unit"]
         lines = {line.get_label(): line for line in saved[0].axes[0].lines}
         shown = lines["CNN, width 64, test"].get_xydata()
         np.testing.assert_allclose(shown, [[1.5 / unit, 50], [30 / unit, 80]])
+        shown = lines["CNN, width 64, training"].get_xydata()
+        np.testing.assert_allclose(shown, [[1.5 / unit, 60], [30 / unit, 100]])
         losses = {line.get_label(): line for line in saved[0].axes[1].lines}
         np.testing.assert_allclose(losses["CNN, width 64, training"].get_xydata(), [[1.5 / unit, 0.05]])
 
@@ -148,6 +169,7 @@ class TestFlow:
             ('{"label": "a", "time": [1]}', "train_loss must be a list, as long as time"),
             (json.dumps(network([2, 1])), "ascending numbers"),
             (json.dumps(network(["x"])), "time must hold finite numbers"),
+            (json.dumps(network([1]) | {"train_accuracy": [1, 2]}), "train_accuracy must be a list, as long"),
         ],
     )
     def test_what_is_no_networks_curve_is_refused(self, run, tmp_path, content, words):

@@ -81,7 +81,8 @@ def notes(result: dict) -> list[str]:
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
         said.append(
-            f"? Not to be trusted: training of {lost} networks diverged; drift and movement leave them out."
+            f"? Not to be trusted: training of {lost} networks failed (it diverged, or no output depended on "
+            "a weight); drift and movement leave them out."
         )
     return said
 
