@@ -114,7 +114,7 @@ def fit(
                 loo_error=float((left_out**2).mean()),
                 loo_accuracy=_accuracy(y, left_out, labels),
                 condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
-                residual=float(np.linalg.norm(residual) / np.linalg.norm(y)),
+                residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
                 largest_residual=largest,
                 smallest_pivot=smallest / mean_diagonal,
                 seconds=time.perf_counter() - started,

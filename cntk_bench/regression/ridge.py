@@ -148,11 +148,13 @@ def regress(
     gram, y = _square(gram), np.asarray(y, np.float64)
     if y.ndim != 2 or len(y) != len(gram) or not y.size or not np.isfinite(y).all():
         raise UserError(f"targets of shape {y.shape}: {len(gram)} rows of finite numbers are needed")
-    scale, size = y.std(0), abs(y).max(0)
-    scale = np.where(scale > 1e-9 * size, scale, size)
+    size = np.ldexp(1.0, np.frexp(abs(y).max(0))[1] - 1)  # a power of two, so that no square leaves the range
+    y = y / size
+    scale, largest = y.std(0), abs(y).max(0)
+    scale = np.where(scale > 1e-9 * largest, scale, largest)
     scale[scale == 0] = 1
     found = _path(gram, y / scale, None, ridge, device, dtype, overwrite)
-    return replace(found, alpha=found.alpha * scale)
+    return replace(found, alpha=found.alpha * scale * size)
 
 
 def _path(
