@@ -95,7 +95,7 @@ def _solution(given: Given, readout: Readout) -> tuple[Any, dict[str, Any]]:
     streamed = method == "cg"
     train: Any = given.stream(readout) if streamed else given.train(readout)
     own = stream.diagonal(train) if streamed else train.diagonal()
-    more = {"scale": normalize.of_diagonal(own.astype(np.float64))} if scaled else {}
+    more = {"scale": normalize.of_diagonal(own)} if scaled else {}
     of = {"rank": given.place.rank} if streamed else {"device": given.device, "overwrite": True}
     how = How(given.how.tolerance, given.how.iterations, given.kept(readout), given.tell)
     solve = regression.solver(method)

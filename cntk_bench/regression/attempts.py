@@ -112,7 +112,7 @@ def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, ke
         If not even the largest jitter makes it positive definite.
     """
     attempt = _Attempts(problem, make, how, kept)
-    best, pivot, jitter = None, 0.0, 0.0
+    best, pivot, jitter = None, 1 - problem.closest, fit.JITTERS[-1]
     for jitter in problem.jitters():
         if jitter <= attempt.too_small:
             continue

@@ -30,12 +30,10 @@ class Checkpoint:
 
     path : where; None keeps nothing.
     problem : a text that no other problem has.
-    seconds : how often a state is kept.
     """
 
     path: Path | None
     problem: str
-    seconds: float = SECONDS
     _last: float = field(default_factory=time.monotonic)
 
     def load(self, shape: tuple[int, int]) -> tuple[float, int, State] | None:
@@ -73,7 +71,7 @@ class Checkpoint:
         UserError
             If it cannot be written.
         """
-        if self.path is None or not (now or time.monotonic() - self._last >= self.seconds):
+        if self.path is None or not (now or time.monotonic() - self._last >= SECONDS):
             return
         with files.writing(self.path.parent):
             self.path.parent.mkdir(exist_ok=True)

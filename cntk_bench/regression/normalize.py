@@ -20,6 +20,7 @@ from cntk_bench.regression.cholesky import BLOCK
 
 def of_diagonal(own: np.ndarray) -> np.ndarray:
     """s_j = 1 / sqrt(K_jj) (n,), float64, of a diagonal; 1 where K_jj is 0."""
+    own = np.asarray(own, np.float64)
     bright = own > 0
     return np.where(bright, 1 / np.sqrt(np.where(bright, own, 1)), 1)
 

@@ -117,9 +117,10 @@ def choose(
             return p
     p = places[-1]
     where = "this machine" if p.gpu <= gpu_free else "the GPU"
+    how = "from stored tiles" if p.method == "cg" else f"in {p.dtype}"
     needed, free = (p.host, host_free) if p.gpu <= gpu_free else (p.gpu, gpu_free)
     raise UserError(
-        f"solving {n} training images in {p.dtype} needs {needed / GIB:.1f} GiB and {where} has "
+        f"solving {n} training images {how} needs {needed / GIB:.1f} GiB and {where} has "
         f"{free / GIB:.1f} GiB free: use fewer training images"
         + (", float32" if p.dtype == "float64" and p.method != "cg" else "")
         + " or more memory, or say with solve.memory how many GiB there are"

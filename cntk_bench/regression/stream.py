@@ -114,8 +114,7 @@ def closest(matrix: Stream, own: np.ndarray) -> float:
     """
     found = 0.0
     for across, down, block in matrix.pieces():
-        sums = block.sum(axis=1, dtype=np.float64)
-        _require_finite(sums, across.start)
+        _require_finite(block.sum(axis=0, dtype=np.float64), down.start)
         shares = block.astype(np.float64)
         shares *= shares
         shares /= own[across, None]

@@ -224,7 +224,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        raise UserError(f"{mistakes.origin('kernel', origins) or where}: {error}") from None
+        section = "solve" if str(error).startswith("solve.") else "kernel"
+        raise UserError(f"{mistakes.origin(section, origins) or where}: {error}") from None
 
 
 @cache

@@ -21,7 +21,7 @@ from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import images, record
 from cntk_bench.runs.config import Config, Solve
-from cntk_bench.runs.directory import Run
+from cntk_bench.runs.directory import Run, require_no_link
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
@@ -151,6 +151,7 @@ class Given(Material):
 
     def kept(self, readout: Readout) -> Path:
         """As `columns.Given`."""
+        require_no_link(self._run.iterations)
         of_draw = f"-draw-{self._draw + 1}" if self.draws > 1 else ""
         return self._run.iterations / f"{str(readout).replace(':', '-')}{of_draw}.npz"
 
