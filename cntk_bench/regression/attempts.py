@@ -100,6 +100,14 @@ class Found:
             return f"not solved: residuals of up to {self.largest:.2g} of a target; raise solve.ridge"
         return None
 
+    def note(self, how: How) -> str | None:
+        """What else a reader must know."""
+        if self.outcome.ended == "rounding":
+            return (
+                f"rounding leaves a relative residual of {self.outcome.relative:.2g}, above {how.tolerance:g}"
+            )
+        return None
+
 
 def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint) -> Found:
     """The solution of the least jitter that can be trusted; else that of the smallest residual.

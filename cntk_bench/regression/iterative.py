@@ -195,5 +195,8 @@ def _solution(
         seconds=time.perf_counter() - started,
         doubt=found.doubt(how),
     )
-    facts = {"iterations": found.outcome.iterations, "relative_residual": found.outcome.relative}
+    facts: dict[str, Any] = {"iterations": found.outcome.iterations}
+    facts |= {"relative_residual": found.outcome.relative}
+    if (note := found.note(how)) is not None:
+        facts["note"] = note
     return Solution(alpha, chosen, (chosen,), None, facts | more)
