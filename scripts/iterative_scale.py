@@ -127,7 +127,7 @@ def table(facts: dict) -> str:
         "solve of as many images, with reading, without predicting. Agreement: the largest difference of test",
         "scores from the direct ones, relative to the largest score.",
         "",
-        "| n | solver | peak, MiB | predicted, MiB | time ratio | iterations | rank | agreement | residual |",
+        "| n | solver | peak, MiB | predicted | time ratio | iterations | rank | agreement | residual |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in facts["rows"]:

@@ -6,17 +6,30 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from test_ridge import fake_cupy  # noqa: F401
 
 from cntk_bench import Readout, gram
 from cntk_bench.data import load
 from cntk_bench.errors import UserError
-from cntk_bench.regression import checkpoint, fit, iterative, normalize, prediction, ridge
+from cntk_bench.regression import (
+    checkpoint,
+    cholesky,
+    fit,
+    iterative,
+    normalize,
+    partial,
+    placement,
+    prediction,
+    ridge,
+    stream,
+)
 from cntk_bench.regression.attempts import How
 from cntk_bench.regression.stream import Held
 
@@ -303,7 +316,7 @@ class TestCheckpoints:
         np.testing.assert_array_equal(found.alpha, expected.alpha)
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "nan", "shape", "folder"])
-    def test_a_damaged_state_is_not_used(self, real, tmp_path, damage):
+    def test_a_damaged_state_is_not_used(self, real, tmp_path, damage, caplog):
         K, _, labels = real[REAL[0]]
         how = How(file=tmp_path / "state.npz")
         self.interrupted(K, labels, how, 9)
@@ -323,12 +336,60 @@ class TestCheckpoints:
                 {"cut": content[:middle], "flipped": flipped, "text": b"state", "empty": b""}[damage]
             )
         said = []
-        if damage == "folder":
-            with pytest.raises(UserError, match="cannot write"):
-                by("cg", K, labels, how=how)
-            return
         found = by("cg", K, labels, how=replace(how, tell=said.append))
         assert said[0].startswith("iteration 1:") and found.chosen.doubt is None
+        assert "it is not used" in caplog.text
+
+    def test_a_full_disk_costs_the_state_alone(self, real, tmp_path, monkeypatch, caplog):
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        K, _, labels = real[REAL[0]]
+        expected = by("cg", K, labels)
+        monkeypatch.setattr(np, "savez", full)
+        found = by("cg", K, labels, how=How(file=tmp_path / "state.npz"))
+        np.testing.assert_array_equal(found.alpha, expected.alpha)
+        assert "its state is not kept: no space left to write" in caplog.text
+        assert not list(tmp_path.iterdir())
+
+
+def test_refined_on_a_gpu(real, fake_cupy):  # noqa: F811
+    """The host's code for it, with NumPy in CuPy's place."""
+    K, T, labels = real[REAL[1]]
+    expected = by("refined", K, labels, ridge=1e-4)
+    found = by("refined", K, labels, ridge=1e-4, device="cuda")
+    assert type(found.alpha) is np.ndarray and apart(T @ found.alpha, T @ expected.alpha) < 1e-9
+    assert found.chosen.loo_error == pytest.approx(expected.chosen.loo_error, rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["cg", "refined"])
+def test_the_peak_is_as_predicted(monkeypatch, solver):
+    """Of arrays alone, which is what tracemalloc sees."""
+    monkeypatch.setattr(cholesky, "BLOCK", 200)
+    n, side, labels = 900, 300, np.arange(900) % 10
+    by(solver, np.eye(40, dtype=np.float32), labels[:40])  # what is allocated only once
+    tracemalloc.start()
+    try:
+        K = np.full((n, n), 0.5, np.float32)
+        K[np.diag_indices(n)] = 1
+        held, before = K, 0
+        if solver == "cg":
+            before = tracemalloc.get_traced_memory()[0]
+            held = Held(K, side)
+            iterative.cg(held, labels, classes=10, rank=100, ridge=1e-2)
+        else:
+            iterative.refined(held, labels, classes=10, ridge=1e-2, overwrite=True)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    if solver == "cg":
+        pieces = (4 + 8 * stream.PIECES) * side**2
+        place = placement.streamed(n, classes=10, free=0, streaming=pieces)
+        predicted = place.host - partial.memory(n, 0) + partial.memory(n, 100)
+    else:
+        predicted = placement.predict(n, classes=10, device="cpu", dtype="float32", method="refined").host
+    arrays = predicted - placement.BLAS_BUFFERS
+    assert 0.6 * arrays < peak <= arrays
 
 
 KILLED = """

@@ -8,7 +8,7 @@ also solves one that is larger than memory and is streamed (`stream`); `placemen
 
 To add a solver, write a function with the parameters of `ridge.solve` that returns a `ridge.Solution`, and
 put it into `SOLVERS`, or register it from another package under the entry point group
-`cntk_bench.solvers`.
+`cntk_bench.solvers`. (`iterative`'s have others, which `columns.kernel` knows.)
 """
 
 from collections.abc import Callable

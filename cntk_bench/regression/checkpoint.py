@@ -10,11 +10,13 @@ import logging
 import time
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from cntk_bench.errors import UserError
 from cntk_bench.regression.conjugate import State
 from cntk_bench.system import files
 from cntk_bench.text import short
@@ -64,18 +66,19 @@ class Checkpoint:
         return jitter, rank, State(**arrays, iteration=iteration, begun=begun)
 
     def keep(self, jitter: float, rank: int, state: State, now: bool = False) -> None:
-        """Keep a state, if it is time to, or `now`.
-
-        Raises
-        ------
-        UserError
-            If it cannot be written.
-        """
+        """Keep a state, if it is time to, or `now`; where it cannot be written, a warning says why."""
         if self.path is None or not (now or time.monotonic() - self._last >= SECONDS):
             return
-        with files.writing(self.path.parent):
-            self.path.parent.mkdir(exist_ok=True)
-        with files.whole(self.path) as file:
+        self._last = time.monotonic()
+        try:
+            self._write(self.path, jitter, rank, state)
+        except UserError as error:
+            log.warning("the solve goes on, but its state is not kept: %s", error)
+
+    def _write(self, path: Path, jitter: float, rank: int, state: State) -> None:
+        with files.writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        with files.whole(path) as file:
             np.savez(
                 file,
                 problem=np.array(self.problem),
@@ -88,10 +91,9 @@ class Checkpoint:
                 direction=state.direction,
                 products=state.products,
             )
-        self._last = time.monotonic()
 
     def remove(self) -> None:
-        """Remove the file: the problem is solved."""
+        """Remove the file, where that is allowed: the problem is solved."""
         if self.path is not None:
-            with files.writing(self.path):
+            with suppress(OSError):
                 self.path.unlink(missing_ok=True)

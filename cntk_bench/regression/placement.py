@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import AUTO, cholesky, conjugate, partial, stream
+from cntk_bench.regression import AUTO, cholesky, conjugate, partial
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 
@@ -161,10 +161,9 @@ def predict(n: int, *, classes: int, device: str, dtype: str, method: str = "cho
 def streamed(n: int, *, classes: int, free: int, streaming: int) -> Place:
     """Peak memory of `iterative.cg` with the largest rank that fits into `free` bytes, and is worth it.
 
-    `streaming` is what reading takes, in bytes.
+    `streaming` is what reading takes, in bytes, with `stream.PIECES` copies of a piece in float64.
     """
-    fixed = 8 * n * classes * conjugate.VECTORS + 8 * stream.PIECES * stream.SIDE**2
-    fixed += streaming + BLAS_BUFFERS
+    fixed = 8 * n * classes * conjugate.VECTORS + streaming + BLAS_BUFFERS
     low, high = 0, n // partial.SHARE_OF_N
     while low < high:  # the largest rank whose factor fits
         middle = (low + high + 1) // 2
