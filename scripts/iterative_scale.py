@@ -124,10 +124,10 @@ def table(facts: dict) -> str:
         f"BLAS threads: {made['threads']}, shared with other programs. {READOUT} of vectors of {FEATURES}",
         f"features, ridge {RIDGE:g}, {CLASSES} classes, tiles of {TILE}. Peak: of a process's memory, beyond",
         "its libraries, by Linux's account; predicted: what `placement` says. Time: relative to the direct",
-        "solve of as many images, with reading, without predicting. Agreement: the largest difference of test",
-        "scores from the direct ones, relative to the largest score.",
+        "solve of as many images, with reading, without predicting. Agreement: the largest difference of",
+        "test scores from the direct ones, relative to the largest score.",
         "",
-        "| n | solver | peak, MiB | predicted | time ratio | iterations | rank | agreement | residual |",
+        "| n | solver | peak, MiB | predicted, MiB | time | iterations | rank | agreement | residual |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in facts["rows"]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_cli import call
 
+from cntk_bench.cli import progress
 from cntk_bench.columns import Asked, baseline
 from cntk_bench.columns.baseline import Baseline
 from cntk_bench.errors import UserError
@@ -95,7 +96,10 @@ def test_what_is_not_solved_is_doubted_in_the_table_and_goes_on(run):
     said = []
     more = run.config(("solve.solver=cg", "kernel.columns=[CNTK-V]", "solve.iterations=300"))
     after = solving.solve(run, more, tell=said.append)
-    assert said[1].startswith("iteration 4:") and after["solutions"][0]["trusted"] is True
+    assert (
+        said[1].startswith("CNTK-V at depth 3: iteration 4: relative residual ")
+        and after["solutions"][0]["trusted"] is True
+    )
     assert not list(run.iterations.iterdir())
 
 
@@ -108,18 +112,29 @@ def test_an_interrupted_solve_goes_on_to_the_same_bits(run, monkeypatch):
 
     def tell(words):
         said.append(words)
-        if words.startswith("iteration 7:") and len(said) > 13:
+        if words.startswith("CNTK-V at depth 3: iteration 7:"):
             raise KeyboardInterrupt
 
     iterations = {s["column"]: s["iterations"] for s in whole["solutions"]}
-    assert iterations["FC-NTK"] > 13  # so that it is the second cell that is interrupted
     with pytest.raises(KeyboardInterrupt):
         solving.solve(run, run.config(some), tell=tell)
     assert [path.name for path in run.iterations.iterdir()] == ["ntk-v-3-all.npz"]
     said.clear()
     solving.solve(run, run.config(some), tell=said.append)
-    assert said[1].startswith("iteration 8:") and len(said) == iterations["CNTK-V"] - 7 + 1  # FC-NTK is kept
+    assert (
+        said[1].startswith("CNTK-V at depth 3: iteration 8:") and len(said) == iterations["CNTK-V"] - 7 + 1
+    )  # FC-NTK is kept
     np.testing.assert_array_equal(arrays(run)["alpha"], expected)
+
+
+def test_words_are_printed_now_and_then(monkeypatch, capsys):
+    shown, now = [], [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    tell = progress.told(lambda count, said: shown.append(said))
+    for second in range(0, 65, 5):
+        now[0] = float(second)
+        tell(f"after {second}")
+    assert len(shown) == 13 and capsys.readouterr().err.split("\n") == ["after 0", "after 30", "after 60", ""]
 
 
 def test_states_are_kept_through_no_link(run, tmp_path):

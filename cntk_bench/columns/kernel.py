@@ -62,7 +62,7 @@ class KernelColumn:
         from cntk_bench.regression import normalize, prediction
 
         (readout,) = self.needs(depth)
-        solution, more = _solution(given, readout)
+        solution, more = _solution(given, readout, f"{self.name} at depth {depth}")
         test = given.test(readout)
         if "scale" in more:
             test = normalize.scaled_blocks(test, more["scale"])
@@ -81,7 +81,7 @@ class KernelColumn:
         return Cell(found.classes, facts, found.undecided, arrays)
 
 
-def _solution(given: Given, readout: Readout) -> tuple[Any, dict[str, Any]]:
+def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:
     """The run's solver on a readout's matrix; and "scale", where kernels are scaled to a diagonal of one."""
     from cntk_bench.regression import normalize, stream
 
@@ -97,7 +97,12 @@ def _solution(given: Given, readout: Readout) -> tuple[Any, dict[str, Any]]:
     own = stream.diagonal(train) if streamed else train.diagonal()
     more = {"scale": normalize.of_diagonal(own)} if scaled else {}
     of = {"rank": given.place.rank} if streamed else {"device": given.device, "overwrite": True}
-    how = How(given.how.tolerance, given.how.iterations, given.kept(readout), given.tell)
+    how = How(
+        given.how.tolerance,
+        given.how.iterations,
+        given.kept(readout),
+        lambda words: given.tell(f"{cell}: {words}"),
+    )
     solve = regression.solver(method)
     return solve(
         train, given.y_train, classes=given.classes, ridge=given.how.ridge, how=how, **of, **more

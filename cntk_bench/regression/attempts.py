@@ -163,7 +163,8 @@ class _Attempts:
         def report(state: State, relative: float) -> None:
             nonlocal latest
             latest, self.iterations = state, state.iteration
-            self.how.tell(f"iteration {state.iteration}: relative residual {relative:.1e}")
+            largest = f"{relative:.1e} (largest of {len(state.products)} classes)"
+            self.how.tell(f"iteration {state.iteration}: relative residual {largest}")
             self.kept.keep(jitter, rank or 0, state)
 
         try:
