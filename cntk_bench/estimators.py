@@ -24,8 +24,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from cntk_bench.data import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.grams.direct import gram
-from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression import placement, prediction, ridge
+from cntk_bench.kernels.spec import Readout, is_integer
+from cntk_bench.regression import placement, prediction, ridge, symmetry
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
@@ -145,13 +145,15 @@ class _KernelRegression(BaseEstimator):
 
     def _shape(self, own: tuple[int, ...] | None, features: int) -> tuple[int, ...]:
         """The shape of an image: X's own, or what image_shape makes of a row."""
+        if not isinstance(self.standardize, bool | np.bool_):
+            raise ValueError(f"standardize is {short(self.standardize)}: use True or False")
         asked = self.image_shape
         if isinstance(asked, str) and asked == "square":
             shape: tuple[int, ...] = (1, isqrt(features), isqrt(features))
         elif asked is None:
             shape = own or (features, 1, 1)
-        elif isinstance(asked, Sequence) and not isinstance(asked, str) and len(asked) == 3:
-            shape = tuple(asked)
+        elif isinstance(asked, Sequence | np.ndarray) and [is_integer(n, 1) for n in asked] == 3 * [True]:
+            shape = tuple(map(int, asked))
         else:
             raise ValueError(f"image_shape is {short(asked)}: use None, 'square' or (C, P, P)")
         if prod(shape) != features or (own is not None and shape != own) or shape[1] != shape[2]:
@@ -173,6 +175,8 @@ class _KernelRegression(BaseEstimator):
         if self.kernel == PRECOMPUTED:
             if rows.shape[1] != n:
                 raise ValueError(f"X has shape {rows.shape}: a precomputed kernel is n x n to fit")
+            if not symmetry.is_symmetric(rows):
+                raise ValueError("X is not symmetric: a precomputed kernel to fit is K(x_i, x_j), all of it")
             return rows
         assert self.image_shape_ is not None  # as wherever images are kept
         images = rows.reshape(n, *self.image_shape_)

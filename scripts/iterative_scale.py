@@ -12,7 +12,6 @@ and iterative-scale.md.
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from cntk_bench.regression import iterative, partial, placement, prediction, rid
 from cntk_bench.regression.attempts import How
 from cntk_bench.regression.stream import Held
 from cntk_bench.runs import provenance
+from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 
 CLASSES, TEST, FEATURES, TILE, RIDGE = 10, 256, 20, 512, 1e-3
@@ -52,13 +52,6 @@ def made(folder: Path, n: int) -> None:
     grams.compute(Job(target, lambda spec: create("cpu", spec), x[:n], x[n:], None, create("cpu", spec)))
 
 
-def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found[1])
-
-
 def solved(folder: Path, solver: str) -> dict:
     """What one solver takes, and its test scores in a file."""
     gram = store.open(folder / "gram.zarr")
@@ -72,7 +65,7 @@ def solved(folder: Path, solver: str) -> dict:
         least = placement.streamed(n, classes=CLASSES, free=0, streaming=more["streaming"]).host
         more["limit"] = (least + partial.memory(n, n // 40)) / GIB
     place = placement.choose(n, classes=CLASSES, device="cpu", solver=solver, **more)
-    before, started = peak(), time.perf_counter()
+    before, started = memory.peak(), time.perf_counter()
     if solver == "cg":
         found = iterative.cg(
             Stored(gram, 0), labels, classes=CLASSES, ridge=RIDGE, rank=place.rank, how=How()
@@ -84,7 +77,12 @@ def solved(folder: Path, solver: str) -> dict:
     at = time.perf_counter() - started
     scores = [prediction.scored(found.alpha, block)[0] for block in gram_blocks(gram, solver)]
     np.save(folder / f"{solver}.npy", np.concatenate(scores))
-    facts = {"seconds": at, "peak": peak() - before, "predicted": place.host, "rank": place.rank or None}
+    facts = {
+        "seconds": at,
+        "peak": memory.peak() - before,
+        "predicted": place.host,
+        "rank": place.rank or None,
+    }
     facts |= {"doubt": found.chosen.doubt, "residual": found.chosen.residual}
     return facts | {"iterations": found.facts.get("iterations")}
 

@@ -8,7 +8,6 @@ processor, which other programs change less than the clock's.
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from cntk_bench.grams.lines import Line  # noqa: E402
 from cntk_bench.grams.tiles import Plan  # noqa: E402
 from cntk_bench.runs.directory import Run  # noqa: E402
 from cntk_bench.runs.status import Follower  # noqa: E402
+from cntk_bench.system import memory  # noqa: E402
 
 WRITERS = 8
 SIDE = 8  # of a tile
@@ -76,9 +76,9 @@ def timed(function):
 
 def row(path: Path, kind: str, readouts: int) -> str:
     """What opening a store and looking at it takes, as a row of the table."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory.peak()
     found, opening = timed(lambda: store.open(path))
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = (memory.peak() - before) / 2**20
     missing, listing = timed(found.progress.missing)
     assert missing == [] and found.progress.disputed == set()
     follower = Follower(Run(path.parent))
@@ -90,7 +90,7 @@ def row(path: Path, kind: str, readouts: int) -> str:
     assert status.finished and status.counts.tiles == found.plan.count
     return (
         f"| {found.plan.count:,} | {kind} | {readouts} | {opening:.2f} | {listing:.2f} | {looking:.3f} "
-        f"| {memory:.0f} |"
+        f"| {grown:.0f} |"
     )
 
 

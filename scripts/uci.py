@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cntk_bench import Readout, gram  # noqa: E402
 from cntk_bench.runs import provenance  # noqa: E402
+from cntk_bench.system.files import write_whole  # noqa: E402
 
 DEEPEST, FOLDS = 5, 4
 COSTS = tuple(10.0**power for power in range(-2, 5))
@@ -198,10 +199,20 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--output", type=Path, help="folder for uci-sklearn.md and uci-sklearn.json")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds {arguments.seeds}: give at least 1")
+    if arguments.output:  # now, not after minutes
+        try:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(
+                f"cannot write to --output {arguments.output} ({error.strerror}): name another folder"
+            )
+    names = list(dict.fromkeys(arguments.data))
     record = {key: value for key, value in provenance.stamp().items() if key not in ("started", "process")}
     record |= {"seeds": list(range(arguments.seeds)), "results": []}
     started = time.perf_counter()
-    for name in arguments.data:
+    for name in names:
         for result in protocol(name, record["seeds"]):
             record["results"].append(result)
             print(
@@ -210,8 +221,8 @@ def main() -> None:
     record["seconds"] = time.perf_counter() - started
     print("\n" + markdown(record))
     if arguments.output:
-        (arguments.output / "uci-sklearn.md").write_text(markdown(record))
-        (arguments.output / "uci-sklearn.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_whole(arguments.output / "uci-sklearn.md", markdown(record))
+        write_whole(arguments.output / "uci-sklearn.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

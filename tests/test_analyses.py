@@ -1,6 +1,7 @@
 """The commands flow, posterior and curve, as a user meets them, on a small run."""
 
 import json
+import re
 import sys
 from functools import partial
 
@@ -21,7 +22,7 @@ from cntk_bench.runs import analysis, images
 from cntk_bench.runs import flow as stage
 from cntk_bench.runs import posterior as posteriors
 
-COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP")
+COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP", "FC-NNGP-B0.1", "FC-NNGP-FLIP")
 CELL = ("--column", "CNTK-V", "--depth", "3")
 
 
@@ -91,6 +92,24 @@ class TestFlow:
         best = min(facts["curve"], key=lambda point: point["stop_error"])
         assert facts["stopped"]["time"] == best["time"]
 
+    @pytest.mark.parametrize(
+        ("times", "edge", "words"),
+        [
+            ("0.01,0.1", "last", "The last time listed is the best: later ones may be better (--times)."),
+            ("0.1", "only", "The only time listed is the best: other ones may be better (--times)."),
+            ("1e4,1e5", None, None),
+            ("0.01,1e5", "last", "Stopping early gains nothing: the last time listed is the best."),
+        ],
+    )
+    def test_an_edge_of_the_times_listed_says_what_is_known(self, run, times, edge, words):
+        """Before the flow has ended nothing is known of later times."""
+        (facts,) = as_json("flow", run, *CELL, "--times", times)
+        assert facts["ended"] == (times[-3:] == "1e5")
+        last = -np.expm1(-facts["smallest"] * facts["curve"][-1]["time"])
+        assert (last > 0.99) == facts["ended"]
+        if words is not None:
+            assert facts["stopped"]["edge"] == edge and words in " ".join(report_of_flow.notes(facts))
+
     def test_test_labels_choose_nothing(self, run, monkeypatch):
         opened = cntk_bench.open_run(run)
         first = stage.follow(opened, "CNTK-V", 3)
@@ -129,13 +148,16 @@ class TestFlow:
 
     def test_a_finite_networks_curve_is_drawn_over_it(self, run, tmp_path, saved):
         curve = {"time": [0, 1.5, 30.0], "train_loss": [0.09, 0.05, None], "test_loss": [0.09, 0.06, 0.04],
-                 "test_accuracy": [10, 50.0, 80.0], "label": "CNN, width 64", "more": 1}  # fmt: skip
+                 "test_accuracy": [10, 50.0, 80.0], "label": "CNN, width 64", "more": 1,
+                 "train_accuracy": [10, 60.0, 100.0]}  # fmt: skip
         (tmp_path / "net.json").write_text(json.dumps(curve))
         succeed("flow", run, *CELL, "--network", tmp_path / "net.json")
         unit = json.loads((run / "flow" / "CNTK-V-3.json").read_text())["unit"]
         lines = {line.get_label(): line for line in saved[0].axes[0].lines}
         shown = lines["CNN, width 64, test"].get_xydata()
         np.testing.assert_allclose(shown, [[1.5 / unit, 50], [30 / unit, 80]])
+        shown = lines["CNN, width 64, training"].get_xydata()
+        np.testing.assert_allclose(shown, [[1.5 / unit, 60], [30 / unit, 100]])
         losses = {line.get_label(): line for line in saved[0].axes[1].lines}
         np.testing.assert_allclose(losses["CNN, width 64, training"].get_xydata(), [[1.5 / unit, 0.05]])
 
@@ -147,6 +169,7 @@ class TestFlow:
             ('{"label": "a", "time": [1]}', "train_loss must be a list, as long as time"),
             (json.dumps(network([2, 1])), "ascending numbers"),
             (json.dumps(network(["x"])), "time must hold finite numbers"),
+            (json.dumps(network([1]) | {"train_accuracy": [1, 2]}), "train_accuracy must be a list, as long"),
         ],
     )
     def test_what_is_no_networks_curve_is_refused(self, run, tmp_path, content, words):
@@ -198,10 +221,23 @@ class TestFlow:
             folder.unlink()
 
 
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [("flow", "stop earlier, or raise --ridge"), ("curve", "raise --ridge"), ("posterior", "raise --ridge")],
+)
+def test_a_doubt_says_what_can_be_done(run, monkeypatch, command, remedy):
+    monkeypatch.setattr(stage.prediction, "unsure", lambda scores, *_: np.ones(len(scores), bool))
+    column = "CNN-GP-V" if command == "posterior" else "CNTK-V"
+    said = fail(command, run, "--column", column, "--depth", "3")
+    assert f"change the class of 100 % of the test images; {remedy}" in said and "solve.ridge" not in said
+
+
 class TestCurve:
     def test_agrees_with_a_solve_of_each_size(self, run):
         found = as_json("curve", run, "--sizes", "20,35,60")
-        assert [[point["train"] for point in facts["points"]] for facts in found] == [[20, 35, 60]] * 3
+        assert [[point["train"] for point in facts["points"]] for facts in found] == [[20, 35, 60]] * len(
+            COLUMNS
+        )
         for place, size in enumerate((20, 35, 60)):
             succeed("solve", run, "--set", f"dataset.train={size}")
             table = {row["column"]: row["accuracy"] for row in as_json("table", run)}
@@ -243,7 +279,7 @@ class TestCurve:
 class TestPosterior:
     def test_says_what_the_matrices_say(self, run):
         found = as_json("posterior", run, "--ridge", "0.05")
-        assert [facts["column"] for facts in found] == ["CNN-GP-V", "CNN-GP-GAP"]  # the Gaussian processes
+        assert [facts["column"] for facts in found] == list(COLUMNS[1:])  # the Gaussian processes
         for facts in found:
             gram = cntk_bench.open_run(run).gram(facts["column"], 3)
             kept = np.load(run / "posterior" / f"{facts['column']}-3.npz")
@@ -274,6 +310,13 @@ class TestPosterior:
             assert other["log_likelihood"] <= best["log_likelihood"] + 1e-12
         assert (best["chosen"], other["chosen"]) == ("likelihood", "given")
 
+    def test_a_kernel_to_which_targets_are_noise_is_said_to_be_one(self, run, monkeypatch):
+        monkeypatch.setattr(posteriors.gp, "likeliest", lambda *_: posteriors.gp.MOST)
+        text = succeed("posterior", run, "--column", "CNN-GP-V")
+        assert "CNN-GP-V at depth 3: the likeliest ridge is the largest tried: to this kernel the" in text
+        given = succeed("posterior", run, "--column", "CNN-GP-V", "--ridge", "10000")
+        assert "largest tried" not in given
+
     def test_prints_tables_and_draws(self, run, saved):
         text = succeed("posterior", run, "--column", "CNN-GP-V")
         assert "probability of the likeliest class" in text and "NLL" in text and "95 %" in text
@@ -287,7 +330,21 @@ class TestPosterior:
         assert right.lines[0].get_xydata().tolist() == expected
 
     def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
-        assert "none of CNTK-V in" in fail("posterior", run, "--column", "CNTK-V")
+        said = fail("posterior", run, "--column", "CNTK-V")
+        assert "none of CNTK-V in" in said and f"use --column {', '.join(COLUMNS[1:])}" in said
+
+    def test_a_run_that_has_none_says_what_to_compute(self, tmp_path):
+        sizes = ("--set", "dataset.train=20", "--set", "dataset.test=10", "--set", "kernel.depths=[1]")
+        for columns, words in (
+            ("[FC-NTK]", "none of FC-NTK in .* can be analysed so: compute CNN-GP-V or another"),
+            ("[LINEAR]", "columns of .* need no Gram matrix: compute one that does, such as CNTK-V"),
+        ):
+            run = tmp_path / columns
+            succeed("run", QUICKSTART, *sizes, "--set", f"kernel.columns={columns}", "--output", run)
+            assert re.search(words, fail("posterior", run))
+        flow = as_json("flow", tmp_path / "[FC-NTK]", "--depth", "1")  # the least of fully connected kernels
+        (curve,) = as_json("curve", tmp_path / "[FC-NTK]", "--depth", "1", "--sizes", "20")
+        assert flow[0]["depth"] == 1 and curve["points"][0]["train"] == 20
 
     def test_other_images_are_refused(self, run):
         opened = cntk_bench.open_run(run)

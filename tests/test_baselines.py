@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from test_cli import call
 
 from cntk_bench import columns
-from cntk_bench.columns import Asked, baseline, distances
+from cntk_bench.columns import Asked, baseline, distances, gaussian
 from cntk_bench.columns.baseline import Baseline
 from cntk_bench.errors import UserError
 from cntk_bench.report import table
@@ -176,6 +176,7 @@ def test_scikit_learns_gaussian_process():
     cell = filled("SKLEARN-GP", given)
     check_gaussian_process(cell, given, 0)
     assert cell.facts["note"] is None
+    assert abs(cell.facts["gain"]) < 1e-6
 
 
 def test_gpytorchs_gaussian_process_is_the_same_model():
@@ -189,7 +190,52 @@ def test_gpytorchs_gaussian_process_is_the_same_model():
     few, again = (filled("GPYTORCH-GP", Given(adam_steps=3)) for _ in range(2))  # nothing is random
     assert {**again.facts, "seconds": 0} == {**few.facts, "seconds": 0}
     np.testing.assert_array_equal(again.arrays["scores"], few.arrays["scores"])
-    assert "in the last tenth of baseline.adam_steps: raise them" in few.facts["note"]
+    assert "is at no maximum, " in few.facts["note"] and 0.3 < few.facts["gain"] < 3
+    for steps, error in ((40, 0.4), (60, 0.2)):  # the nearer, the more it is what is missing
+        near = filled("GPYTORCH-GP", Given(adam_steps=steps)).facts
+        assert near["gain"] == pytest.approx(best - near["log_marginal_likelihood"], rel=error)
+        assert near["note"] is None
+    assert few.facts["note"].endswith("raise baseline.adam_steps or change baseline.adam_rate")
+    assert cell.facts["note"] is None
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(1e6, 3), (1000.0, 20), (10.0, 20), (1.0, 1)])
+def test_a_rate_that_is_too_large_leaves_the_best_that_was_seen(rate, steps):
+    """Steps that overshoot end anywhere, at a variance of 0 or a length of 1e-20: they are no fit."""
+    pytest.importorskip("gpytorch")
+    given = Given(adam_rate=rate, adam_steps=steps)
+    (x, _), y, cell = given.flat(), onehot(given), filled("GPYTORCH-GP", given)
+    began = {"scale": 1.0, "length": median(x), "noise": 0.1}
+    least = log_marginal_likelihood(began, x, y)
+    assert cell.facts["log_marginal_likelihood"] >= least - 1e-6
+    found = log_marginal_likelihood(cell.facts, x, y)
+    assert cell.facts["log_marginal_likelihood"] == pytest.approx(found, rel=1e-7)
+    assert "is at no maximum, " in cell.facts["note"] and "baseline.adam_rate" in cell.facts["note"]
+
+
+@pytest.mark.parametrize("at", [(1.0, 1.0, 0.1), (0.2, 3.0, 0.01), (5.0, 0.5, 2.0)])
+def test_slopes_are_those_of_differences(at):
+    given = Given()
+    (x, _), y = given.flat(), onehot(given)
+    facts = dict(zip(("scale", "length", "noise"), at, strict=True))
+    C = covariance(facts, x) + facts["noise"] * np.eye(N)
+    first, second = gaussian.slopes(C, y, np.linalg.inv(C), facts["scale"], facts["noise"])
+
+    def moved(key, by):
+        return facts | {key: facts[key] * np.exp(by)}
+
+    h, changes = 1e-5, []
+    for i, key in enumerate(facts):
+        up, down = (log_marginal_likelihood(moved(key, by), x, y) for by in (h, -h))
+        assert first[i] == pytest.approx((up - down) / (2 * h), rel=1e-5, abs=1e-5)
+        changes.append(sum(sign * (covariance(moved(key, by), x) + moved(key, by)["noise"] * np.eye(N))
+                           for sign, by in ((1, h), (-1, -h))) / (2 * h))  # fmt: skip
+    expected = [
+        [K / 2 * np.trace(np.linalg.solve(C, a) @ np.linalg.solve(C, b)) for a in changes] for b in changes
+    ]
+    np.testing.assert_allclose(second, expected, rtol=1e-4)
+    far = np.diag([1.5] * N)  # kernels that are zero have no logarithm
+    assert all(np.isfinite(part).all() for part in gaussian.slopes(far, y, np.linalg.inv(far), 1.0, 0.5))
 
 
 def test_what_ends_at_the_end_of_a_range_is_noted():
@@ -212,6 +258,13 @@ def test_a_matrix_that_cannot_be_solved_names_the_key_of_the_baselines():
     assert cell.facts["jitter"] > 0 or "baseline.ridge" in (cell.facts["doubt"] or "")
     with pytest.raises(UserError, match="column LINEAR needs a ridge above 0"):
         filled("LINEAR", Given(ridge=0.0))
+
+
+def test_a_doubt_names_the_key_of_the_baselines_too(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: a\ndataset: {train: 20, test: 10}\nkernel: {columns: [RBF]}\n")
+    changes = ("--set", "baseline.bandwidths=[1e-6]")  # narrower than any distance: all kernels are 0
+    done = call("run", tmp_path / "c.yaml", "--output", tmp_path / "run", *changes)
+    assert done.returncode == 2 and "of the test images; raise baseline.ridge" in done.stderr
 
 
 def asked(n, memory=None, features=32, **settings):

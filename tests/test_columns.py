@@ -26,6 +26,8 @@ KNOWN += ("CNN-V", "CNN-GAP", "FC-NN", "RBF", "LAPLACE", "SKLEARN-GP", "GPYTORCH
         ("FC-NTK-B0", "did you mean FC-NTK?"),
         ("FC-NTK-B0.10-FLIP", "did you mean FC-NTK-B0.1-FLIP?"),
         ("CNTK-GAP-FLIP-FLIP", "did you mean CNTK-GAP-FLIP?"),
+        ("RBF-FLIP", "did you mean RBF?"),
+        ("cnn-gap-flip", "did you mean CNN-GAP?"),
     ],
 )
 def test_a_long_unknown_column_is_shown_by_its_first_40_characters(column, remedy):

@@ -181,6 +181,18 @@ def test_channels_first_last_and_one_channel_are_equal(tmp_path):
         assert len(fingerprints) == 1
 
 
+def test_vectors_are_images_of_one_pixel(tmp_path):
+    """Each feature is standardised by itself, as a channel is."""
+    given = arrays()
+    rows = {key: given[key].reshape(len(given[key]), -1).astype(float) for key in ("x_train", "x_test")}
+    loaded = data.load("npz", path=write(tmp_path / "v.npz", given | rows))
+    assert loaded.x_train.shape == (90, 48, 1, 1) and loaded.x_test.shape == (30, 48, 1, 1)
+    mean, deviation = rows["x_train"].mean(0), rows["x_train"].std(0)
+    for side, index in (("x_train", loaded.train_index), ("x_test", loaded.test_index)):
+        expected = (rows[side][index] - mean) / deviation
+        np.testing.assert_allclose(getattr(loaded, side)[:, :, 0, 0], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_an_ambiguous_shape_is_channels_last(tmp_path):
     content = arrays(size=3, channels=3)
     loaded = data.load("npz", path=write(tmp_path / "data.npz", content), preprocess="none")
@@ -264,7 +276,8 @@ def relabelled(value, at=7):
 BAD_ARRAYS = {
     "not square": ({"x_train": X[:, :3], "x_test": GOOD["x_test"][:, :3]}, r"\(90, 3, 4, 3\).*not square"),
     "not square, no channels": ({"x_train": X[:, :3, :, 0]}, r"\(90, 3, 4\).*not square"),
-    "flat": ({"x_train": X.reshape(90, -1)}, r"x_train has the shape \(90, 48\): use \(n, P, P\)"),
+    "flat": ({"x_train": X.reshape(90, -1)}, r"images \(C, P, P\) are \(48, 1, 1\), test images \(3, 4, 4\)"),
+    "one axis": ({"x_train": X.reshape(-1)}, r"x_train has the shape \(4320,\): use \(n, P, P\)"),
     "five axes": ({"x_test": GOOD["x_test"][None]}, "x_test has the shape"),
     "no images": ({"x_train": X[:0], "y_train": Y[:0]}, "empty"),
     "no test images": ({"x_test": X[:0], "y_test": Y[:0]}, "x_test.*empty"),

@@ -65,7 +65,11 @@ def test_channels_last_and_first_are_the_same_images(n, side, channels, draw):
 @given(arrays.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4))
 def test_a_shape_is_read_or_refused(shape):
     x = np.zeros(shape, np.uint8)
-    square = len(shape) in (3, 4) and (shape[1] == shape[2] or (len(shape) == 4 and shape[2] == shape[3]))
+    square = (
+        len(shape) == 2
+        or len(shape) in (3, 4)
+        and (shape[1] == shape[2] or (len(shape) == 4 and shape[2] == shape[3]))
+    )
     if x.size and square:
         found = checks.images(x, "x")
         assert found.ndim == 4 and found.shape[2] == found.shape[3] and found.size == x.size

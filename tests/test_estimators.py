@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from test_cli import call
 
 import cntk_bench
 from cntk_bench import CNTKClassifier, CNTKRegressor, Readout, data, estimators, gram
-from cntk_bench.regression import ridge
+from cntk_bench.regression import ridge, symmetry
 from cntk_bench.system import memory
 
 BOTH = (CNTKClassifier, CNTKRegressor)
@@ -188,6 +189,13 @@ def test_images_come_in_three_forms(digits):
         ({"kernel": "rbf"}, (40, 64), "kernel 'rbf' is unknown: use 'ntk', 'nngp', 'fc-ntk' or"),
         ({"ridge": -1}, (40, 64), "ridge -1 is not possible: use numbers from 0"),
         ({"backend": "abacus"}, (40, 64), "abacus"),
+        ({"kernel": ["ntk"]}, (40, 64), r"kernel \['ntk'\] is unknown: use 'ntk'"),
+        ({"image_shape": (1, 8, 8.0)}, (40, 64), r"image_shape is \(1, 8, 8.0\): use None, 'square' or"),
+        ({"image_shape": ("1", "8", "8")}, (40, 64), "image_shape is .*: use None, 'square' or"),
+        ({"image_shape": (1, -8, -8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
+        ({"image_shape": (1, None, 8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
+        ({"standardize": "no"}, (40, 64), "standardize is no: use True or False"),
+        ({"kernel": "precomputed"}, (40, 40), "X is not symmetric: a precomputed kernel to fit"),
         (
             {"kernel": "precomputed"},
             (40, 64),
@@ -223,6 +231,33 @@ def test_input_that_scikit_learn_refuses(digits, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**20)
     with pytest.raises(ValueError, match="40 training images need 0.1 GiB, and 0.0 are free: use fewer"):
         CNTKClassifier().fit(x, y)
+
+
+def test_units_of_images_and_targets_change_nothing(digits):
+    x, y, z = (np.asarray(part, float) for part in (digits[0].x_train, digits[0].y_train, digits[0].x_test))
+    settings = {"kernel": "fc-ntk", "depth": 3, "ridge": 0.01}
+    expected = CNTKRegressor(**settings).fit(x, y).predict(z)
+    for size in (1e-300, 1e-160, 1e160, 1e300):
+        found = CNTKRegressor(**settings).fit(size * x, size * y).predict(size * z)
+        np.testing.assert_allclose(found / size, expected, rtol=1e-6)
+
+
+def test_targets_that_are_all_zero_give_zero(digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = CNTKRegressor(kernel="fc-ntk").fit(digits[0].x_train, np.zeros((40, 2)))
+        assert (model.predict(digits[0].x_test) == 0).all() and model.path_[0]["residual"] == 0
+
+
+def test_a_matrix_rounded_in_float32_is_symmetric_enough(digits, monkeypatch):
+    x, y = digits[0].x_train.reshape(40, -1), digits[0].y_train
+    K = x.astype(np.float32) @ x.T.astype(np.float32)
+    K[3, 5] *= 1 + 1e-6
+    monkeypatch.setattr(symmetry, "BLOCK", 7)
+    CNTKClassifier(kernel="precomputed", ridge=0.1).fit(K, y)
+    K[38, 2] += 0.01 * abs(K).max()
+    with pytest.raises(ValueError, match="not symmetric"):
+        CNTKClassifier(kernel="precomputed", ridge=0.1).fit(K, y)
 
 
 def test_labels_are_what_was_given(digits):

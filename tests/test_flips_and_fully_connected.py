@@ -15,6 +15,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.kernels import fully_connected as definition
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression.ridge import solve
 from cntk_bench.runs import compute as computing
@@ -174,6 +175,25 @@ def test_other_bits_of_fully_connected_kernels_are_refused(run, tmp_path, monkey
     with pytest.raises(UserError, match="nothing can be taken.*fully connected numerics is 1 there, 2 here"):
         computed(tmp_path, ALL, source=run, run="another")
     assert computed(tmp_path, "kernel.columns=[CNTK-V-FLIP]")[1] == 0  # which has none
+
+
+def test_vectors_are_computed_through_the_same_tiles(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(30, 5)) * [1, 10, 0.1, 3, 0] + 4, np.arange(30) % 3
+    file = tmp_path / "vectors.npz"
+    np.savez(file, x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:])
+    own = (f"dataset.path={file}", "dataset.name=npz", "dataset.train=20", "dataset.test=10")
+    run, _ = computed(tmp_path, *own, "kernel.columns=[FC-NTK-B0.1]", "kernel.depths=[1, 3]", run="vectors")
+    found = open_run(run.path).gram("FC-NTK-B0.1", 3)
+    standard = ((x - x[:20].mean(0)) / np.where(np.arange(5) < 4, x[:20].std(0), 1)).astype(np.float32)
+    train, test = standard[:20][found.train_index], standard[20:][found.test_index]
+    readout = [Readout("fc-ntk", "", 3, bias=0.1)]
+    expected = [[definition.pair(a, b, readout)[0] for b in train] for a in test]
+    np.testing.assert_allclose(found.test, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(
+        UserError, match="are vectors of 5 numbers, and convolutional kernels, such as ntk-v-3-"
+    ):
+        computed(tmp_path, *own, "kernel.columns=[FC-NTK, CNTK-V]", run="other")
 
 
 def test_plan_and_bench(tmp_path):

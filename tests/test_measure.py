@@ -77,11 +77,7 @@ def test_the_stage_writes_no_more_than_it_may(backend, tmp_path, monkeypatch):
 
 
 def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        measure.resource,
-        "getrusage",
-        lambda _: type("Usage", (), {"ru_maxrss": 1000}),  # KiB
-    )
+    monkeypatch.setattr(measure.memory, "peak", lambda: 1000 * 1024)
     plan = Plan(600, 100, 8, 2)
     found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", classes=3)
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))

@@ -1,10 +1,7 @@
 """Columns of trained networks from the command line: trained, resumed, shared, chosen, shown."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner  # noqa: E402
+from trained import call, changed, digests, material, solutions, start, write  # noqa: E402
 
 from cntk_bench import networks  # noqa: E402
 from cntk_bench.cli import program  # noqa: E402
@@ -21,61 +19,13 @@ from cntk_bench.columns import find  # noqa: E402
 from cntk_bench.columns.network import Network  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.report.flow import network_curve  # noqa: E402
-from cntk_bench.runs import config, images, record, train  # noqa: E402
-from cntk_bench.runs.directory import Run  # noqa: E402
-from cntk_bench.runs.material import Material, jobs  # noqa: E402
-
-REPOSITORY = Path(__file__).parents[1]
-CONFIG = """
-name: nets
-dataset: {name: digits, train: 30, test: 40}
-kernel: {columns: [CNN-V], depths: [2]}
-network: {width: 16, rates: [5, 30], trials: 2, batch: 16, epochs: 4, epochs_after: 2, curve: true}
-"""
+from cntk_bench.runs import config, images, train  # noqa: E402
+from cntk_bench.runs.material import jobs  # noqa: E402
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.yaml").write_text(CONFIG)
-    return tmp_path
-
-
-def call(*arguments, code=0):
-    """Standard output of a command, or its one line of error where another code is expected."""
-    done = CliRunner().invoke(program.cli, [*map(str, arguments)])
-    if code == 0:
-        assert done.exit_code == 0 and (done.return_value or 0) == 0, (done.output, done.exception)
-        return done.output
-    with pytest.raises(UserError) as caught:
-        raise done.exception
-    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
-    return str(caught.value)
-
-
-def changed(*overrides):
-    return [word for override in overrides for word in ("--set", override)]
-
-
-def material(run="runs/nets", *overrides):
-    settings = Run(Path(run)).config(overrides)
-    return settings, Material(
-        Run(Path(run)), settings, record.computed(record.load(Path(run) / "record.json"))
-    )
-
-
-def digests(run="runs/nets"):
-    """Every network's weights where they were kept, and predictions: by label."""
-    found = {}
-    for _, _, some in jobs(*material(run)):
-        for job in some:
-            result = job.result()
-            found[job.label] = (result.predicted.tobytes(), tuple(result.history), result.reached)
-    return found
-
-
-def solutions(run="runs/nets"):
-    return json.loads((Path(run) / "record.json").read_text())["solutions"]
+    return write(tmp_path, monkeypatch)
 
 
 def test_a_run_trains_and_shows_what_the_networks_score(written):
@@ -163,7 +113,7 @@ def test_a_higher_limit_of_epochs_goes_on_and_a_lower_one_is_refused(written):
     call("train", "nets.yaml", *five, *changed("network.epochs=7"), "--output", "fresh")
     assert digests() == digests("fresh")
     told = call("train", "nets.yaml", *five, *changed("network.epochs=6"), code=2)
-    assert "trained for 7 epochs already, too many for network.epochs = 6: use 9 at least" in told
+    assert "trained for 7 epochs already, too many for network.epochs = 6: use 7, or 9 and more" in told
 
 
 def test_the_ways_to_choose(written):
@@ -182,7 +132,7 @@ def test_the_ways_to_choose(written):
     held_out = how.held_out(30)
     assert len(held_out) == 6 == len(set(held_out))
     _, _, (job, *_) = next(jobs(settings, given))
-    found = job._images(torch.device("cpu"))
+    found = job.images(torch.device("cpu"))
     assert len(found.x) == len(found.labels) == 24 and len(found.others) == 6 + 40
     x, y = given.images()[0], given.y_train
     np.testing.assert_array_equal(found.others[:6].numpy(), x[held_out])
@@ -239,15 +189,6 @@ def test_damage_is_found_and_trained_anew(written, caplog):
     call("train", "nets.yaml")
     assert "its result is damaged" in caplog.text and "trained anew" in caplog.text
     assert digests() == before
-
-
-def start(*arguments):
-    def default():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, preexec_fn=default)
 
 
 def test_ctrl_c_and_two_processes_change_no_bit(written, monkeypatch):

@@ -89,13 +89,48 @@ def test_what_diverged_is_said_and_averaged_into_nothing():
     assert first["drift"] == 0.2 and first["movement"] == 0.1 and first["drift_deviation"] is None
     assert first["error"] == 4.75  # at initialisation
     doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
-    assert doubts["drift"] == "training of 1 networks diverged" and doubts["error"] is None
+    assert doubts["drift"] == "training of 1 networks failed" and doubts["error"] is None
     how = {"converge": {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}}
     data = {"name": "digits", "images": 3}
     text = listings.written(report.listing({"name": "n", "data": data, "made": {"settings": how}, **found}))
     assert "Training: 1 steps" in text and "kappa =" not in text
     marked = [line.split()[2] for line in text.splitlines() if line.endswith("?")]
-    assert marked == ["8", "slope"] and "training of 1 networks diverged" in text
+    assert marked == ["8", "slope"] and "training of 1 networks failed" in text
+
+
+def test_what_is_no_training_is_said_and_averaged_into_nothing():
+    """A loss that has not fallen though all is finite; outputs that depend on no weight."""
+    sound = {"error": 0.5, "drift": 0.2, "movement": 0.1, "layer": 0.3, "loss_before": 2.0}
+    risen = sound | {"drift": 7.0, "loss_after": 2.5}
+    still = sound | {"drift": None, "movement": 0.0, "distance": 1.0, "loss_after": 2.0}
+    found = widths.gathered(
+        [item(8, 0, **sound), item(8, 1, **risen), item(16, 0, **sound), item(16, 1, **still)]
+    )
+    assert [row["diverged"] for row in found["means"]] == [1, 1]
+    assert (
+        [row["drift"] for row in found["means"]]
+        == [row["movement"] * 2 for row in found["means"]]
+        == [0.2, 0.2]
+    )
+    untrained = {"error": 0.5, "distance": 1.0}
+    del (one := item(8, 0, **untrained))["loss_after"]
+    found = widths.gathered([one, *(item(w, 1, kappa=0.3, **untrained) for w in (8, 16))])
+    doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
+    assert doubts == {"error": None, "kappa": "no output of 1 networks depended on a weight"}
+
+
+def test_networks_without_an_active_unit_end_no_call(toy, tmp_path):
+    settings, run = toy
+    asked = ("converge.widths=[1, 2]", "converge.kinds=[FC]", "converge.seeds=3", "converge.trained=3")
+    found = stage.converge(run, settings(*asked))
+    still = [one for one in found["networks"] if one["error"] == 1]  # its kernel is zero
+    assert 0 < len(still) < 6 and all(one["kappa"] is one["drift"] is None for one in still)
+    assert sum(row["diverged"] for row in found["means"]) >= len(still)
+    code, _, err = call(
+        "converge", tmp_path / "toy.yaml", "--output", run.path, *(w for o in asked for w in ("--set", o))
+    )
+    assert code == 2 and "networks failed: use a smaller converge.rate, or larger widths" in err
+    assert "Traceback" not in err and len(err.splitlines()) == 1
 
 
 def test_slopes_against_numpy_and_what_is_expected():
@@ -272,10 +307,23 @@ def test_what_only_the_data_or_the_memory_show(toy, monkeypatch):
             "converge.memory=1e-6",
             "memory of 1e-06 GiB is too little for a gradient at width 4: allow at least",
         ),
+        ("converge.widths=[4, 100000]", "memory of 1 GiB is too little for a gradient at width 100000"),
         ("dataset.name=digit", "did you mean digits?"),
     ):
         with pytest.raises(UserError, match=words.replace("?", r"\?")):
             stage.converge(run, settings(override))
+    large = settings("converge.widths=[4, 1048576]", "converge.memory=1048576")
+    with pytest.raises(UserError, match=r"V at depth 3, width 1,048,576 needs .* for its weights, and"):
+        stage.converge(run, large)
+    assert not run.path.exists()  # all this is said before anything is measured
+
+    def lacking(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finite, "measure", lacking)
+        with pytest.raises(UserError, match=r"V at depth 3, width 4 does not fit .*: use smaller converge"):
+            stage.converge(run, settings())
     monkeypatch.setattr(networks, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'cntk-bench\[torch\]'"):
         stage.converge(run, settings())

@@ -123,6 +123,18 @@ class TestPosterior:
         smooth = (spectrum.vectors * spectrum.values) @ np.random.default_rng(0).standard_normal((40, 20))
         assert posterior.likeliest(spectrum, smooth) == 0
 
+    def test_the_end_of_the_ridges_that_are_tried_is_told(self):
+        _, y, K, _, _ = problem()
+        spectrum = eigen.decompose(K)
+        assert posterior.edge(spectrum, posterior.likeliest(spectrum, y)) is None
+        noise = spectrum.vectors[:, :1]  # what the kernel thinks the least likely
+        assert posterior.edge(spectrum, posterior.likeliest(spectrum, noise)) == "largest"
+        order = [0, 0, *range(1, 39)]  # singular, so that 0 is not tried
+        twice = eigen.decompose(K[np.ix_(order, order)])
+        smooth = twice.vectors[:, -30:] * np.sqrt(twice.values[-30:])
+        assert posterior.edge(twice, posterior.likeliest(twice, smooth)) == "smallest"
+        assert posterior.edge(spectrum, 0.0) is None
+
     def test_of_equal_images_a_posterior_needs_a_ridge(self):
         _, y, K, _, _ = problem()
         order = [0, 0, *range(1, 39)]

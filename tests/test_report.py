@@ -11,7 +11,7 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report import formats
+from cntk_bench.report import formats, grids
 
 rows = sys.modules["cntk_bench.report.rows"]  # its function has the module's name
 
@@ -284,7 +284,8 @@ def test_the_title_says_how_many_ridges_were_tried():
 
 def test_every_source_is_named(monkeypatch):
     known = {"CNTK-V": (64.0, "One"), "CNTK-GAP": (70.0, "Two")}
-    monkeypatch.setattr(rows, "published", lambda _run, column, _depth: known.get(column))
+    for module in (rows, grids):
+        monkeypatch.setattr(module, "published", lambda _run, column, _depth: known.get(column))
     lines = report.table(record()).splitlines()
     assert lines[-1].startswith(
         "Published, for as many training and test images: One; Two. difference = accuracy - published. Both"

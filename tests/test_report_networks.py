@@ -55,6 +55,14 @@ def test_what_has_chosen_the_rate_is_said():
     assert "learning rates" not in report.table(with_networks("CNN-V"))
 
 
+def test_images_that_are_held_out_are_told_by_column():
+    mixed = with_networks("CNN-V", "CNN-GAP", held_out=5)
+    shown = report.table(mixed)
+    assert "CNN-V and CNN-GAP: 5 of the training images are held out" in shown
+    for odd in ("5", None, [], 5.0):
+        assert "held out" not in report.table(with_networks("CNN-V", held_out=odd))
+
+
 def test_failures_are_listed_whatever_they_are():
     failure = {"rate": 10.0, "trial": 1, "step": 37, "reason": "its mean squared error was nan"}
     shown = report.table(with_networks("CNN-V", failures=[failure]))

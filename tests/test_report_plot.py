@@ -12,6 +12,7 @@ import pytest
 from records import record
 
 from cntk_bench import report
+from cntk_bench.report.style import style
 
 plotting = sys.modules["cntk_bench.report.plot"]  # its function has the module's name
 
@@ -55,13 +56,18 @@ def test_a_column_has_its_colour_whatever_else_is_drawn(monkeypatch):
     assert both[1][0].get_color() == alone[0][0].get_color() != both[0][0].get_color()
 
 
-def test_no_two_columns_of_a_paper_look_the_same():
-    pools = ["V", "GAP", *(f"LAP{c}" for c in range(4, 33, 4))]
-    columns = [f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in pools]
-    assert len({plotting.style(column) for column in columns}) == len(columns)
-    assert len({plotting.style(column)[0] for column in columns[:10]}) == 10  # told apart by colour alone
-    strange = {plotting.style(column) for column in ("", "x", "CNTK-LAP", "CNTK-LAP4x", "CNTK-LAP99999")}
-    assert strange == {("0.4", "x")}
+def test_lines_markers_and_colours_are_those_of_the_columns(monkeypatch):
+    solutions = [
+        {"column": column, "depth": depth, "accuracy": 50.0, "standard_error": 1.0, "ridge": 0.0}
+        for column in ("FC-NTK", "CNTK-V-FLIP", "of another package")
+        for depth in (3, 4)
+    ]
+    axes = drawn(record("digits", solutions=solutions), monkeypatch)
+    assert axes.get_xlabel() == "depth (layers of weights)"  # fully connected networks have no convolutions
+    for bars in axes.containers:
+        look, line = style(bars.get_label().removesuffix(", n = 50,000")), bars[0]
+        assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)
+        assert line.get_linestyle() == ("-" if look.line == "-" else "--")
 
 
 def test_a_doubt_is_drawn_beside_its_point(monkeypatch):

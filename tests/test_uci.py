@@ -1,5 +1,6 @@
 """The small-data protocol of scripts/uci.py: its kernels, its choices, its figures."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -88,8 +89,27 @@ def test_figures_over_data_sets():
 
 
 def test_the_whole_protocol_on_iris(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["uci.py", "--data", "iris", "--seeds", "1", "--output", str(tmp_path)])
+    tmp_path /= "folder that is not there"
+    options = ["--data", "iris", "iris", "--seeds", "1", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["uci.py", *options])
     monkeypatch.setattr(uci, "COSTS", (0.1, 10.0))
     uci.main()
     table = (tmp_path / "uci-sklearn.md").read_text()
     assert table in capsys.readouterr().out and "| NTK | 9" in table and "± nan" not in table
+    assert len(json.loads((tmp_path / "uci-sklearn.json").read_text())["results"]) == 5  # iris once
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seeds", "0"], "--seeds 0: give at least 1"),
+        (["--output", "/dev/null/here"], "cannot write to --output /dev/null/here"),
+        (["--data", "iris", "tulips"], "invalid choice: 'tulips'"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_computed(options, words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["uci.py", *options])
+    monkeypatch.setattr(uci, "protocol", lambda *_: pytest.fail("it began"))
+    with pytest.raises(SystemExit) as ended:
+        uci.main()
+    assert ended.value.code == 2 and words in capsys.readouterr().err

@@ -25,7 +25,7 @@ def _of_run(command: options.Command) -> options.Command:
         click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True),
         click.option("--train", type=click.IntRange(2), metavar="N",
                      help="The first N training images only, which are as balanced as all."),
-        click.option("--depth", type=click.IntRange(2), metavar="D", help="This depth only."),
+        click.option("--depth", type=click.IntRange(1), metavar="D", help="This depth only."),
         click.option("--column", metavar="NAME", help="This column only, such as CNTK-GAP."),
         click.argument("directory", metavar="RUN"),
     )  # fmt: skip
@@ -144,7 +144,7 @@ def posterior(
     ridge: float | None,
     path: str | None,
 ) -> int:
-    """Gaussian process posterior of RUN's NNGP columns: are its uncertainties right?
+    """Gaussian process posterior of RUN's NNGP columns, CNN-GP-* and FC-NNGP: are its uncertainties right?
 
     Negative log likelihood of the test targets, coverage of intervals, and calibration of class
     probabilities. Reads the test images, for their kernels with themselves. Writes
@@ -157,7 +157,7 @@ def posterior(
     if ridge is not None:
         _require_finite(ridge, "--ridge")
     opened = _opened(directory, train)
-    cells = analysis.cells(opened, column, depth, stage.is_nngp)
+    cells = analysis.cells(opened, column, depth, stage.is_nngp, "CNN-GP-V")
     moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
     with progress.bar("kernels", "images") as advance:
         advance(0, total=opened.sizes[1], done=0)

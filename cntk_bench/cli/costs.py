@@ -15,21 +15,40 @@ from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
+    from cntk_bench.data import Dataset
     from cntk_bench.kernels.spec import Readout
+    from cntk_bench.runs.config import Config
+    from cntk_bench.runs.directory import Run
 
 
 @click.command()
 @options.configured
 def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
-    """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement."""
-    from cntk_bench import backends
-    from cntk_bench.runs import compute, images, measure
+    """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement.
+
+    Of columns that are trained: how many networks, steps and epochs at most, and the time of as many steps as
+    some that are timed.
+    """
+    from cntk_bench.runs import images, train
 
     settings, where = options.settings(config, overrides, backend, output)
-    if not settings.kernel.readouts:
+    trains = train.needed(settings)
+    if not settings.kernel.readouts and not trains:
         streams.say("nothing to compute: these columns need no Gram matrix")
         return
+    if trains:
+        train.require(settings)
     loaded = images.load(settings)
+    if settings.kernel.readouts:
+        _plan_grams(settings, where, loaded)
+    if trains:
+        _plan_training(settings, where, loaded)
+
+
+def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
+    from cntk_bench import backends
+    from cntk_bench.runs import compute, measure
+
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)
     worker = backends.create(backend, spec)
@@ -52,6 +71,35 @@ def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: s
         "time, compute": units.duration(cost.seconds),
     }.items():
         _line(name, value)
+
+
+def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> None:
+    from cntk_bench.runs import effort
+
+    cells = effort.efforts(where, settings, loaded)
+    left = sum(cell.left for cell in cells)
+    count = sum(cell.count for cell in cells)
+    _line("networks", f"{left:,} of {count:,} to be trained" if left else f"all {count:,} are trained")
+    known = [(cell, cell.each) for cell in cells if cell.each is not None]
+    for cell, each in known:
+        _line(
+            "training",
+            f"{cell.label}: {cell.left:,}, each at most {each.epochs:,} epochs, {each.steps:,} steps of "
+            f"{each.batch:,} images, {units.brief(each.step_seconds)} a step (timed on {each.basis}): "
+            f"{units.duration(cell.left * each.seconds)}",
+        )
+    for cell in cells:
+        if cell.left and cell.each is None:
+            _line("training", f"{cell.label}: {cell.left:,}, of which the column does not tell the time")
+    if known:
+        disk = sum(cell.left * each.disk for cell, each in known)
+        _line("disk, train", f"{units.size(disk + max(each.checkpoint for _, each in known))} at most")
+        _line("memory, train", units.size(max(each.memory for _, each in known)))
+        seconds = sum(cell.left * each.seconds for cell, each in known)
+        _line(
+            "time, train",
+            f"{units.duration(seconds)} at most, in one process; less where networks fit all training images",
+        )
 
 
 @click.command()

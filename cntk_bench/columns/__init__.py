@@ -127,6 +127,7 @@ def _remedy(name: str) -> str:
     nearest = get_close_matches(generic, known, n=1)
     if not nearest:
         return f"use one of {short(', '.join(known), 200)}; or a kernel followed by {flip}"
-    found = nearest[0] + flip * (plain != asked)
+    own = any(nearest[0] in names for family, names in FAMILIES if family is kernel.column)
+    found = nearest[0] + flip * (plain != asked and own)  # of other columns there is none
     example = found.replace("<c>", "4").replace("<b>", "0.1")
     return f"did you mean {found}{f', such as {example}' if '<' in found else ''}?"

@@ -120,6 +120,7 @@ class Cell:
         cannot be trusted, and is None or absent where it can; "note" says in a sentence what else a reader
         of the table must know.
     undecided : how many predictions the errors of stored kernels alone could change.
+    remedy : what a user can do where those are too many to trust the accuracy.
     arrays : what is to be kept beside the predictions.
     repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
         deviation between repetitions is the cell's spread.
@@ -138,6 +139,7 @@ class Cell:
     candidates: "tuple[Cell, ...]" = ()
     chosen: int | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    remedy: str = "raise solve.ridge"
 
 
 class Column(Protocol):
@@ -181,11 +183,39 @@ class Done:
     damage: str | None = None
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a `Job` takes at most, begun anew: the steps of networks that never fit all training images.
+
+    epochs, steps : in all.
+    batch : images of a step.
+    step_seconds : of one step, on this machine.
+    seconds : of all, in one process of this machine.
+    memory : bytes that a process which does it needs; of the GPU where it is done there.
+    disk : bytes of what it leaves.
+    checkpoint : bytes of what is written beside that from time to time.
+    basis : what was timed, such as "128 images at once on the CPU, 2 threads".
+    """
+
+    epochs: int
+    steps: int
+    batch: int
+    step_seconds: float
+    seconds: float
+    memory: int
+    disk: int
+    checkpoint: int
+    basis: str
+
+
 class Job(Protocol):
     """A piece of training that one process does at a time; others may do other pieces at once.
 
     label : what it is, in words that are like no other's of the run.
     folder : its own, where it keeps what is to survive; the caller makes it and holds the lock in it.
+
+    One more member may be left out: `effort`, a method that returns the `Effort` of it, which is asked for
+    one of a cell's jobs, after a second or two of trying; `plan` then cannot tell what training will take.
     """
 
     @property

@@ -8,8 +8,13 @@ c, s and v are those of the largest log marginal likelihood, summed over the out
 "Gaussian Processes for Machine Learning", equation 5.8); the class is the argmax of the posterior means,
 which are those of kernel ridge regression with ridge v / c. Images come in units of their median distance,
 so that s begins at one. Nothing here is random.
+
+Whether an optimiser has arrived is not left to it: at a maximum the derivatives of log p(y) by log c, log s
+and log v are zero (equation 5.9 there). `slopes` computes them from the covariance, whichever library made
+it, and `gain` what another step of Fisher's scoring would add.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,8 @@ from cntk_bench.text import one_line
 
 SCALES, BANDWIDTHS, NOISES = (1e-3, 1e3), (1e-2, 1e2), (1e-6, 10.0)  # in which c, s and v are looked for
 NOISE = 0.1  # where v begins
+NAMES = ("scale", "bandwidth", "noise")
+GAIN = 0.1  # per output: of the log marginal likelihood, so little that it changes little
 
 
 def sklearn(given: Given) -> Cell:
@@ -40,12 +47,12 @@ def sklearn(given: Given) -> Cell:
         model = GaussianProcessRegressor(kernel, alpha=0.0).fit(x, y)
     found = model.kernel_
     low, high = found.bounds.T  # logarithms, as theta
-    ends = {"scale": 0, "bandwidth": 1, "noise": 2}
+    at_end = [name for i, name in enumerate(NAMES) if not low[i] + 0.01 < found.theta[i] < high[i] - 0.01]
     said = [
         f"{name} is at the {'lower' if found.theta[i] < low[i] + 0.01 else 'upper'} end of its range, "
         f"{np.exp(low[i]):g} to {np.exp(high[i]):g}"
-        for name, i in ends.items()
-        if not low[i] + 0.01 < found.theta[i] < high[i] - 0.01
+        for name in at_end
+        for i in [NAMES.index(name)]
     ]
     others = [warning for warning in caught if "close to the specified" not in str(warning.message)]
     said += dict.fromkeys(one_line(warning.message, 100).rstrip(".") for warning in others)
@@ -59,6 +66,8 @@ def sklearn(given: Given) -> Cell:
         bandwidth=found.k1.k2.length_scale,
         noise=found.k2.noise_level,
         log_marginal_likelihood=float(model.log_marginal_likelihood_value_),
+        remedy="scale the images, or leave the column out",
+        ends=at_end,
         note=notes(*said),
     )
 
@@ -90,7 +99,7 @@ def gpytorch(given: Given) -> Cell:
     settings = library.settings
     exact = settings.fast_computations(False, False, False), settings.max_cholesky_size(len(x) + 1)
     with exact[0], exact[1]:  # no conjugate gradients, whose starts are random
-        values = _adam(model, likelihood, inputs, outputs, how.adam_steps, how.adam_rate)
+        likelihood_found = _adam(model, likelihood, inputs, outputs, how.adam_steps, how.adam_rate)
         model.eval()
         likelihood.eval()
         with torch.no_grad(), settings.skip_posterior_variances():
@@ -101,7 +110,6 @@ def gpytorch(given: Given) -> Cell:
                 scores.append(torch.cat([model(block).mean for block in points]).cpu().numpy())
             covariance = model.kernel(inputs).to_dense().cpu().numpy()
     noise = float(likelihood.noise.detach())
-    rising = values[-1] - values[min(len(values) * 9 // 10, len(values) - 2)]
     return _cell(
         given,
         np.stack(scores, 1),
@@ -110,31 +118,86 @@ def gpytorch(given: Given) -> Cell:
         scale=float(model.kernel.outputscale.detach()),
         bandwidth=float(model.kernel.base_kernel.lengthscale.detach()),
         noise=noise,
-        log_marginal_likelihood=values[-1],
-        # Adam does not tell whether it has arrived: a rise of a tenth per output changes little.
-        note=f"its log marginal likelihood rose by {rising:.3g} in the last tenth of baseline.adam_steps: "
-        "raise them"
-        if rising > 0.1 * given.classes
-        else None,
+        log_marginal_likelihood=likelihood_found,
+        remedy="raise baseline.adam_steps or change baseline.adam_rate",
+        ends=["noise"] if noise < 1.01 * NOISES[0] else [],
     )
 
 
-def _adam(model: Any, likelihood: Any, inputs: Any, outputs: Any, steps: int, rate: float) -> list[float]:
-    """Raise the log marginal likelihood; its values before each step and after the last."""
+def _adam(model: Any, likelihood: Any, inputs: Any, outputs: Any, steps: int, rate: float) -> float:
+    """Raise the log marginal likelihood, and keep the hyperparameters of the largest one; it is returned."""
     import torch
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     objective = ExactMarginalLogLikelihood(likelihood, model)  # per training image and output
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate)
-    values = []
+    parameters = list(model.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=rate)
+    best, kept = -np.inf, [p.detach().clone() for p in parameters]
     for step in range(steps + 1):
         optimiser.zero_grad()
-        value = objective(model(inputs), outputs).sum()
-        values.append(float(value.detach()) * len(inputs))
+        try:
+            value = objective(model(inputs), outputs).sum()
+        except RuntimeError:  # GPyTorch's, of a covariance that has no Cholesky factor or is not finite
+            if step == 0:
+                raise
+            break
+        found = float(value.detach()) * len(inputs)
+        if not np.isfinite(found):
+            break
+        if found > best:
+            best, kept = found, [p.detach().clone() for p in parameters]
         if step < steps:
             (-value).backward()
             optimiser.step()
-    return values
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
+    return best
+
+
+def slopes(
+    covariance: np.ndarray, y: np.ndarray, inverse: np.ndarray, scale: float, noise: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of the log marginal likelihood by the logarithms of scale, bandwidth and noise.
+
+    Parameters
+    ----------
+    covariance : array (n, n)
+        c exp(-|x - z|^2 / (2 s^2)) + v I.
+    y : array (n, k)
+        Targets.
+    inverse : array (n, n)
+        Of the covariance.
+    scale, noise : float
+        c and v.
+
+    Returns
+    -------
+    array (3,)
+        The derivatives.
+    array (3, 3)
+        Fisher's information: minus the expectation of the second derivatives.
+    """
+    own = covariance.copy()
+    own[np.diag_indices(len(own))] = scale  # without the noise
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_bandwidth = np.where(
+            own > 0, -2 * own * np.log(own / scale), 0
+        )  # |x - z|^2 / s^2 times the kernel
+    alpha, k = inverse @ y, y.shape[1]
+    weights = (alpha @ alpha.T - k * inverse) / 2
+    first = [(weights * own).sum(), (weights * by_bandwidth).sum(), noise * np.trace(weights)]
+    each = [inverse @ own, inverse @ by_bandwidth, noise * inverse]  # C^-1 dC
+    return np.array(first), np.array([[k / 2 * (one * other.T).sum() for other in each] for one in each])
+
+
+def gain(first: np.ndarray, second: np.ndarray, free: Collection[int]) -> float:
+    """What a step of Fisher's scoring would add to the likelihood, to first order: g F^-1 g / 2.
+
+    first, second : of `slopes`.  free : which hyperparameters may move.
+    """
+    g, information = first[list(free)], second[np.ix_(list(free), list(free))]
+    return float(g @ np.linalg.lstsq(information, g, rcond=None)[0]) / 2
 
 
 def _images(given: Given) -> tuple[np.ndarray, float, list[np.ndarray]]:
@@ -157,11 +220,17 @@ def _cell(
     bandwidth: float,
     noise: float,
     log_marginal_likelihood: float,
-    note: str | None,
+    remedy: str,
+    ends: Collection[str] = (),
+    note: str | None = None,
 ) -> Cell:
-    """A cell from posterior means (m, k) and the covariance (n, n) of the training targets, with noise."""
+    """A cell from posterior means (m, k) and the covariance (n, n) of the training targets, with noise.
+
+    ends : which of `NAMES` are at the end of their range, where no derivative need be zero.
+    remedy : what a user can do where the likelihood is at no maximum.
+    """
     y = targets(given.y_train, given.classes)
-    facts = {
+    facts: dict[str, Any] = {
         "ridge": noise / scale,
         "scale": scale,
         "bandwidth": bandwidth,
@@ -169,13 +238,17 @@ def _cell(
         "median_distance": unit,
         "length": bandwidth * unit,
         "log_marginal_likelihood": log_marginal_likelihood,
-        "note": note,
     }
-    if np.isfinite(log_marginal_likelihood) and np.isfinite(scores).all():
-        inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(len(y)))
-        left_out = inverse @ y / inverse.diagonal()[:, None]  # y_i - f_{-i}(x_i)
-        facts["loo_error"] = float((left_out**2).mean())
-        facts["loo_accuracy"] = float(((y - left_out).argmax(1) == given.y_train).mean())
-    else:
-        facts["doubt"] = "its log marginal likelihood is not finite: lower baseline.adam_rate"
+    inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(len(y)))
+    left_out = inverse @ y / inverse.diagonal()[:, None]  # y_i - f_{-i}(x_i)
+    facts["loo_error"] = float((left_out**2).mean())
+    facts["loo_accuracy"] = float(((y - left_out).argmax(1) == given.y_train).mean())
+    first, second = slopes(covariance, y, inverse, scale, noise)
+    facts["gain"] = gain(first, second, [i for i, name in enumerate(NAMES) if name not in ends])
+    if facts["gain"] > GAIN * given.classes:
+        more = f"its log marginal likelihood is at no maximum, {facts['gain']:.3g} more are near: {remedy}"
+        note = notes(note, more)
+    facts["note"] = note
+    if not (np.isfinite(log_marginal_likelihood) and np.isfinite(scores).all()):
+        facts["doubt"] = f"its log marginal likelihood or its predictions are not finite: {remedy}"
     return Cell(scores.argmax(1), facts, 0, {"scores": scores})

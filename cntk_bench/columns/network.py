@@ -165,12 +165,14 @@ class NetworkColumn:
         assert depth is not None
         how: Network = given.section("network")
         held_out = how.held_out(len(given.y_train))
-        common = {
+        common: dict[str, Any] = {
             "width": how.width,
             "kappa": how.kappa,
             "trials": how.trials,
             "epochs_after": how.epochs_after,
         }
+        if len(held_out):
+            common["held_out"] = len(held_out)
         candidates, curves, failures = [], {}, []
         for rate, jobs in self._by_rate(depth, given).items():
             sound: dict[int, Result] = {}
@@ -189,7 +191,7 @@ class NetworkColumn:
             first = failures[0]
             doubt = (
                 f"there is no accuracy, for every network failed, the first at step {first['step']} "
-                f"({first['reason']}); lower network.rates"
+                f"({first['reason']}); {_remedy(first)}"
             )
             return Cell(nothing, {**common, "doubt": doubt, **left_out}, curves=curves)
         cells = tuple(Cell(c["predicted"], common | c["facts"], repeat=c["repeat"]) for c in candidates)
@@ -221,6 +223,14 @@ def _candidate(rate: float, results: dict[int, Result], truth: np.ndarray) -> di
         "repeat": tuple(trial for trial, r in results.items() for _ in range(len(r.predicted))),
         "facts": facts,
     }
+
+
+def _remedy(failure: dict[str, Any]) -> str:
+    if failure["step"]:
+        return "lower network.rates"
+    if "zero" in failure["reason"]:  # of narrow networks no unit may be active
+        return "raise network.width, or use another network.seed"
+    return "lower network.kappa, for it was so before training"
 
 
 def _by_training(facts: Any) -> tuple[float, ...]:

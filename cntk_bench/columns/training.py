@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cntk_bench.columns.column import Done, Material
+from cntk_bench.columns.column import Done, Effort, Material
 from cntk_bench.errors import UserError
 from cntk_bench.networks.archive import Damaged
 from cntk_bench.networks.folder import Folder, Result
 from cntk_bench.networks.recipe import Recipe
-from cntk_bench.text import one_line
+from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.networks.training import State
@@ -78,13 +78,34 @@ class Training:
             found = self._files.result()
         except Damaged as fault:
             return Done(False, damage=str(fault))
-        if found is not None and found.failure is not None:
-            return Done(True, f"failed at step {found.failure['step']}: {found.failure['reason']}")
-        if found is not None:  # of a lower limit of epochs it can go on; of a higher one it is another's
-            enough = found.reached is not None or found.epoch == self.how.epochs
-            return Done(enough, _words(found.epoch, *found.history[-1]))
+        if found is not None:
+            words = _words(found.epoch, *found.history[-1])
+            if found.failure is not None:
+                words = f"failed at step {found.failure['step']}: {found.failure['reason']}"
+            return Done(self._of_this_limit(found), words)
         told = self._files.told()
         return Done(False, _words(told["epoch"], told["loss"], told["accuracy"]) if told else "")
+
+    def _of_this_limit(self, found: Result) -> bool:
+        """Whether the config's limit of epochs leads to this result: one of a lower limit can go on, one
+        that took more epochs is another's."""
+        limit = self.how.epochs
+        if found.reached is not None:
+            return found.reached <= limit
+        if found.failure is None:
+            return found.epoch == limit
+        if found.epoch == limit:  # it failed at the end of that epoch, or in the next one
+            return self._epoch_of(found.failure["step"]) <= limit
+        return found.epoch < limit
+
+    def _epoch_of(self, step: int) -> int:
+        """The epoch, from 1, of a step, from 1."""
+        return -(-step // self.recipe.steps(self._trained_on()))
+
+    def _trained_on(self) -> int:
+        """The number of images that are trained on."""
+        n = len(self.material.y_train)
+        return n - len(self.how.held_out(n))
 
     def result(self) -> Result:
         """What came out.
@@ -104,47 +125,53 @@ class Training:
 
     def epoch_time(self) -> float:
         """An epoch in the kernel's time (`networks.recipe`)."""
-        n = len(self.material.y_train)
-        n -= len(self.how.held_out(n))
-        return self.recipe.time(n, self.material.classes, self.how.kappa)
+        return self.recipe.time(self._trained_on(), self.material.classes, self.how.kappa)
+
+    def effort(self) -> Effort:
+        """As `columns.Job`."""
+        from cntk_bench.columns import effort
+
+        return effort.effort(self)
 
     def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         """As `columns.Job`."""
-        import torch
-
         from cntk_bench.networks import device as devices
 
         device = devices.choose(self.how.device, self.recipe.precision)
-        try:
-            with devices.arithmetic(device, self.recipe.precision):
-                self._do(device, report, stopped)
-        except (MemoryError, RuntimeError) as error:
-            lacking = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
-            if not lacking and "allocate memory" not in str(error):
-                raise
-            raise UserError(
-                f"{self.label} does not fit into the memory ({one_line(error, 80)}): use a smaller "
-                "network.batch or network.width"
-            ) from None
+        with (
+            devices.fitting(self.label, "use a smaller network.batch or network.width"),
+            devices.arithmetic(device, self.recipe.precision),
+        ):
+            self._do(device, report, stopped)
 
     def _do(self, device: Any, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         import torch
 
         from cntk_bench.networks import training
 
-        files, net, images = self._files, self._network(), self._images(device)
+        files = self._files
+        files.prepare()
+        self._require_higher_limit()
+        net, images = self.network(), self.images(device)
         resumed = files.resumed(device)
         state, made = resumed or (training.begin(net, self.recipe, device), {"devices": []})
         if resumed:
             self._require_predictions(state)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        if made["devices"] and name not in made["devices"]:
-            log.warning("%s was begun on %s and goes on on %s", self.label, made["devices"][0], name)
-        made = {
+        now_made = {
             "devices": list(dict.fromkeys([*made["devices"], name])),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
+        if resumed and (other := [key for key, value in now_made.items() if made.get(key) != value]):
+            log.warning(
+                "%s was begun with %s=%s, and goes on with %s: its last bits may be others",
+                self.label,
+                other[0],
+                short(str(made.get(other[0]))),
+                short(str(now_made[other[0]])),
+            )
+        made = now_made
         saved = told = time.monotonic()
         for _ in training.steps(net, self.recipe, images, state, self.how.epochs):
             if state.history:
@@ -163,19 +190,41 @@ class Training:
         files.finish(state, made)
         log.info("%s: %s", self.label, self.done().words)
 
+    def _require_higher_limit(self) -> None:
+        """Refuse a limit of epochs below that of a result that took more of them: it stays as it is."""
+        try:
+            found = self._files.result()
+        except Damaged:
+            return
+        if found is None or self._of_this_limit(found):
+            return
+        if found.reached is not None:
+            raise self._too_far(found.epoch, f"{found.reached} at least")
+        if found.failure is not None:
+            raise self._too_far(found.epoch, f"{self._epoch_of(found.failure['step'])} at least")
+        if found.epoch > self.how.epochs:
+            more = found.epoch + self.recipe.epochs_after
+            raise self._too_far(found.epoch, f"{found.epoch}, or {more} and more")
+
     def _require_predictions(self, state: "State") -> None:
         """Refuse a limit of epochs that wants predictions of epochs that have passed without them."""
         after = self.recipe.epochs_after
-        last = state.last(self.how.epochs, after)
-        wanted = range(max(last - after, 0) + 1, state.epoch + 1)
-        if state.epoch > last or not set(wanted) <= set(state.predicted):
-            least = state.epoch + after
-            raise UserError(
-                f"{self.label}: trained for {state.epoch} epochs already, too many for network.epochs = "
-                f"{self.how.epochs}: use {least} at least, or another network.seed"
-            )
+        if state.reached is not None:
+            if state.reached > self.how.epochs:
+                raise self._too_far(state.epoch, f"{state.reached} at least")
+            return
+        wanted = range(max(self.how.epochs - after, 0) + 1, state.epoch + 1)
+        if state.epoch > self.how.epochs or not set(wanted) <= set(state.predicted):
+            raise self._too_far(state.epoch, f"{state.epoch + after} at least")
 
-    def _network(self) -> Any:
+    def _too_far(self, epochs: int, remedy: str) -> UserError:
+        return UserError(
+            f"{self.label}: trained for {epochs} epochs already, too many for network.epochs = "
+            f"{self.how.epochs}: use {remedy}, or another network.seed"
+        )
+
+    def network(self) -> Any:
+        """Its `networks.architecture.Architecture`."""
         from cntk_bench.networks.architecture import Architecture
 
         x, _ = self.material.images()
@@ -185,7 +234,7 @@ class Training:
             self.kind, self.depth, self.how.width, *shape, self.material.classes, self.how.kappa, beta
         )
 
-    def _images(self, device: Any) -> Any:
+    def images(self, device: Any) -> Any:
         """Images and targets on the device: trained on, held out, and of the test set."""
         import torch
 

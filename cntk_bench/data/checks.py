@@ -17,7 +17,7 @@ def images(x: np.ndarray, what: str) -> np.ndarray:
 
     Accepted are (n, P, P), one channel; (n, P, P, C), channels last; (n, C, P, P), channels
     first. The two equal sides tell which; a shape in which all three agree, such as
-    (n, 3, 3, 3), is read as channels last.
+    (n, 3, 3, 3), is read as channels last. Vectors (n, d) are images of one pixel with d channels.
 
     Parameters
     ----------
@@ -36,11 +36,15 @@ def images(x: np.ndarray, what: str) -> np.ndarray:
         raise UserError(
             f"{what} has the type {short(str(x.dtype))}: store pixels as uint8 (0..255) or as floats"
         )
-    if x.ndim not in (3, 4):
-        raise UserError(f"{what} has the shape {given}: use (n, P, P), (n, P, P, C) or (n, C, P, P)")
+    if x.ndim not in (2, 3, 4):
+        raise UserError(
+            f"{what} has the shape {given}: use (n, P, P), (n, P, P, C), (n, C, P, P), or vectors (n, d)"
+        )
     if x.size == 0:
         raise UserError(f"{what} has the shape {given}, which is empty: give at least one image")
-    if x.ndim == 3:
+    if x.ndim == 2:
+        x = x[:, :, None, None]
+    elif x.ndim == 3:
         x = x[:, None]
     elif x.shape[1] == x.shape[2]:
         x = np.moveaxis(x, 3, 1)

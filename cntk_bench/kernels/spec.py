@@ -70,8 +70,8 @@ class Readout:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise UserError(f"kernel {self.kernel!r} is unknown: use {_either(KERNELS)}")
+        if not isinstance(self.kernel, str) or self.kernel not in KERNELS:
+            raise UserError(f"kernel {short(repr(self.kernel))} is unknown: use {_either(KERNELS)}")
         for name in ("depth", "fixed"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
@@ -95,7 +95,7 @@ class Readout:
         elif self.train is None:
             object.__setattr__(self, "train", "hidden" if self.pool == "gap" else "all")
         least = 3 if self.train == "hidden" else 2
-        if not _is_integer(self.depth, least):
+        if not is_integer(self.depth, least):
             raise UserError(
                 f"depth {self.depth!r} is not possible for {self.kernel}/{self.pool}/{self.train}: "
                 f"use an integer of at least {least} (depth = 3x3 convolutions + 1)"
@@ -106,7 +106,7 @@ class Readout:
             raise UserError(
                 f"kernel {self.kernel!r} has no pool and no train: use pool '' and leave train out"
             )
-        if not _is_integer(self.depth, 1):
+        if not is_integer(self.depth, 1):
             raise UserError(
                 f"depth {self.depth!r} is not possible for {self.kernel}: use an integer of at least 1 "
                 "(depth = layers of weights)"
@@ -116,7 +116,7 @@ class Readout:
                 f"bias {short(repr(self.bias), 40)} is not possible: use 0, or a number from {SMALLEST_BIAS} "
                 f"to {LARGEST_BIAS:.0f} with at most 6 significant digits"
             )
-        if not _is_integer(self.fixed, 0) or self.fixed >= self.depth:
+        if not is_integer(self.fixed, 0) or self.fixed >= self.depth:
             raise UserError(
                 f"fixed {self.fixed!r} is not possible at depth {self.depth}: use an integer from 0 to "
                 f"{self.depth - 1} (layers that are not trained)"
@@ -176,8 +176,9 @@ class Readout:
         return name + "-flip" * self.flip
 
 
-def _is_integer(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def is_integer(value: object, least: int) -> bool:
+    """Whether it is an integer, Python's or NumPy's, of at least so much."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def _is_bias(value: object) -> bool:

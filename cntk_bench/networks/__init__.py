@@ -6,15 +6,24 @@ Modules of this room need PyTorch (extra `[torch]`): call `require` before impor
 and `folder` do without it: they also serve those who only read what was trained elsewhere.
 """
 
+from importlib import import_module
 from importlib.util import find_spec
 
 from cntk_bench.errors import UserError
+from cntk_bench.text import one_line
 
 # Kinds of networks, and their least depths: with "gap" the first and the last layer are not trained.
 LEAST_DEPTH = {"v": 2, "gap": 3, "fc": 2}
 
 
 def require() -> None:
-    """UserError, with the remedy, where PyTorch is not installed."""
+    """UserError, with the remedy, where PyTorch is not installed, or cannot be loaded."""
     if find_spec("torch") is None:
         raise UserError("trained networks need PyTorch: pip install 'cntk-bench[torch]'")
+    try:
+        import_module("torch")
+    except Exception as error:  # a library that is missing or of another version raises whatever it likes
+        raise UserError(
+            f"PyTorch is installed and does not load ({one_line(error, 120)}): "
+            "pip install --force-reinstall torch"
+        ) from None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from cntk_bench.errors import UserError
+from cntk_bench.text import one_line
 
 # With fewer, cuBLAS may add in another order each time: PyTorch refuses to call that deterministic.
 WORKSPACE, ENOUGH = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
@@ -29,6 +30,18 @@ def choose(asked: str, precision: str = "float32") -> torch.device:
     if precision == "tf32" and found == "cpu":
         raise UserError("network.precision is tf32: only GPUs have it: use float32 or bf16")
     return torch.device(found)
+
+
+@contextmanager
+def fitting(what: str, remedy: str) -> Iterator[None]:
+    """Turn a lack of memory into a UserError: `what` does not fit, and the remedy."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        lacking = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+        if not lacking and "allocate memory" not in str(error):
+            raise
+        raise UserError(f"{what} does not fit into the memory ({one_line(error, 80)}): {remedy}") from None
 
 
 @contextmanager

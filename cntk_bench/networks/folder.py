@@ -10,6 +10,7 @@ Each is written whole. A checkpoint or result says by a SHA-256 whether it is as
 recipe's identity what it is of.
 """
 
+import errno
 import json
 import logging
 from collections.abc import Mapping
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cntk_bench.errors import UserError
 from cntk_bench.networks.archive import Damaged, pack, unpack
-from cntk_bench.system.files import read_plain, write_whole
+from cntk_bench.system.files import PARTIAL, read_plain, write_whole
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NO_FILE = (errno.ELOOP, errno.EISDIR, errno.EINVAL)  # a link to itself, a folder, a pipe or a device
 KEPT = ("weights", "velocity", "predicted", "outputs")  # of a `State`: the dicts of arrays
 
 
@@ -93,18 +96,38 @@ class Folder:
             about["made"],
         )
 
+    def prepare(self) -> None:
+        """Remove what a killed process had half written; to be called by who holds the lock.
+
+        Raises
+        ------
+        UserError
+            If nothing could be written at the end, for a folder has the name of a file.
+        """
+        for name in ("checkpoint", "result", "progress.json"):
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                raise UserError(f"{short(str(path))} is a folder, where a file is to be: remove it")
+            for leftover in self.path.glob(f".{name}-*{PARTIAL}"):
+                leftover.unlink(missing_ok=True)
+
     def save(self, state: "State", made: Mapping[str, Any]) -> None:
         """Write a checkpoint."""
         self._write("checkpoint", state, made, KEPT)
         self.tell(state)
 
     def finish(self, state: "State", made: Mapping[str, Any]) -> None:
-        """Write the result; the checkpoint stays only where more epochs could be asked for."""
+        """Write the result; the checkpoint stays only where more epochs could be asked for.
+
+        The result is written last: before it is there, a process that is killed leaves nothing half written
+        that the next one would not remove.
+        """
         ended = state.reached is not None or state.failure is not None
-        if not ended:
+        if ended:
+            self.tell(state)
+        else:
             self.save(state, made)
         self._write("result", state, made, ("predicted", "outputs"))
-        self.tell(state)
         if ended:
             (self.path / "checkpoint").unlink(missing_ok=True)
 
@@ -191,6 +214,10 @@ class Folder:
             arrays, about = unpack(read_plain(self.path / name, size + 1))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise
+            raise Damaged(f"it cannot be read: {error.strerror}") from None
         if about["identity"] != self.identity:
             raise Damaged("it is of another network, or of other settings or images")
         return arrays, about

@@ -47,8 +47,8 @@ class Laziness:
 
     @property
     def kappa(self) -> float:
-        """Chizat and Bach's kappa."""
-        return self.distance * self.second / self.first**2
+        """Chizat and Bach's kappa; infinite where the outputs do not depend on the weights."""
+        return self.distance * self.second / self.first**2 if self.first else float("inf")
 
 
 def laziness(
@@ -124,6 +124,8 @@ def _second(
             return value
         g = along(u, v)
         before, value = value, float(torch.linalg.vector_norm(g))
+        if not value:
+            break
         g = g / value
         if not value > before * (1 + tolerance):
             break

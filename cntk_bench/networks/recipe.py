@@ -102,6 +102,13 @@ class Recipe:
 
 def in_curve(epoch: int) -> bool:
     """Whether a curve has a point at an epoch: at 0, and at about four in every doubling."""
-    return epoch < 1 or epoch in (
-        round(2 ** (quarters / 4)) for quarters in range(4 * epoch.bit_length() + 1)
-    )
+    return epoch < 1 or epoch in _quarters(epoch)
+
+
+def points(epochs: int) -> int:
+    """How many of the epochs 0, 1, ..., `epochs` have a point in a curve."""
+    return 1 + sum(1 <= epoch <= epochs for epoch in _quarters(epochs))
+
+
+def _quarters(epoch: int) -> set[int]:
+    return {round(2 ** (quarters / 4)) for quarters in range(4 * epoch.bit_length() + 1)}

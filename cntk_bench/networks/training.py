@@ -7,6 +7,7 @@ failed: the loss is no finite number or above `BOUND`, or every output is zero, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from cntk_bench.networks.architecture import Architecture
 from cntk_bench.networks.recipe import Recipe, in_curve
+from cntk_bench.system import memory
 
 # Mean squared error beyond which a network has diverged. At first it is near one at most times; where the
 # rate is above what is stable it may rise by some hundreds and come back, but outputs of a hundred times the
@@ -82,7 +84,18 @@ class State:
 
 
 def begin(net: Architecture, recipe: Recipe, device: torch.device) -> State:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises
+    ------
+    MemoryError
+        If the weights, their gradient and their velocity are more than what is free: the system would end
+        the process without a word.
+    """
+    need = 4 * sum(map(prod, net.shapes.values()))
+    need += 4 * (2 if recipe.momentum else 1) * sum(prod(net.shapes[name]) for name in net.trained)
+    if device.type == "cpu" and need > (free := memory.available()):
+        raise MemoryError(f"it needs {need / memory.GIB:.3g} GiB, and {free / memory.GIB:.3g} GiB are free")
     weights = {name: w.to(device) for name, w in net.weights(recipe.weights_seed).items()}
     velocity = {name: torch.zeros_like(weights[name]) for name in net.trained} if recipe.momentum else {}
     return State(weights, velocity)
@@ -109,7 +122,7 @@ def steps(net: Architecture, recipe: Recipe, images: Images, state: State, epoch
     while not state.finished(epochs, recipe.epochs_after):
         batches = torch.as_tensor(recipe.order(n, state.epoch)).split(recipe.batch or n)
         for batch in batches[state.step :]:
-            _step(net, recipe, images, state, batch)
+            update(net, recipe, images, state, batch)
             state.step += 1
             if len(state.unseen) >= (1 if images.x.device.type == "cpu" else LOOK):
                 look(state, recipe, n)
@@ -139,8 +152,8 @@ def _too_large(loss: float) -> str:
     return f"its mean squared error was {loss:.2g}"
 
 
-def _step(net: Architecture, recipe: Recipe, images: Images, state: State, batch: Tensor) -> None:
-    """One step of gradient descent."""
+def update(net: Architecture, recipe: Recipe, images: Images, state: State, batch: Tensor) -> None:
+    """One step of gradient descent, on the images of which `batch` has the places."""
     whole = len(batch) == len(images.x)
     batch = batch.to(images.x.device)
     x, targets = (images.x, images.targets) if whole else (images.x[batch], images.targets[batch])

@@ -31,8 +31,8 @@ from cntk_bench.regression.attempts import Found, How, Problem
 from cntk_bench.regression.checkpoint import Checkpoint
 from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.conjugate import Product
-from cntk_bench.regression.fit import Fit
-from cntk_bench.regression.ridge import Solution, checked, loaded, ridges
+from cntk_bench.regression.fit import Fit, checked
+from cntk_bench.regression.ridge import Solution, loaded, ridges
 from cntk_bench.regression.stream import Piece, Stream
 
 USUAL = How()

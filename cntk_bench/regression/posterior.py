@@ -94,8 +94,7 @@ def likeliest(spectrum: Spectrum, y: np.ndarray) -> float:
     Those within the errors of stored kernels are left out. First a grid, for there may be several maxima;
     then its best is refined.
     """
-    projected = spectrum.project(y)
-    least = max(LEAST, (spectrum.noise - spectrum.values[0]) / spectrum.mean_diagonal)
+    projected, least = spectrum.project(y), _least(spectrum)
 
     def loss(logarithm: float) -> float:
         return -_likelihood(_shifted(spectrum, 10**logarithm), projected)[1]
@@ -107,6 +106,22 @@ def likeliest(spectrum: Spectrum, y: np.ndarray) -> float:
     value = 10 ** float(found.x if found.fun < loss(grid[best]) else grid[best])
     without = spectrum.values[0] > spectrum.noise and _likelihood(spectrum.values, projected)[1] >= -found.fun
     return 0.0 if without else value
+
+
+def edge(spectrum: Spectrum, ridge: float) -> str | None:
+    """Whether the likeliest ridge is the "largest" or the "smallest" of those that were tried, but not 0.
+
+    At the largest the targets look like noise to the kernel: all that is predicted is their prior. At the
+    smallest the likelihood would rise further, where errors of stored kernels decide it.
+    """
+    if ridge > MOST * 0.99:
+        return "largest"
+    return "smallest" if 0 < ridge < 1.01 * _least(spectrum) else None
+
+
+def _least(spectrum: Spectrum) -> float:
+    """The smallest ridge above 0 that is tried."""
+    return max(LEAST, (spectrum.noise - spectrum.values[0]) / spectrum.mean_diagonal)
 
 
 def coefficients(spectrum: Spectrum, y: np.ndarray, ridge: float) -> np.ndarray:

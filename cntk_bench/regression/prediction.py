@@ -49,7 +49,8 @@ def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple
     scores = block @ together
     if not np.isfinite(scores).all():
         raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
-    return scores, error * np.sqrt(block**2 @ together**2)
+    with np.errstate(over="ignore"):  # an infinite error is a doubt
+        return scores, error * np.sqrt(block**2 @ together**2)
 
 
 def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:

@@ -28,7 +28,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, cholesky
 from cntk_bench.regression.cholesky import Array, Cholesky, Device
-from cntk_bench.regression.fit import Fit, fit, targets
+from cntk_bench.regression.fit import Fit, checked, fit, targets
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -149,11 +149,13 @@ def regress(
     gram, y = _square(gram), np.asarray(y, np.float64)
     if y.ndim != 2 or len(y) != len(gram) or not y.size or not np.isfinite(y).all():
         raise UserError(f"targets of shape {y.shape}: {len(gram)} rows of finite numbers are needed")
-    scale, size = y.std(0), abs(y).max(0)
-    scale = np.where(scale > 1e-9 * size, scale, size)
+    size = np.ldexp(1.0, np.frexp(abs(y).max(0))[1] - 1)  # a power of two, so that no square leaves the range
+    y = y / size
+    scale, largest = y.std(0), abs(y).max(0)
+    scale = np.where(scale > 1e-9 * largest, scale, largest)
     scale[scale == 0] = 1
     found = _path(gram, y / scale, None, ridge, device, dtype, overwrite)
-    return replace(found, alpha=found.alpha * scale)
+    return replace(found, alpha=found.alpha * scale * size)
 
 
 def _path(
@@ -259,19 +261,6 @@ def _device_errors(device: str) -> Iterator[None]:
             f"the GPU failed in the solve ({one_line(error, 120) or type(error).__name__}): "
             "free its memory, or use --set solve.device=cpu"
         ) from error
-
-
-def checked(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
-    """The labels of n images; UserError if they are not 0 .. classes - 1."""
-    labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise UserError(f"labels of shape {labels.shape} and type {labels.dtype}: {n} integers are needed")
-    if classes < 2:
-        raise UserError(f"{classes} classes: regression needs at least 2")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise UserError(f"label {wrong[0]} is outside 0 .. {classes - 1}: mend the labels")
-    return labels
 
 
 def _inspect(factor: Cholesky) -> tuple[float, float]:

@@ -1,15 +1,17 @@
 """A record as tables and as a plot; nothing is computed here but differences.
 
-`rows` says what stands where, `notes` what stands above and below it; `formats` write it as text, Markdown,
-CSV, JSON and LaTeX; `plot` draws it.
+`rows` says what is known of each cell, `grids` what stands where, `notes` what stands above and below it;
+`formats` write it as text, Markdown, CSV, JSON and LaTeX; `plot` and `pooling` draw it.
 """
 
 from pathlib import Path
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import pooling
 from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.plot import plot
 from cntk_bench.report.rows import cell_name, rows
+from cntk_bench.report.windows import studied
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
 
@@ -32,6 +34,8 @@ def table(record: dict, format: str = "text") -> str:
 def write(record: dict, folder: str | Path) -> None:
     """Write the table in every format (table.txt, .md, .csv, .json, .tex) and the plot (accuracy.png, .svg).
 
+    Of a study of pooling windows there is a figure of its own, too (windows.png, .svg).
+
     Raises
     ------
     UserError
@@ -44,3 +48,5 @@ def write(record: dict, folder: str | Path) -> None:
         write_whole(folder / f"table.{suffix}", function(record))
     # A Matplotlib that cannot draw the first would say so again of the second.
     plot(record, folder / "accuracy.png") and plot(record, folder / "accuracy.svg")
+    if studied(row["column"] for row in rows(record)):
+        pooling.draw(record, folder / "windows.png") and pooling.draw(record, folder / "windows.svg")

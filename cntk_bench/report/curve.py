@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, mark_doubted, plain_ticks, save, style, write_around
+from cntk_bench.report.plot import dress, image, mark_doubted, plain_ticks, save, write_around
 from cntk_bench.report.rows import DOUBTED, count
+from cntk_bench.report.style import style
 from cntk_bench.text import short
 
 
@@ -88,7 +89,7 @@ def _drawn(results: list[dict], kind: str) -> bytes:
     axes: Any = figure.add_subplot()
     depths = sorted({facts["depth"] for facts in results})
     for facts in results:
-        colour, marker = style(facts["column"])
+        look = style(facts["column"])
         # Deeper is paler.
         strength = 1 - 0.7 * depths.index(facts["depth"]) / len(depths)
         points = facts["points"]
@@ -97,9 +98,10 @@ def _drawn(results: list[dict], kind: str) -> bytes:
             [point["accuracy"] for point in points],
             [point["standard_error"] for point in points],
             label=f"{facts['column']}, depth {facts['depth']}",
-            color=colour,
+            color=look.colour,
             alpha=strength,
-            marker=marker,
+            marker=look.marker,
+            linestyle=look.line,
             markersize=4,
             linewidth=1.5,
             elinewidth=1,
@@ -111,7 +113,7 @@ def _drawn(results: list[dict], kind: str) -> bytes:
                 [point["train"] for point in known],
                 [point["published"] for point in known],
                 label=f"{facts['column']}, depth {facts['depth']}, published",
-                color=colour,
+                color=look.colour,
                 alpha=strength,
                 marker="o",
                 markersize=9,

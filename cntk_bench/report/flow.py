@@ -6,12 +6,14 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import WINDOWS, dress, image, one_legend, plain_ticks, save, style, write_around
+from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import cell_name, count, number
+from cntk_bench.report.style import PALETTE, style
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
 NETWORK = ("time", "train_loss", "test_loss", "test_accuracy")
+OPTIONAL = "train_accuracy"
 STOPPED = {"loo": "leave-one-out", "validation": "held-out images"}
 
 
@@ -70,10 +72,13 @@ def notes(facts: dict) -> list[str]:
             f"test accuracy {stopped['test_accuracy']:.2f} +- {stopped['standard_error']:.2f}; at infinite "
             f"time {facts['limit']['test_accuracy']:.2f}. The test images choose nothing."
         )
-        if stopped["edge"] == "last":
+        if stopped["edge"] == "last" and facts["ended"]:
             said.append("Stopping early gains nothing: the last time listed is the best.")
-        elif stopped["edge"] == "first":
-            said.append("The first time listed is the best: earlier ones may be better (--times).")
+        elif stopped["edge"] is not None:
+            others = {"first": "earlier", "last": "later", "only": "other"}[stopped["edge"]]
+            said.append(
+                f"The {stopped['edge']} time listed is the best: {others} ones may be better (--times)."
+            )
     if facts["zeros"]:
         said.append(f"{facts['zeros']} eigenvalues of K are zero (equal images): left out.")
     known = facts["published"]
@@ -99,6 +104,7 @@ def network_curve(path: str | Path) -> dict:
         test_loss      the same of the test images
         test_accuracy  list of as many numbers, in percent
         label          text of the legend
+        train_accuracy the same of the training images; may be left out
 
     A list may hold null where something was not measured; other keys are ignored.
 
@@ -121,13 +127,15 @@ def network_curve(path: str | Path) -> dict:
     wrong = _wrong(found)
     if wrong:
         raise UserError(f"--network {where} is no network's curve: {wrong}")
-    return {key: [number(value) for value in found[key]] for key in NETWORK} | {"label": found["label"]}
+    found.setdefault(OPTIONAL, [None] * len(found["time"]))
+    listed = {key: [number(value) for value in found[key]] for key in (*NETWORK, OPTIONAL)}
+    return listed | {"label": found["label"]}
 
 
 def _wrong(found: Any) -> str | None:
     if not isinstance(found, dict) or not isinstance(found.get("label"), str):
         return "it must be an object with a label"
-    for key in NETWORK:
+    for key in (*NETWORK, *(OPTIONAL,) * (OPTIONAL in found)):
         values = found.get(key)
         if not isinstance(values, list) or len(values) != len(found["time"]) or not values:
             return f"{key} must be a list, as long as time"
@@ -166,7 +174,7 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
 
     figure = Figure(figsize=(9.5, 6.5), dpi=150, layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
-    colour, _ = style(facts["column"])
+    colour = style(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
     t = [point["relative_time"] for point in points]
     for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
@@ -221,23 +229,25 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
 
 def _styles(number: int) -> list[tuple[str, str]]:
     """Colour and marker of each network's curve."""
-    return [(WINDOWS[i % len(WINDOWS)], "ox+^vsD*"[i % 8]) for i in range(number)]
+    return [(PALETTE[i % len(PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
 
 
 def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:
     """A network's curve on the axes of accuracy and loss; what lies at t = 0 has no place on them."""
-    names = (("test_accuracy",), ("test_loss", "train_loss"))
+    names = (("test_accuracy", "train_accuracy"), ("test_loss", "train_loss"))
     for axes, keys in zip(both, names, strict=True):
         for key in keys:
             pairs = zip(network["time"], network[key], strict=True)
             shown = [(time / unit, value) for time, value in pairs if time > 0 and value is not None]
-            which = "training" if key == "train_loss" else "test"
+            if not shown:
+                continue
+            training = key.startswith("train")
             axes.plot(
-                *zip(*shown, strict=True) if shown else ([], []),
+                *zip(*shown, strict=True),
                 color=colour,
                 marker=marker,
                 markersize=3,
                 linewidth=1,
-                linestyle="--" if key == "train_loss" else "-",
-                label=f"{short(network['label'], 40)}, {which}",
+                linestyle="--" if training else "-",
+                label=f"{short(network['label'], 40)}, {'training' if training else 'test'}",
             )

@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable
 
+from cntk_bench.report.grids import Groups, grids
 from cntk_bench.report.notes import notes, title
-from cntk_bench.report.rows import Groups, grids, rows
+from cntk_bench.report.rows import rows
 from cntk_bench.text import visible
 
 

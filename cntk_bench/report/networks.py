@@ -34,6 +34,12 @@ def notes(solutions: list[dict]) -> list[str]:
             f"{over} and over {_and(after)} epochs each: those after full training accuracy, or "
             "the last ones where train is below 100."
         )
+    for count in sorted({s["held_out"] for s in solutions if type(s.get("held_out")) is int}):
+        columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("held_out") == count)
+        found.append(
+            f"{_and(list(columns))}: {count} of the training images are held out (network.choose: "
+            "validation), and no network is trained on them; kernels use all."
+        )
     for way, words in CHOICES.items():
         chosen = [s for s in solutions if s.get("chosen_by") == way]
         if chosen:

@@ -4,22 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from cntk_bench.report import networks
+from cntk_bench.report.grids import PUBLISHED_ONLY, grid
 from cntk_bench.report.published import sizes
 from cntk_bench.report.rows import (
     DOUBTED,
     MISSING,
-    PUBLISHED_ONLY,
+    alike,
     cell,
     cell_name,
     count,
     draws,
-    grid,
     is_trusted,
     number,
     ridges,
     rows,
-    run,
 )
+from cntk_bench.report.windows import beside, studied
 from cntk_bench.text import short
 
 
@@ -75,6 +75,8 @@ def notes(record: dict) -> list[str]:
         found.append(
             f"zca was fitted on {count(fitted)} training images, unlabelled, more than are used{alone}."
         )
+    if studied(row["column"] for row in table):
+        found.append("c: half-width of the pooling window, of (2c + 1) x (2c + 1) pixels; 0: no pooling (V).")
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(
@@ -82,8 +84,15 @@ def notes(record: dict) -> list[str]:
             "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
             "alone does not say whether a difference is significant."
         )
+    elif theirs := dict.fromkeys(one.source for one in beside(record).values()):
+        found.append(
+            f"published, for other numbers of training / test images: {'; '.join(theirs)}. How accuracy "
+            "depends on c can be compared, accuracies cannot."
+        )
     else:
-        at = sizes(run(data), tuple(dict.fromkeys(row["column"] for row in table)))
+        at = sorted(
+            {size for one in record["solutions"] for size in sizes(alike(data, one), (one["column"],))}
+        )
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")

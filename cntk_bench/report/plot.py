@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import re
 import sys
 import textwrap
 import warnings
@@ -17,30 +16,12 @@ from typing import Any
 from cntk_bench.errors import UserError
 from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, count, rows
+from cntk_bench.report.style import Style, style
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
-# Okabe and Ito's palette: told apart by the colour-blind too. A column has its colour whatever else is shown.
-COLOURS = {
-    "CNTK-V": ("#0072B2", "o"),
-    "CNTK-GAP": ("#D55E00", "s"),
-    "CNN-GP-V": ("#56B4E9", "D"),
-    "CNN-GP-GAP": ("#E69F00", "^"),
-    "CNN-V": ("#009E73", "v"),
-    "CNN-GAP": ("#CC79A7", "<"),
-    "FC-NN": ("#F0E442", ">"),
-    # Not theirs, which are eight: of lines across the figure.
-    "RBF": ("#000000", "v"),
-    "LAPLACE": ("#8B4513", "<"),
-    "LINEAR": ("#7F7F7F", ">"),
-    "SKLEARN-GP": ("#6A3D9A", "p"),
-    "GPYTORCH-GP": ("#B15928", "h"),
-}
-# Tol's muted palette for the windows of LAP, by half-width: every multiple of four up to 32 has its own.
-WINDOWS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
-MARKERS = {"CNTK": "X", "CNN-GP": "P"}  # of LAP
 SETTINGS = {
     "svg.hashsalt": "cntk-bench",  # the same record gives the same file
     "text.parse_math": False,  # a name may hold dollars
@@ -54,7 +35,7 @@ VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
 def plot(record: dict, path: str | Path) -> bool:
     """Accuracy against depth, one line per column, with bars of one standard error; published ones dashed.
 
-    A column without depths is a dotted level line, its band one standard error to either side.
+    A column without depths is a broken level line, its band one standard error to either side.
 
     Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
 
@@ -170,10 +151,10 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     drawn: list[Artist | Container] = []  # in the order of the legend
     for column in dict.fromkeys(row["column"] for row in table):
         cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
-        colour, marker = style(column)
+        look = style(column)
         level = next((row for row in cells if row["depth"] is None), None)
         if level:
-            drawn.append(_level(axes, level, colour))
+            drawn.append(_level(axes, level, look))
         cells = sorted((row for row in cells if row["depth"] is not None), key=lambda row: row["depth"])
         if not cells:
             continue
@@ -183,8 +164,9 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
                 [row["accuracy"] for row in cells],
                 [row["standard_error"] or 0 for row in cells],
                 label=f"{column}, n = {count(table[0]['n_train'])}",
-                color=colour,
-                marker=marker,
+                color=look.colour,
+                marker=look.marker,
+                linestyle=look.line,
                 linewidth=2,
                 elinewidth=1,
                 capsize=3,
@@ -196,8 +178,8 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
                 [row["depth"] for row in known],
                 [row["published"] for row in known],
                 label=f"{column}, published",
-                color=colour,
-                marker=marker,
+                color=look.colour,
+                marker=look.marker,
                 linestyle="--",
                 markerfacecolor="white",
                 linewidth=1.2,
@@ -209,7 +191,9 @@ def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
     ticks = _apart(depths)
     axes.set_xticks(ticks, [str(depth) for depth in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("depth (3x3 convolutions + 1)" if depths else "")
+    dense = any(row["column"].startswith("FC-") for row in table)
+    what = "layers of weights" if dense else "3x3 convolutions + 1"  # of a CNTK they are the same
+    axes.set_xlabel(f"depth ({what})" if depths else "")
     axes.set_ylabel("test accuracy (%)")
     dress(axes)
     said = ["Bars: one standard error."]
@@ -228,12 +212,14 @@ def image(figure: Any, kind: str) -> bytes:
     return file.getvalue()
 
 
-def _level(axes: Any, row: dict, colour: str) -> Any:
+def _level(axes: Any, row: dict, look: Style) -> Any:
     """Draw a column without depths across the whole figure."""
     error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
-    axes.axhspan(row["accuracy"] - error, row["accuracy"] + error, color=colour, alpha=0.08, linewidth=0)
+    low, high = row["accuracy"] - error, row["accuracy"] + error
+    axes.axhspan(low, high, color=look.colour, alpha=0.08, linewidth=0)
     label = f"{row['column']}, n = {count(row['n_train'])}{doubt}"
-    return axes.axhline(row["accuracy"], label=label, color=colour, linestyle=":", linewidth=1.6)
+    line = look.line if look.line != "-" else ":"
+    return axes.axhline(row["accuracy"], label=label, color=look.colour, linestyle=line, linewidth=1.6)
 
 
 def mark_doubted(axes: Any, x: float, y: float) -> None:
@@ -277,11 +263,3 @@ def _apart(depths: list[int]) -> list[int]:
         if ln(depth / shown[-1]) >= 0.035 * ln(depths[-1] / depths[0]):
             shown.append(depth)
     return shown
-
-
-def style(column: str) -> tuple[str, str]:
-    """Colour and marker of a column, by its name alone."""
-    window = re.fullmatch(r"(CNTK|CNN-GP)-LAP(\d{1,4})", column)
-    if window:
-        return WINDOWS[int(window[2]) % len(WINDOWS)], MARKERS[window[1]]
-    return COLOURS.get(column, ("0.4", "x"))

@@ -4,11 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, save, style, write_around
+from cntk_bench.report.plot import dress, image, save, write_around
 from cntk_bench.report.rows import DOUBTED, cell_name, count
+from cntk_bench.report.style import style
 from cntk_bench.text import short
 
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
+EDGES = {
+    "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
+    "smallest": "the likelihood rises further below the ridge, where errors of stored kernels decide it",
+}
 
 
 def listing(results: list[dict]) -> Listing:
@@ -84,6 +89,8 @@ def notes(results: list[dict]) -> list[str]:
         "probability that a class's function is the largest. The test images choose nothing.",
     ]
     for facts in results:
+        if facts["edge"]:
+            said.append(f"{cell_name(facts)}: {EDGES[facts['edge']]}.")
         if facts["floored"]:
             said.append(
                 f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
@@ -117,7 +124,7 @@ def _drawn(facts: dict, kind: str) -> bytes:
 
     figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    colour, marker = style(facts["column"])
+    colour, marker, _ = style(facts["column"])
     bins = facts["reliability"]
     total = sum(one["count"] for one in bins)
     left.bar(

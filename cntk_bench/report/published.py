@@ -227,6 +227,25 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
     return None
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """accuracy in percent; its source; sizes : training and test images that it is for."""
+
+    accuracy: float
+    source: str
+    sizes: tuple[int, int]
+
+
+def elsewhere(run: Run, column: str, depth: int) -> Elsewhere | None:
+    """As `published`, for other numbers of images of the same data, solved in the same setting."""
+    for table in TABLES:
+        accuracy = table.columns.get(column, {}).get(depth)
+        same = (run.dataset, run.classes) == table.data and run.setting == table.setting and run.fits(table)
+        if same and not run.is_alike(table) and accuracy is not None:
+            return Elsewhere(accuracy, table.source, (table.n_train, table.n_test))
+    return None
+
+
 def sizes(run: Run, columns: tuple[str, ...]) -> list[tuple[int, int]]:
     """The sizes (n_train, n_test) at which these columns were published for the run's data."""
     found = {

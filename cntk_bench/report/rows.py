@@ -1,4 +1,4 @@
-"""What a table shows: its rows, and its columns in groups."""
+"""What a table shows, row by row."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -6,14 +6,12 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, FINITE, UNIT_DIAGONAL, Run, deviation, published
+from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, deviation, published
 from cntk_bench.text import short
 
 MISSING = "-"
 MOST = 2000  # cells of a table
 WIDEST = 40  # characters of a column's name
-PUBLISHED_ONLY = "published only"
-WITHOUT_DEPTHS = "without depths"
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
 # What a cell may say, and how it is written.
 FORMS = {
@@ -80,8 +78,8 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        alike = replace(run(data), setting=_setting(solution))
-        known = published(alike, solution["column"], solution["depth"])
+        like = alike(data, solution)
+        known = published(like, solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
@@ -104,7 +102,7 @@ def rows(record: dict) -> list[dict]:
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "rate": number(solution.get("rate")),
                 "published_spread": (
-                    deviation(alike, solution["column"], solution["depth"]) if known else None
+                    deviation(like, solution["column"], solution["depth"]) if known else None
                 ),
             }
         )
@@ -155,6 +153,11 @@ def run(data: Mapping[str, Any]) -> Run:
     return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
 
 
+def alike(data: Mapping[str, Any], solution: Mapping[str, Any]) -> Run:
+    """What of a record's data and of how a cell was solved decides which published numbers are alike."""
+    return replace(run(data), setting=_setting(solution))
+
+
 def _setting(solution: Mapping[str, Any]) -> str:
     """What was done otherwise than by default in a cell, in the words of published tables."""
     if solution.get("normalize", "none") == "none":
@@ -193,59 +196,10 @@ def cell(value: float | None, form: str) -> str:
     return MISSING if value is None else short(format(value, form), 16)
 
 
-Groups = list[tuple[str, dict[str, list[str]]]]  # of a table's columns: (title, {head: cells})
-
-
-def grids(record: dict) -> list[Groups]:
-    """The tables: of the columns that have depths, and of those that have none; at least one."""
-    return [found for found in (grid(record), without_depths(record)) if found]
-
-
-def grid(record: dict) -> Groups:
-    """Depth by column, as groups with a cell for each depth; the first holds the depths. Empty without."""
-    table = {(row["column"], row["depth"]): row for row in rows(record) if row["depth"] is not None}
-    if not table:
-        return []
-    depths = sorted({depth for _, depth in table})
-    groups = [("", {"depth": [str(depth) for depth in depths]})]
-    alike = len(ridges(table.values())) == 1  # the title says it
-    for column in dict.fromkeys(column for column, _ in table):
-        cells = [table.get((column, depth), {}) for depth in depths]
-        groups.append((column, _group(cells, ("ridge",) if alike else ())))
-    finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
-    finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
-    if any(set(shown) != {MISSING} for shown in finite.values()):
-        groups.append((PUBLISHED_ONLY, finite))
-    return groups
-
-
-def without_depths(record: dict) -> Groups:
-    """The columns that have no depth, a line for each: the same number beside every depth would mislead."""
-    cells = [row for row in rows(record) if row["depth"] is None]
-    heads = {"column": [row["column"] for row in cells]}
-    return [(WITHOUT_DEPTHS, heads | _group(cells))] if cells else []
-
-
-def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Cells as text by head, of what some of them have."""
-    shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
-             for key, form in FORMS.items() if key not in without}  # fmt: skip
-    shown["accuracy"] = [
-        text + DOUBTED * (c.get("trusted") is False and text != MISSING)
-        for text, c in zip(shown["accuracy"], cells, strict=True)
-    ]
-    return {head: texts for head, texts in shown.items() if head == "accuracy" or set(texts) != {MISSING}}
-
-
 def ridges(table: Iterable[dict]) -> set[float | None]:
     """The ridges of a table; those columns that have none do not count beside those that have one."""
     found = {row["ridge"] for row in table}
     return found - {None} or found
-
-
-def _published(record: dict, column: str, depth: int) -> str:
-    known = published(run(record["data"]), column, depth)
-    return cell(known[0] if known else None, ".2f")
 
 
 def count(value: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import count
+from cntk_bench.report.style import style
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
 
@@ -18,7 +19,7 @@ NAMES = {
     "layer": ("largest layer", "the layer that changes most:\nrelative change"),
     "kappa": ("kappa", "lazy-training kappa\nat initialisation"),
 }
-STYLES = {"V": ("#0072B2", "o"), "GAP": ("#D55E00", "s"), "FC": ("#009E73", "^")}
+LIMITS = {"V": "CNTK-V", "GAP": "CNTK-GAP", "FC": "FC-NTK"}  # of a kind: the column of its kernel
 LINES = ("-", "--", ":", "-.")
 
 
@@ -80,7 +81,8 @@ def notes(result: dict) -> list[str]:
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
         said.append(
-            f"? Not to be trusted: training of {lost} networks diverged; drift and movement leave them out."
+            f"? Not to be trusted: training of {lost} networks failed (it diverged, or no output depended on "
+            "a weight); drift and movement leave them out."
         )
     return said
 
@@ -137,7 +139,7 @@ def _panel(axes: Any, result: dict, name: str) -> None:
             continue
         widths, means = [row["width"] for row in rows], [row[name] for row in rows]
         spread = [row[f"{name}_deviation"] or 0 for row in rows]
-        colour, marker = STYLES[kind]
+        colour, marker, _ = style(LIMITS[kind])
         below = [
             min(s, 0.9 * m) for s, m in zip(spread, means, strict=True)
         ]  # a logarithm has no place for 0

@@ -4,7 +4,7 @@ An analysis needs nothing but the run's Gram matrices (the posterior its images,
 solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ FORMAT = 1
 
 
 def cells(
-    opened: OpenRun, column: str | None, depth: int | None, fits: Callable[[Any], bool] = lambda readout: True
+    opened: OpenRun,
+    column: str | None,
+    depth: int | None,
+    fits: Callable[[Any], bool] = lambda readout: True,
+    example: str = "CNTK-V",
 ) -> list[tuple[str, int]]:
     """The cells (column, depth) to analyse: of the run's config, those with one Gram matrix each.
 
@@ -38,6 +42,8 @@ def cells(
         Only these; they may be computed without being in the config.
     fits : callable, optional
         Which readouts can be analysed.
+    example : str
+        A column whose readouts can be; an error names it where the run has none.
 
     Raises
     ------
@@ -47,17 +53,27 @@ def cells(
     kernel = opened.run.config().kernel
     names = kernel.columns if column is None else (column,)
     depths = kernel.depths if depth is None else (depth,)
-    found = []
-    for name, each in columns.cells(names, depths):
-        needed = columns.find(name).needs(each)
-        if each is not None and len(needed) == 1 and fits(needed[0]):
-            opened.readout(name, each)  # says now, not after hours, if it is not there
-            found.append((name, each))
+    found = _fitting(names, depths, fits)
+    for cell in found:
+        opened.readout(*cell)  # says now, not after hours, if it is not there
     if not found:
-        what = short(", ".join(names), 100)
-        raise UserError(
-            f"none of {what} in {short(str(opened.run.path))} can be analysed so: name another --column"
+        what, where = short(", ".join(names), 100), short(str(opened.run.path))
+        others = dict.fromkeys(name for name, _ in _fitting(kernel.columns, kernel.depths, fits))
+        remedy = (
+            f"use --column {short(', '.join(others), 100)}" if others else f"compute {example} or another"
         )
+        raise UserError(f"none of {what} in {where} can be analysed so: {remedy}")
+    return found
+
+
+def _fitting(
+    names: Sequence[str], depths: Sequence[int], fits: Callable[[Any], bool]
+) -> list[tuple[str, int]]:
+    found = []
+    for name, depth in columns.cells(names, depths):
+        needed = columns.find(name).needs(depth)
+        if depth is not None and len(needed) == 1 and fits(needed[0]):
+            found.append((name, depth))
     return found
 
 

@@ -17,7 +17,7 @@ from cntk_bench.grams.donor import Donor
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
-from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
 from cntk_bench.runs import config, images, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
@@ -158,8 +158,20 @@ def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Datas
 def cut(
     settings: Config, loaded: Dataset, backend: str, run: Run | None = None, donor: Run | None = None
 ) -> tuple[Spec, Plan]:
-    """What is computed for a config, and how it is cut into tiles: as in the run or donor there is."""
+    """What is computed for a config, and how it is cut into tiles: as in the run or donor there is.
+
+    Raises
+    ------
+    UserError
+        If a convolutional kernel of vectors is asked for.
+    """
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
+    convolved = spec.part(CONVOLUTIONAL)
+    if spec.size == 1 and convolved:
+        raise UserError(
+            f"the data are vectors of {spec.features:,} numbers, and convolutional kernels, such as "
+            f"{convolved.readouts[0]}, are of images: use columns such as FC-NTK, or give images (n, P, P)"
+        )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, donor):
         if tile is None and other is not None and (other.gram / "zarr.json").exists():

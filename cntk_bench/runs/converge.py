@@ -59,6 +59,8 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
         raise UserError(
             f"converge.outputs is {how.outputs}: use at most {loaded.classes}, the number of classes"
         )
+    for kind, depth, width in product(how.kinds, how.depths, sorted(how.widths)):
+        finite.require(kind, depth, width, loaded, how)
     asked = {key: value for key, value in how.model_dump(mode="json").items() if key not in WHICH}
     asked |= {"fingerprint": images.kept(loaded).fingerprint}
     stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
@@ -99,8 +101,13 @@ def _path(folder: Path, one: tuple) -> Path:
 def _measured(
     folder: Path, one: tuple, asked: dict, loaded: Dataset, exact: finite.Limit, how: Converge
 ) -> dict:
+    from cntk_bench.networks.device import fitting
+
     kind, depth, width, seed = one
-    found = finite.measure(kind, depth, width, seed, loaded, exact, how)
+    with fitting(
+        f"{kind} at depth {depth}, width {width:,}", "use smaller converge.widths or converge.images"
+    ):
+        found = finite.measure(kind, depth, width, seed, loaded, exact, how)
     place = {"kind": kind, "depth": depth, "width": width, "seed": seed}
     more = {"trained": seed < how.trained}
     item = record.plain({"format": FORMAT, "asked": asked, **place, **more, **found})

@@ -110,6 +110,7 @@ def _scored(
     for i, part in enumerate(parts):
         accuracy, error = scoring.accuracy(right[i])
         known = analysis.compared(opened, column, depth, part.train)
+        unsolved = part.doubt and part.doubt.replace("solve.ridge", "--ridge")
         points.append(
             {
                 "train": part.train,
@@ -120,7 +121,7 @@ def _scored(
                 "undecided": 100 * undecided[i] / len(y_test),
                 "published": known and known["accuracy"],
                 "source": known and known["source"],
-                "doubt": part.doubt or scoring.doubt(undecided[i], error, len(y_test)),
+                "doubt": unsolved or scoring.doubt(undecided[i], error, len(y_test), "raise --ridge"),
             }
         )
     return points

@@ -22,16 +22,24 @@ terms n^(-2) of the same sign: n^(-1) (Lee et al. 2019, figure 1; Dyer and Gur-A
 hence kappa.
 """
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
 from cntk_bench.grams import direct
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression.fit import targets
 from cntk_bench.runs.sections import Converge
+from cntk_bench.system import memory
 
+if TYPE_CHECKING:
+    from cntk_bench.networks.architecture import Architecture
+
+COPIES = 4  # of the weights while they are trained: at first, before and after a step, and its gradient
 MEASURES = ("error", "nngp_error", "drift", "movement", "layer", "kappa")
 
 
@@ -83,6 +91,32 @@ def seed_of(kind: str, depth: int, width: int, seed: int) -> int:
     )
 
 
+def network(
+    kind: str, depth: int, width: int, images: Dataset, how: Converge, factor: float = 1.0
+) -> "Architecture":
+    """The network that is measured; `factor`: its output's (`Limit.output_factor`)."""
+    from cntk_bench.networks.architecture import Architecture
+
+    channels, size = images.x_train.shape[1:3]
+    beta = how.beta if kind == "FC" else 0.0
+    return Architecture(kind.lower(), depth, width, channels, size, how.outputs, factor, beta)
+
+
+def require(kind: str, depth: int, width: int, images: Dataset, how: Converge) -> None:
+    """UserError if a network does not fit into the memory; to be asked before narrower ones are measured."""
+    from cntk_bench.networks import empirical
+
+    net, itemsize = network(kind, depth, width, images, how), np.dtype(how.dtype).itemsize
+    empirical.plan(net, net.trained, len(images.x_train), itemsize, round(how.memory * memory.GIB))
+    copies = COPIES if how.trained and (how.steps or how.iterations) else 1
+    need, free = copies * itemsize * sum(map(math.prod, net.shapes.values())), memory.available()
+    if need > free:
+        raise UserError(
+            f"{kind} at depth {depth}, width {width:,} needs {need / memory.GIB:.3g} GiB for its weights, "
+            f"and {free / memory.GIB:.3g} GiB of memory are free: use smaller converge.widths"
+        )
+
+
 def measure(
     kind: str, depth: int, width: int, seed: int, images: Dataset, exact: Limit, how: Converge
 ) -> dict[str, float | None]:
@@ -104,7 +138,8 @@ def measure(
     -------
     dict of str to float
         `MEASURES`, None for what was not asked; the parts of kappa (distance, first, second) and the loss
-        before and after. Not finite where training diverged.
+        before and after. Not finite where training diverged, or where no output depends on the weights,
+        before or after it, as of narrow networks without an active unit: what they do is no training.
 
     Raises
     ------
@@ -114,23 +149,20 @@ def measure(
     import torch
 
     from cntk_bench.networks import descent, empirical, lazy
-    from cntk_bench.networks.architecture import Architecture
 
-    channels, size = images.x_train.shape[1:3]
     factor = exact.output_factor
-    beta = how.beta if kind == "FC" else 0.0
-    net = Architecture(kind.lower(), depth, width, channels, size, how.outputs, factor, beta)
-    dtype, memory = getattr(torch, how.dtype), round(how.memory * 2**30)
+    net = network(kind, depth, width, images, how, factor)
+    dtype, most = getattr(torch, how.dtype), round(how.memory * memory.GIB)
     first_seed = seed_of(kind, depth, width, seed)
     weights = net.weights(first_seed, dtype)
     trained = {name: weights[name] for name in net.trained}
     x = torch.tensor(images.x_train, dtype=dtype)
     y = torch.tensor(targets(images.y_train, images.classes)[:, : how.outputs], dtype=dtype)
-    before = empirical.ntk(net, weights, x, memory=memory).numpy()
+    before = empirical.ntk(net, weights, x, memory=most).numpy()
     found: dict[str, float | None] = dict.fromkeys(MEASURES)
     found["error"] = _relative(before, factor**2 * exact.ntk)
     found["nngp_error"] = _relative(
-        empirical.nngp(net, weights, x, memory=memory).numpy(), factor**2 * exact.nngp
+        empirical.nngp(net, weights, x, memory=most).numpy(), factor**2 * exact.nngp
     )
     if seed < how.trained and how.iterations:
         lazily = lazy.laziness(
@@ -144,7 +176,8 @@ def measure(
         found["kappa"] = lazily.kappa
     if seed < how.trained and how.steps:
         after = descent.descend(net, weights, x, y, how.rate / exact.largest, how.steps)
-        found["drift"] = _relative(empirical.ntk(net, after, x, memory=memory).numpy(), before)
+        kernel = empirical.ntk(net, after, x, memory=most).numpy()
+        found["drift"] = _relative(kernel, before) if kernel.any() else math.nan
         found["movement"] = descent.movement(trained, after)
         found["layer"] = max(descent.movement({name: trained[name]}, after) for name in trained)
         for name, at in (("loss_before", weights), ("loss_after", after)):
@@ -153,4 +186,6 @@ def measure(
 
 
 def _relative(found: np.ndarray, true: np.ndarray) -> float:
-    return float(np.linalg.norm(found - true) / np.linalg.norm(true))
+    """|found - true| / |true|; NaN where the true one is zero."""
+    norm = float(np.linalg.norm(true))
+    return float(np.linalg.norm(found - true)) / norm if norm else math.nan

@@ -12,6 +12,7 @@ from cntk_bench.runs import analysis, scoring
 from cntk_bench.runs.opened import OpenRun
 
 STOPS = ("loo", "validation", "none")
+ENDED = 5.0  # l t, of the smallest eigenvalue l: exp(-5) of its direction, 0.7 %, is left
 HELD_OUT = 5  # of the training images, one in so many is held out for validation
 
 
@@ -49,7 +50,9 @@ def follow(
         and noise (`eigen.Spectrum`), largest and smallest eigenvalue, curve, a list of points, and limit, the
         point at which time is infinite. A point: time, relative_time, train_loss, train_accuracy, test_loss,
         test_accuracy, standard_error, undecided (accuracies in percent), stop_error and doubt. stopped:
-        the point chosen, or None, with edge: whether it is the "first" or "last" of those listed.
+        the point chosen, or None, with edge: whether it is the "first", "last" or "only" one of those listed.
+        ended: whether the slowest direction is all but fitted at the last time listed, so that later ones
+        are like infinite time.
 
     Raises
     ------
@@ -92,6 +95,7 @@ def follow(
             for t in listed
         ]
         del inner
+    smallest = spectrum.values[spectrum.zeros]  # of those that are not zero
     points = _points(opened, column, depth, spectrum, [*listed, np.inf], absolute)
     for point, error in zip(points, [*errors, None], strict=True):
         point["stop_error"] = error
@@ -110,6 +114,7 @@ def follow(
         "curve": points[:-1],
         "limit": points[-1],
         "stopped": _stopped(points[:-1], errors),
+        "ended": bool((smallest + absolute) * listed[-1] >= ENDED),
         "published": analysis.compared(opened, column, depth),
     }
     facts["doubt"] = (facts["stopped"] or facts["limit"])["doubt"]
@@ -148,7 +153,7 @@ def _points(
                 "test_accuracy": accuracy,
                 "standard_error": error,
                 "undecided": 100 * undecided[i] / len(y_test),
-                "doubt": scoring.doubt(undecided[i], error, len(y_test)),
+                "doubt": scoring.doubt(undecided[i], error, len(y_test), "stop earlier, or raise --ridge"),
             }
         )
     return points
@@ -160,5 +165,5 @@ def _stopped(points: list[dict], errors: list[float | None]) -> dict | None:
     best = int(np.argmin(known))
     if not np.isfinite(known[best]):
         return None
-    edge = {0: "first", len(points) - 1: "last"}.get(best)
+    edge = "only" if len(points) == 1 else {0: "first", len(points) - 1: "last"}.get(best)
     return points[best] | {"edge": edge}

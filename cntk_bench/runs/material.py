@@ -11,7 +11,7 @@ import numpy as np
 
 from cntk_bench import columns
 from cntk_bench.columns import Job
-from cntk_bench.columns.column import Done
+from cntk_bench.columns.column import Done, Effort
 from cntk_bench.data import Dataset
 from cntk_bench.runs import images, record
 from cntk_bench.runs.config import Config
@@ -109,6 +109,10 @@ class _OfDraw:
 
     def do(self, report: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         self.job.do(report, stopped)
+
+    @property
+    def effort(self) -> Callable[[], Effort]:
+        return self.job.effort  # type: ignore[attr-defined]  # an AttributeError where it has none
 
 
 def jobs(settings: Config, material: Material) -> Iterator[tuple[str, int, list[Job]]]:

@@ -1,6 +1,5 @@
 """What a computation will cost on this machine, from a short measurement, before it is spent."""
 
-import resource
 import shutil
 import tempfile
 import time
@@ -26,6 +25,7 @@ from cntk_bench.regression import AUTO, placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs.config import Solve
 from cntk_bench.runs.given import chosen_place
+from cntk_bench.system import memory
 from cntk_bench.system.files import writing
 
 IMAGES = 4096  # made up, to time a backend on
@@ -192,13 +192,12 @@ def cost(
     measured = rate(backend, images[: tiles.tile])
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.
     tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
-    so_far = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Cost(
         tiles=tiles,
         rate=measured,
         disk=tiles.bytes,
         disk_free=shutil.disk_usage(existing).free,
-        compute_memory=so_far + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes,
+        compute_memory=memory.peak() + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes,
         solve=place,
         solve_fits=fits,
     )

@@ -142,17 +142,20 @@ def open_run(path: str | Path) -> OpenRun:
     Raises
     ------
     UserError
-        If there is no computed run.
+        If there is no computed run, or its columns have no Gram matrices.
 
     Examples
     --------
     >>> run = cntk_bench.open_run("runs/quickstart")
     >>> gram = run.gram("CNTK-V", 3)
     >>> gram.train.shape
-    (200, 200)
+    (300, 300)
     """
     run = Run(Path(paths.expanded(str(path))))
     facts = record.computed(record.load(run.record))
+    if not run.gram.exists() and not run.config().kernel.readouts:
+        where = short(str(run.path))
+        raise UserError(f"the columns of {where} need no Gram matrix: compute one that does, such as CNTK-V")
     sizes = facts["n_train"], facts["n_test"]
     opened = OpenRun(run, store.open(run.gram), sizes, record.draws(facts))
     require_same(opened.store, facts, record.sizes(facts))

@@ -24,7 +24,7 @@ DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # and the figure
 
 def is_nngp(readout: Readout) -> bool:
     """Whether a readout is the covariance of a Gaussian process."""
-    return readout.kernel == "nngp"
+    return readout.kernel in ("nngp", "fc-nngp")
 
 
 def own_kernels(
@@ -72,12 +72,13 @@ def infer(
     Returns
     -------
     dict
-        Plain numbers, by these names: ridge, chosen ("likelihood" or "given"), scale, noise (variance),
-        log_likelihood (of the training targets, per image and class), accuracy and standard_error in percent,
-        test_loss (mean squared error), nll (negative log likelihood of the test targets, per image and
-        class), coverage, a list of level and observed, both shares, reliability and ece
-        (`calibration.reliability`), log_loss of the class probabilities, floored (share in percent of
-        test images whose variance is within its error), undecided, doubt.
+        Plain numbers, by these names: ridge, chosen ("likelihood" or "given"), edge
+        (`regression.posterior.edge`), scale, noise (variance), log_likelihood (of the training targets, per
+        image and class), accuracy and standard_error in percent, test_loss (mean squared error), nll
+        (negative log likelihood of the test targets, per image and class), coverage, a list of level and
+        observed, both shares, reliability and ece (`calibration.reliability`), log_loss of the class
+        probabilities, floored (share in percent of test images whose variance is within its error),
+        undecided, doubt.
     dict
         Arrays: mean (m, k), variance (m,) of f, error (m,) of it, probabilities (m, k).
 
@@ -108,6 +109,7 @@ def infer(
         "depth": depth,
         "ridge": assumed.ridge,
         "chosen": "likelihood" if ridge is None else "given",
+        "edge": gp.edge(spectrum, assumed.ridge) if ridge is None else None,
         "scale": assumed.scale,
         "noise": assumed.noise,
         "log_likelihood": assumed.log_likelihood / y.size,
@@ -119,7 +121,7 @@ def infer(
     facts["doubt"] = (
         assumed.doubt
         or _negative(negative, len(y_test))
-        or scoring.doubt(undecided, facts["standard_error"], len(y_test))
+        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge")
     )
     facts["made"]["seconds"] = time.perf_counter() - started
     return facts, {"mean": mean, "variance": variance, "error": error, "probabilities": shown}

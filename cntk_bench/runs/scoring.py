@@ -27,7 +27,7 @@ def spread(accuracies: Sequence[float]) -> float | None:
     return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
 
 
-def doubt(undecided: float, error: float, n: int) -> str | None:
+def doubt(undecided: float, error: float, n: int, remedy: str) -> str | None:
     """Why the accuracy over n test images cannot be trusted, if it cannot.
 
     Parameters
@@ -37,11 +37,14 @@ def doubt(undecided: float, error: float, n: int) -> str | None:
     error : float
         Standard error of the accuracy, in percent.
     n : int
+    remedy : str
+        What a user can do about it.
     """
     share = 100 * undecided / n
     if share <= max(2 * error, 100 / n):
         return None
-    return f"the errors of stored kernels alone could change the class of {share:.3g} % of the test images"
+    errors = f"the errors of stored kernels alone could change the class of {share:.3g} % of the test images"
+    return f"{errors}; {remedy}"
 
 
 def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
@@ -56,8 +59,7 @@ def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
         means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
         score |= {"accuracies": means, "spread": spread(means)}
     n, why = right.shape[1], cell.facts.get("doubt")
-    unsure = doubt(cell.undecided, error, n)
-    if why is None and unsure is not None:
-        why = f"{unsure}; raise solve.ridge"
+    if why is None:
+        why = doubt(cell.undecided, error, n, cell.remedy)
     found = {"undecided": 100 * cell.undecided / n, "trusted": why is None, "doubt": why}
     return {**score, **cell.facts} | found

@@ -16,15 +16,15 @@ def gathered(items: list[dict]) -> dict:
     Parameters
     ----------
     items : list of dict
-        With kind, depth, width, seed and `finite.MEASURES`, None for what was not measured or diverged.
+        With kind, depth, width, seed and `finite.MEASURES`, None for what was not measured, or failed.
 
     Returns
     -------
     dict
         networks: the items. means: for each kind, depth and width the number of networks, of those that
-        diverged, and of each measure the mean and the deviation between networks. slopes: for each kind,
-        depth and measure the slope, its standard_error (null if unknown), what is expected of large widths,
-        and a doubt in a sentence, or null.
+        failed ("diverged", see `failed`), and of each measure the mean and the deviation between networks.
+        slopes: for each kind, depth and measure the slope, its standard_error (null if unknown), what is
+        expected of large widths, and a doubt in a sentence, or null.
     """
     means: list[dict] = []
     slopes: list[dict] = []
@@ -44,18 +44,20 @@ def gathered(items: list[dict]) -> dict:
                 [row[measure] for _, row in found],
                 [row[f"{measure}_error"] for _, row in found],
             )
-            doubt = f"training of {lost} networks diverged" if lost and measure in TRAINED else None
+            doubt = f"training of {lost} networks failed" if lost and measure in TRAINED else None
+            if measure == "kappa" and (without := sum(map(constant, mine))):
+                doubt = f"no output of {without} networks depended on a weight"
             said = {"slope": line, "standard_error": error, "expected": finite.expected(measure, kind, depth)}
             slopes.append(place | {"measure": measure} | said | {"doubt": doubt})
     return {"networks": items, "means": means, "slopes": slopes}
 
 
 def _row(items: list[dict]) -> dict:
-    """Of the networks of one width: their number, how many diverged, and each measure's mean, the deviation
+    """Of the networks of one width: their number, how many failed, and each measure's mean, the deviation
     between networks, and the mean's standard error (None for one network)."""
-    row: dict = {"networks": len(items), "diverged": sum(map(diverged, items))}
+    row: dict = {"networks": len(items), "diverged": sum(map(failed, items))}
     for measure in finite.MEASURES:
-        valid = [item for item in items if measure not in TRAINED or not diverged(item)]
+        valid = [item for item in items if measure not in TRAINED or not failed(item)]
         values = [item[measure] for item in valid if item[measure] is not None]
         deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
         row[measure] = float(np.mean(values)) if values else None
@@ -64,9 +66,19 @@ def _row(items: list[dict]) -> dict:
     return row
 
 
-def diverged(item: dict) -> bool:
-    """Whether a network's training ended in numbers that are not finite."""
-    return "loss_after" in item and any(item[key] is None for key in ("loss_after", *TRAINED))
+def constant(item: dict) -> bool:
+    """Whether kappa was asked for and is none, for no output of a network depended on a weight."""
+    return item.get("distance") is not None and item["kappa"] is None
+
+
+def failed(item: dict) -> bool:
+    """Whether a network could not be trained: its training ended in numbers that are not finite or with a
+    loss that is not lower, or no output depended on a weight, before or after it."""
+    if "loss_after" not in item:
+        return constant(item)
+    if any(item[key] is None for key in ("loss_after", *TRAINED)):
+        return True
+    return item.get("loss_before") is not None and not item["loss_after"] < item["loss_before"]
 
 
 def slope(

@@ -1,6 +1,9 @@
-"""How much memory is free, on the host and on a GPU."""
+"""How much memory is free, on the host and on a GPU, and how much this process has taken."""
 
 import os
+import re
+import resource
+import sys
 from pathlib import Path
 
 from cntk_bench.errors import UserError
@@ -23,6 +26,21 @@ def available(device: str = "cpu") -> int:
     if device == "cuda":
         return _gpu()
     return min([_host(), *_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def peak() -> int:
+    """Bytes of memory that this process has had at once, at most.
+
+    On Linux not by `getrusage`, whose figure a process inherits from the one that started it.
+    """
+    try:
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:  # not Linux
+        found = None
+    if found:
+        return 1024 * int(found[1])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _gpu() -> int:

@@ -49,12 +49,15 @@ class Done:
 
 
 class Commands:
-    """Runs commands one after another; what they print goes through files in `folder`."""
+    """Runs commands one after another; what they print goes through files in `folder`.
 
-    def __init__(self, folder: Path, shim: Path, patience: float = 30.0):
+    `warm`: arguments of `warm.py`.
+    """
+
+    def __init__(self, folder: Path, shim: Path, patience: float = 30.0, warm: tuple[str, ...] = ()):
         self.folder, self.patience = folder, patience
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "LD_PRELOAD": str(shim)}
-        command = [sys.executable, str(HERE / "warm.py")]
+        command = [sys.executable, str(HERE / "warm.py"), *warm]
         pipe = subprocess.PIPE
         self._warm = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 

@@ -4,9 +4,12 @@ Run as a program, with `shim.c` preloaded, it imports and compiles everything on
 on its standard input, it forks a child that arms the shim and calls `cntk_bench.cli.main` as the installed
 command does, and answers with a JSON line: the child's exit code, or minus the signal that ended it, or
 "stopped" where a fault stops it; the next line then lets it go on.
+
+Its arguments are modules to import, too, and constants to set, such as package.module.NAME=0.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import resource
@@ -48,6 +51,13 @@ def warm_up():
     from cntk_bench.regression import prediction, ridge  # noqa: F401
     from cntk_bench.runs import compute, measure, opened, solve, status, verify  # noqa: F401
 
+    for argument in sys.argv[1:]:
+        name, _, value = argument.partition("=")
+        if value:
+            module, _, constant = name.rpartition(".")
+            setattr(importlib.import_module(module), constant, float(value))
+        else:
+            importlib.import_module(name)
     images = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype("f4")
     gram(images, readouts=[Readout("ntk", "v", 3), Readout("ntk", "gap", 3)], backend="cpu")
 

@@ -9,7 +9,7 @@ Fully connected kernels are in `fully_connected`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cntk_bench.backends import rings
 from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
-from cntk_bench.backends.cuda.device import Array, Gpu, available, full_memory_told
+from cntk_bench.backends.cuda.device import Array, Gpu, available, downloaded, launched
 from cntk_bench.backends.cuda.fully_connected import FullyConnected
 from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
@@ -106,19 +106,26 @@ class Backend:
 
     def start(self, x: Array, z: Array, symmetric: bool = False) -> Callable[[], np.ndarray]:
         """Launches a tile; the function that gives it does not wait for what is launched after it."""
-        with full_memory_told():
-            blocks = list(self._blocks(x, z, symmetric))
+        rows_stages: Stages = {}  # of the block before
+
+        def block(rows: slice, columns: slice, half: bool) -> Array:
+            nonlocal rows_stages
+            if columns.start == 0:
+                rows_stages = self._stages(x[rows])
+            return self._block(
+                rows_stages, rows_stages if half and z is x else self._stages(z[columns]), half
+            )
+
+        blocks = launched(self.gpu, (len(x), len(z)), self._side(), symmetric, block)
 
         def finish() -> np.ndarray:
             out = np.empty((len(self.spec.readouts), len(x), len(z)), np.float32)
-            for rows, columns, download in blocks:
-                with full_memory_told():
-                    block = download()
+            for rows, columns, numbers in downloaded(blocks):
                 if symmetric and rows == columns:
-                    block = np.tril(block) + np.tril(block, -1).swapaxes(1, 2)
+                    numbers = np.tril(numbers) + np.tril(numbers, -1).swapaxes(1, 2)
                 elif symmetric:
-                    out[:, columns, rows] = block.swapaxes(1, 2)
-                out[:, rows, columns] = block
+                    out[:, columns, rows] = numbers.swapaxes(1, 2)
+                out[:, rows, columns] = numbers
             return out
 
         return finish
@@ -131,19 +138,6 @@ class Backend:
         """The tile, one block of it, and that block's list of pairs."""
         readouts, block = len(self.spec.readouts), min(side, SIDE)
         return side**2 * readouts * 4 + block**2 * (3 * readouts * 4 + 24)
-
-    def _blocks(
-        self, x: Array, z: Array, symmetric: bool
-    ) -> Iterator[tuple[slice, slice, Callable[[], np.ndarray]]]:
-        """Launches one block after another: its rows, its columns, a function that gives its numbers."""
-        n, m, side = len(x), len(z), self._side()
-        for i in range(0, n, side):
-            rows = self._stages(x[i : i + side])
-            for j in range(0, min(m, i + 1) if symmetric else m, side):
-                half = symmetric and i == j
-                columns = rows if half and z is x else self._stages(z[j : j + side])
-                numbers = self.gpu.download_later(self._block(rows, columns, half))
-                yield slice(i, i + side), slice(j, j + side), numbers
 
     def _stages(self, images: Array) -> Stages:
         """Images (n, C, P, P) -> for each layout their stages, (n, stages, floats)."""

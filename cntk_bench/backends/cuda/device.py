@@ -12,6 +12,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.text import one_line
 
 Array = Any  # of CuPy
+Launched = list[tuple[slice, slice, Callable[[], np.ndarray]]]  # rows, columns, what gives their numbers
 
 OLDEST = 75  # compute capability x 10
 
@@ -33,6 +34,47 @@ def full_memory_told() -> Iterator[None]:
         yield
     except MemoryError as error:  # CuPy's, too
         raise UserError(f"the GPU's memory is full: free some, or use --backend cpu ({error})") from None
+
+
+def launched(
+    gpu: Any, shape: tuple[int, int], side: int, symmetric: bool, block: Callable[[slice, slice, bool], Array]
+) -> Launched:
+    """Launches a tile block after block, none larger than side x side.
+
+    Parameters
+    ----------
+    gpu : Gpu, or what tests put in its place
+    shape : tuple (n, m)
+        Of the tile, in images.
+    side : int
+    symmetric : bool
+        Blocks above the diagonal are left out.
+    block : callable
+        Of rows, columns, and whether only i >= j are needed; launches that block, and gives its numbers
+        (readouts, rows, columns) on the device. Blocks of the same rows follow each other, the first column's
+        first.
+
+    Raises
+    ------
+    UserError
+        If the GPU's memory is full.
+    """
+    found, (n, m) = [], shape
+    with full_memory_told():
+        for i in range(0, n, side):
+            for j in range(0, min(m, i + 1) if symmetric else m, side):
+                rows, columns = slice(i, i + side), slice(j, j + side)
+                numbers = block(rows, columns, symmetric and i == j)
+                found.append((rows, columns, gpu.download_later(numbers)))
+    return found
+
+
+def downloaded(blocks: Launched) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """The numbers of what `launched` gave, with their rows and columns, as each block arrives."""
+    for rows, columns, download in blocks:
+        with full_memory_told():
+            numbers = download()
+        yield rows, columns, numbers
 
 
 class Gpu:

@@ -1,7 +1,7 @@
 """Fully connected kernels on an NVIDIA GPU: launches kernels_cuda/fully_connected.cu."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from cntk_bench.backends import fully_connected
 from cntk_bench.backends.cuda import sources as cuda_sources
-from cntk_bench.backends.cuda.device import Gpu, full_memory_told
+from cntk_bench.backends.cuda.device import Gpu, downloaded, full_memory_told, launched
 from cntk_bench.kernels.spec import Spec
 
 SIDE = 16  # pairs along a side of a block of threads
@@ -82,25 +82,18 @@ class FullyConnected(fully_connected.FullyConnected):
             return Vectors(on_device, squares, self.gpu.upload(scales))
 
     def _numbers(self, x: Vectors, z: Vectors, symmetric: bool) -> Callable[[], np.ndarray]:
-        with full_memory_told():
-            blocks = list(self._blocks(x, z, symmetric))
+        def block(rows: slice, columns: slice, half: bool) -> Any:
+            return self._block(x[rows], z[columns], half)
+
+        blocks = launched(self.gpu, (len(x), len(z)), BLOCK, symmetric, block)
 
         def finish() -> np.ndarray:
             out = np.zeros((len(self.spec.readouts), len(x), len(z)))
-            for rows, columns, download in blocks:
-                with full_memory_told():
-                    out[:, rows, columns] = download()
+            for rows, columns, numbers in downloaded(blocks):
+                out[:, rows, columns] = numbers
             return out
 
         return finish
-
-    def _blocks(self, x: Vectors, z: Vectors, symmetric: bool) -> Iterator[tuple]:
-        """Launches one block after another: its rows, its columns, a function that gives its numbers."""
-        for i in range(0, len(x), BLOCK):
-            for j in range(0, min(len(z), i + 1) if symmetric else len(z), BLOCK):
-                rows, columns = slice(i, i + BLOCK), slice(j, j + BLOCK)
-                numbers = self._block(x[rows], z[columns], symmetric and i == j)
-                yield rows, columns, self.gpu.download_later(numbers)
 
     def _block(self, x: Vectors, z: Vectors, half: bool) -> Any:
         """All pairs of two sets, or if `half` at least those with i >= j: (readouts, n, m) on the device."""
