@@ -255,7 +255,7 @@ def test_they_are_listed_and_suggested(guest):
     assert "did you mean stripes?" in call("compute", "guest.yaml", "--set", "dataset.name=stripe").stderr
     for key, word in (
         ("compute.executor", "local, processes, dask, slurm, backwards"),
-        ("solve.solver", "cholesky, doubled"),
+        ("solve.solver", "auto, cholesky, refined, cg, doubled"),
         ("compute.backend", "'counting'"),
     ):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr

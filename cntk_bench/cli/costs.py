@@ -52,12 +52,13 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)
     worker = backends.create(backend, spec)
-    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes)
+    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes, settings.solve)
     solving = units.size(cost.solve.host) + (
         f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
     )
     if not cost.solve_fits:
         solving += ", which this machine does not have free"
+    solving += f", by {cost.solve.words}"
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
         "pairs": f"{tiles.pairs:,}"

@@ -204,7 +204,7 @@ def _solve(where: "Run", settings: "Config") -> int:
 
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
-        solved = stage.solve(where, settings, lambda *_: advance(1))
+        solved = stage.solve(where, settings, lambda *_: advance(1), progress.told(advance))
     streams.say(report.table(solved))
     doubtful = stage.doubtful(solved["solutions"])
     if not doubtful:

@@ -55,7 +55,7 @@ def compute(
         If the run is of another computation, or anything else is in the way.
     """
     workers.require(settings.compute)
-    regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
+    regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
     if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")

@@ -27,6 +27,7 @@ from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
 from cntk_bench.executors.workers import TIMEOUT
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression import AUTO, ITERATIONS, ITERATIVE, TOLERANCE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
@@ -104,7 +105,10 @@ class Solve(Section):
     """How the kernel regression is solved; ridges are relative to the mean diagonal of the Gram matrix."""
 
     solver: StrictStr = Field(
-        "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
+        AUTO,
+        min_length=1,
+        max_length=names.MOST,
+        description="the name of a solver, such as cholesky, or auto",
     )
     ridge: Ridges = Field(0.0, description=RIDGES)
     normalize: Literal["none", "unit_diagonal"] = Field("none", description="none or unit_diagonal")
@@ -114,6 +118,36 @@ class Solve(Section):
         None,
         description="the GiB of memory that solving may use, a number above 0, or null for what is free",
     )
+    tolerance: Annotated[StrictFloat, Field(ge=1e-14, le=0.1, allow_inf_nan=False)] = Field(
+        TOLERANCE,
+        description="the relative residual that refined and cg go on to, a number from 1e-14 to 0.1",
+    )
+    iterations: Annotated[StrictInt, Field(ge=1, le=10**6)] = Field(
+        ITERATIONS,
+        description="at most that many iterations of refined and cg, an integer from 1 to 1,000,000",
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> "Solve":
+        no = {
+            ("refined", "float64"): "factors in float32: leave out solve.precision, or use cholesky",
+            ("cg", "float32"): "adds up in float64: leave out solve.precision, or use refined",
+            ("cg", "cuda"): "streams the matrix to the CPU: leave out solve.device, or use refined",
+        }
+        for value in (self.precision, self.device):
+            if (self.solver, value) in no:
+                raise UserError(f"solve.solver {self.solver} {no[self.solver, value]}")
+        if self.solver in ITERATIVE and self.several:
+            raise UserError(
+                f"solve.solver {self.solver} solves one ridge: leave-one-out, which chooses among several, "
+                "needs the whole factor: give one, such as solve.ridge=1e-4, or use solve.solver=cholesky"
+            )
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether one of several ridges is to be chosen."""
+        return isinstance(self.ridge, str) or isinstance(self.ridge, tuple) and len(set(self.ridge)) > 1
 
 
 class Config(columns.Sections):
@@ -207,7 +241,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        raise UserError(f"{mistakes.origin('kernel', origins) or where}: {error}") from None
+        section = "solve" if str(error).startswith("solve.") else "kernel"
+        raise UserError(f"{mistakes.origin(section, origins) or where}: {error}") from None
 
 
 @cache

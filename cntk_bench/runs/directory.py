@@ -3,6 +3,7 @@
     RUN/config.yaml    what the next stage is asked; the only place of settings
     RUN/record.json    what was done (`record`)
     RUN/gram.zarr      the Gram matrices (`store`)
+    RUN/iterations     states of iterative solves that were interrupted or reached their limit
     RUN/networks       what was trained: a folder for each COLUMN-DEPTH, and in it one for each network
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
@@ -48,6 +49,11 @@ class Run:
     def networks(self) -> Path:
         """What was trained."""
         return self.path / "networks"
+
+    @property
+    def iterations(self) -> Path:
+        """States of iterative solves, a file for each readout and draw."""
+        return self.path / "iterations"
 
     @property
     def record(self) -> Path:
