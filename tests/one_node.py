@@ -92,9 +92,7 @@ def queued(environment, *options):
 
 
 def _asked(environment, *command):
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60
-    ).stdout
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
 
 
 def _free():

@@ -56,7 +56,9 @@ def share(text: str | None, what: str) -> tuple[int, int]:
     if text is None:
         return 1, 1
     first, _, last = text.partition("/")
-    both = [int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0 for part in (first, last)]
+    both = [
+        int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0 for part in (first, last)
+    ]
     if not 1 <= both[0] <= both[1]:
         raise UserError(f"{what} {short(text)}: give a share such as 1/4, the first of four")
     return both[0], both[1]

@@ -48,7 +48,7 @@ def run(
     workers: Workers,
 ) -> None:
     """Do tasks; see `cntk_bench.executors.run`."""
-    with settings(workers), (_theirs(workers.scheduler) if workers.scheduler else _ours(workers)) as client:
+    with settings(workers), _theirs(workers.scheduler) if workers.scheduler else _ours(workers) as client:
         drive(client, job, tasks, report, stopped, workers.timeout)
 
 
