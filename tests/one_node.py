@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, for tests: munge, slurmctld and slurmd of our own, in a folder."""
+"""A real Slurm of one node on this machine, for tests: munged, slurmctld and slurmd in a folder."""
 
 import os
 import shutil
