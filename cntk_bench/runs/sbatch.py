@@ -1,4 +1,4 @@
-"""A Slurm job array that computes a run: the script for sbatch, of whose jobs each does a share of the tiles."""
+"""The script of a Slurm job array that computes a run: each of its jobs does a share of the tiles."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ def script(asked: Mapping[str, Any], name: str, command: Iterable[str], run: Pat
         "#!/bin/bash",
         f"#SBATCH --job-name=cntk-bench-{''.join(c if c.isalnum() else '-' for c in name)}",
         *(f"#SBATCH {directive}" for directive in directives),
-        f"# Each of {shards} jobs computes a share of the run's tiles; the images must have been fetched before.",
+        f"# Each of {shards} jobs computes a share of the tiles. The images must have been fetched before.",
         "# A job that is cancelled, preempted or out of time keeps its finished tiles: submit this again for",
         f"# the rest, until `cntk-bench status {shlex.quote(str(run))}` says that all are done. Then:",
         f"#     cntk-bench solve {shlex.quote(str(run))}",
