@@ -182,7 +182,8 @@ class Station(WorkerPlugin):
 
 
 def _do(name: str, task: Any) -> bool:
-    return distributed.get_worker().plugins[name].do(task)
+    station: Any = distributed.get_worker().plugins[name]
+    return station.do(task)
 
 
 def _halt(name: str, dask_worker: Any) -> None:
