@@ -172,7 +172,7 @@ def draw(facts: dict, path: str | Path, networks: tuple[dict, ...] = ()) -> bool
 def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 6.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(11.5 if networks else 9.5, 6.5), dpi=150, layout="constrained")
     accuracy, loss = figure.subplots(2, 1, sharex=True)
     colour = style(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
@@ -249,5 +249,5 @@ def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, mar
                 markersize=3,
                 linewidth=1,
                 linestyle="--" if training else "-",
-                label=f"{short(network['label'], 40)}, {'training' if training else 'test'}",
+                label=f"{short(network['label'], 60)}, {'training' if training else 'test'}",
             )
