@@ -54,6 +54,9 @@ def compute(
     UserError
         If the run is of another computation, or anything else is in the way.
     """
+    run = run.asked(settings)
+    if settings.kernel.readouts:
+        run.require_gram()
     workers.require(settings.compute)
     regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
@@ -183,7 +186,7 @@ def cut(
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, donor):
-        if tile is None and other is not None and (other.gram / "zarr.json").exists():
+        if tile is None and other is not None and description.exists(other.gram):
             there = description.read(other.gram)["tile"]
             return spec, Plan(
                 len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
@@ -194,7 +197,7 @@ def cut(
 
 def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
-    if asked == "auto" and (run.gram / "zarr.json").exists():
+    if asked == "auto" and description.exists(run.gram):
         asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
             raise UserError(
@@ -244,7 +247,7 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
 
 def _convert(run: Run, settings: Config, loaded: Dataset) -> None:
     """Let a store of format 1 that is to grow know its images, by those that it was made of."""
-    if not (run.gram / "zarr.json").exists():
+    if not description.exists(run.gram):
         return
     there = description.read(run.gram)
     sizes = there["n_train"], there["n_test"]
