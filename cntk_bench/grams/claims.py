@@ -1,14 +1,16 @@
-"""Who works on a store among objects: signs of life, for an object store has no locks that end with a process.
+"""Who works on a store among objects, told by signs of life: no lock there ends with its process.
 
     writers/WRITER   a process that may write tiles
     lock             the one that may change what the store holds: that makes, grows or repairs it
 
-Either is written anew every `BEAT` seconds by whoever it stands for, and removed at the end. A lock is made by a
-conditional write, which the server grants to one alone. If its holder is killed, the lock stays as it is: who
-wants it looks on for `LEASE` seconds, by a clock of its own, whether it changes, and then takes it, by a
-conditional write again, and says so. Writers' signs are judged by their age, for they bar only who wants the
-lock: a clock that is wrong either bars him for longer, or lets the store change under a writer, which then ends
-with a line (`segments`).
+Each is written anew every `BEAT` seconds by whoever it stands for, and removed at the end. A lock is made by
+a conditional write, which the server grants to one process alone. Of one that was killed, the object stays as
+it was: whoever is in its way looks on for `LEASE` seconds, by a clock of its own, and if nothing changes goes
+on without it; a lock is then taken by another conditional write, with a warning that names the holder. No two
+clocks are ever compared, but for the number of writers that `status` shows.
+
+A holder that was only stopped for so long finds that the lock is not its own any more, and ends. A writer
+that the store changed under ends, too (`segments`).
 """
 
 import json
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 5.0  # seconds between two signs of life
 LEASE = 30.0  # seconds without one after which somebody is held to be dead
+PATIENCE = 20.0  # seconds that one waits for others who are alive
 PAUSE = 0.5  # seconds between two looks
 LOCK, WRITERS = "lock", "writers"
 _warned: set[str] = set()
@@ -49,7 +52,7 @@ def present(bucket: Bucket, name: str) -> Iterator[None]:
     sign = f"{WRITERS}/{name}"
     bucket.put(sign, b"0")
     try:
-        with _beating(lambda n: bucket.put(sign, str(n).encode())):
+        with _beating(lambda number: bucket.put(sign, str(number).encode())):
             yield
     finally:
         with suppress(UserError):
@@ -57,36 +60,24 @@ def present(bucket: Bucket, name: str) -> Iterator[None]:
 
 
 def alive(bucket: Bucket) -> set[str]:
-    """Names of the writers that have shown a sign of life lately."""
+    """Names of the writers that gave a sign lately, as this machine's clock has it; for people."""
     since = datetime.now(UTC) - timedelta(seconds=LEASE)
     return {one.name.partition("/")[2] for one in bucket.list(WRITERS) if one.changed >= since}
 
 
-def sweep(bucket: Bucket) -> None:
-    """Remove signs of writers that were killed."""
-    since = datetime.now(UTC) - timedelta(days=1)
-    bucket.delete([one.name for one in bucket.list(WRITERS) if one.changed < since])
-
-
-def require_free(bucket: Bucket, patience: float) -> None:
+def require_free(bucket: Bucket) -> None:
     """Wait until nobody changes the store.
 
     Raises
     ------
     Held
-        If somebody who is alive still does after `patience` seconds. Who shows no sign of life bars nobody: what
-        he had begun to change counts for nothing until it was ended.
+        If somebody who is alive still does after `PATIENCE` seconds. Who gives no sign bars nobody: what was
+        begun to be changed counts for nothing until that is ended.
     """
-    end = time.monotonic() + patience
-    first, since = bucket.get(LOCK), time.monotonic()
-    while first is not None and time.monotonic() - since < LEASE:
+    watch = _Watch()
+    while (found := bucket.get(LOCK)) is not None and not watch.dead(found[1]):
+        watch.require_patience(bucket, found[0])
         time.sleep(PAUSE)
-        now = bucket.get(LOCK)
-        if now is not None and now[1] != first[1]:
-            if time.monotonic() >= end:
-                raise _held(bucket, now[0])
-            since = time.monotonic()
-        first = now
 
 
 @contextmanager
@@ -96,21 +87,56 @@ def held(bucket: Bucket) -> Iterator[Callable[[], None]]:
     Raises
     ------
     Held
-        If another process has it, or writes.
+        If another process has it, or computes into the store.
     """
     claim = _Claim(bucket)
     claim.take()
     try:
         with _beating(claim.renew):
-            others = alive(bucket)
-            if others:
-                raise Held(
-                    f"{len(others)} other processes ({short(', '.join(sorted(others)))}) compute into "
-                    f"{short(str(bucket))}: wait for them to end; after a kill, for {LEASE:g} seconds"
-                )
+            _require_no_writers(bucket)
             yield claim.require
     finally:
         claim.release()
+
+
+class _Watch:
+    """Looks at something that is written anew as long as somebody is alive."""
+
+    def __init__(self) -> None:
+        self._begun = self._since = time.monotonic()
+        self._seen: object = None
+        self._alive = False
+
+    def dead(self, now: object) -> bool:
+        """Whether nothing has changed for `LEASE` seconds; called with what is there again and again."""
+        if self._seen is not None and now != self._seen:
+            self._alive, self._since = True, time.monotonic()
+        self._seen = now
+        return time.monotonic() - self._since >= LEASE
+
+    def require_patience(self, bucket: Bucket, lock: bytes) -> None:
+        if self._alive and time.monotonic() - self._begun >= PATIENCE:
+            raise Held(
+                f"another run ({_holder(lock)}) is changing {short(str(bucket))}: wait for it to end; if it "
+                f"was killed, try again {LEASE:g} seconds later"
+            )
+
+
+def _require_no_writers(bucket: Bucket) -> None:
+    """Refuse while others compute; remove the signs of those who were killed."""
+    first: dict[str, datetime] | None = None
+    watch = _Watch()
+    while signs := {one.name: one.changed for one in bucket.list(WRITERS)}:
+        if first is not None and not signs.items() <= first.items():  # a newer sign
+            names = ", ".join(name.partition("/")[2] for name in sorted(signs))
+            raise Held(
+                f"other processes ({short(names)}) compute into {short(str(bucket))}: wait for them to end"
+            )
+        first = first or signs
+        if watch.dead(0):
+            bucket.delete(signs)
+            return
+        time.sleep(PAUSE)
 
 
 class _Claim:
@@ -119,35 +145,29 @@ class _Claim:
     def __init__(self, bucket: Bucket):
         self._bucket, self._token, self._lost = bucket, uuid.uuid4().hex, False
 
-    def _words(self, number: int) -> bytes:
-        holder = f"process {os.getpid()} on {re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname()[:64])}"
-        return json.dumps({"holder": holder, "token": self._token, "beat": number, "time": time.time()}).encode()
-
     def take(self) -> None:
+        watch = _Watch()
         try:
-            if self._won(None):
-                return
-            found = self._bucket.get(LOCK)
-            if found is None:
-                if self._won(None):
-                    return
+            while not self._won(None):
                 found = self._bucket.get(LOCK)
-            if found is not None:
-                now = _watched(self._bucket, found[1], LEASE)
-                if now is not None and now[1] != found[1]:
-                    raise _held(self._bucket, now[0])
-                if not self._won(now and now[1]):
-                    raise _held(self._bucket, found[0])
-                if now is not None:
-                    log.warning(
-                        "%s, which held the lock of %s, has given no sign of life for %g seconds: taken from it",
-                        _holder(now[0]), short(str(self._bucket)), LEASE,
-                    )  # fmt: skip
+                if found is not None and watch.dead(found[1]):
+                    if self._won(found[1]):
+                        log.warning(
+                            "%s gave no sign of life for %g seconds: the lock of %s is taken from it",
+                            _holder(found[0]), LEASE, short(str(self._bucket)),
+                        )  # fmt: skip
+                        return
+                    watch = _Watch()
+                elif found is not None:
+                    watch.require_patience(self._bucket, found[0])
+                    time.sleep(PAUSE)
+            if self._bucket.put_if(LOCK, self._words(0), None) is not None:  # though there is one
+                raise NotImplementedError
         except NotImplementedError:
             _warn_once(self._bucket)
 
     def _won(self, tag: str | None) -> bool:
-        """Whether we have the lock after trying; asked of the object itself where the answer was lost."""
+        """Whether we have the lock after trying; the object itself says so where the answer was lost."""
         try:
             if self._bucket.put_if(LOCK, self._words(0), tag) is not None:
                 return True
@@ -155,6 +175,12 @@ class _Claim:
             if not self._ours():
                 raise
         return self._ours()
+
+    def _words(self, number: int) -> bytes:
+        holder = f"process {os.getpid()} on {re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname()[:64])}"
+        return json.dumps(
+            {"holder": holder, "token": self._token, "beat": number, "time": time.time()}
+        ).encode()
 
     def _ours(self) -> bool:
         found = self._bucket.get(LOCK)
@@ -169,8 +195,8 @@ class _Claim:
     def require(self) -> None:
         if self._lost:
             raise UserError(
-                f"another process took the lock of {short(str(self._bucket))}, for this one gave no sign of life "
-                f"for {LEASE:g} seconds: run the same command again; what was finished is kept"
+                f"another process took the lock of {short(str(self._bucket))}, for this one gave no sign of "
+                f"life for {LEASE:g} seconds: run the same command again; what was finished is kept"
             )
 
     def release(self) -> None:
@@ -181,7 +207,7 @@ class _Claim:
 
 @contextmanager
 def _beating(beat: Callable[[int], object]) -> Iterator[None]:
-    """Call a function with 1, 2, ... every `BEAT` seconds; what keeps it from being done once is passed over."""
+    """Call a function with 1, 2, ... every `BEAT` seconds, whether or not it can be done each time."""
     ended = threading.Event()
 
     def run() -> None:
@@ -198,23 +224,6 @@ def _beating(beat: Callable[[int], object]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _watched(bucket: Bucket, tag: str, seconds: float) -> tuple[bytes, str] | None:
-    """The lock, as soon as it is not the one of this tag any more, or after these seconds; None if it is gone."""
-    end = time.monotonic() + seconds
-    while True:
-        found = bucket.get(LOCK)
-        if found is None or found[1] != tag or time.monotonic() >= end:
-            return found
-        time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
-
-
-def _held(bucket: Bucket, data: bytes) -> Held:
-    return Held(
-        f"another run ({_holder(data)}) is changing {short(str(bucket))}: wait for it to end; if it was killed, "
-        f"its lock is free {LEASE:g} seconds later"
-    )
 
 
 def _holder(data: bytes) -> str:
@@ -237,6 +246,6 @@ def _warn_once(bucket: Bucket) -> None:
     if str(bucket) not in _warned:
         _warned.add(str(bucket))
         log.warning(
-            "the server of %s has no conditional writes: make sure that no other process makes, grows or repairs "
-            "this store", short(str(bucket)),
+            "the server of %s has no conditional writes: make sure that no other process makes, grows or "
+            "repairs this store", short(str(bucket)),
         )  # fmt: skip

@@ -1,13 +1,13 @@
-"""A Gram store in an S3-compatible object store: the same Zarr group as on disk, its rules kept by other means.
+"""A Gram store on an S3-compatible server: the Zarr group that it is on disk, by the same rules.
 
-    zarr.json, train/, test/, y_train/, ...   as on disk; written by Zarr over obstore, an object for each file
+    zarr.json, train/, test/, y_train/, ...   as on disk, an object for each file; Zarr over obstore
     journals/*                                lines of finished tiles (`segments`)
     lock, writers/*                           who changes the store, who computes (`claims`)
 
-An object is there whole or not at all, so nothing is half written. A tile is done once its line is stored, which
-is sent after the server has taken all of its chunks. What the store says of itself, zarr.json, is written last when
-it is made or grows. A writer looks before each chunk and each line whether that is still what it knows, and ends
-where it is not; whatever of an old writer arrives later than that fails its digest.
+An object is there whole or not at all, so nothing is half written. A tile is done once its line is stored,
+which is sent after the server has taken all of its chunks. What the store says of itself, zarr.json, is
+written last when it is made or grows. A writer looks before each chunk and each line whether that is still
+what it knows, and ends where it is not; whatever of an old writer arrives later than that fails its digest.
 """
 
 import os
@@ -22,7 +22,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import claims, description
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.segments import FOLDER, Segments, writer_name, writers_of
-from cntk_bench.grams.store import PATIENCE, Store
+from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.text import one_line, short
@@ -84,7 +84,6 @@ class ObjectStore(Store):
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
         with claims.held(self.path) as require:
-            claims.sweep(self.path)
             with self._journalled(writer_name()):
                 self._required = require
                 try:
@@ -96,15 +95,15 @@ class ObjectStore(Store):
     def shared(self) -> Iterator[None]:
         """Be known as one that writes tiles, as many others may.
 
-        The same object may be so again while it is, or while it holds `alone`. UserError if another changes the
-        store.
+        The same object may be so again while it is, or while it holds `alone`. UserError if another changes
+        the store.
         """
         if self._journal is not None and self._journal.process == os.getpid():
             yield
             return
         name = writer_name()
         with claims.present(self.path, name):  # first, so that who looks after it took the lock finds us
-            claims.require_free(self.path, PATIENCE)
+            claims.require_free(self.path)
             with self._journalled(name):
                 yield
 
@@ -151,8 +150,8 @@ def create(bucket: Bucket, files: Mapping[str, Any]) -> None:
         strays = [one.name for one in bucket.list() if one.name.startswith((f"{FOLDER}/", *own))]
         if strays:
             raise UserError(
-                f"{short(str(bucket))} holds tiles without a store ({short(strays[0])}): remove them, or use another "
-                "compute.store"
+                f"{short(str(bucket))} holds tiles without a store ({short(strays[0])}): remove them, or use "
+                "another compute.store"
             )
         for name in sorted(files, key="zarr.json".__eq__):
             require()

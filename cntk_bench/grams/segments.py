@@ -73,14 +73,12 @@ class Segments:
 
     def _join(self) -> None:
         first, last = self._open[0][0], self._open[-1][0]
-        self._bucket.put(
-            _object(self._name, first, last), "".join(line for _, line in self._open).encode()
-        )
+        self._bucket.put(_object(self._name, first, last), "".join(line for _, line in self._open).encode())
         self._bucket.delete(_object(self._name, number, number) for number, _ in self._open)
         self._open = []
 
     def require_place(self) -> None:
-        """Refuse to go on where the store was removed or changed, as by growing: other tiles are wanted then."""
+        """Refuse to go on where the store was removed or changed, as by growing: tiles are others then."""
         if self._bucket.tag("zarr.json") != self._tag:
             raise UserError(
                 f"{short(str(self._bucket))} was made larger, removed or replaced while it was written: "
@@ -102,7 +100,9 @@ class Logs:
     def __init__(self, bucket: Bucket):
         self._bucket = bucket
         self._seen: set[str] = set()  # names of objects that were read, or whose lines all were
-        self._single: dict[str, set[int]] = {}  # lines read of each writer that are not yet in a segment that was
+        self._single: dict[
+            str, set[int]
+        ] = {}  # lines read of each writer that are not yet in a segment that was
 
     def more(self) -> Iterator[list]:
         """What the lines hold that were not read before, object by object.

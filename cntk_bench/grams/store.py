@@ -57,16 +57,12 @@ def open(path: str | Path | Bucket) -> "Store":
     """
     path = path if isinstance(path, Bucket) else Path(path)
     attributes = description.read(path)
+    if isinstance(path, Bucket):
+        from cntk_bench.grams.objects import ObjectStore as kind
+    else:
+        kind = Store  # type: ignore[assignment,misc]
     with description.readable(path):
-        return _kind(path)(path, attributes)
-
-
-def _kind(path: Path | Bucket) -> type["Store"]:
-    if not isinstance(path, Bucket):
-        return Store
-    from cntk_bench.grams.objects import ObjectStore
-
-    return ObjectStore
+        return kind(path, attributes)  # type: ignore[arg-type]
 
 
 class Store:

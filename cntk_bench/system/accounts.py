@@ -1,4 +1,4 @@
-"""Where an S3 server is and who we are there: by AWS's variables, else by AWS's files. Nothing is kept or shown.
+"""Where an S3 server is and who we are there: by AWS's variables, else AWS's files. Nothing of it is kept.
 
     AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; AWS_PROFILE
@@ -47,8 +47,8 @@ def found() -> tuple[tuple[str, str], ...]:
             told |= {name[4:].lower(): profile[name.lower()] for name in KEYS if profile.get(name.lower())}
         elif not _first(OTHERS):
             raise UserError(
-                "nothing says who you are for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "AWS_PROFILE for a profile in ~/.aws/credentials"
+                "nothing says who you are for the object store: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile in ~/.aws/credentials"
             )
     return tuple(sorted((name, value) for name, value in told.items() if value))
 
@@ -66,8 +66,8 @@ def _endpoint(profile: dict[str, str]) -> str | None:
     endpoint = _first(ENDPOINTS) or profile.get("endpoint_url")
     if endpoint and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w./-]*)?", endpoint, re.ASCII):
         raise UserError(
-            "AWS_ENDPOINT_URL is not the URL of a server: give one such as https://s3.example.org, without a user "
-            "or a password"
+            "AWS_ENDPOINT_URL is not the URL of a server: give one such as https://s3.example.org, without a "
+            "user or a password"
         )
     return endpoint
 

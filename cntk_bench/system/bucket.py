@@ -4,9 +4,9 @@ Where the server is, and who we are, is said by the environment or by AWS's own 
 us. What a server answers is not repeated to the user, for it may hold parts of what was signed: a message has
 its status and its code alone.
 
-Requests that fail by the server's fault, or get no answer, are made again with growing pauses, up to `RETRIES`
-times. A request may therefore arrive twice, and late: whoever writes gives an object its name once, or does not
-mind that the same bytes are written again.
+Requests that fail by the server's fault, or get no answer, are made again with growing pauses, up to
+`RETRIES` times. A request may therefore arrive twice, and late: whoever writes gives an object its name once,
+or does not mind that the same bytes are written again.
 """
 
 import re
@@ -94,7 +94,8 @@ class Bucket:
                 found = obstore.get(self.client(), name)
                 return bytes(found.bytes()), str(found.meta["e_tag"])
             except FileNotFoundError as error:
-                return self._absent(error)
+                _require_bucket(error)
+                return None
 
     def tag(self, name: str) -> str | None:
         """An object's tag; None where there is none."""
@@ -116,8 +117,7 @@ class Bucket:
     def put_if(self, name: str, data: bytes, tag: str | None) -> str | None:
         """Write an object if its tag is still this one, or, for None, if there is none; return the new tag.
 
-        None if it was not written, or, after a try without an answer, if that may have been written: then read
-        it.
+        None if the server says that it was not; it may have been, by a try before that had no answer.
 
         Raises
         ------
@@ -136,7 +136,8 @@ class Bucket:
             except NotSupportedError:
                 raise NotImplementedError from None
             except FileNotFoundError as error:
-                return self._absent(error)
+                _require_bucket(error)
+                return None
             except Exception as error:
                 if _status(error)[0] == 501:
                     raise NotImplementedError from None
@@ -182,19 +183,14 @@ class Bucket:
         except (BaseError, OSError) as error:
             raise self._told(error) from None
 
-    def _absent(self, error: Exception) -> None:
-        """Of what is not there, refuse where it is the whole bucket."""
-        if _status(error)[1] == "NoSuchBucket":
-            raise error
-
     def _told(self, error: Exception) -> UserError:
         status, code = _status(error)
         where = f"{short(self.url)} at {accounts.host()}"
         said = " ".join(map(str, filter(None, (status, code))))
         if code == "NoSuchBucket" or status == 404:
             return UserError(
-                f"there is no bucket {short(self.name)} at {accounts.host()}: make it, or mend compute.store or "
-                "AWS_ENDPOINT_URL"
+                f"there is no bucket {short(self.name)} at {accounts.host()}: make it, or mend compute.store "
+                "or AWS_ENDPOINT_URL"
             )
         if status in (301, 307) or code in REGIONAL:
             return UserError(f"{where} is in another region ({said}): set AWS_REGION")
@@ -206,7 +202,7 @@ class Bucket:
         if status is None:
             text = str(error).lower()
             said = "no answer in time" if "timed out" in text or "timeout" in text else "no connection"
-        return Unreachable(f"{where} cannot be used now, after {RETRIES} retries ({one_line(said, 60)}): {KEPT}")
+        return Unreachable(f"{where} cannot be used now, after {RETRIES} retries ({said}): {KEPT}")
 
 
 def reaching(path: object) -> AbstractContextManager[None]:
@@ -223,14 +219,14 @@ def _parsed(url: str) -> tuple[str, str]:
     """The bucket and the prefix of a URL."""
     if "@" in url or "?" in url or "#" in url:
         raise UserError(
-            "compute.store: no user, password or other parameters may be in the URL: give s3://BUCKET/PREFIX, and "
-            "credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws/credentials"
+            "compute.store: no user, password or other parameters may be in the URL: give s3://BUCKET/PREFIX,"
+            " and credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws/credentials"
         )
     found = URL.fullmatch(url)
     if not found or {"", ".", ".."} & set(found[2].split("/")):
         raise UserError(
-            f"compute.store is {short(url)}: give s3://BUCKET/PREFIX, such as s3://kernels/cifar10, or null for "
-            "the run directory"
+            f"compute.store is {short(url)}: give s3://BUCKET/PREFIX, such as s3://kernels/cifar10, or null "
+            "for the run directory"
         )
     return found[1], found[2]
 
@@ -241,6 +237,12 @@ def _status(error: Exception) -> tuple[int | None, str | None]:
     status = re.search(r"status code: (\d{3})\b", text)
     code = re.search(r"<Code>(\w{1,40})</Code>", text)
     return (int(status[1]) if status else None), (code[1] if code else None)
+
+
+def _require_bucket(error: Exception) -> None:
+    """Of what is not there, raise where it is the whole bucket."""
+    if _status(error)[1] == "NoSuchBucket":
+        raise error
 
 
 def _obstore() -> None:
@@ -260,22 +262,23 @@ def _client(
     known = dict(account)
     plain = known.get("endpoint", "").startswith("http://")
     options: Any = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=10)}
-    backoff = {"init_backoff": timedelta(seconds=FIRST_PAUSE), "max_backoff": timedelta(seconds=LONGEST_PAUSE)}
+    pauses = {"init_backoff": FIRST_PAUSE, "max_backoff": LONGEST_PAUSE}
+    retry: Any = {
+        "max_retries": retries,
+        "retry_timeout": timedelta(seconds=longest),
+        "backoff": {name: timedelta(seconds=pause) for name, pause in pauses.items()},
+    }
     config: Any = known
     try:
         return S3Store(
             name,
             prefix=prefix,
             client_options=options | ({"allow_http": True} if plain else {}),
-            retry_config={
-                "max_retries": retries,
-                "retry_timeout": timedelta(seconds=longest),
-                "backoff": backoff,
-            },
+            retry_config=retry,
             **config,
         )
     except Exception as error:
         raise UserError(
-            f"the settings for s3://{short(name)} are not possible ({type(error).__name__}): mend the variables "
-            "that begin with AWS_"
+            f"the settings for s3://{short(name)} are not possible ({type(error).__name__}): mend the "
+            "variables that begin with AWS_"
         ) from None
