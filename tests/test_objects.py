@@ -1,0 +1,211 @@
+"""Gram stores in an object store: what a run does there is what it does on disk, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import s3
+
+from cntk_bench import open_run
+from cntk_bench.grams import matrix, store
+from cntk_bench.runs import compute as computing
+from cntk_bench.runs import config
+from cntk_bench.runs import solve as solving
+from cntk_bench.runs import verify as verifying
+from cntk_bench.runs.directory import Run
+from cntk_bench.system.bucket import Bucket
+
+pytest.importorskip("moto", reason="moto is not installed")
+pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
+
+CONFIG = """
+name: small
+dataset: {name: digits, train: 40, test: 12}
+kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
+compute: {tile: 4, backend: cpu}
+"""
+IN_FLIGHT = 3  # tiles that one process computes and writes at once
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def place(server, monkeypatch, tmp_path):
+    """The URL of a store that is not there yet."""
+    for name, value in s3.environment(server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.BUCKET}/stores/{tmp_path.name}"
+
+
+def settings(folder, *overrides):
+    (folder / "small.yaml").write_text(CONFIG)
+    return config.load(folder / "small.yaml", overrides)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A run on disk, and one of more images, which grew."""
+    folder = tmp_path_factory.mktemp("local")
+    runs = []
+    for name, more in (("small", ()), ("grown", ("dataset.train=50",))):
+        run = Run(folder / name)
+        computing.compute(run, settings(folder))
+        if more:
+            computing.compute(run, settings(folder, *more))
+        runs.append(run)
+    return runs
+
+
+def same(run, other):
+    one, two = store.open(run.gram), store.open(other.gram)
+    assert one.readouts == two.readouts and one.progress.missing() == two.progress.missing() == []
+    for name in one.readouts:
+        for part in ("train", "test"):
+            np.testing.assert_array_equal(
+                *(matrix.matrix(grams, part, name, np.float32) for grams in (one, two))
+            )
+
+
+def lines(place):
+    """What journals say of tiles."""
+    bucket, found = Bucket(place), {}
+    for one in bucket.list("journals"):
+        data = bucket.get(one.name)
+        for line in data[0].splitlines() if data else ():
+            found[one.name.rpartition(".jsonl")[0].rpartition(".")[0], line] = json.loads(line)
+    return list(found.values())
+
+
+def times(place):
+    """How often each tile was finished."""
+    return Counter(line["tile"] for line in lines(place) if line["digests"])
+
+
+def program(folder, *arguments, **more):
+    (folder / "small.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def test_a_run_is_that_of_a_disk_bit_for_bit(local, place, tmp_path):
+    run, wanted = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
+    computing.compute(run, wanted)
+    assert str(run.gram) == place and not (run.path / "gram.zarr").exists()
+    same(run, local[0])
+    there, here = (solving.solve(one, settings(tmp_path))["solutions"] for one in (run, local[0]))
+    assert [s["accuracy"] for s in there] == [s["accuracy"] for s in here]
+    one, two = (open_run(one.path).gram("CNTK-V", 3) for one in (run, local[0]))
+    for name, values in one.arrays().items():
+        np.testing.assert_array_equal(values, two.arrays()[name])
+    assert verifying.verify(run, run.config(), 4, False).ok
+    assert set(times(place).values()) == {1}
+    assert "lock" not in {one.name for one in Bucket(place).list()} and not list(
+        Bucket(place).list("writers")
+    )
+
+
+def test_a_store_grows_as_on_a_disk(local, place, tmp_path):
+    run, wanted = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
+    computing.compute(run, wanted)
+    other = Run(tmp_path / "other")  # of another machine, which makes it larger
+    computing.compute(other, settings(tmp_path, f"compute.store={place}", "dataset.train=50"))
+    same(other, local[1])
+    shown = solving.solve(run, run.config())["solutions"]
+    assert [s["accuracy"] for s in shown] == [
+        s["accuracy"] for s in solving.solve(local[0], settings(tmp_path))["solutions"]
+    ]
+
+
+def test_killed_it_goes_on_with_other_processes(local, place, tmp_path):
+    target = ("--set", f"compute.store={place}")
+    first = program(tmp_path, "compute", "small.yaml", "--output", "one", *target)
+    end = time.monotonic() + 300
+    while len(times(place)) < 8:
+        assert time.monotonic() < end and first.poll() is None
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = times(place)
+    assert 8 <= len(before) < store.open(Bucket(place)).plan.count
+    more = ("--executor", "processes", "--set", "compute.workers=2")
+    ended(program(tmp_path, "compute", "small.yaml", "--output", "two", *target, *more))
+    assert set(times(place).values()) == {1}  # no finished tile was computed again
+    same(Run(tmp_path / "two"), local[0])
+    assert "CNTK-V" in ended(program(tmp_path, "solve", "two"))
+
+
+@pytest.mark.parametrize("shares", [("1/2", "2/2"), (None, None)], ids=["shares", "coordinators"])
+def test_two_machines_compute_into_one_store(local, place, tmp_path, shares):
+    both = []
+    for name, share in zip("ab", shares, strict=True):
+        more = ("--shard", share) if share else ()
+        both.append(
+            program(
+                tmp_path, "compute", "small.yaml", "--output", name, "--set", f"compute.store={place}", *more
+            )
+        )
+    for process in both:
+        ended(process)
+    for name in "ab":
+        same(Run(tmp_path / name), local[0])
+    if shares[0]:
+        assert set(times(place).values()) == {1}
+
+
+def test_damaged_objects_are_found_and_repaired(local, place, tmp_path):
+    run, wanted = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
+    computing.compute(run, wanted)
+    bucket = Bucket(place)
+    whole = bucket.get("train/c.0.1.0")[0]
+    bucket.put("train/c.0.1.0", whole[:-9] + b"x" + whole[-8:])  # a bit that the checksum knows
+    bucket.put("train/c.1.2.0", bucket.get("train/c.1.1.0")[0])  # whole, but another's
+    bucket.delete(["test/c.0.0.1"])
+    found = verifying.verify(run, run.config(), 0, False)
+    assert set(map(str, found.damaged)) == {"train-1-0", "train-2-0", "test-0-1"} and not found.unreadable
+    again = verifying.verify(run, run.config(), 0, True)
+    assert again.ok
+    same(run, local[0])
+
+
+def test_nothing_tells_the_credentials(place, tmp_path):
+    process = program(
+        tmp_path, "run", "small.yaml", "--output", "run", "--executor", "processes", "--verbose", "--debug",
+        "--set", f"compute.store={place}", "--set", "compute.workers=2",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    said = [
+        out.encode(),
+        err.encode(),
+        *(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()),
+    ]
+    bucket = Bucket(place)
+    said += [bucket.get(one.name)[0] for one in bucket.list()]
+    assert len(said) > 50
+    for secret in (s3.KEY, s3.SECRET):
+        assert not any(secret.encode() in text for text in said)
