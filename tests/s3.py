@@ -67,7 +67,7 @@ class Front:
                     self.send_response(fault)
                     self.send_header("Content-Length", str(len(front.body)))
                     self.end_headers()
-                    self.wfile.write(front.body)
+                    self.wfile.write(front.body if self.command != "HEAD" else b"")
                     return
                 left_out = fault if isinstance(fault, set) else set()
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}

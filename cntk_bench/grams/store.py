@@ -57,12 +57,13 @@ def open(path: str | Path | Bucket) -> "Store":
     """
     path = path if isinstance(path, Bucket) else Path(path)
     attributes = description.read(path)
+    kind = Store
     if isinstance(path, Bucket):
-        from cntk_bench.grams.objects import ObjectStore as kind
-    else:
-        kind = Store  # type: ignore[assignment,misc]
+        from cntk_bench.grams.objects import ObjectStore
+
+        kind = ObjectStore
     with description.readable(path):
-        return kind(path, attributes)  # type: ignore[arg-type]
+        return kind(path, attributes)
 
 
 class Store:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from cntk_bench.errors import UserError
@@ -87,8 +88,7 @@ class Bucket:
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """An object's bytes and its tag, which changes with the bytes; None where there is none."""
-        import obstore
-
+        obstore = _obstore()
         with self.reaching():
             try:
                 found = obstore.get(self.client(), name)
@@ -99,8 +99,7 @@ class Bucket:
 
     def tag(self, name: str) -> str | None:
         """An object's tag; None where there is none."""
-        import obstore
-
+        obstore = _obstore()
         with self.reaching():
             try:
                 return str(obstore.head(self.client(), name)["e_tag"])
@@ -109,8 +108,7 @@ class Bucket:
 
     def put(self, name: str, data: bytes) -> str:
         """Write an object, whole, and return its tag."""
-        import obstore
-
+        obstore = _obstore()
         with self.reaching():
             return str(obstore.put(self.client(), name, data)["e_tag"])
 
@@ -124,7 +122,7 @@ class Bucket:
         NotImplementedError
             If the server does not know conditions.
         """
-        import obstore
+        obstore = _obstore()
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
 
         with self.reaching():
@@ -145,16 +143,14 @@ class Bucket:
 
     def list(self, under: str = "") -> Iterator[Listed]:
         """The objects whose names begin with a folder's, in no order."""
-        import obstore
-
+        obstore = _obstore()
         with self.reaching():
             for some in obstore.list(self.client(), prefix=under or None):
                 yield from (Listed(one["path"], one["last_modified"]) for one in some)
 
     def delete(self, names: Iterable[str]) -> None:
         """Remove objects, of which some may be gone already."""
-        import obstore
-
+        obstore = _obstore()
         with self.reaching():
             obstore.delete(self.client(), list(names))
 
@@ -200,8 +196,8 @@ class Bucket:
                 "AWS_SESSION_TOKEN, AWS_PROFILE or AWS_REGION, or what they are allowed there"
             )
         if status is None:
-            text = str(error).lower()
-            said = "no answer in time" if "timed out" in text or "timeout" in text else "no connection"
+            late = re.search(r"timed out|kind: Timeout", str(error))
+            said = "no answer in time" if late else "no connection"
         return Unreachable(f"{where} cannot be used now, after {RETRIES} retries ({said}): {KEPT}")
 
 
@@ -245,11 +241,12 @@ def _require_bucket(error: Exception) -> None:
         raise error
 
 
-def _obstore() -> None:
+def _obstore() -> ModuleType:
     try:
-        import obstore.exceptions  # noqa: F401
+        import obstore.exceptions
     except ImportError as error:
         raise UserError(f"object stores need obstore ({one_line(error, 80)}): {INSTALL}") from None
+    return obstore
 
 
 @lru_cache(maxsize=16)
