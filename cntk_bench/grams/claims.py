@@ -51,6 +51,7 @@ def present(bucket: Bucket, name: str) -> Iterator[None]:
     """
     sign = f"{WRITERS}/{name}"
     bucket.put(sign, b"0")
+    bucket = bucket.hurried()
     try:
         with _beating(lambda number: bucket.put(sign, str(number).encode())):
             yield
@@ -91,6 +92,7 @@ def held(bucket: Bucket) -> Iterator[Callable[[], None]]:
     """
     claim = _Claim(bucket)
     claim.take()
+    claim.hurry()
     try:
         with _beating(claim.renew):
             _require_no_writers(bucket)
@@ -165,6 +167,10 @@ class _Claim:
                 raise NotImplementedError
         except NotImplementedError:
             _warn_once(self._bucket)
+
+    def hurry(self) -> None:
+        """Renew and release without waiting for long."""
+        self._bucket = self._bucket.hurried()
 
     def _won(self, tag: str | None) -> bool:
         """Whether we have the lock after trying; the object itself says so where the answer was lost."""

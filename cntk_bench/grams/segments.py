@@ -69,12 +69,12 @@ class Segments:
             self._bucket.put(_object(self._name, number, number), f"{line}\n".encode())
             self._open.append((number, f"{line}\n"))
             if len(self._open) >= SEGMENT:
-                self._join()
+                self._join(self._bucket)
 
-    def _join(self) -> None:
+    def _join(self, bucket: Bucket) -> None:
         first, last = self._open[0][0], self._open[-1][0]
-        self._bucket.put(_object(self._name, first, last), "".join(line for _, line in self._open).encode())
-        self._bucket.delete(_object(self._name, number, number) for number, _ in self._open)
+        bucket.put(_object(self._name, first, last), "".join(line for _, line in self._open).encode())
+        bucket.delete(_object(self._name, number, number) for number, _ in self._open)
         self._open = []
 
     def require_place(self) -> None:
@@ -89,7 +89,7 @@ class Segments:
         """Join what is left; where that fails, the lines stay objects of their own."""
         try:
             if len(self._open) > 1:
-                self._join()
+                self._join(self._bucket.hurried())
         except UserError:
             pass
 

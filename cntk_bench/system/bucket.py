@@ -5,8 +5,8 @@ us. What a server answers is not repeated to the user, for it may hold parts of 
 its status and its code alone.
 
 Requests that fail by the server's fault, or get no answer, are made again with growing pauses, up to
-`RETRIES` times. A request may therefore arrive twice, and late: whoever writes gives an object its name once,
-or does not mind that the same bytes are written again.
+`RETRIES` times and for `LONGEST` seconds. A request may therefore arrive twice, and late: whoever writes
+gives an object its name once, or does not mind that the same bytes are written again.
 """
 
 import re
@@ -22,9 +22,10 @@ from cntk_bench.errors import UserError
 from cntk_bench.system import accounts
 from cntk_bench.text import one_line, short
 
-RETRIES = 8  # of a request
-TIMEOUT = 60  # seconds for an answer to one try
-LONGEST = 180  # seconds for all tries
+RETRIES = 12  # of a request
+TIMEOUT = 60.0  # seconds for an answer to one try
+LONGEST = 300.0  # seconds for all tries
+HURRIED = 5.0, 1, 10.0  # the same three, of what is as good if it fails
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0  # seconds between two tries
 KEPT = "what is finished is kept, and the same command goes on from there"
 URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.!*'()=+-]+(?:/[\w.!*'()=+-]+)*)/?", re.ASCII)
@@ -57,7 +58,8 @@ class Bucket:
         If it is no URL of a bucket and a prefix, or names a user.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, hurried: bool = False):
+        self._hurried = hurried
         self.name, self.prefix = _parsed(url)
         self.url = f"s3://{self.name}/{self.prefix}"
 
@@ -74,7 +76,11 @@ class Bucket:
         return hash(self.url)
 
     def __reduce__(self) -> tuple:
-        return Bucket, (self.url,)
+        return Bucket, (self.url, self._hurried)
+
+    def hurried(self) -> "Bucket":
+        """The same, for requests that are not worth waiting for, such as those at the end."""
+        return Bucket(self.url, True)
 
     def client(self) -> Any:
         """obstore's client for these objects.
@@ -84,7 +90,8 @@ class Bucket:
         UserError
             If obstore is not installed, or nothing says who we are.
         """
-        return _client(self.name, self.prefix, accounts.found(), TIMEOUT, RETRIES, LONGEST)
+        patience = HURRIED if self._hurried else (TIMEOUT, RETRIES, LONGEST)
+        return _client(self.name, self.prefix, accounts.found(), *patience)
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """An object's bytes and its tag, which changes with the bytes; None where there is none."""
@@ -198,7 +205,10 @@ class Bucket:
         if status is None:
             late = re.search(r"timed out|kind: Timeout", str(error))
             said = "no answer in time" if late else "no connection"
-        return Unreachable(f"{where} cannot be used now, after {RETRIES} retries ({said}): {KEPT}")
+        tries = re.search(r"after (\d+) retries", str(error))
+        return Unreachable(
+            f"{where} cannot be used now, after {tries[1] if tries else 0} retries ({said}): {KEPT}"
+        )
 
 
 def reaching(path: object) -> AbstractContextManager[None]:
