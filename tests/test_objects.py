@@ -134,6 +134,9 @@ def test_a_run_is_that_of_a_disk_bit_for_bit(local, place, tmp_path):
         np.testing.assert_array_equal(values, two.arrays()[name])
     assert verifying.verify(run, run.config(), 4, False).ok
     assert set(times(place).values()) == {1}
+    taken = Run(tmp_path / "taken")
+    computing.compute(taken, settings(tmp_path, "compute.tile=8"), donor=run)
+    assert store.open(taken.gram).progress.counts().taken == store.open(taken.gram).plan.count
     assert "lock" not in {one.name for one in Bucket(place).list()} and not list(
         Bucket(place).list("writers")
     )

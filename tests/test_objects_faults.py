@@ -12,6 +12,7 @@ from toy_store import PLAN, block_of, bucket, direct, fill, front, made, server,
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.grams.tiles import Tile
+from cntk_bench.runs import config
 from cntk_bench.system import bucket as buckets
 from cntk_bench.system.bucket import Bucket
 
@@ -160,10 +161,20 @@ def test_credentials_of_standard_files(bucket, front, monkeypatch, tmp_path):
     [f"s3://{s3.KEY}:{s3.SECRET}@kernels/a", "s3://kernels/a?x=1", "https://kernels/a", "s3://kernels", "s3:///a",
      "s3://kernels/../a", "s3://kernels/a b", "s3://kernels//a", ""],
 )  # fmt: skip
-def test_other_urls_are_refused(url):
-    with pytest.raises(UserError, match="compute.store.*s3://BUCKET/PREFIX") as told:
+def test_other_urls_are_refused(url, tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text("compute: {store: s3://kernels/a}\n")
+    assert config.load(file).compute.store == "s3://kernels/a"
+    with pytest.raises(UserError, match="compute.store.*s3://BUCKET/PREFIX"):
         Bucket(url)
-    assert s3.SECRET not in str(told.value)
+    for asked in (("compute.store", f'"{url}"'), ("compute.stor", url or "x")):
+        with pytest.raises(UserError, match="compute.stor") as told:
+            config.load(file, ["=".join(asked)])
+        assert s3.SECRET not in str(told.value) and s3.KEY not in str(told.value)
+    file.write_text(f'compute: {{store: "{url}", workers: 2}}\n')
+    with pytest.raises(UserError, match=r"small.yaml: compute.store") as told:
+        config.load(file, ["compute.threads=1"])
+    assert s3.SECRET not in str(told.value) and s3.KEY not in str(told.value)
 
 
 def test_without_obstore(bucket, monkeypatch):

@@ -15,6 +15,7 @@ from cntk_bench.grams import claims, segments, store
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.segments import Logs, Segments
+from cntk_bench.system import bucket as buckets
 from cntk_bench.system.lock import Held
 
 pytest.importorskip("moto", reason="moto is not installed")
@@ -167,6 +168,23 @@ def test_it_grows_once_a_killed_writer_gives_no_sign(bucket):
     bucket.put("writers/elsewhere-7-abc", b"4")
     assert made(bucket, LARGER).plan == LARGER
     assert names(bucket, "writers") == []
+
+
+def test_an_interrupted_growth_is_only_a_larger_array(front, bucket, monkeypatch):
+    """What decides, zarr.json, comes last."""
+    grams = made(bucket)
+    fill(grams)
+    monkeypatch.setattr(buckets, "RETRIES", 1)
+    last = f"/{bucket.prefix}/zarr.json"
+    front.fault = lambda method, path, _: 503 if method == "PUT" and path.endswith(last) else None
+    with pytest.raises(UserError, match="cannot be used now"):
+        made(bucket, LARGER)
+    assert front.counts[503] and store.open(bucket).plan == PLAN
+    whole(bucket)
+    front.fault = lambda *_: None
+    again = made(bucket, LARGER)
+    fill(again, again.progress.missing())
+    whole(bucket)
 
 
 def test_a_writer_ends_where_the_store_has_changed(bucket, monkeypatch):

@@ -134,7 +134,9 @@ def _require_no_writers(bucket: Bucket) -> None:
             raise Held(
                 f"other processes ({short(names)}) compute into {short(str(bucket))}: wait for them to end"
             )
-        first = first or signs
+        if first is None:
+            first = signs
+            log.warning("looking whether anybody still computes into %s", short(str(bucket)))
         if watch.dead(0):
             bucket.delete(signs)
             return

@@ -13,7 +13,7 @@ about               for whoever opens the arrays by hand
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from cntk_bench.errors import UserError
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import read_plain, write_whole
+from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
@@ -83,18 +83,6 @@ def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
             )
     # Made before there was a numerics version: the bits of version 1.
     return {"numerics": 1, **there}, found[1] if found else ""
-
-
-def replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
-    """Put changed attributes in the place of those that there are, at once."""
-    found = path.get("zarr.json") if isinstance(path, Bucket) else None
-    group = json.loads(found[0] if found else read_plain(path / "zarr.json"))  # type: ignore[operator]
-    group["attributes"] = change(group["attributes"])
-    text = json.dumps(group, indent=2)
-    if isinstance(path, Bucket):
-        path.put("zarr.json", text.encode())
-    else:
-        write_whole(path / "zarr.json", text)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Stores made, and made larger: images and readouts are added at the end, what was computed stays."""
 
+import json
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, flush, writing
+from cntk_bench.system.files import PARTIAL, flush, read_plain, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -190,8 +191,20 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
             past["first_sizes"] = list(store.sizes)
         return past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
 
-    description.replace(store.path, change)
+    _replace(store.path, change)
     log.info("%s holds %d readouts of %d and %d images now", store.path, len(readouts), n_train, n_test)
+
+
+def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
+    """Put changed attributes in the place of a store's, at once."""
+    found = path.get("zarr.json") if isinstance(path, Bucket) else (read_plain(path / "zarr.json"), "")
+    group = json.loads(found[0] if found else b"{}")
+    group["attributes"] = change(group["attributes"])
+    text = json.dumps(group, indent=2)
+    if isinstance(path, Bucket):
+        path.put("zarr.json", text.encode())
+    else:
+        write_whole(path / "zarr.json", text)
 
 
 def _set_stray_chunks_aside(path: Path) -> None:

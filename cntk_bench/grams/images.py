@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cntk_bench.errors import UserError
 from cntk_bench.grams.chunks import Crc32cCodec, Unreadable
 from cntk_bench.system.bucket import Bucket, Unreachable, reaching
 from cntk_bench.system.files import is_plain
@@ -128,6 +129,8 @@ def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pa
                 values = np.asarray(group[array][:size])
         except Unreachable as error:
             raise Unreadable(f"{' and '.join(NAMES[name])} cannot be read now: {error}") from None
+        except UserError:
+            raise
         except OSError as error:
             raise Unreadable(
                 f"{' and '.join(NAMES[name])} of {short(str(path))} cannot be read now "

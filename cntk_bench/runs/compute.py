@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from cntk_bench import backends, columns, regression
 from cntk_bench.data import Dataset
@@ -141,7 +142,8 @@ def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
     ]
     some = sum(bool(names) for _, names in found)
     whole = sum(len(names) == len(task.readouts) for task, names in found)
-    where = short(str(donor.store.path.parent))
+    place = donor.store.path
+    where = short(str(place.parent if isinstance(place, Path) else place))
     if some:
         log.info("%d of these tiles are taken from %s, %d of them in part", some, where, some - whole)
     else:

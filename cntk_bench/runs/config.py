@@ -252,9 +252,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        section = str(error).partition(".")[0]
-        section = section if section in ("solve", "compute") else "kernel"
-        raise UserError(f"{mistakes.origin(section, origins) or where}: {error}") from None
+        said = str(error)
+        key = "solve" if said.startswith("solve.") else "kernel"
+        key = "compute.store" if said.startswith("compute.store") else key
+        raise UserError(f"{mistakes.origin(key, origins) or where}: {error}") from None
 
 
 @cache

@@ -218,7 +218,7 @@ def reaching(path: object) -> AbstractContextManager[None]:
 
 def redacted(text: str) -> str:
     """The text without what stands before an @ in URLs, which may be a password."""
-    return re.sub(r"//[^/\s]*@", "//...@", text)
+    return re.sub(r"//\S*@", "//...@", text)
 
 
 def _parsed(url: str) -> tuple[str, str]:
@@ -268,7 +268,7 @@ def _client(
 
     known = dict(account)
     plain = known.get("endpoint", "").startswith("http://")
-    options: Any = {"timeout": timedelta(seconds=timeout), "connect_timeout": timedelta(seconds=10)}
+    options: Any = {"timeout": f"{timeout * 1000:.0f}ms", "connect_timeout": "10s"}
     pauses = {"init_backoff": FIRST_PAUSE, "max_backoff": LONGEST_PAUSE}
     retry: Any = {
         "max_retries": retries,
