@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,16 @@ def test_a_run_is_that_of_a_disk_bit_for_bit(local, place, tmp_path):
     assert "lock" not in {one.name for one in Bucket(place).list()} and not list(
         Bucket(place).list("writers")
     )
+
+
+def test_a_run_can_move_its_store(local, place, tmp_path, caplog):
+    """What it has is taken along where it is its own donor."""
+    run = Run(shutil.copytree(local[0].path, tmp_path / "run"))
+    computing.compute(run, settings(tmp_path, f"compute.store={place}"), donor=run)
+    assert f"gram.zarr until now, and are computed into {place}" in caplog.text
+    same(run, local[0])
+    counts = store.open(run.gram).progress.counts()
+    assert counts.taken == counts.tiles
 
 
 def test_a_store_grows_as_on_a_disk(local, place, tmp_path):

@@ -31,6 +31,23 @@ def test_requests_that_fail_are_made_again(front, bucket, status):
     assert sorted(written(bucket)) == sorted(map(str, PLAN.tiles()))
 
 
+def test_a_line_is_sent_after_its_chunks_were_taken(front, bucket):
+    """And a chunk whose sending fails for good is never logged."""
+    grams, (first, second) = made(bucket), PLAN.tiles()[:2]
+    sent = []
+    front.fault = lambda method, path, _: sent.append(path) if method == "PUT" else None
+    with grams.shared():
+        sent.clear()
+        grams.write(first, block_of(first))
+        *chunks, line = (path.partition(f"{bucket.prefix}/")[2] for path in sent if "/writers/" not in path)
+        assert sorted(chunks) == ["train/c.0.0.0", "train/c.1.0.0"] and line.startswith("journals/")
+        front.fault = lambda method, path, _: 400 if "/train/c.1" in path else None
+        with pytest.raises(UserError, match="is refused"):
+            grams.write(second, block_of(second))
+    front.fault = lambda *_: None
+    assert store.open(bucket).progress.done() == [first] and written(bucket) == [str(first)]
+
+
 def test_requests_without_an_answer_are_made_again(front, bucket, monkeypatch):
     """The server did what it was asked; its answer comes too late."""
     monkeypatch.setattr(buckets, "TIMEOUT", 1.0)

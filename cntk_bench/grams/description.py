@@ -69,12 +69,11 @@ def read(path: str | Path | Bucket) -> dict:
 def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
     """As `read`, and the tag of the object that they are in; "" of a file."""
     path = path if isinstance(path, Bucket) else Path(path)
-    found = path.get("zarr.json") if isinstance(path, Bucket) else None
-    if not (found or isinstance(path, Path) and os.path.exists(path / "zarr.json")):
-        raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
     with readable(path):
-        text = found[0] if found else read_plain(path / "zarr.json")  # type: ignore[operator]
-        there = json.loads(text)["attributes"]
+        found = raw(path)
+        if found is None:
+            raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
+        there = json.loads(found[0])["attributes"]
         version = there["cntk_bench_format"]
         if version > FORMAT:
             raise UserError(
@@ -82,7 +81,14 @@ def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
                 f"this one reads {FORMAT}): upgrade cntk-bench"
             )
     # Made before there was a numerics version: the bits of version 1.
-    return {"numerics": 1, **there}, found[1] if found else ""
+    return {"numerics": 1, **there}, found[1]
+
+
+def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
+    """The group's metadata as they are, and their tag, "" of a file; None where there are none."""
+    if isinstance(path, Bucket):
+        return path.get("zarr.json")
+    return (read_plain(path / "zarr.json"), "") if os.path.exists(path / "zarr.json") else None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, flush, read_plain, write_whole, writing
+from cntk_bench.system.files import PARTIAL, flush, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -197,8 +197,9 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
 
 def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
     """Put changed attributes in the place of a store's, at once."""
-    found = path.get("zarr.json") if isinstance(path, Bucket) else (read_plain(path / "zarr.json"), "")
-    group = json.loads(found[0] if found else b"{}")
+    found = description.raw(path)
+    assert found is not None  # the store is open
+    group = json.loads(found[0])
     group["attributes"] = change(group["attributes"])
     text = json.dumps(group, indent=2)
     if isinstance(path, Bucket):

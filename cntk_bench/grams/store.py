@@ -14,9 +14,8 @@ of every readout's numbers, is appended and flushed to the disk only after the c
 a SIGKILL or a power cut loses the tiles being written and nothing else. A chunk that a lying disk
 or a later accident damages fails its digest whenever it is read.
 
-A store may lie in an object store as well (`objects`), under the same rules.
-
-A store grows: images and readouts are added at the end, and what was computed stays.
+A store grows: images and readouts are added at the end, and what was computed stays. It may lie in an object
+store as well (`objects`), under the same rules.
 """
 
 import os

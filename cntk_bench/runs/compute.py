@@ -55,9 +55,10 @@ def compute(
     UserError
         If the run is of another computation, or anything else is in the way.
     """
-    run = run.asked(settings)
+    before, run = Run(run.path), run.asked(settings)
     if settings.kernel.readouts:
         run.require_gram()
+        _tell_moved(before, run)
     workers.require(settings.compute)
     regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
@@ -118,6 +119,15 @@ def compute(
         stage |= _told(target, finished, donor is not None)
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
+
+
+def _tell_moved(before: Run, run: Run) -> None:
+    """Warn where the Gram matrices of a run that was begun are computed into another place."""
+    if str(before.gram) != str(run.gram) and description.exists(before.gram):
+        log.warning(
+            "the Gram matrices of %s were in %s until now, and are computed into %s (compute.store)",
+            short(str(run.path)), short(str(before.gram)), short(str(run.gram)),
+        )  # fmt: skip
 
 
 def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
