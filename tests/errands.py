@@ -13,7 +13,7 @@ from cntk_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Errand:
-    """A task: "" is harmless; "once" kills its worker the first time, "always" every time; others as named."""
+    """A task: "" does no harm, "once" kills its worker the first time, "always" every time."""
 
     number: int
     harm: str = ""

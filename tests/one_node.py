@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, for tests: munge, slurmctld and slurmd of our own, in a folder."""
+"""A real Slurm of one node on this machine, for tests: munged, slurmctld and slurmd in a folder."""
 
 import os
 import shutil
@@ -92,9 +92,7 @@ def queued(environment, *options):
 
 
 def _asked(environment, *command):
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=60
-    ).stdout
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
 
 
 def _free():

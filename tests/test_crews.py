@@ -1,4 +1,4 @@
-"""Executors with workers of their own, `processes` and `dask`: what it costs if they are killed, hang or fail."""
+"""Executors with workers of their own: what it costs if they are killed, hang or fail."""
 
 import os
 import signal
@@ -115,8 +115,9 @@ import sys
 from pathlib import Path
 from errands import Errand, Job
 from cntk_bench import executors
-executors.run("processes", Job(Path(sys.argv[1]), 0.2), map(Errand, range(10**6)), lambda task: print(flush=True),
-              lambda: False, executors.Workers(({}, {})))
+job, tasks = Job(Path(sys.argv[1]), 0.2), map(Errand, range(10**6))
+executors.run("processes", job, tasks, lambda task: print(flush=True), lambda: False,
+              executors.Workers(({}, {})))
 """
 
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.configured
-def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 100_000), default=1, metavar="N",
+              help="Workers of a cluster, each as fast as this machine.")  # fmt: skip
+def plan(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, workers: int
+) -> None:
     """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement.
 
     Of columns that are trained: how many networks, steps and epochs at most, and the time of as many steps as
@@ -40,12 +44,12 @@ def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: s
         train.require(settings)
     loaded = images.load(settings)
     if settings.kernel.readouts:
-        _plan_grams(settings, where, loaded)
+        _plan_grams(settings, where, loaded, workers)
     if trains:
         _plan_training(settings, where, loaded)
 
 
-def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
+def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> None:
     from cntk_bench import backends
     from cntk_bench.runs import compute, measure
 
@@ -71,6 +75,17 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
         "time, compute": units.duration(cost.seconds),
     }.items():
         _line(name, value)
+    if workers > 1:
+        busy = min(workers, cost.tiles.count)
+        _line(
+            "time, cluster",
+            f"{units.duration(cost.seconds_by(workers))} with {busy:,} workers, each as fast as this machine"
+            + (
+                f"; {workers - busy:,} have nothing to do: use a smaller compute.tile"
+                if busy < workers
+                else ""
+            ),
+        )
 
 
 def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> None:

@@ -1,6 +1,7 @@
 """Arguments and options that several commands have, and what they stand for."""
 
 import logging
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -55,11 +56,11 @@ def share(text: str | None, what: str) -> tuple[int, int]:
     """(i, n) of a share such as 1/4, of which None is the whole."""
     if text is None:
         return 1, 1
-    first, _, last = text.partition("/")
-    both = [int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0 for part in (first, last)]
-    if not 1 <= both[0] <= both[1]:
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    i, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= i <= n:
         raise UserError(f"{what} {short(text)}: give a share such as 1/4, the first of four")
-    return both[0], both[1]
+    return i, n
 
 
 def overridable(example: str) -> Callable[[Command], Command]:

@@ -167,9 +167,7 @@ def _solvable(key: str) -> bool:
     return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
-def _compute(
-    settings: "Config", where: "Run", donor: str | None, shard: tuple[int, int] = (1, 1)
-) -> None:
+def _compute(settings: "Config", where: "Run", donor: str | None, shard: tuple[int, int] = (1, 1)) -> None:
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:

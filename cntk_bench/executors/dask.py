@@ -48,7 +48,7 @@ def run(
     workers: Workers,
 ) -> None:
     """Do tasks; see `cntk_bench.executors.run`."""
-    with settings(workers), (_theirs(workers.scheduler) if workers.scheduler else _ours(workers)) as client:
+    with settings(workers), _theirs(workers.scheduler) if workers.scheduler else _ours(workers) as client:
         drive(client, job, tasks, report, stopped, workers.timeout)
 
 
@@ -71,8 +71,8 @@ def _theirs(address: str) -> Iterator[Any]:
         client = distributed.Client(address, timeout=CONNECTING, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"compute.scheduler {short(address)} cannot be reached ({one_line(error, 100)}): give the address "
-            "that the scheduler printed, such as tcp://host:8786"
+            f"compute.scheduler {short(address)} cannot be reached ({one_line(error, 100)}): give the "
+            "address that the scheduler printed, such as tcp://host:8786"
         ) from None
     with client:
         yield client
@@ -135,8 +135,8 @@ def drive(
         client.register_plugin(station, name=station.name)
     except Exception as error:
         raise UserError(
-            f"the workers of {short(client.scheduler.address)} cannot begin ({one_line(error, 120)}): they need "
-            f"cntk-bench {__version__}, as here"
+            f"the workers of {short(client.scheduler.address)} cannot begin ({one_line(error, 120)}): they "
+            f"need cntk-bench {__version__}, as here"
         ) from None
     try:
         _Drive(client, station.name, tasks, report).run(stopped)
@@ -182,7 +182,8 @@ class Station(WorkerPlugin):
 
 
 def _do(name: str, task: Any) -> bool:
-    return distributed.get_worker().plugins[name].do(task)
+    station: Any = distributed.get_worker().plugins[name]
+    return station.do(task)
 
 
 def _halt(name: str, dask_worker: Any) -> None:

@@ -56,6 +56,7 @@ class Ledger:
         others = len(self._given_up) - 1
         more = f", and {others} more like it" if others else ""
         raise UserError(
-            f"{short(str(task), 100)}{more} ended {ATTEMPTS} workers or more, the last one by {one_line(how, 80)}; "
-            "all other tiles are stored: give a worker more memory, or find out with --executor local"
+            f"{short(str(task), 100)}{more} ended {ATTEMPTS} workers or more, the last one by "
+            f"{one_line(how, 80)}; all other tiles are stored: give a worker more memory, or find out with "
+            "--executor local"
         )

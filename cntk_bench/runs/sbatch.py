@@ -1,4 +1,4 @@
-"""A Slurm job array that computes a run: a script for sbatch, each of whose jobs does a share of the tiles."""
+"""The script of a Slurm job array that computes a run: each of its jobs does a share of the tiles."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -38,9 +38,9 @@ def script(asked: Mapping[str, Any], name: str, command: Iterable[str], run: Pat
         "#!/bin/bash",
         f"#SBATCH --job-name=cntk-bench-{''.join(c if c.isalnum() else '-' for c in name)}",
         *(f"#SBATCH {directive}" for directive in directives),
-        f"# Computes a share of {shards} of the run's tiles in each job; the images must have been fetched before.",
-        "# A job that is cancelled, preempted or out of time keeps its finished tiles: submit this again for the",
-        f"# rest, until `cntk-bench status {shlex.quote(str(run))}` says that all are done. Then:",
+        f"# Each of {shards} jobs computes a share of the tiles. The images must have been fetched before.",
+        "# A job that is cancelled, preempted or out of time keeps its finished tiles: submit this again for",
+        f"# the rest, until `cntk-bench status {shlex.quote(str(run))}` says that all are done. Then:",
         f"#     cntk-bench solve {shlex.quote(str(run))}",
         "umask 077",
         *asked["environment"],
