@@ -50,6 +50,7 @@ class Front:
     def __init__(self, behind):
         self.fault, self.body, self.counts = lambda *_: None, b"", Counter()
         self.late, self._lock, self._number = threading.Event(), threading.Lock(), 0
+        self.keys = set()  # of access, that requests were signed with
         front, (host, port) = self, behind.removeprefix("http://").split(":")
 
         class Handler(BaseHTTPRequestHandler):
@@ -59,6 +60,8 @@ class Front:
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 with front._lock:
                     front._number += 1
+                    who = (self.headers.get("Authorization") or "").partition("Credential=")[2]
+                    front.keys.add(who.partition("/")[0])
                     fault = front.fault(self.command, self.path, front._number)
                     front.counts[
                         fault if isinstance(fault, str | int) else "headers" if fault else "none"

@@ -13,6 +13,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.grams.tiles import Tile
 from cntk_bench.runs import config
+from cntk_bench.system import accounts
 from cntk_bench.system import bucket as buckets
 from cntk_bench.system.bucket import Bucket
 
@@ -158,16 +159,26 @@ def test_credentials_of_standard_files(bucket, front, monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    for name, section, entries in (
-        ("credentials", "lab", {"aws_access_key_id": s3.KEY, "aws_secret_access_key": s3.SECRET}),
-        ("config", "profile lab", {"region": "us-east-1", "endpoint_url": front.url}),
-    ):
+    monkeypatch.setattr(accounts, "RENEWED", 0.0)
+
+    def write(name, section, **entries):
         parser = configparser.ConfigParser()
         parser[section] = entries
         (tmp_path / ".aws").mkdir(exist_ok=True)
         with open(tmp_path / ".aws" / name, "w") as file:
             parser.write(file)
+
+    write("config", "profile lab", region="us-east-1", endpoint_url=front.url)
+    write("credentials", "lab", aws_access_key_id="ONE", aws_secret_access_key=s3.SECRET)
+    front.keys.clear()
     whole(bucket)
+    assert front.keys == {"ONE"}
+    grams = store.open(bucket)
+    write("credentials", "lab", aws_access_key_id="TWO", aws_secret_access_key=s3.SECRET)  # meanwhile
+    front.keys.clear()
+    grams.read(PLAN.tiles()[0])
+    bucket.require()
+    assert front.keys == {"TWO"}
     (tmp_path / ".aws" / "config").write_text("no section")
     with pytest.raises(UserError, match="config cannot be read: mend it"):
         bucket.require()

@@ -11,7 +11,10 @@ asked for only where AWS_METADATA_ENDPOINT says where, since elsewhere that ques
 import configparser
 import os
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cntk_bench.errors import UserError
@@ -20,6 +23,7 @@ from cntk_bench.text import short
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+RENEWED = 900.0  # seconds after which obstore reads credentials from the files again, or some minutes before
 OTHERS = (  # other ways to say who we are, which obstore follows
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -35,22 +39,47 @@ def found() -> tuple[tuple[str, str], ...]:
     Raises
     ------
     UserError
-        If nothing says who we are, or an endpoint is no URL.
+        If an endpoint is no URL, or a file cannot be read.
     """
     told, profile = {"region": _first(REGIONS)}, _profile()
     told["region"] = told["region"] or profile.get("region") or "us-east-1"
     endpoint = _endpoint(profile)
     if endpoint:
         told["endpoint"] = endpoint
-    if not all(map(os.environ.get, KEYS[:2])):
-        if profile.get(KEYS[0].lower()) and profile.get(KEYS[1].lower()):
-            told |= {name[4:].lower(): profile[name.lower()] for name in KEYS if profile.get(name.lower())}
-        elif not _first(OTHERS):
-            raise UserError(
-                "nothing says who you are for the object store: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile in ~/.aws/credentials"
-            )
     return tuple(sorted((name, value) for name, value in told.items() if value))
+
+
+def provider() -> Callable[[], dict[str, Any]] | None:
+    """What obstore is to ask for credentials, again and again; None where it finds them by itself.
+
+    Raises
+    ------
+    UserError
+        If nothing says who we are.
+    """
+    if all(map(os.environ.get, KEYS[:2])):
+        return None
+    if _keys(_profile()):
+        return _kept
+    if _first(OTHERS):
+        return None
+    raise UserError(
+        "nothing says who you are for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "AWS_PROFILE for a profile in ~/.aws/credentials"
+    )
+
+
+def _kept() -> dict[str, Any]:
+    """Credentials of AWS's files, which other programs may renew while we compute."""
+    return {**_keys(_profile()), "expires_at": datetime.now(UTC) + timedelta(seconds=RENEWED)}
+
+
+def _keys(profile: dict[str, str]) -> dict[str, str]:
+    """A profile's credentials, by obstore's names; empty where it has none."""
+    if not all(profile.get(name.lower()) for name in KEYS[:2]):
+        return {}
+    names = zip(KEYS, ("access_key_id", "secret_access_key", "token"), strict=True)
+    return {ours: profile[name.lower()] for name, ours in names if profile.get(name.lower())}
 
 
 def host() -> str:

@@ -10,7 +10,7 @@ gives an object its name once, or does not mind that the same bytes are written 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,7 +91,7 @@ class Bucket:
             If obstore is not installed, or nothing says who we are.
         """
         patience = HURRIED if self._hurried else (TIMEOUT, RETRIES, LONGEST)
-        return _client(self.name, self.prefix, accounts.found(), *patience)
+        return _client(self.name, self.prefix, accounts.found(), accounts.provider(), *patience)
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """An object's bytes and its tag, which changes with the bytes; None where there is none."""
@@ -261,7 +261,13 @@ def _obstore() -> ModuleType:
 
 @lru_cache(maxsize=16)
 def _client(
-    name: str, prefix: str, account: tuple[tuple[str, str], ...], timeout: float, retries: int, longest: float
+    name: str,
+    prefix: str,
+    account: tuple[tuple[str, str], ...],
+    provider: Callable | None,
+    timeout: float,
+    retries: int,
+    longest: float,
 ) -> Any:
     _obstore()
     from obstore.store import S3Store
@@ -275,7 +281,7 @@ def _client(
         "retry_timeout": timedelta(seconds=longest),
         "backoff": {name: timedelta(seconds=pause) for name, pause in pauses.items()},
     }
-    config: Any = known
+    config: Any = {**known, **({"credential_provider": provider} if provider else {})}
     try:
         return S3Store(
             name,
