@@ -31,7 +31,6 @@ dataset: {name: digits, train: 24, test: 8}
 kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
 compute: {tile: 4, backend: cpu}
 """
-IN_FLIGHT = 3  # tiles that one process computes and writes at once
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +164,8 @@ def test_a_store_grows_as_on_a_disk(local, place, tmp_path):
     ]
 
 
-def test_killed_it_goes_on_with_other_processes(local, place, tmp_path):
+def test_killed_it_goes_on_with_two_others_at_once(local, place, tmp_path):
+    """One of them has workers of its own."""
     target = ("--set", f"compute.store={place}")
     first = program(tmp_path, "compute", "small.yaml", "--output", "one", *target)
     end = time.monotonic() + 300
@@ -177,30 +177,29 @@ def test_killed_it_goes_on_with_other_processes(local, place, tmp_path):
     before = times(place)
     assert 8 <= len(before) < store.open(Bucket(place)).plan.count
     more = ("--executor", "processes", "--set", "compute.workers=2", "--verbose", "--debug")
-    said = ended(program(tmp_path, "compute", "small.yaml", "--output", "two", *target, *more))
-    assert set(times(place).values()) == {1}  # no finished tile was computed again
-    same(Run(tmp_path / "two"), local[0])
-    shown = ended(program(tmp_path, "solve", "two"))
-    assert "CNTK-V" in shown
-    no_credentials(place, tmp_path, said, shown)
+    both = [
+        program(tmp_path, "compute", "small.yaml", "--output", name, *target, *some)
+        for name, some in (("two", more), ("three", ()))
+    ]
+    said = [ended(process) for process in both]
+    after = times(place)
+    assert all(after[tile] == 1 for tile in before)  # no finished tile was computed again
+    for name in ("two", "three"):
+        same(Run(tmp_path / name), local[0])
+    no_credentials(place, tmp_path, *said)
 
 
-@pytest.mark.parametrize("shares", [("1/2", "2/2"), (None, None)], ids=["shares", "coordinators"])
-def test_two_machines_compute_into_one_store(local, place, tmp_path, shares):
-    both = []
-    for name, share in zip("ab", shares, strict=True):
-        more = ("--shard", share) if share else ()
-        both.append(
-            program(
-                tmp_path, "compute", "small.yaml", "--output", name, "--set", f"compute.store={place}", *more
-            )
-        )
+def test_two_machines_with_a_share_each_begin_a_store_at_once(local, place, tmp_path):
+    both = [
+        program(tmp_path, "compute", "small.yaml", "--output", name, "--set", f"compute.store={place}",
+                "--shard", share)
+        for name, share in (("a", "1/2"), ("b", "2/2"))
+    ]  # fmt: skip
     for process in both:
         ended(process)
     for name in "ab":
         same(Run(tmp_path / name), local[0])
-    if shares[0]:
-        assert set(times(place).values()) == {1}
+    assert set(times(place).values()) == {1} and len(times(place)) == store.open(Bucket(place)).plan.count
 
 
 def test_damaged_objects_are_found_and_repaired(local, place, tmp_path):

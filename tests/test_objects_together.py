@@ -28,7 +28,7 @@ LARGER = replace(PLAN, n_train=14)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Signs of life come and go fast."""
-    for name, seconds in {"BEAT": 0.2, "LEASE": 2.0, "PATIENCE": 0.5, "PAUSE": 0.05}.items():
+    for name, seconds in {"BEAT": 0.2, "LEASE": 2.0, "PATIENCE": 0.5, "PAUSE": 0.2}.items():
         monkeypatch.setattr(claims, name, seconds)
     monkeypatch.setattr(segments, "SEGMENT", SEGMENT)
     claims._warned.clear()

@@ -25,7 +25,7 @@ from cntk_bench.text import one_line, short
 RETRIES = 12  # of a request
 TIMEOUT = 60.0  # seconds for an answer to one try
 LONGEST = 300.0  # seconds for all tries
-HURRIED = 5.0, 1, 10.0  # the same three, of what is as good if it fails
+HURRIED = 5.0, 4, 10.0  # the same three, of what is as good if it fails
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0  # seconds between two tries
 KEPT = "what is finished is kept, and the same command goes on from there"
 URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.!*'()=+-]+(?:/[\w.!*'()=+-]+)*)/?", re.ASCII)
