@@ -119,6 +119,25 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor):
     require_same(alone, folder)
 
 
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_end_it_keeps_what_its_workers_have_done(alone, folder, signum, code):
+    run = folder / "run"
+    arguments = ["compute", "shared.yaml", "--output", "run", "--executor", "processes"]
+    process = begin(folder, *arguments, "--set", "compute.workers=2")
+    while not (run / "gram.zarr" / FOLDER).exists() or sum(map(len, lines(run).values())) < 5:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signum)
+    said = process.communicate(timeout=600)[1]
+    assert process.returncode == code and "finished tiles are stored" in said and "lost" not in said
+    first = lines(run)
+    assert not [pid for pid in first if Path(f"/proc/{pid}").exists()]
+    ended(begin(folder, *arguments))
+    times = [tile for tiles in lines(run).values() for tile in tiles]
+    assert len(times) == len(set(times)) == 95 and sum(map(len, first.values())) < 95
+    require_same(alone, folder)
+
+
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "1/99999999999"])
 def test_what_is_no_share_is_refused(folder, text):
     process = begin(folder, "compute", "shared.yaml", "--shard", text)
