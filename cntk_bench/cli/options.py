@@ -107,7 +107,7 @@ def settings(
         overrides = (*overrides, f"compute.executor={executor}")
     where = None if output is None else path(output, "--output")
     found = config.load(located(config_file), overrides)
-    return found, Run(where or Path("runs", paths.from_utf8(found.name)))
+    return found, Run(where or Path("runs", paths.from_utf8(found.name))).asked(found)
 
 
 def located(config_file: str) -> Path:

@@ -25,7 +25,6 @@ from cntk_bench.errors import UserError
 from cntk_bench.executors import Workers
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
-from cntk_bench.grams.journal import writers
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
 from cntk_bench.kernels.spec import Readout, Spec
@@ -208,7 +207,7 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        tasks = pending(store, wanted, sizes, writers(store.path), draws, shard)
+        tasks = pending(store, wanted, sizes, store.writers(), draws, shard)
         _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 

@@ -13,7 +13,9 @@ from cntk_bench.grams import layout, lines
 from cntk_bench.grams.journal import FIRST, FOLDER, decoded, tail, unreadable
 from cntk_bench.grams.lines import SHIFT, Line
 from cntk_bench.grams.merged import Merged
+from cntk_bench.grams.segments import Logs
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
+from cntk_bench.system.bucket import Bucket
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,20 @@ class Progress(Merged):
 
     Parameters
     ----------
-    path : Path
+    path : Path or Bucket
         The store.
     plan : Plan
     first : Plan, optional
         What the store was when its journal was of format 1; the plan itself by default.
     """
 
-    def __init__(self, path: Path, plan: Plan, first: Plan | None = None):
+    path: Any
+
+    def __init__(self, path: Path | Bucket, plan: Plan, first: Plan | None = None):
         super().__init__(plan)
         self.path, self._first = path, first or plan
+        self._logs = Logs(path) if isinstance(path, Bucket) else None
+        self._reading = threading.Lock()
         self._read: dict[Path, int] = {}  # bytes of each journal
         self._changing = threading.RLock()
         self.refresh()
@@ -61,6 +67,12 @@ class Progress(Merged):
         UserError
             If a journal cannot be read.
         """
+        if self._logs is not None:
+            with self._reading:
+                for found in self._logs.more():
+                    with self._changing:
+                        self._merge_all(found)
+            return
         folder = self.path / FOLDER
         try:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -71,8 +83,11 @@ class Progress(Merged):
                 self._first_writer(found)
             for file in (folder / name for name in names if name.endswith(".jsonl")):
                 for found in self._more_of(file):
-                    for batch in lines.batches(found, self.plan.tile):
-                        self.merge(batch)
+                    self._merge_all(found)
+
+    def _merge_all(self, found: list) -> None:
+        for batch in lines.batches(found, self.plan.tile):
+            self.merge(batch)
 
     def _more_of(self, file: Path) -> Iterator[list]:
         """What a journal has beyond what was read, part by part."""

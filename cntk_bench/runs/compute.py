@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from cntk_bench import backends, columns, regression
 from cntk_bench.data import Dataset
@@ -54,6 +55,10 @@ def compute(
     UserError
         If the run is of another computation, or anything else is in the way.
     """
+    before, run = Run(run.path), run.asked(settings)
+    if settings.kernel.readouts:
+        run.require_gram()
+        _tell_moved(before, run)
     workers.require(settings.compute)
     regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
@@ -116,6 +121,15 @@ def compute(
             run.update(lambda past: record.with_stage(past, stage))
 
 
+def _tell_moved(before: Run, run: Run) -> None:
+    """Warn where the Gram matrices of a run that was begun are computed into another place."""
+    if str(before.gram) != str(run.gram) and description.exists(before.gram):
+        log.warning(
+            "the Gram matrices of %s were in %s until now, and are computed into %s (compute.store)",
+            short(str(run.path)), short(str(before.gram)), short(str(run.gram)),
+        )  # fmt: skip
+
+
 def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
     """Another run's store, to take from; what one of format 1 does not know of its images is found out."""
     there = store.open(run.gram)
@@ -138,7 +152,8 @@ def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
     ]
     some = sum(bool(names) for _, names in found)
     whole = sum(len(names) == len(task.readouts) for task, names in found)
-    where = short(str(donor.store.path.parent))
+    place = donor.store.path
+    where = short(str(place.parent if isinstance(place, Path) else place))
     if some:
         log.info("%d of these tiles are taken from %s, %d of them in part", some, where, some - whole)
     else:
@@ -183,7 +198,7 @@ def cut(
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, donor):
-        if tile is None and other is not None and (other.gram / "zarr.json").exists():
+        if tile is None and other is not None and description.exists(other.gram):
             there = description.read(other.gram)["tile"]
             return spec, Plan(
                 len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
@@ -194,7 +209,7 @@ def cut(
 
 def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
-    if asked == "auto" and (run.gram / "zarr.json").exists():
+    if asked == "auto" and description.exists(run.gram):
         asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
             raise UserError(
@@ -244,7 +259,7 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
 
 def _convert(run: Run, settings: Config, loaded: Dataset) -> None:
     """Let a store of format 1 that is to grow know its images, by those that it was made of."""
-    if not (run.gram / "zarr.json").exists():
+    if not description.exists(run.gram):
         return
     there = description.read(run.gram)
     sizes = there["n_train"], there["n_test"]

@@ -32,6 +32,7 @@ from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.system import paths, resources
+from cntk_bench.system.bucket import Bucket, redacted
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
@@ -98,7 +99,17 @@ class Compute(Section):
     scheduler: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
         None, description="the address of a Dask scheduler, such as tcp://host:8786, or null for one of ours"
     )
+    store: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
+        None,
+        description="s3://BUCKET/PREFIX, where the Gram matrices are kept, or null for the run directory",
+    )
     slurm: Slurm = Field(Slurm(), description="a mapping")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Compute":
+        if self.store is not None:
+            Bucket(self.store)  # an impossible URL raises
+        return self
 
 
 class Solve(Section):
@@ -219,7 +230,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     raw = {"name": names.from_file(str(path))} | raw
     origins = {}  # dotted key -> the override that set it
     for override in map(paths.to_utf8, overrides):
-        origin = f"--set {short(' '.join(override[:100].split()))}"
+        origin = f"--set {short(redacted(' '.join(override[:100].split())))}"
         key, equals, value = override.partition("=")
         parts = key.split(".")
         odd = not key.isprintable() or " " in key or len(parts) > yaml12.MOST_LEVELS
@@ -241,8 +252,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        section = "solve" if str(error).startswith("solve.") else "kernel"
-        raise UserError(f"{mistakes.origin(section, origins) or where}: {error}") from None
+        said = str(error)
+        key = "solve" if said.startswith("solve.") else "kernel"
+        key = "compute.store" if said.startswith("compute.store") else key
+        raise UserError(f"{mistakes.origin(key, origins) or where}: {error}") from None
 
 
 @cache

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from cntk_bench.columns import Job
 from cntk_bench.grams import description, store
-from cntk_bench.grams.journal import writers
 from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.runs import record
@@ -74,7 +73,7 @@ class Follower:
 
     def begun(self) -> bool:
         """Whether there is something to look at: a Gram store, or columns that need none."""
-        if (self.run.gram / "zarr.json").exists():
+        if description.exists(self.run.gram):
             return True
         config = self._asked()
         return config is not None and not config.kernel.readouts
@@ -104,7 +103,7 @@ class Follower:
             draws = record.draws(facts) if asked[0] <= sizes[0] else 1
             sizes = min(asked[0], sizes[0]), min(asked[1], sizes[1])
         readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
-        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), trained)
+        return Status(found.progress.counts(readouts, sizes, draws), found.writers(), trained)
 
     def _opened(self) -> Store:
         """The store as it is now: read anew where it has become larger."""
