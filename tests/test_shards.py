@@ -113,6 +113,7 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor):
     said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert killed and "a worker was lost" in said[1]
+    assert "workers lost: " in ended(begin(folder, "status", "run"))
     times = [tile for tiles in lines(run).values() for tile in tiles]
     # 55 tiles of pairs of training images, 40 of test images: only those in flight were done again.
     assert len(set(times)) == 95 and len(times) - 95 <= 3 * len(killed)

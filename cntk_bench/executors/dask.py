@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Do tasks; see `cntk_bench.executors.run`."""
     with settings(workers), _theirs(workers.scheduler) if workers.scheduler else _ours(workers) as client:
-        drive(client, job, tasks, report, stopped, workers.timeout)
+        drive(client, job, tasks, report, stopped, workers)
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def drive(
     tasks: Iterable[Any],
     report: Callable[[Any], None],
     stopped: Callable[[], bool],
-    timeout: float,
+    workers: Workers,
 ) -> None:
     """Let the workers of a scheduler, who may come and go, do tasks.
 
@@ -127,10 +127,10 @@ def drive(
     client : distributed.Client
     job, tasks, report, stopped
         As for `cntk_bench.executors.run`.
-    timeout : float
-        Seconds after which a task that is not finished ends its worker.
+    workers : Workers
+        Of it the timeout, after which a task that is not finished ends its worker, and who is told of losses.
     """
-    station = Station(pickle.dumps(job), timeout)
+    station = Station(pickle.dumps(job), workers.timeout)
     try:
         client.register_plugin(station, name=station.name)
     except Exception as error:
@@ -139,7 +139,7 @@ def drive(
             f"need cntk-bench {__version__}, as here"
         ) from None
     try:
-        _Drive(client, station.name, tasks, report).run(stopped)
+        _Drive(client, station.name, tasks, report, workers.lost).run(stopped)
     finally:
         if client.status == "running":
             client.unregister_worker_plugin(station.name)
@@ -194,12 +194,20 @@ def _halt(name: str, dask_worker: Any) -> None:
 class _Drive:
     """Tasks in flight, and what comes back of them."""
 
-    def __init__(self, client: Any, name: str, tasks: Iterable[Any], report: Callable[[Any], None]):
-        self._client, self._name, self._report = client, name, report
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        tasks: Iterable[Any],
+        report: Callable[[Any], None],
+        lost: Callable[[str], None],
+    ):
+        self._client, self._name, self._report, self._lost = client, name, report, lost
         self._ledger = Ledger(tasks)
         self._ended: queue.SimpleQueue = queue.SimpleQueue()
         self._flying: dict[Any, Any] = {}  # future: task
         self._costs: Counter = Counter()
+        self._dead: set[str] = set()  # addresses of workers that were lost
         self._again: deque = deque()  # lost with their worker, as others beside them
         self._doubtful: deque = deque()  # lost so often that each is tried by itself at the end
         self._looked, self._most = -float("inf"), 0
@@ -265,6 +273,10 @@ class _Drive:
         self._costs[task] += 1
         if self._costs[task] <= ATTEMPTS:
             log.warning("a worker was lost: %s, which it had, is given to another", task)
+            worker = str(getattr(error.last_worker, "address", error.last_worker))
+            if worker not in self._dead:
+                self._dead.add(worker)
+                self._lost("being killed")
             (self._again if self._costs[task] < ATTEMPTS else self._doubtful).append(task)
         else:
             self._ledger.give_up(task, "being killed")

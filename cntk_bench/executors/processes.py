@@ -72,6 +72,7 @@ def run(
                 if any(kind == "failed" for kind, _ in answers) or expected:
                     continue
                 log.warning("a worker was lost (%s): what it had to do is given to others", lost)
+                workers.lost(lost)
                 if worker.ready:
                     ledger.lost(worker.tasks, lost)
                     continue

@@ -41,7 +41,7 @@ def run(
             "there is no sbatch here: start this where jobs are submitted, or use --executor processes"
         )
     with dask.settings(workers), _cluster(workers) as client:
-        dask.drive(client, job, tasks, report, stopped, workers.timeout)
+        dask.drive(client, job, tasks, report, stopped, workers)
 
 
 @contextmanager

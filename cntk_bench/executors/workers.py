@@ -1,6 +1,6 @@
 """What an executor is told of its workers: how many, where, and how long one may be silent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,12 @@ class Workers:
         Address of a Dask scheduler that runs already.
     slurm : mapping
         What jobs ask of Slurm (`runs.sections.Slurm`).
+    lost : callable
+        Called, in words, with how each worker ended that was lost.
     """
 
     places: tuple[Mapping[str, str], ...] = ({},)
     timeout: float = TIMEOUT
     scheduler: str | None = None
     slurm: Mapping[str, Any] = field(default_factory=dict)
+    lost: Callable[[str], None] = lambda how: None

@@ -207,7 +207,7 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        tasks = pending(store, wanted, sizes, store.writers(), draws, shard)
+        tasks = pending(store, wanted, sizes, len(store.writers()), draws, shard)
         _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 

@@ -76,9 +76,9 @@ class ObjectStore(Store):
             )
             return group, ObjectChunks(self.path, group, plan)
 
-    def writers(self) -> int:
+    def writers(self) -> list[str]:
         """As `Store.writers`."""
-        return len(claims.alive(self.path) & writers_of(self.path))
+        return sorted(claims.alive(self.path) & writers_of(self.path))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -153,8 +153,8 @@ class Store:
         """One whole matrix; parameters and errors as for `matrix.matrix`."""
         return matrices.matrix(self, part, readout, dtype, **more)
 
-    def writers(self) -> int:
-        """Writers that are alive now and have written a tile; 0 also where that cannot be told."""
+    def writers(self) -> list[str]:
+        """Names (HOST-PROCESS-...) of writers that are alive and have written a tile, if that can be told."""
         return writers(self.path)
 
     @contextmanager

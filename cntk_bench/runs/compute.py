@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -109,7 +110,12 @@ def compute(
         if report:
             report(task)
 
-    draws = loaded.draws
+    def lost(how: str) -> None:
+        stage.setdefault("workers_lost", []).append(how)
+        with run.lock(math.inf):  # now: `status` tells it
+            run.update(lambda past: record.with_stage(past, stage))
+
+    draws, crew = loaded.draws, replace(crew, lost=lost)
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
         job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads)
