@@ -132,7 +132,7 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
         streams.say(f"at work: {short(named, 1000)}{more}")
     if found.lost:
         streams.say(
-            f"workers lost: {len(found.lost)}, the last one by {found.lost[-1]}; others were given their tiles"
+            f"workers lost: {len(found.lost)}, the last one by {found.lost[-1]}; others have their tiles"
         )
 
 
