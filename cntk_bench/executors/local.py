@@ -11,6 +11,7 @@ from typing import Any
 from cntk_bench.executors.workers import Workers
 
 WAITING = 3  # tasks that may have something left to do
+NO_MORE = object()
 
 
 def run(
@@ -38,19 +39,24 @@ def run(
             rest.result()
             report(task)
 
+    remaining = iter(tasks)
     try:
         with job.worker() as start:
-            try:
-                for task in tasks:
+            while True:
+                try:
+                    if (task := next(remaining, NO_MORE)) is NO_MORE:
+                        break
                     if task is not None:
                         begun.append((task, start(task)))
-                    end(0 if task is None else 1)
-                    settle(0 if task is None else WAITING)
-                    if stopped():
-                        begun.clear()  # of which nothing is done yet, or not enough
-                        break
-            finally:  # what was begun is ended even where the next one could not be
-                end(0)
+                except Exception:  # what was begun is ended even where the next one could not be
+                    end(0)
+                    raise
+                end(0 if task is None else 1)
+                settle(0 if task is None else WAITING)
+                if stopped():
+                    begun.clear()  # of which nothing is done yet, or not enough
+                    break
+            end(0)
             settle(0)
     except BaseException:
         for task, rest in waiting:  # the worker has waited for what was handed to it
