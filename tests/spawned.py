@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 PROCESSES = 2
 
 
-def run(job, tasks, report, stopped):
+def run(job, tasks, report, stopped, workers):
     """Tasks in turn to whichever process is free; see `cntk_bench.executors.run`."""
     context = multiprocessing.get_context("spawn")
     with ThreadPoolExecutor(PROCESSES) as threads:

@@ -200,7 +200,7 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         (
             "solve.zzz=1",
             "unknown key solve.zzz: the keys here are solve.solver, solve.ridge, solve.normalize, "
-            "solve.precision, solve.device, solve.memory",
+            "solve.precision, solve.device, solve.memory, solve.tolerance, solve.iterations",
         ),
         ("dataset.train=-5", "dataset.train is -5: expected an integer of at least 1, or null for all"),
         ("dataset.train=0", "dataset.train is 0: expected an integer of at least 1, or null for all"),
@@ -265,6 +265,11 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("compute.tile=big", "compute.tile is 'big': expected auto, or an integer of at least 1"),
         ("compute.backend=3", "compute.backend is 3: expected the name of a backend, such as cpu, or auto"),
         ("solve.precision=half", "solve.precision is 'half': expected auto, float64 or float32"),
+        (
+            "solve.tolerance=0",
+            "solve.tolerance is 0: expected the relative residual that refined and cg go on to, "
+            "a number from 1e-14 to 0.1",
+        ),
         ("solve.device=gpu", "solve.device is 'gpu': expected auto, cpu or cuda"),
         ("name=a/b", "name is 'a/b': expected a name of letters, digits, spaces and any of . + - _"),
         ("name=..", "name is '..': expected a name of letters, digits, spaces and any of . + - _"),

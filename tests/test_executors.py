@@ -21,6 +21,7 @@ from cntk_bench.runs import compute as computing
 from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs.directory import Run
+from cntk_bench.system import plugins
 
 CONFIG = """
 name: small
@@ -32,7 +33,8 @@ compute: {tile: 8, backend: cpu}
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setitem(executors.EXECUTORS, "spawned", spawned.run)
+    monkeypatch.setattr(plugins, "names", lambda group: ("spawned",) if group == executors.GROUP else ())
+    monkeypatch.setattr(plugins, "load", lambda group, name: spawned.run)
 
 
 def settings(folder, *overrides):

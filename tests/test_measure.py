@@ -85,3 +85,12 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
     assert found.solve == placement.choose(600, classes=3)
     waiting = WAITING * 2 * 4 * 8**2
     assert found.compute_memory == 1000 * 1024 + 8000 + waiting
+
+
+def test_several_workers_end_with_the_last_tile_of_the_one_that_has_most(backend, tmp_path):
+    plan = Plan(100, 0, 10, len(SPEC.readouts))  # 55 tiles
+    cost = measure.Cost(plan, measure.Rate(10, 1, 1.0), 0, 0, 0, None, True)
+    assert cost.seconds_by(1) == cost.seconds == plan.pairs / 10
+    assert cost.seconds_by(5) == pytest.approx(cost.seconds / 5)
+    assert cost.seconds_by(10) == pytest.approx(cost.seconds * 6 / 55)
+    assert cost.seconds_by(55) == cost.seconds_by(1000) == pytest.approx(cost.seconds / 55)

@@ -292,7 +292,7 @@ def test_a_column_that_needs_no_matrix_needs_no_memory_for_one(tmp_path, guest):
     computing.compute(run, asked)
     solved = solving.solve(run, asked)
     assert solved["solutions"][0]["neighbours"] == [0] and "device" not in solved["stages"][-1]
-    with pytest.raises(UserError, match="solving 40 training images in float32 needs"):
+    with pytest.raises(UserError, match="solving 40 training images from stored tiles needs"):
         wide = settings(tmp_path, "solve.memory=1.0e-9")
         computing.compute(run, wide)
         solving.solve(run, wide)

@@ -53,7 +53,7 @@ class backend:
         return True
 
 
-def backwards(job, tasks, report, stopped):
+def backwards(job, tasks, report, stopped, workers):
     local.run(job, list(tasks)[::-1], report, stopped)
 
 
@@ -254,8 +254,8 @@ def test_they_are_listed_and_suggested(guest):
     assert "counting" in (shown := call("info").stdout) and "stripes" in shown
     assert "did you mean stripes?" in call("compute", "guest.yaml", "--set", "dataset.name=stripe").stderr
     for key, word in (
-        ("compute.executor", "local, backwards"),
-        ("solve.solver", "cholesky, doubled"),
+        ("compute.executor", "local, processes, dask, slurm, backwards"),
+        ("solve.solver", "auto, cholesky, refined, cg, doubled"),
         ("compute.backend", "'counting'"),
     ):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr

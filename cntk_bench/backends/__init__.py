@@ -75,6 +75,11 @@ def choose(name: str = "auto") -> str:
     return name
 
 
+def devices(name: str) -> list[str]:
+    """The devices that a backend may have one process on each, as CUDA_VISIBLE_DEVICES names them."""
+    return module(name).devices() if hasattr(module(name), "devices") else []
+
+
 def tile_work(name: str) -> int:
     """Entry-layers that a tile should hold: some seconds of work, so that what surrounds it is little."""
     return module(name).TILE_WORK

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.configured
-def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 100_000), default=1, metavar="N",
+              help="Workers of a cluster, each as fast as this machine.")  # fmt: skip
+def plan(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, workers: int
+) -> None:
     """Tell what CONFIG would cost here: tiles, disk, memory and time, from a short measurement.
 
     Of columns that are trained: how many networks, steps and epochs at most, and the time of as many steps as
@@ -40,24 +44,25 @@ def plan(config: str, overrides: tuple[str, ...], backend: str | None, output: s
         train.require(settings)
     loaded = images.load(settings)
     if settings.kernel.readouts:
-        _plan_grams(settings, where, loaded)
+        _plan_grams(settings, where, loaded, workers)
     if trains:
         _plan_training(settings, where, loaded)
 
 
-def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
+def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> None:
     from cntk_bench import backends
     from cntk_bench.runs import compute, measure
 
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)
     worker = backends.create(backend, spec)
-    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes)
+    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes, settings.solve)
     solving = units.size(cost.solve.host) + (
         f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
     )
     if not cost.solve_fits:
         solving += ", which this machine does not have free"
+    solving += f", by {cost.solve.words}"
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
         "pairs": f"{tiles.pairs:,}"
@@ -70,6 +75,17 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset") -> None:
         "time, compute": units.duration(cost.seconds),
     }.items():
         _line(name, value)
+    if workers > 1:
+        busy = min(workers, cost.tiles.count)
+        _line(
+            "time, cluster",
+            f"{units.duration(cost.seconds_by(workers))} with {busy:,} workers, each as fast as this machine"
+            + (
+                f"; {workers - busy:,} have nothing to do: use a smaller compute.tile"
+                if busy < workers
+                else ""
+            ),
+        )
 
 
 def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> None:

@@ -1,6 +1,7 @@
 """Arguments and options that several commands have, and what they stand for."""
 
 import logging
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from cntk_bench.errors import UserError
 from cntk_bench.system import paths
+from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.runs.config import Config
@@ -44,6 +46,23 @@ def configured(command: Command) -> Command:
     return common(click.argument("config")(overridable("dataset.train=200")(command)))
 
 
+def executor(command: Command) -> Command:
+    """Who computes."""
+    text = "Who computes tiles; the same as --set compute.executor=NAME."
+    return click.option("--executor", metavar="NAME", help=text)(command)
+
+
+def share(text: str | None, what: str) -> tuple[int, int]:
+    """(i, n) of a share such as 1/4, of which None is the whole."""
+    if text is None:
+        return 1, 1
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    i, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise UserError(f"{what} {short(text)}: give a share such as 1/4, the first of four")
+    return i, n
+
+
 def overridable(example: str) -> Callable[[Command], Command]:
     """Overrides of the config's keys."""
     text = f"Override a key, such as {example}. May be given again."
@@ -72,7 +91,11 @@ def run_directory(text: str, what: str = "RUN") -> "Run":
 
 
 def settings(
-    config_file: str, overrides: tuple[str, ...], backend: str | None, output: str | None
+    config_file: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    executor: str | None = None,
 ) -> "tuple[Config, Run]":
     """The config, and the run that it names."""
     from cntk_bench.runs import config
@@ -80,9 +103,18 @@ def settings(
 
     if backend is not None:
         overrides = (*overrides, f"compute.backend={backend}")
+    if executor is not None:
+        overrides = (*overrides, f"compute.executor={executor}")
     where = None if output is None else path(output, "--output")
-    found = config.load(config.located(path(config_file, "CONFIG")), overrides)
-    return found, Run(where or Path("runs", paths.from_utf8(found.name)))
+    found = config.load(located(config_file), overrides)
+    return found, Run(where or Path("runs", paths.from_utf8(found.name))).asked(found)
+
+
+def located(config_file: str) -> Path:
+    """The file of the argument CONFIG, which may be the mere name of one that ships."""
+    from cntk_bench.runs import config
+
+    return config.located(path(config_file, "CONFIG"))
 
 
 def _require_memory() -> None:

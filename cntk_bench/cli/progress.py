@@ -1,12 +1,15 @@
 """Progress on a terminal."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from cntk_bench.cli import streams
 from cntk_bench.text import one_line
+
+SECONDS = 30.0  # between lines that say how far it is
 
 
 @contextmanager
@@ -38,6 +41,20 @@ def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
                 progress.update(task, rate=f"{speed:,.0f} {unit}/s")
 
         yield advance
+
+
+def told(advance: Callable) -> Callable[[str], None]:
+    """What says words beside a bar, and prints them, too: the first, then some every half a minute."""
+    last = -float("inf")
+
+    def tell(words: str) -> None:
+        nonlocal last
+        advance(0, said=words)
+        if time.monotonic() - last >= SECONDS:
+            streams.complain(words)
+            last = time.monotonic()
+
+    return tell
 
 
 class _Lasting:

@@ -10,6 +10,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.report import FORMATS
 from cntk_bench.text import short
 
+MOST_NAMED = 16  # processes that `status` names
+
 if TYPE_CHECKING:
     from cntk_bench.grams.progress import Counts
     from cntk_bench.grams.verify import Verification
@@ -71,7 +73,9 @@ def _line(solve: dict) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("directory", metavar="RUN")
-@click.option("--follow", is_flag=True, help="Go on telling until all is computed, or Ctrl-C.")
+@click.option(
+    "--follow", "--watch", "follow", is_flag=True, help="Go on telling until all is computed, or Ctrl-C."
+)
 @click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
               metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
 @options.common
@@ -115,10 +119,20 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
         f"{counts.pairs:,} of {counts.all_pairs:,} pairs"
     )
     if found.pairs_per_second and found.seconds_left is not None:
-        who = f"with {found.writers} processes" if found.writers > 1 else "on the same machine"
+        many = len(found.writers) > 1
+        who = f"with {len(found.writers)} processes" if many else "on the same machine"
         streams.say(
             f"{found.pairs_per_second:,.1f} pairs per second and process, "
             f"{units.duration(found.seconds_left)} left {who}"
+        )
+    if found.writers:
+        places = [name.rsplit("-", 2)[:2] for name in found.writers]
+        named = ", ".join(" process ".join(place) for place in places[:MOST_NAMED])
+        more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
+        streams.say(f"at work: {short(named, 1000)}{more}")
+    if found.lost:
+        streams.say(
+            f"workers lost: {len(found.lost)}, the last one by {found.lost[-1]}; others have their tiles"
         )
 
 

@@ -18,15 +18,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.configured
+@options.executor
 @options.donor
 def run(
-    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, donor: str | None
+    config: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    executor: str | None,
+    donor: str | None,
 ) -> int:
     """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
 
-    settings, where = options.settings(config, overrides, backend, output)
+    settings, where = options.settings(config, overrides, backend, output, executor)
     stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
     _compute(settings, where, donor)
@@ -57,17 +63,53 @@ def fetch(dataset: str, path: str | None) -> None:
 
 @click.command()
 @options.configured
+@options.executor
+@click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the tiles; others do the others.")
 @options.donor
 def compute(
-    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, donor: str | None
+    config: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    executor: str | None,
+    shard: str | None,
+    donor: str | None,
 ) -> None:
     """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
 
     Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
     """
+    settings, where = options.settings(config, overrides, backend, output, executor)
+    share = options.share(shard, "--shard")
+    _compute(settings, where, donor, share)
+    streams.say(f"computed: {where.gram}" if shard is None else f"computed: share {shard} of {where.gram}")
+
+
+@click.command("slurm-script")
+@options.configured
+@click.option(
+    "--shards", default=8, show_default=True, type=click.IntRange(1, 10_000), help="Jobs of the array."
+)
+def slurm_script(
+    config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, shards: int
+) -> None:
+    """Print a Slurm job array that computes CONFIG; what a job asks for is in the section compute.slurm.
+
+    For example: cntk-bench slurm-script CONFIG --shards 16 > run.sh && sbatch run.sh
+    """
+    import sys
+
+    from cntk_bench.runs import sbatch
+
     settings, where = options.settings(config, overrides, backend, output)
-    _compute(settings, where, donor)
-    streams.say(f"computed: {where.gram}")
+    file = options.located(config).absolute()
+    command = [sys.executable, "-m", "cntk_bench", "compute", str(file)]
+    for override in overrides:
+        command += ["--set", override]
+    command += [] if backend is None else ["--backend", backend]
+    command += ["--output", str(where.path.absolute())]
+    asked = settings.compute.slurm.model_dump()
+    streams.say(sbatch.script(asked, settings.name, command, where.path.absolute(), shards).rstrip("\n"))
 
 
 @click.command()
@@ -113,7 +155,7 @@ def solve(directory: str, overrides: tuple[str, ...]) -> int:
     return _solve(where, where.config(overrides))
 
 
-COMMANDS = (run, fetch, compute, train, solve)
+COMMANDS = (run, fetch, compute, slurm_script, train, solve)
 
 
 def _solvable(key: str) -> bool:
@@ -125,7 +167,7 @@ def _solvable(key: str) -> bool:
     return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
 
 
-def _compute(settings: "Config", where: "Run", donor: str | None) -> None:
+def _compute(settings: "Config", where: "Run", donor: str | None, shard: tuple[int, int] = (1, 1)) -> None:
     from cntk_bench.runs import compute
 
     with progress.bar("computing", "pairs") as advance:
@@ -135,7 +177,8 @@ def _compute(settings: "Config", where: "Run", donor: str | None) -> None:
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
-            compute.compute(where, settings, begin, options.run_directory(donor, "--from") if donor else None)
+            other = options.run_directory(donor, "--from") if donor else None
+            compute.compute(where, settings, begin, other, shard)
         except KeyboardInterrupt as stopped:
             stopped.add_note("finished tiles are stored; the same command goes on from there")
             raise
@@ -159,7 +202,7 @@ def _solve(where: "Run", settings: "Config") -> int:
 
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
-        solved = stage.solve(where, settings, lambda *_: advance(1))
+        solved = stage.solve(where, settings, lambda *_: advance(1), progress.told(advance))
     streams.say(report.table(solved))
     doubtful = stage.doubtful(solved["solutions"])
     if not doubtful:

@@ -83,6 +83,8 @@ class BaselineColumn:
 
     def require(self, asked: Asked) -> None:
         """UserError where its library is missing, or there are too many images for it."""
+        from cntk_bench.regression import placement
+
         n, free = asked.n_train, asked.memory * GIB if asked.memory is not None else memory.available()
         if self.name == "GPYTORCH-GP":
             require_gpytorch()
@@ -98,7 +100,8 @@ class BaselineColumn:
         elif self.name == "LINEAR":
             needed = 8 * (4 * n * asked.features + 3 * min(n, asked.features) ** 2)
         else:
-            return  # one matrix at a time, as for every kernel column: `placement` has looked
+            # One matrix at a time, as for every kernel column, but always whole: `given.dtype` chooses.
+            needed = placement.predict(n, classes=asked.classes, device="cpu", dtype="float32").host
         if needed > free:
             raise UserError(
                 f"column {self.name} with {n:,} training images needs {needed / GIB:.1f} GiB and "

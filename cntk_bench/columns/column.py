@@ -71,8 +71,21 @@ class Given(Material, Protocol):
     def dtype(self) -> str:
         """In which precision matrices are to be solved: "float64" or "float32"."""
 
+    @property
+    def place(self) -> Any:
+        """Where and how matrices are to be solved (`regression.placement.Place`)."""
+
     def train(self, readout: Readout) -> np.ndarray:
         """The train x train Gram matrix (n, n), the caller's own; only its lower triangle is filled."""
+
+    def stream(self, readout: Readout) -> Any:
+        """The same, read piece by piece (`regression.stream.Stream`), for a method that asks for it."""
+
+    def kept(self, readout: Readout) -> Path:
+        """The file in which an iterative solve of it may keep its state."""
+
+    def tell(self, words: str) -> None:
+        """Say how far a solve is."""
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
         """The test x train matrix, float64, a block (h, n) of test images at a time."""

@@ -62,26 +62,58 @@ class KernelColumn:
         from cntk_bench.regression import normalize, prediction
 
         (readout,) = self.needs(depth)
-        train, test = given.train(readout), given.test(readout)
-        more: dict[str, Any] = {}
-        if given.how.normalize == "unit_diagonal":
-            more["scale"] = normalize.unit_diagonal(train)
+        solution, more = _solution(given, readout, f"{self.name} at depth {depth}")
+        test = given.test(readout)
+        if "scale" in more:
             test = normalize.scaled_blocks(test, more["scale"])
-        solution = solved(given, train, given.how.ridge)
         chosen = solution.chosen
         found = prediction.predict(solution.alpha, test, chosen.largest_residual)
-        facts = asdict(chosen) | {
-            "edge": solution.edge,
-            "path": [asdict(fit) for fit in solution.path],
-        }
+        facts = (
+            asdict(chosen)
+            | {**solution.facts}
+            | {
+                "edge": solution.edge,
+                "path": [asdict(fit) for fit in solution.path],
+            }
+        )
         facts |= {"normalize": given.how.normalize} if more else {}
         arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
         return Cell(found.classes, facts, found.undecided, arrays)
 
 
+def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:
+    """The run's solver on a readout's matrix; and "scale", where kernels are scaled to a diagonal of one."""
+    from cntk_bench.regression import normalize, stream
+
+    method, scaled = given.place.method, given.how.normalize == "unit_diagonal"
+    if method not in regression.ITERATIVE:
+        gram = given.train(readout)
+        more = {"scale": normalize.unit_diagonal(gram)} if scaled else {}
+        return solved(given, gram, given.how.ridge), more
+    from cntk_bench.regression.attempts import How
+
+    streamed = method == "cg"
+    train: Any = given.stream(readout) if streamed else given.train(readout)
+    own = stream.diagonal(train) if streamed else train.diagonal()
+    more = {"scale": normalize.of_diagonal(own)} if scaled else {}
+    of = {"rank": given.place.rank} if streamed else {"device": given.device, "overwrite": True}
+    how = How(
+        given.how.tolerance,
+        given.how.iterations,
+        given.kept(readout),
+        lambda words: given.tell(f"{cell}: {words}"),
+    )
+    solve = regression.solver(method)
+    return solve(
+        train, given.y_train, classes=given.classes, ridge=given.how.ridge, how=how, **of, **more
+    ), more
+
+
 def solved(given: Given, gram: np.ndarray, ridge: Any) -> Any:
-    """The run's solver on a train Gram matrix (n, n), which it may overwrite."""
-    return regression.solver(given.how.solver)(
+    """The run's solver on a train Gram matrix (n, n), which it may overwrite; one of ours by a factor."""
+    name = given.how.solver
+    ours = name in (regression.AUTO, *regression.ITERATIVE)
+    return regression.solver("cholesky" if ours else name)(
         gram,
         given.y_train,
         classes=given.classes,

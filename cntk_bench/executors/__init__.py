@@ -5,25 +5,28 @@ a function: called with a task, it starts it; what that returns ends the task, a
 left to do of it. A job and its tasks can be pickled, for an executor that hands them to other processes: each
 of them enters `worker` of its own copy.
 
-To add one, write a function like `local.run` and put it into `EXECUTORS`, or register it from another
-package under the entry point group `cntk_bench.executors`.
+To add one, write a module with a function like `local.run` and put its name into `NAMES`, or register the
+function from another package under the entry point group `cntk_bench.executors`.
 """
 
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import local
+from cntk_bench.executors.workers import Workers
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-EXECUTORS = {"local": local.run}
+__all__ = ["NAMES", "Workers", "names", "require", "run"]
+
+NAMES = ("local", "processes", "dask", "slurm")
 GROUP = "cntk_bench.executors"
 
 
 def names() -> tuple[str, ...]:
     """The executors known."""
-    return (*EXECUTORS, *plugins.names(GROUP))
+    return (*NAMES, *plugins.names(GROUP))
 
 
 def require(name: str) -> None:
@@ -38,6 +41,7 @@ def run(
     tasks: Iterable[Any],
     report: Callable[[Any], None],
     stopped: Callable[[], bool],
+    workers: Workers | None = None,
 ) -> None:
     """Do tasks with the executor called `name`.
 
@@ -51,6 +55,8 @@ def run(
         Called with each task once it is done, in the caller's thread.
     stopped : callable
         Whether to end early: no task is begun any more, those that were begun are ended.
+    workers : Workers, optional
+        By default one.
 
     Raises
     ------
@@ -58,4 +64,5 @@ def run(
         If there is no such executor; or what a task raised, once all others that were begun have ended.
     """
     require(name)
-    (EXECUTORS[name] if name in EXECUTORS else plugins.load(GROUP, name))(job, tasks, report, stopped)
+    found = import_module(f"{__name__}.{name}").run if name in NAMES else plugins.load(GROUP, name)
+    found(job, tasks, report, stopped, workers or Workers())

@@ -5,15 +5,33 @@ A task is started before the one before it is ended, so that a GPU never waits, 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from cntk_bench.executors.workers import Workers
+
 WAITING = 3  # tasks that may have something left to do
+NO_MORE = object()
 
 
-def run(job: Any, tasks: Iterable[Any], report: Callable[[Any], None], stopped: Callable[[], bool]) -> None:
-    """Do tasks; see `cntk_bench.executors.run`."""
+def run(
+    job: Any,
+    tasks: Iterable[Any],
+    report: Callable[[Any], None],
+    stopped: Callable[[], bool],
+    workers: Workers | None = None,
+) -> None:
+    """Do tasks; see `cntk_bench.executors.run`.
+
+    None among the tasks says that there is none to be had at the moment: those that were begun are ended.
+    """
+    begun: deque = deque()
     waiting: deque = deque()
+
+    def end(most: int) -> None:
+        while len(begun) > most:
+            task, rest = begun.popleft()
+            waiting.append((task, rest()))
 
     def settle(most: int) -> None:
         while waiting and (len(waiting) > most or waiting[0][1].done()):
@@ -21,30 +39,27 @@ def run(job: Any, tasks: Iterable[Any], report: Callable[[Any], None], stopped: 
             rest.result()
             report(task)
 
+    remaining = iter(tasks)
     try:
         with job.worker() as start:
-            for task, end in _one_ahead((task, start(task)) for task in tasks):
-                waiting.append((task, end()))
-                settle(WAITING)
+            while True:
+                try:
+                    if (task := next(remaining, NO_MORE)) is NO_MORE:
+                        break
+                    if task is not None:
+                        begun.append((task, start(task)))
+                except Exception:  # what was begun is ended even where the next one could not be
+                    end(0)
+                    raise
+                end(0 if task is None else 1)
+                settle(0 if task is None else WAITING)
                 if stopped():
+                    begun.clear()  # of which nothing is done yet, or not enough
                     break
+            end(0)
             settle(0)
     except BaseException:
         for task, rest in waiting:  # the worker has waited for what was handed to it
             if rest.done() and rest.exception() is None:
                 report(task)
         raise
-
-
-def _one_ahead(items: Iterable[Any]) -> Iterator[Any]:
-    """The same items, each given once the next is made, or could not be made."""
-    made: deque = deque()
-    try:
-        for item in items:
-            made.append(item)
-            if len(made) == 2:
-                yield made.popleft()
-    except Exception:
-        yield from made
-        raise
-    yield from made

@@ -21,6 +21,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams.lines import digest_of
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import libraries
+from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import PARTIAL, flush, is_plain
 from cntk_bench.text import one_line, short
 
@@ -56,7 +57,7 @@ def digest(plane: np.ndarray) -> int:
 
 
 class Chunks:
-    """The arrays of a store on disk.
+    """The arrays of a store on disk; `objects.ObjectChunks` are those of one elsewhere.
 
     Raises
     ------
@@ -66,17 +67,21 @@ class Chunks:
         If a link has the place of one.
     """
 
-    def __init__(self, path: Path, group: Any, plan: Plan):
-        for part in PARTS:
-            if (path / part).is_symlink():  # others may have put it there, to make us write elsewhere
-                raise UserError(f"{short(str(path / part))} is a link: put the folder itself there")
-        self.path, self.plan = path, plan
+    def __init__(self, path: Path | Bucket, group: Any, plan: Plan):
+        self.plan = plan
+        self._place(path)
         self._arrays: dict[str, Any] = {part: group[part] for part in PARTS}
         for part, array in self._arrays.items():
             least = (plan.readouts, plan.size(part), plan.n_train)  # more, if growing it was interrupted
             fits = array.ndim == 3 and all(map(int.__ge__, array.shape, least))
             if not fits or array.chunks != (1, plan.tile, plan.tile):
                 raise ValueError(f"{part} does not fit the plan")
+
+    def _place(self, path: Any) -> None:
+        for part in PARTS:
+            if (path / part).is_symlink():  # others may have put it there, to make us write elsewhere
+                raise UserError(f"{short(str(path / part))} is a link: put the folder itself there")
+        self.path = path
 
     def resize(self, plan: Plan) -> None:
         """Make the arrays as large as a larger plan asks; no chunk is touched."""

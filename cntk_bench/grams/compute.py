@@ -22,12 +22,13 @@ import numpy as np
 from cntk_bench import backends, executors
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
+from cntk_bench.executors import Workers
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
-from cntk_bench.grams.journal import writers
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
 from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.system import cores
 from cntk_bench.system.interruption import noted
 
 WRITING = 2  # tiles that are being written at once
@@ -43,6 +44,9 @@ class Task:
 
     tile: Tile
     readouts: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"tile {self.tile}"
 
 
 def make_plan(
@@ -75,6 +79,8 @@ class Job:
         Another store, from which entries are taken where it has them.
     ready : Backend, optional
         One that is made already, for workers of this process.
+    threads : int, optional
+        Of each worker's CPU backend; by default what the system and the environment allow.
     """
 
     store: Store
@@ -83,6 +89,7 @@ class Job:
     x_test: np.ndarray
     donor: Donor | None = None
     ready: Backend | None = None
+    threads: int | None = None
 
     def __getstate__(self) -> dict:
         return {**vars(self), "ready": None}
@@ -93,7 +100,11 @@ class Job:
 
         What it returns ends the task, and gives the future of its numbers being stored.
         """
-        with self.store.shared(), ThreadPoolExecutor(WRITING) as storing:
+        with (
+            cores.limited(self.threads),
+            self.store.shared(),
+            ThreadPoolExecutor(WRITING) as storing,
+        ):
             yield _Worker(self, storing).start
 
 
@@ -160,6 +171,8 @@ def compute(
     report: Callable[[Task], None] | None = None,
     executor: str = "local",
     draws: int = 1,
+    workers: Workers | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> None:
     """Compute what a store is missing, and write each tile as soon as it is finished.
 
@@ -179,6 +192,10 @@ def compute(
         Who works (`executors`).
     draws : int
         Which the training images are: pairs of two draws are not wanted.
+    workers : Workers, optional
+        What the executor is told.
+    shard : (i, n)
+        The i-th of n shares of the tiles alone, from 1.
 
     Raises
     ------
@@ -190,7 +207,8 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        _run(job, pending(store, wanted, sizes, writers(store.path), draws), report, executor)
+        tasks = pending(store, wanted, sizes, len(store.writers()), draws, shard)
+        _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 
 
@@ -211,15 +229,20 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
         for tile in damaged:
             tasks.append(Task(tile, store.progress.readouts(tile)))
             store.discard(tile)
-        _run(job, iter(tasks), report, "local")
+        _run(job, iter(tasks), report, "local", None)
 
 
 def pending(
-    store: Store, wanted: Sequence[int], sizes: tuple[int, int], others: int, draws: int = 1
+    store: Store,
+    wanted: Sequence[int],
+    sizes: tuple[int, int],
+    others: int,
+    draws: int = 1,
+    shard: tuple[int, int] = (1, 1),
 ) -> Iterator[Task]:
     """What is missing, task by task, from a place that depends on how many others work already."""
-    todo = store.progress.missing(wanted, sizes, draws)
-    first = int(len(todo) * _share(others))
+    todo = store.progress.missing(wanted, sizes, draws, shard)
+    first = int(len(todo) * _share(others)) if shard == (1, 1) else 0
     looked = monotonic()
     for tile in todo[first:] + todo[:first]:
         if monotonic() - looked > REFRESH:
@@ -239,9 +262,15 @@ def _share(n: int) -> float:
     return share
 
 
-def _run(job: Job, tasks: Iterator[Task], report: Callable[[Task], None] | None, executor: str) -> None:
+def _run(
+    job: Job,
+    tasks: Iterator[Task],
+    report: Callable[[Task], None] | None,
+    executor: str,
+    workers: Workers | None,
+) -> None:
     with noted() as interrupted:
-        executors.run(executor, job, tasks, report or (lambda task: None), interrupted.is_set)
+        executors.run(executor, job, tasks, report or (lambda task: None), interrupted.is_set, workers)
 
 
 def _require_images(job: Job, sizes: tuple[int, int]) -> None:

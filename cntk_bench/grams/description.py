@@ -20,6 +20,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.tiles import Plan
+from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
@@ -49,7 +50,12 @@ def attributes(plan: Plan, asked: Mapping[str, Any]) -> dict:
     return {"cntk_bench_format": FORMAT, **kept, **sizes, "about": ABOUT}
 
 
-def read(path: str | Path) -> dict:
+def exists(path: Path | Bucket) -> bool:
+    """Whether a store, of any kind, is there."""
+    return path.exists() if isinstance(path, Bucket) else (path / "zarr.json").exists()
+
+
+def read(path: str | Path | Bucket) -> dict:
     """The attributes of a store, for which no journal is read.
 
     Raises
@@ -57,22 +63,36 @@ def read(path: str | Path) -> dict:
     UserError
         If there is no store of this program and version, or one of something else.
     """
-    path = Path(path)
-    if not os.path.exists(path / "zarr.json"):
-        raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
+    return read_tagged(path)[0]
+
+
+def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
+    """As `read`, and the tag of the object that they are in; "" of a file."""
+    path = path if isinstance(path, Bucket) else Path(path)
     with readable(path):
-        there = json.loads(read_plain(path / "zarr.json"))["attributes"]
+        found = raw(path)
+        if found is None:
+            raise UserError(f"there is no Gram store at {short(str(path))}: compute it first")
+        there = json.loads(found[0])["attributes"]
         version = there["cntk_bench_format"]
         if version > FORMAT:
             raise UserError(
                 f"{short(str(path))} was written by a newer cntk-bench (store format {short(version)}, "
                 f"this one reads {FORMAT}): upgrade cntk-bench"
             )
-    return {"numerics": 1, **there}  # made before there was a numerics version: the bits of version 1
+    # Made before there was a numerics version: the bits of version 1.
+    return {"numerics": 1, **there}, found[1]
+
+
+def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
+    """The group's metadata as they are, and their tag, "" of a file; None where there are none."""
+    if isinstance(path, Bucket):
+        return path.get("zarr.json")
+    return (read_plain(path / "zarr.json"), "") if os.path.exists(path / "zarr.json") else None
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | Bucket) -> Iterator[None]:
     """Turn what keeps a store from being read into one line."""
     try:
         yield

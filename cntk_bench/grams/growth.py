@@ -2,22 +2,22 @@
 
 import json
 import logging
-import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import chunks, description, images
+from cntk_bench.grams import chunks, description, images, objects
 from cntk_bench.grams.chunks import zarr
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
-from cntk_bench.system.files import PARTIAL, flush, read_plain, write_whole, writing
+from cntk_bench.system.bucket import Bucket
+from cntk_bench.system.files import PARTIAL, flush, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,12 @@ CONVERT = (
 )
 
 
-def create(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
     """Make a new store: whole, or not at all.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or Bucket
         Must not exist, or be an empty directory. Chunks without a store, which a run leaves where it
         was moved away while it wrote, are set aside.
     plan : Plan
@@ -47,13 +47,16 @@ def create(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images
     UserError
         If the path is taken, or cannot be written.
     """
-    path = Path(path)
     files: dict = {}
     group = zarr.create_group(
         zarr.storage.MemoryStore(files), attributes=description.attributes(plan, asked), zarr_format=3
     )
     chunks.create(group, plan)
     images.write(group, facts)
+    if isinstance(path, Bucket):
+        objects.create(path, files)
+        return open(path)
+    path = Path(path)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     try:
         with writing(path):
@@ -71,7 +74,7 @@ def create(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images
     return open(path)
 
 
-def ensure(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
     """The store of a computation: made where there is none, made larger where it lacks something.
 
     A store may hold more than is asked for: readouts, and images after those asked for.
@@ -79,12 +82,12 @@ def ensure(path: str | Path, plan: Plan, asked: Mapping[str, Any], facts: Images
     Parameters, errors: as for `create` and `open`; and UserError where the store holds something
     else, with the differences in words. Damaged facts of images are written anew.
     """
-    path = Path(path)
-    if not os.path.exists(path / "zarr.json"):
+    path = path if isinstance(path, Bucket) else Path(path)
+    if not description.exists(path):
         try:
             return create(path, plan, asked, facts)
         except UserError:
-            if not os.path.exists(path / "zarr.json"):  # else another process has just made it
+            if not description.exists(path):  # else another process has just made it
                 raise
     store = open(path)
     require(store, plan, asked, facts)
@@ -181,14 +184,28 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
     with writing(store.path):
         store.chunks.resize(new)
         images.write(store.group, facts, store.path)
-    file = store.path / "zarr.json"
-    group = json.loads(read_plain(file))
-    past = {name: value for name, value in group["attributes"].items() if name != "data"}
-    if store.attributes["cntk_bench_format"] < description.FORMAT:
-        past["first_sizes"] = list(store.sizes)
-    group["attributes"] = past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
-    write_whole(file, json.dumps(group, indent=2))
+
+    def change(there: dict) -> dict:
+        past = {name: value for name, value in there.items() if name != "data"}
+        if store.attributes["cntk_bench_format"] < description.FORMAT:
+            past["first_sizes"] = list(store.sizes)
+        return past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
+
+    _replace(store.path, change)
     log.info("%s holds %d readouts of %d and %d images now", store.path, len(readouts), n_train, n_test)
+
+
+def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
+    """Put changed attributes in the place of a store's, at once."""
+    found = description.raw(path)
+    assert found is not None  # the store is open
+    group = json.loads(found[0])
+    group["attributes"] = change(group["attributes"])
+    text = json.dumps(group, indent=2)
+    if isinstance(path, Bucket):
+        path.put("zarr.json", text.encode())
+    else:
+        write_whole(path / "zarr.json", text)
 
 
 def _set_stray_chunks_aside(path: Path) -> None:

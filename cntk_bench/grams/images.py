@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from cntk_bench.errors import UserError
 from cntk_bench.grams.chunks import Crc32cCodec, Unreadable
+from cntk_bench.system.bucket import Bucket, Unreachable, reaching
 from cntk_bench.system.files import is_plain
 from cntk_bench.text import short
 
@@ -76,7 +78,7 @@ def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
     return out
 
 
-def write(group: Any, pairs: Images, path: Path | None = None) -> None:
+def write(group: Any, pairs: Images, path: Path | Bucket | None = None) -> None:
     """Write what is known, in the place of what is there; longer arrays keep what they have beyond.
 
     In a store on disk, at `path`, a link or a file that has an array's name is set aside.
@@ -84,10 +86,11 @@ def write(group: Any, pairs: Images, path: Path | None = None) -> None:
     for name, arrays in NAMES.items():
         pair = getattr(pairs, name)
         for array, values in zip(arrays, pair, strict=True) if pair else ():
-            place = path and path / array
+            place = path / array if isinstance(path, Path) else None
             if place and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
                 place.rename(place.with_name(f"aside-{array}-{uuid.uuid4().hex}"))
-            _write_one(group, array, np.asarray(values, np.int64))
+            with reaching(path):
+                _write_one(group, array, np.asarray(values, np.int64))
 
 
 def _write_one(group: Any, name: str, values: np.ndarray) -> None:
@@ -109,7 +112,7 @@ def _write_one(group: Any, name: str, values: np.ndarray) -> None:
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
 
 
-def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:
+def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:
     """One of `NAMES` for the first images of either set; None where it is missing or damaged.
 
     Raises
@@ -119,12 +122,15 @@ def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None
     """
     found = []
     for array, size in zip(NAMES[name], sizes, strict=True):
-        files = [path / array / "zarr.json", *(path / array / "c").glob("*")]
         try:
-            folder = path / array
-            if folder.is_symlink() or not folder.is_dir() or not all(map(is_plain, files)):
+            if isinstance(path, Path) and not _is_sound(path / array):
                 return None
-            values = np.asarray(group[array][:size])
+            with reaching(path):
+                values = np.asarray(group[array][:size])
+        except Unreachable as error:
+            raise Unreadable(f"{' and '.join(NAMES[name])} cannot be read now: {error}") from None
+        except UserError:
+            raise
         except OSError as error:
             raise Unreadable(
                 f"{' and '.join(NAMES[name])} of {short(str(path))} cannot be read now "
@@ -136,3 +142,9 @@ def read(path: Path, group: Any, name: str, sizes: Sequence[int]) -> Pair | None
             return None
         found.append(values)
     return found[0], found[1]
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether an array's folder is one, and reading its files cannot hang."""
+    files = [folder / "zarr.json", *(folder / "c").glob("*")]
+    return not folder.is_symlink() and folder.is_dir() and all(map(is_plain, files))

@@ -133,15 +133,16 @@ class Journal:
             os.close(self._handle)
 
 
-def writers(path: Path) -> int:
-    """Writers of a store that are alive now, by their locked journals; 0 where there are no locks."""
-    alive = 0
+def writers(path: Path) -> list[str]:
+    """Names of a store's writers that are alive now, by their locked journals; none without locks."""
+    alive = []
     for file in sorted((path / FOLDER).glob("*.jsonl")):
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        alive += lock.attempt(handle, shared=True) is False
+        if lock.attempt(handle, shared=True) is False:
+            alive.append(file.stem)
         os.close(handle)
     return alive
 

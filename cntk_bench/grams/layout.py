@@ -1,5 +1,6 @@
 """Many tiles of a plan at once, by their numbers (`Plan.number`), as arrays."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -51,3 +52,14 @@ def within(plan: Plan, part: str, sizes: tuple[int, int] | None, draws: int = 1)
         across, cols = places(plan, part, numbers)
         return numbers[cols >= replace(plan, n_train=sizes[0], draws=draws).first_col(across)]
     return numbers.reshape(-1, plan.blocks("train"))[:below, :rows].ravel()
+
+
+def share(numbers: Mapping[str, np.ndarray], i: int, n: int) -> dict[str, np.ndarray]:
+    """The i-th of n shares, from 1, of numbers of tiles by part: one stretch of them, as even as can be."""
+    total = sum(map(len, numbers.values()))
+    first, last = total * (i - 1) // n, total * i // n
+    found = {}
+    for part, some in numbers.items():
+        found[part] = some[max(first, 0) : max(last, 0)]
+        first, last = first - len(some), last - len(some)
+    return found

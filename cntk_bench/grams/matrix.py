@@ -53,8 +53,8 @@ def matrix(
     UserError, VerificationError
         If a tile is not done, cannot be read, or is damaged.
     """
-    plan = _view(store, sizes, draw[1])
-    cols = _images(plan, draw)
+    plan = view(store, sizes, draw[1])
+    cols = images(plan, draw)
     rows = cols if part == "train" else slice(0, plan.n_test)
     out = np.zeros((rows.stop - rows.start, cols.stop - cols.start), dtype)
     tiles = [
@@ -74,18 +74,19 @@ def row_blocks(
     *,
     sizes: tuple[int, int] | None = None,
     draw: Draw = ONE,
+    threads: int | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """The test x train matrix a block of test images at a time: (rows, array (h, n_train / draws)).
 
-    Parameters, errors: as for `matrix`.
+    Parameters, errors: as for `matrix`; `threads` read at most, each a tile, by default as many as help.
     """
-    plan, index = _view(store, sizes, draw[1]), store.index(readout)
-    cols = _images(plan, draw)
+    plan, index = view(store, sizes, draw[1]), store.index(readout)
+    cols = images(plan, draw)
     for row in range(plan.blocks("test")):
         rows = plan.block("test", row)
         out = np.empty((rows.stop - rows.start, cols.stop - cols.start), dtype)
         tiles = [Tile("test", row, col) for col in range(cols.start // plan.tile, -(-cols.stop // plan.tile))]
-        _assemble(store, plan, out, rows, cols, tiles, index)
+        _assemble(store, plan, out, rows, cols, tiles, index, threads)
         yield rows, out
 
 
@@ -93,7 +94,7 @@ def require_done(
     store: "Store", readout: object, sizes: tuple[int, int] | None = None, draws: int = 1
 ) -> None:
     """UserError if something is not computed yet that the matrices of a readout need, in any of the draws."""
-    plan, index = _view(store, sizes, draws), store.index(readout)
+    plan, index = view(store, sizes, draws), store.index(readout)
     missing = len(store.progress.missing([index], (plan.n_train, plan.n_test), draws))
     if missing:
         raise UserError(
@@ -102,7 +103,7 @@ def require_done(
         )
 
 
-def _view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
+def view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
     """The store's plan, cut to the first images of either set: the same tiles, smaller at the end."""
     n_train, n_test = sizes or store.sizes
     if n_train > store.plan.n_train or n_test > store.plan.n_test:
@@ -113,7 +114,7 @@ def _view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
     return Plan(n_train, n_test, store.plan.tile, store.plan.readouts, draws)
 
 
-def _images(plan: Plan, draw: Draw) -> slice:
+def images(plan: Plan, draw: Draw) -> slice:
     """The training images of a draw."""
     number, size = draw[0], plan.n_train // draw[1]
     return slice(number * size, (number + 1) * size)
@@ -128,16 +129,27 @@ def _within(one: slice, whole: slice) -> slice:
     return slice(max(one.start, whole.start) - whole.start, min(one.stop, whole.stop) - whole.start)
 
 
+def put(out: np.ndarray, block: np.ndarray, whole: tuple[slice, slice], part: tuple[slice, slice]) -> None:
+    """Put a block, which holds some rows and columns, into `out`, which holds those of the whole."""
+    into = tuple(map(_within, part, whole))
+    out[into] = block[tuple(map(_within, whole, part))]
+
+
 def _assemble(
-    store: "Store", plan: Plan, out: np.ndarray, rows: slice, cols: slice, tiles: Sequence[Tile], readout: int
+    store: "Store",
+    plan: Plan,
+    out: np.ndarray,
+    rows: slice,
+    cols: slice,
+    tiles: Sequence[Tile],
+    readout: int,
+    threads: int | None = None,
 ) -> None:
     """Read tiles, several at a time, into `out`, which holds these rows and columns of the whole."""
 
     def place(tile: Tile) -> None:
-        down, right = tile.rows(plan), tile.cols(plan)
-        block = store.read(tile, [readout])[0]
-        out[_within(down, rows), _within(right, cols)] = block[_within(rows, down), _within(cols, right)]
+        put(out, store.read(tile, [readout])[0], (rows, cols), (tile.rows(plan), tile.cols(plan)))
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(place, tiles):
             pass

@@ -13,7 +13,9 @@ from cntk_bench.grams import layout, lines
 from cntk_bench.grams.journal import FIRST, FOLDER, decoded, tail, unreadable
 from cntk_bench.grams.lines import SHIFT, Line
 from cntk_bench.grams.merged import Merged
+from cntk_bench.grams.segments import Logs
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
+from cntk_bench.system.bucket import Bucket
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,20 @@ class Progress(Merged):
 
     Parameters
     ----------
-    path : Path
+    path : Path or Bucket
         The store.
     plan : Plan
     first : Plan, optional
         What the store was when its journal was of format 1; the plan itself by default.
     """
 
-    def __init__(self, path: Path, plan: Plan, first: Plan | None = None):
+    path: Any
+
+    def __init__(self, path: Path | Bucket, plan: Plan, first: Plan | None = None):
         super().__init__(plan)
         self.path, self._first = path, first or plan
+        self._logs = Logs(path) if isinstance(path, Bucket) else None
+        self._reading = threading.Lock()
         self._read: dict[Path, int] = {}  # bytes of each journal
         self._changing = threading.RLock()
         self.refresh()
@@ -61,6 +67,12 @@ class Progress(Merged):
         UserError
             If a journal cannot be read.
         """
+        if self._logs is not None:
+            with self._reading:
+                for found in self._logs.more():
+                    with self._changing:
+                        self._merge_all(found)
+            return
         folder = self.path / FOLDER
         try:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -71,8 +83,11 @@ class Progress(Merged):
                 self._first_writer(found)
             for file in (folder / name for name in names if name.endswith(".jsonl")):
                 for found in self._more_of(file):
-                    for batch in lines.batches(found, self.plan.tile):
-                        self.merge(batch)
+                    self._merge_all(found)
+
+    def _merge_all(self, found: list) -> None:
+        for batch in lines.batches(found, self.plan.tile):
+            self.merge(batch)
 
     def _more_of(self, file: Path) -> Iterator[list]:
         """What a journal has beyond what was read, part by part."""
@@ -112,7 +127,11 @@ class Progress(Merged):
         return bool(self.complete(tile.part, np.array([number]), chosen, sizes)[0])
 
     def missing(
-        self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
+        self,
+        readouts: Sequence[int] | None = None,
+        sizes: tuple[int, int] | None = None,
+        draws: int = 1,
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Tile]:
         """Tiles that are not done for all of these readouts, in computing order.
 
@@ -124,8 +143,10 @@ class Progress(Merged):
             Of the first images that matter; all by default.
         draws : int
             Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
+        shard : (i, n)
+            Only those of the i-th of n shares, from 1: of all tiles that matter, whatever is done.
         """
-        return self._tiles(readouts, sizes, draws, done=False)
+        return self._tiles(readouts, sizes, draws, done=False, shard=shard)
 
     def done(
         self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
@@ -134,12 +155,17 @@ class Progress(Merged):
         return self._tiles(readouts, sizes, draws, done=True)
 
     def _tiles(
-        self, readouts: Sequence[int] | None, sizes: tuple[int, int] | None, draws: int, done: bool
+        self,
+        readouts: Sequence[int] | None,
+        sizes: tuple[int, int] | None,
+        draws: int,
+        done: bool,
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Tile]:
         chosen = range(self.plan.readouts) if readouts is None else readouts
         tiles: list[Tile] = []
-        for part in PARTS:
-            numbers = layout.within(self.plan, part, sizes, draws)
+        wanted = {part: layout.within(self.plan, part, sizes, draws) for part in PARTS}
+        for part, numbers in layout.share(wanted, *shard).items():
             found = numbers[self.complete(part, numbers, chosen, sizes) == done]
             tiles += map(
                 Tile, [part] * len(found), *(a.tolist() for a in layout.places(self.plan, part, found))

@@ -14,7 +14,8 @@ of every readout's numbers, is appended and flushed to the disk only after the c
 a SIGKILL or a power cut loses the tiles being written and nothing else. A chunk that a lying disk
 or a later accident damages fails its digest whenever it is read.
 
-A store grows: images and readouts are added at the end, and what was computed stays.
+A store grows: images and readouts are added at the end, and what was computed stays. It may lie in an object
+store as well (`objects`), under the same rules.
 """
 
 import os
@@ -31,11 +32,12 @@ from cntk_bench.grams import chunks, description, images
 from cntk_bench.grams import matrix as matrices
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Journal
+from cntk_bench.grams.journal import Journal, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import lock
+from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import is_plain, writing
 from cntk_bench.text import short
 
@@ -44,36 +46,43 @@ __all__ = ["Store", "Unreadable", "open"]
 PATIENCE = 20.0  # seconds that who wants to compute waits for one who changes the store
 
 
-def open(path: str | Path) -> "Store":
-    """Open a store, whatever state an interruption left it in.
+def open(path: str | Path | Bucket) -> "Store":
+    """Open a store, on disk or among objects, whatever state an interruption left it in.
 
     Raises
     ------
     UserError
         If there is no store of this program and version, or one of something else.
     """
-    path = Path(path)
+    path = path if isinstance(path, Bucket) else Path(path)
     attributes = description.read(path)
+    kind = Store
+    if isinstance(path, Bucket):
+        from cntk_bench.grams.objects import ObjectStore
+
+        kind = ObjectStore
     with description.readable(path):
-        return Store(path, attributes)
+        return kind(path, attributes)
 
 
 class Store:
-    """A store on disk; `open` and `growth.ensure` give one.
+    """A store on disk; `open` and `growth.ensure` give one, or an `objects.ObjectStore`.
 
     path, attributes (`description`), plan : where it is, and what it holds.
     readouts : names of the readouts it holds, such as "ntk-gap-21-hidden".
     progress : the finished tiles, as the journals had them when they were last read.
     """
 
-    def __init__(self, path: Path, attributes: dict):
+    path: Any  # a Path; of objects, a Bucket
+
+    def __init__(self, path: Path | Bucket, attributes: dict):
         self.path = path
-        self._journal: Journal | None = None  # while this object may write
+        self._journal: Any = None  # a Journal, or Segments, while this object may write
         self._read(attributes)
 
     def __reduce__(self) -> tuple:
         """A store is pickled by its path, and opened again."""
-        return open, (self.path.absolute(),)
+        return open, (self.path if isinstance(self.path, Bucket) else self.path.absolute(),)
 
     def _read(self, attributes: dict) -> None:
         self.attributes = attributes
@@ -83,13 +92,17 @@ class Store:
             self.plan = Plan(n_train, n_test, tile, len(self.readouts))
         except UserError as error:
             raise ValueError(str(error)) from None
+        self.group, self.chunks = self._opened(self.plan)
+        first = attributes.get("first_sizes", self.sizes)  # of its journal of format 1, if it has one
+        self.progress = Progress(self.path, self.plan, Plan(first[0], first[1], tile, len(self.readouts)))
+
+    def _opened(self, plan: Plan) -> tuple[Any, Chunks]:
+        """The group and its arrays."""
         for part in PARTS:
             if not is_plain(self.path / part / "zarr.json"):
                 raise ValueError(f"{part}/zarr.json is not a plain file")
-        self.group = zarr.open_group(self.path, mode="r+")
-        self.chunks = Chunks(self.path, self.group, self.plan)
-        first = attributes.get("first_sizes", self.sizes)  # of its journal of format 1, if it has one
-        self.progress = Progress(self.path, self.plan, Plan(first[0], first[1], tile, len(self.readouts)))
+        group = zarr.open_group(self.path, mode="r+")
+        return group, Chunks(self.path, group, plan)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -139,6 +152,10 @@ class Store:
     def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
         """One whole matrix; parameters and errors as for `matrix.matrix`."""
         return matrices.matrix(self, part, readout, dtype, **more)
+
+    def writers(self) -> list[str]:
+        """Names (HOST-PROCESS-...) of writers that are alive and have written a tile, if that can be told."""
+        return writers(self.path)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -232,15 +249,16 @@ class Store:
         self._writing().append(line)
         self.progress.enter(line)
 
-    def _writing(self) -> Journal:
+    def _writing(self) -> Any:
         if self._journal is None:
             raise RuntimeError("writing needs the lock")
         return self._journal
 
-    def inspect(self, tile: Tile, readout: int) -> tuple[np.ndarray | None, str | None]:
+    def inspect(self, tile: Tile, readout: int, checked: bool = True) -> tuple[np.ndarray | None, str | None]:
         """A done tile's numbers for one readout, float32 (h, w), or what is wrong with them.
 
-        Images that the store was given after the tile was done are NaN there.
+        Images that the store was given after the tile was done are NaN there. Where `checked` is false, only
+        the chunk's own checksum is looked at, and not the journals' digest.
 
         Raises
         ------
@@ -248,15 +266,17 @@ class Store:
             If the operating system will not let them be read now.
         """
         plane, fault = self.chunks.read(tile, readout)
-        if plane is None:
-            return None, fault
+        if plane is None or not checked:
+            return plane, fault
         h, w = self.progress.shape(tile, readout)
         if chunks.digest(plane[:h, :w]) in self.progress.digests(tile, readout):
             return plane, None
         return None, "missing or altered: the digest does not fit"
 
-    def read(self, tile: Tile, readouts: Sequence[int] | None = None) -> np.ndarray:
+    def read(self, tile: Tile, readouts: Sequence[int] | None = None, *, checked: bool = True) -> np.ndarray:
         """A done tile's numbers for some readouts, all by default: (readouts, h, w) float32.
+
+        `checked` as for `inspect`.
 
         Raises
         ------
@@ -270,7 +290,7 @@ class Store:
         for readout in readouts:
             if not self.progress.digests(tile, readout):
                 raise UserError(f"tile {tile} of {short(str(self.path))} is not computed yet: run `compute`")
-            plane, fault = self.inspect(tile, readout)
+            plane, fault = self.inspect(tile, readout, checked)
             if plane is None:
                 raise VerificationError(
                     f"tile {tile} of {short(str(self.path))} is damaged ({fault}): run `verify` with --repair"

@@ -3,9 +3,12 @@
 `eigen` decomposes a Gram matrix for gradient flow (`flow`) and Gaussian processes (`posterior`, whose
 uncertainties `calibration` judges); `nested` solves every beginning of the training images at once.
 
+A matrix in memory is solved by `ridge`, by a Cholesky factor, or with one in float32 by `iterative`, which
+also solves one that is larger than memory and is streamed (`stream`); `placement` chooses.
+
 To add a solver, write a function with the parameters of `ridge.solve` that returns a `ridge.Solution`, and
 put it into `SOLVERS`, or register it from another package under the entry point group
-`cntk_bench.solvers`.
+`cntk_bench.solvers`. (`iterative`'s have others, which `columns.kernel` knows.)
 """
 
 from collections.abc import Callable
@@ -16,14 +19,27 @@ from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-SOLVERS = {"cholesky": ("ridge", "solve")}  # name -> module of this room, function
+SOLVERS = {  # name -> module of this room, function
+    "cholesky": ("ridge", "solve"),
+    "refined": ("iterative", "refined"),
+    "cg": ("iterative", "cg"),
+}
+AUTO = "auto"  # the first of them that fits into memory
+ITERATIVE = ("refined", "cg")  # those of a tolerance: the relative residual to which they go on
+TOLERANCE, ITERATIONS = 1e-8, 1000
 GROUP = "cntk_bench.solvers"
 LARGEST_RIDGE = 1e15  # one beside which a kernel is nothing
 
 
 def solvers() -> tuple[str, ...]:
     """The solvers known."""
-    return (*SOLVERS, *plugins.names(GROUP))
+    return (AUTO, *SOLVERS, *plugins.names(GROUP))
+
+
+def require(name: str) -> None:
+    """UserError if a solver, or "auto", is unknown, or another package's is broken."""
+    if name != AUTO:
+        solver(name)
 
 
 def solver(name: str) -> Callable[..., Any]:

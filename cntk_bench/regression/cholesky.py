@@ -147,7 +147,7 @@ class Cholesky:
         xp = self.device.xp
         b = xp.asarray(b, np.float64)
         out = xp.zeros(b.shape, np.float64)
-        for J, left, corner in self._rows():
+        for J, left, corner in self.rows():
             out[J] += left @ b[: J.start] + corner @ b[J]
             out[: J.start] += left.T @ b[J]
         return self.device.to_host(out)
@@ -155,13 +155,13 @@ class Cholesky:
     def absolute_row_sums(self) -> np.ndarray:
         """Sums of |A| along its rows, a host array (n,); not finite where A is not."""
         out = self.device.xp.zeros(len(self.matrix), np.float64)
-        for J, left, corner in self._rows():
+        for J, left, corner in self.rows():
             left, corner = abs(left), abs(corner)
             out[J] += left.sum(axis=1) + corner.sum(axis=1)
             out[: J.start] += left.sum(axis=0)
         return self.device.to_host(out)
 
-    def _rows(self) -> Iterator[tuple[slice, Array, Array]]:
+    def rows(self) -> Iterator[tuple[slice, Array, Array]]:
         """Rows of A in float64, a block J at a time: J, A[J, : J.start], and the symmetric A[J, J]."""
         xp = self.device.xp
         for J in self.blocks:

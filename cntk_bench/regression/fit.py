@@ -60,6 +60,19 @@ class Fit:
     doubt: str | None
 
 
+def checked(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
+    """The labels of n images; UserError if they are not 0 .. classes - 1."""
+    labels = np.asarray(labels)
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise UserError(f"labels of shape {labels.shape} and type {labels.dtype}: {n} integers are needed")
+    if classes < 2:
+        raise UserError(f"{classes} classes: regression needs at least 2")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise UserError(f"label {wrong[0]} is outside 0 .. {classes - 1}: mend the labels")
+    return labels
+
+
 def targets(labels: np.ndarray, classes: int, dtype: DTypeLike = "float64") -> np.ndarray:
     """Labels (n,) -> one-hot minus 0.1, an array (n, classes)."""
     return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)
@@ -112,8 +125,8 @@ def fit(
                 ridge=ridge,
                 jitter=jitter,
                 loo_error=float((left_out**2).mean()),
-                loo_accuracy=_accuracy(y, left_out, labels),
-                condition=(norm + float(shift.max())) * _inverse_norm(factor, inverse_diagonal),
+                loo_accuracy=accuracy(y, left_out, labels),
+                condition=(norm + float(shift.max())) * inverse_norm(factor, inverse_diagonal),
                 residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
                 largest_residual=largest,
                 smallest_pivot=smallest / mean_diagonal,
@@ -128,20 +141,20 @@ def fit(
 
 
 def factored(
-    factor: Cholesky, ridge: float, mean_diagonal: float
+    factor: Cholesky, ridge: float, mean_diagonal: float, scale: np.ndarray | float = 1.0
 ) -> Iterator[tuple[float, np.ndarray, float]]:
     """Factor K + r I with each jitter that lets it: (jitter, what it adds to the diagonal, smallest pivot).
 
-    Parameters, errors: as for `fit`.
+    Parameters, errors: as for `fit`. With a scale s (n,) the ridge and the mean diagonal are those of
+    s_i K_ij s_j, and K + r diag(s)^-2 is factored.
     """
     # Rounding errors in a pivot add up like a random walk of n steps of size eps.
     eps = np.finfo(factor.matrix.dtype).eps
     tolerance = len(factor.matrix) ** 0.5 * eps
     own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
-    own[own <= 0] = mean_diagonal
     some, pivot = False, 0.0
     for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
-        shift = ridge * mean_diagonal + jitter * own
+        shift = shifted(own, ridge, mean_diagonal, jitter, scale)
         try:
             smallest = factor.factor(shift, tolerance)
         except NotPositiveDefinite as error:
@@ -150,10 +163,23 @@ def factored(
         some = True
         yield jitter, shift, smallest
     if not some:
-        raise UserError(
-            f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
-            f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
-        )
+        raise indefinite(ridge, jitter, pivot)
+
+
+def shifted(
+    own: np.ndarray, ridge: float, mean_diagonal: float, jitter: float, scale: np.ndarray | float = 1.0
+) -> np.ndarray:
+    """What ridge and jitter add to a diagonal `own` (n,), (n,) float64; scale as for `factored`."""
+    squared = scale**2
+    return (ridge * mean_diagonal + jitter * np.where(own > 0, own * squared, mean_diagonal)) / squared
+
+
+def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
+    """What is said of a matrix that is not positive definite with ridge and jitter."""
+    return UserError(
+        f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
+        f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
+    )
 
 
 def unsolved(residual: float) -> str | None:
@@ -163,7 +189,8 @@ def unsolved(residual: float) -> str | None:
     return None
 
 
-def _accuracy(y: np.ndarray, left_out: np.ndarray, labels: np.ndarray | None) -> float:
+def accuracy(y: np.ndarray, left_out: np.ndarray, labels: np.ndarray | None) -> float:
+    """The share of images left out that get their label; NaN without labels."""
     return float("nan") if labels is None else float((_classes(y, left_out) == labels).mean())
 
 
@@ -206,7 +233,7 @@ def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndar
     return alpha, residual
 
 
-def _inverse_norm(factor: Cholesky, inverse_diagonal: np.ndarray) -> float:
+def inverse_norm(factor: Cholesky, inverse_diagonal: np.ndarray) -> float:
     """Estimate the 1-norm of the inverse: Hager's ascent over its columns.
 
     It starts at the column of the largest diagonal entry, which no null vector of a nearly singular

@@ -18,6 +18,13 @@ import numpy as np
 from cntk_bench.regression.cholesky import BLOCK
 
 
+def of_diagonal(own: np.ndarray) -> np.ndarray:
+    """s_j = 1 / sqrt(K_jj) (n,), float64, of a diagonal; 1 where K_jj is 0."""
+    own = np.asarray(own, np.float64)
+    bright = own > 0
+    return np.where(bright, 1 / np.sqrt(np.where(bright, own, 1)), 1)
+
+
 def unit_diagonal(gram: np.ndarray) -> np.ndarray:
     """Scale the lower triangle of a Gram matrix in place.
 
@@ -30,15 +37,14 @@ def unit_diagonal(gram: np.ndarray) -> np.ndarray:
     Returns
     -------
     array (n,), float64
-        s_j = 1 / sqrt(K_jj), 1 where K_jj is 0.
+        As `of_diagonal`.
     """
     own = gram.diagonal().astype(np.float64)
-    bright = own > 0
-    scale = np.where(bright, 1 / np.sqrt(np.where(bright, own, 1)), 1)
+    scale = of_diagonal(own)
     for start in range(0, len(gram), BLOCK):
         rows = slice(start, start + BLOCK)
         gram[rows] = gram[rows] * scale[rows, None] * scale
-    at = np.flatnonzero(bright)
+    at = np.flatnonzero(own > 0)
     gram[at, at] = 1  # to the last bit
     return scale
 

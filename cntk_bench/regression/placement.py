@@ -1,4 +1,4 @@
-"""Where a solve runs, decided before anything is loaded: the device, the precision, and the memory."""
+"""Where and how a solve runs, decided before anything is loaded: method, device, precision and memory."""
 
 import logging
 from dataclasses import dataclass
@@ -6,34 +6,61 @@ from dataclasses import dataclass
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky
+from cntk_bench.regression import AUTO, cholesky, conjugate, partial
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 
 log = logging.getLogger(__name__)
 
 BLAS_BUFFERS = 2**26  # bytes
+METHODS = {  # in words
+    "cholesky": "a Cholesky factor in {0.dtype}",
+    "refined": "a Cholesky factor in float32, refined to float64 by conjugate gradients",
+    "cg": "conjugate gradients on stored tiles, with a preconditioner of rank {0.rank:,}",
+}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where and in which precision a solve of one size runs, and the memory it needs at its peak.
+    """Where, how and in which precision a solve of one size runs, and the memory it needs at its peak.
 
-    device : "cpu" or "cuda".  dtype : "float64" or "float32".
+    device : "cpu" or "cuda".  dtype : "float64" or "float32", of the matrix that is factored.
     host : bytes of main memory, the Gram matrix included (float32 where device is "cuda").
     gpu : bytes on the GPU; 0 where device is "cpu".
+    method : a solver of `SOLVERS`, or of another package.
+    rank : of the preconditioner, where the method is "cg"; else 0.
     """
 
     device: str
     dtype: str
     host: int
     gpu: int
+    method: str = "cholesky"
+    rank: int = 0
+
+    @property
+    def words(self) -> str:
+        """Method, precision and device."""
+        where = {"cpu": "the CPU", "cuda": "a GPU"}[self.device]
+        return f"{METHODS.get(self.method, 'the solver {0.method}').format(self)} on {where}"
+
+    def __str__(self) -> str:
+        most = f"{self.host / GIB:.1f} GiB" + (f", {self.gpu / GIB:.1f} GiB on the GPU" if self.gpu else "")
+        return f"{self.words}, in {most} of memory at most"
 
 
 def choose(
-    n: int, *, classes: int, device: str = "auto", dtype: str = "auto", limit: float | None = None
+    n: int,
+    *,
+    classes: int,
+    device: str = "auto",
+    dtype: str = "auto",
+    limit: float | None = None,
+    solver: str = "cholesky",
+    several: bool = False,
+    streaming: int = 0,
 ) -> Place:
-    """Decide where n training images are solved, before anything is loaded.
+    """Decide where and how n training images are solved, before anything is loaded.
 
     Parameters
     ----------
@@ -47,6 +74,13 @@ def choose(
     limit : float, optional
         GiB of main memory that may be used, instead of what the system says is free: the memory of
         a virtual machine may start small and grow when it is asked for.
+    solver : str
+        "auto": of one ridge the first that fits of "cholesky" in float64, "refined" and "cg"; of several
+        "cholesky".
+    several : bool
+        Whether one of several ridges is to be chosen, which needs the whole factor.
+    streaming : int
+        Bytes that whoever streams the matrices needs, where "cg" is asked for.
 
     Raises
     ------
@@ -58,7 +92,7 @@ def choose(
     if dtype not in ("auto", "float64", "float32"):
         raise UserError(f"dtype {dtype!r} is unknown: use 'auto', 'float64' or 'float32'")
     devices, gpu_free = [device], 0
-    if device != "cpu":
+    if device != "cpu" and solver != "cg":
         try:
             gpu_free = memory.available("cuda")
             devices = ["cuda", "cpu"] if device == "auto" else ["cuda"]
@@ -71,36 +105,71 @@ def choose(
         "free for the solve: %.1f GiB of main memory, %.1f GiB on a GPU", host_free / GIB, gpu_free / GIB
     )
     places = [
-        predict(n, classes=classes, device=d, dtype=t)
-        for t in (("float64", "float32") if dtype == "auto" else (dtype,))
+        streamed(n, classes=classes, free=host_free, streaming=streaming)
+        if method == "cg"
+        else predict(n, classes=classes, device=d, dtype=t, method=method)
+        for method, t in _methods(solver, dtype, several)
         for d in devices
+        if (method, d) != ("cg", "cuda")
     ]
     for p in places:
         if p.gpu <= gpu_free and p.host <= host_free:
             return p
     p = places[-1]
     where = "this machine" if p.gpu <= gpu_free else "the GPU"
+    how = "from stored tiles" if p.method == "cg" else f"in {p.dtype}"
     needed, free = (p.host, host_free) if p.gpu <= gpu_free else (p.gpu, gpu_free)
     raise UserError(
-        f"solving {n} training images in {p.dtype} needs {needed / GIB:.1f} GiB and {where} has "
+        f"solving {n} training images {how} needs {needed / GIB:.1f} GiB and {where} has "
         f"{free / GIB:.1f} GiB free: use fewer training images"
-        + (", float32" if p.dtype == "float64" else "")
+        + (", float32" if p.dtype == "float64" and p.method != "cg" else "")
         + " or more memory, or say with solve.memory how many GiB there are"
+        + (", or give one ridge, which takes less than leave-one-out" if solver == AUTO and several else "")
     )
 
 
-def predict(n: int, *, classes: int, device: str, dtype: str) -> Place:
-    """Peak memory of `ridge.solve(..., overwrite=True)`, the Gram matrix included, as a `Place`."""
+def _methods(solver: str, dtype: str, several: bool) -> list[tuple[str, str]]:
+    """(method, dtype) in the order in which they are tried."""
+    automatic = {"cholesky": "float64", "refined": "float32", "cg": "float64"}
+    if solver == AUTO and not several:
+        return [(m, t) for m, t in automatic.items() if m == "cg" or dtype in ("auto", t)]
+    if solver in ("refined", "cg"):
+        return [(solver, automatic[solver])]
+    types = ("float64", "float32") if dtype == "auto" else (dtype,)
+    return [("cholesky" if solver == AUTO else solver, t) for t in types]
+
+
+def predict(n: int, *, classes: int, device: str, dtype: str, method: str = "cholesky") -> Place:
+    """Peak memory of `ridge.solve(..., overwrite=True)`, the Gram matrix included, as a `Place`.
+
+    Of "refined", that of `iterative.refined`.
+    """
     itemsize = np.dtype(dtype).itemsize
     panel = n * min(n, cholesky.BLOCK)
     columns = 8 * n * classes
+    vectors = columns * conjugate.VECTORS if method == "refined" else 0
     wide = 0 if dtype == "float64" else 4  # panels more, for residuals in float64
     if device == "cpu":
-        return Place(device, dtype, itemsize * (n * n + (4 + wide) * panel + columns) + BLAS_BUFFERS, 0)
+        arrays = itemsize * (n * n + (4 + wide) * panel + columns) + vectors
+        return Place(device, dtype, arrays + BLAS_BUFFERS, 0, method)
     # The Gram matrix waits on the host as float32, as it is stored. On the GPU CuPy copies the
     # operands of products, and the CUDA libraries take about 1 GiB for themselves.
-    host = 4 * (n * n + 2 * panel) + itemsize * columns + BLAS_BUFFERS
-    return Place(device, dtype, host, itemsize * (n * n + (6 + wide) * panel + columns) + GIB)
+    host = 4 * (n * n + 2 * panel) + itemsize * columns + vectors + BLAS_BUFFERS
+    return Place(device, dtype, host, itemsize * (n * n + (6 + wide) * panel + columns) + GIB, method)
+
+
+def streamed(n: int, *, classes: int, free: int, streaming: int) -> Place:
+    """Peak memory of `iterative.cg` with the largest rank that fits into `free` bytes, and is worth it.
+
+    `streaming` is what reading takes, in bytes, with `stream.PIECES` copies of a piece in float64.
+    """
+    fixed = 8 * n * classes * conjugate.VECTORS + streaming + BLAS_BUFFERS
+    low, high = 0, n // partial.SHARE_OF_N
+    while low < high:  # the largest rank whose factor fits
+        middle = (low + high + 1) // 2
+        fits = fixed + partial.memory(n, middle) <= free
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return Place("cpu", "float64", fixed + partial.memory(n, low), 0, "cg", low)
 
 
 def require(needed: int, n: int, what: str, limit: float | None = None) -> None:

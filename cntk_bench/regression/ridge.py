@@ -17,9 +17,9 @@ section 5.4.2. One Cholesky factor per ridge, not one eigendecomposition for all
 eigendecomposition costs some ten times a factor and needs three times the memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -28,7 +28,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, cholesky
 from cntk_bench.regression.cholesky import Array, Cholesky, Device
-from cntk_bench.regression.fit import Fit, fit, targets
+from cntk_bench.regression.fit import Fit, checked, fit, targets
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -42,14 +42,15 @@ class Solution:
     alpha : dual coefficients (n, k), float64, of the chosen ridge.
     chosen : its figures.
     path : those of all ridges tried.
-    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried, and one
-        beyond it might be better; else None.
+    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried, else None.
+    facts : what else the solver tells, for the record.
     """
 
     alpha: np.ndarray
     chosen: Fit
     path: tuple[Fit, ...]
     edge: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
@@ -111,7 +112,7 @@ def solve(
         positive definite even with the largest jitter.
     """
     gram = _square(gram)
-    labels = _labels(labels, len(gram), classes)
+    labels = checked(labels, len(gram), classes)
     return _path(gram, targets(labels, classes), labels, ridge, device, dtype, overwrite)
 
 
@@ -195,7 +196,7 @@ def prepared(
 ) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
     """What a solve of classes begins with: as `loaded`, with checked labels after the factor."""
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
-        yield factor, _labels(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
+        yield factor, checked(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
 
 
 @contextmanager
@@ -260,18 +261,6 @@ def _device_errors(device: str) -> Iterator[None]:
             f"the GPU failed in the solve ({one_line(error, 120) or type(error).__name__}): "
             "free its memory, or use --set solve.device=cpu"
         ) from error
-
-
-def _labels(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise UserError(f"labels of shape {labels.shape} and type {labels.dtype}: {n} integers are needed")
-    if classes < 2:
-        raise UserError(f"{classes} classes: regression needs at least 2")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise UserError(f"label {wrong[0]} is outside 0 .. {classes - 1}: mend the labels")
-    return labels
 
 
 def _inspect(factor: Cholesky) -> tuple[float, float]:

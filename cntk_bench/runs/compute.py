@@ -5,9 +5,11 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from cntk_bench import backends, columns, executors, regression
+from cntk_bench import backends, columns, regression
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
@@ -18,7 +20,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
-from cntk_bench.runs import config, images, record
+from cntk_bench.runs import config, images, record, workers
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
 from cntk_bench.system.files import write_whole, writing
@@ -32,6 +34,7 @@ def compute(
     settings: Config,
     progress: Callable[[Plan, list[Task]], Callable[[Task], None]] | None = None,
     donor: Run | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> None:
     """Compute what is missing of a run's Gram matrices; makes the run if there is none.
 
@@ -45,14 +48,20 @@ def compute(
         Given the store's plan and the tasks to do, returns what is called with each task once it is stored.
     donor : Run, optional
         Another run, from which is taken what is the same.
+    shard : (i, n)
+        The i-th of n shares of the tiles alone, from 1: others do the others.
 
     Raises
     ------
     UserError
         If the run is of another computation, or anything else is in the way.
     """
-    executors.require(settings.compute.executor)
-    regression.solver(settings.solve.solver)  # says now, not after hours, if it is unknown
+    before, run = Run(run.path), run.asked(settings)
+    if settings.kernel.readouts:
+        run.require_gram()
+        _tell_moved(before, run)
+    workers.require(settings.compute)
+    regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
     loaded = images.load(settings)
     if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
@@ -74,15 +83,21 @@ def compute(
         _convert(run, settings, loaded)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
-    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws))
+    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws, shard))
     if plan.wasted:
         log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
-    log.info("%d tiles of side %d to compute on %s", len(tasks), plan.tile, name)
+    executor, crew, threads = workers.chosen(settings.compute, name)
+    log.info(
+        "%d tiles of side %d to compute on %s, executor %s of %d", len(tasks), plan.tile, name, executor,
+        len(crew.places),
+    )  # fmt: skip
     if other and tasks:
         _foretell(other, target, tasks)
     stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
     stage |= {"backend": name, **backends.versions(name, spec)}
     stage |= {"source": backend.source}  # for information: numerics is what decides
+    stage |= {"executor": executor, "workers": len(crew.places)}
+    stage |= {} if shard == (1, 1) else {"shard": list(shard)}
     stage |= {"taken_from": str(donor.path.absolute())} if donor else {}
     begin(run, settings, facts, stage if tasks else None)
     if not tasks:
@@ -95,16 +110,30 @@ def compute(
         if report:
             report(task)
 
-    draws = loaded.draws
+    def lost(how: str) -> None:
+        stage.setdefault("workers_lost", []).append(how)
+        with run.lock(math.inf):  # now: `status` tells it
+            run.update(lambda past: record.with_stage(past, stage))
+
+    draws, crew = loaded.draws, replace(crew, lost=lost)
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
-        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend)
-        grams.compute(job, wanted, sizes, done, settings.compute.executor, draws)
+        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads)
+        grams.compute(job, wanted, sizes, done, executor, draws, crew, shard)
     finally:  # however it ends: the tiles finished until then are kept
         stage |= {"seconds": time.perf_counter() - started}
         stage |= _told(target, finished, donor is not None)
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
+
+
+def _tell_moved(before: Run, run: Run) -> None:
+    """Warn where the Gram matrices of a run that was begun are computed into another place."""
+    if str(before.gram) != str(run.gram) and description.exists(before.gram):
+        log.warning(
+            "the Gram matrices of %s were in %s until now, and are computed into %s (compute.store)",
+            short(str(run.path)), short(str(before.gram)), short(str(run.gram)),
+        )  # fmt: skip
 
 
 def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
@@ -129,7 +158,8 @@ def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
     ]
     some = sum(bool(names) for _, names in found)
     whole = sum(len(names) == len(task.readouts) for task, names in found)
-    where = short(str(donor.store.path.parent))
+    place = donor.store.path
+    where = short(str(place.parent if isinstance(place, Path) else place))
     if some:
         log.info("%d of these tiles are taken from %s, %d of them in part", some, where, some - whole)
     else:
@@ -174,7 +204,7 @@ def cut(
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     for other in (run, donor):
-        if tile is None and other is not None and (other.gram / "zarr.json").exists():
+        if tile is None and other is not None and description.exists(other.gram):
             there = description.read(other.gram)["tile"]
             return spec, Plan(
                 len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
@@ -185,7 +215,7 @@ def cut(
 
 def backend_name(asked: str, run: Run) -> str:
     """The backend asked for; for "auto", the one that a run was begun with, if it was."""
-    if asked == "auto" and (run.gram / "zarr.json").exists():
+    if asked == "auto" and description.exists(run.gram):
         asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
             raise UserError(
@@ -235,7 +265,7 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
 
 def _convert(run: Run, settings: Config, loaded: Dataset) -> None:
     """Let a store of format 1 that is to grow know its images, by those that it was made of."""
-    if not (run.gram / "zarr.json").exists():
+    if not description.exists(run.gram):
         return
     there = description.read(run.gram)
     sizes = there["n_train"], there["n_test"]

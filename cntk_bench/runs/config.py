@@ -25,11 +25,14 @@ from cntk_bench import columns
 from cntk_bench.columns import Section
 from cntk_bench.columns.section import RIDGES, Ridges
 from cntk_bench.errors import UserError
+from cntk_bench.executors.workers import TIMEOUT
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression import AUTO, ITERATIONS, ITERATIVE, TOLERANCE
 from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
-from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess
+from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.system import paths, resources
+from cntk_bench.system.bucket import Bucket, redacted
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
@@ -79,15 +82,44 @@ class Compute(Section):
     )
     tile: Literal["auto"] | Count = Field("auto", description="auto, or an integer of at least 1")
     executor: StrictStr = Field(
-        "local", min_length=1, max_length=names.MOST, description="the name of an executor, such as local"
+        "auto",
+        min_length=1,
+        max_length=names.MOST,
+        description="the name of an executor, such as local or processes, or auto",
     )
+    workers: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
+        None, description="an integer of at least 1, or null for one for each GPU or core"
+    )
+    threads: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
+        None, description="the threads of each worker on a CPU, an integer of at least 1, or null"
+    )
+    timeout: Annotated[StrictFloat, Field(gt=0, le=1e9, allow_inf_nan=False)] = Field(
+        TIMEOUT, description="the seconds after which a worker that finishes no tile is ended, above 0"
+    )
+    scheduler: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="the address of a Dask scheduler, such as tcp://host:8786, or null for one of ours"
+    )
+    store: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
+        None,
+        description="s3://BUCKET/PREFIX, where the Gram matrices are kept, or null for the run directory",
+    )
+    slurm: Slurm = Field(Slurm(), description="a mapping")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Compute":
+        if self.store is not None:
+            Bucket(self.store)  # an impossible URL raises
+        return self
 
 
 class Solve(Section):
     """How the kernel regression is solved; ridges are relative to the mean diagonal of the Gram matrix."""
 
     solver: StrictStr = Field(
-        "cholesky", min_length=1, max_length=names.MOST, description="the name of a solver, such as cholesky"
+        AUTO,
+        min_length=1,
+        max_length=names.MOST,
+        description="the name of a solver, such as cholesky, or auto",
     )
     ridge: Ridges = Field(0.0, description=RIDGES)
     normalize: Literal["none", "unit_diagonal"] = Field("none", description="none or unit_diagonal")
@@ -97,6 +129,36 @@ class Solve(Section):
         None,
         description="the GiB of memory that solving may use, a number above 0, or null for what is free",
     )
+    tolerance: Annotated[StrictFloat, Field(ge=1e-14, le=0.1, allow_inf_nan=False)] = Field(
+        TOLERANCE,
+        description="the relative residual that refined and cg go on to, a number from 1e-14 to 0.1",
+    )
+    iterations: Annotated[StrictInt, Field(ge=1, le=10**6)] = Field(
+        ITERATIONS,
+        description="at most that many iterations of refined and cg, an integer from 1 to 1,000,000",
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> "Solve":
+        no = {
+            ("refined", "float64"): "factors in float32: leave out solve.precision, or use cholesky",
+            ("cg", "float32"): "adds up in float64: leave out solve.precision, or use refined",
+            ("cg", "cuda"): "streams the matrix to the CPU: leave out solve.device, or use refined",
+        }
+        for value in (self.precision, self.device):
+            if (self.solver, value) in no:
+                raise UserError(f"solve.solver {self.solver} {no[self.solver, value]}")
+        if self.solver in ITERATIVE and self.several:
+            raise UserError(
+                f"solve.solver {self.solver} solves one ridge: leave-one-out, which chooses among several, "
+                "needs the whole factor: give one, such as solve.ridge=1e-4, or use solve.solver=cholesky"
+            )
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether one of several ridges is to be chosen."""
+        return isinstance(self.ridge, str) or isinstance(self.ridge, tuple) and len(set(self.ridge)) > 1
 
 
 class Config(columns.Sections):
@@ -168,7 +230,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     raw = {"name": names.from_file(str(path))} | raw
     origins = {}  # dotted key -> the override that set it
     for override in map(paths.to_utf8, overrides):
-        origin = f"--set {short(' '.join(override[:100].split()))}"
+        origin = f"--set {short(redacted(' '.join(override[:100].split())))}"
         key, equals, value = override.partition("=")
         parts = key.split(".")
         odd = not key.isprintable() or " " in key or len(parts) > yaml12.MOST_LEVELS
@@ -190,7 +252,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, problem = mistakes.explain(first, raw, model)
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
-        raise UserError(f"{mistakes.origin('kernel', origins) or where}: {error}") from None
+        said = str(error)
+        key = "solve" if said.startswith("solve.") else "kernel"
+        key = "compute.store" if said.startswith("compute.store") else key
+        raise UserError(f"{mistakes.origin(key, origins) or where}: {error}") from None
 
 
 @cache

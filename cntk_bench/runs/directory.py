@@ -2,7 +2,8 @@
 
     RUN/config.yaml    what the next stage is asked; the only place of settings
     RUN/record.json    what was done (`record`)
-    RUN/gram.zarr      the Gram matrices (`store`)
+    RUN/gram.zarr      the Gram matrices (`store`), unless `compute.store` has them in an object store
+    RUN/iterations     states of iterative solves that were interrupted or reached their limit
     RUN/networks       what was trained: a folder for each COLUMN-DEPTH, and in it one for each network
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
@@ -17,13 +18,15 @@ same time: each works in a folder of its own, and takes the lock only to put it 
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.runs import config, record
+from cntk_bench.runs import config, record, yaml12
 from cntk_bench.runs.config import Config
 from cntk_bench.system import lock
+from cntk_bench.system.bucket import Bucket
+from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 
@@ -35,19 +38,48 @@ def require_no_link(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, by its path."""
+    """A run directory, by its path.
+
+    store : where its Gram store is, as `compute.store` has it, "" for in the directory; by default, as the
+    directory's config says.
+    """
 
     path: Path
+    store: str | None = None
+
+    def asked(self, settings: Config) -> "Run":
+        """The run with its store where these settings have it."""
+        return replace(self, store=settings.compute.store or "")
 
     @property
-    def gram(self) -> Path:
+    def gram(self) -> Path | Bucket:
         """The Gram store."""
-        return self.path / "gram.zarr"
+        url = self._kept_store() if self.store is None else self.store
+        return Bucket(url) if url else self.path / "gram.zarr"
+
+    def _kept_store(self) -> str | None:
+        """Where the directory's config has the store; it is not read in full where it names no such place."""
+        file = self.path / "config.yaml"
+        try:
+            named = b"s3://" in read_plain(file, yaml12.MOST_BYTES)
+        except OSError:
+            return None
+        return config.load(file).compute.store if named else None
+
+    def require_gram(self) -> None:
+        """Refuse a store that cannot be reached, before anything is computed; UserError says why."""
+        if isinstance(self.gram, Bucket):
+            self.gram.require()
 
     @property
     def networks(self) -> Path:
         """What was trained."""
         return self.path / "networks"
+
+    @property
+    def iterations(self) -> Path:
+        """States of iterative solves, a file for each readout and draw."""
+        return self.path / "iterations"
 
     @property
     def record(self) -> Path:

@@ -1,9 +1,10 @@
 """What the columns of a run may draw upon when they are filled: matrices, images, labels, settings."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,42 @@ import numpy as np
 from cntk_bench.columns import Asked
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
-from cntk_bench.grams import growth, matrix, store
+from cntk_bench.grams import growth, matrix, store, stream
 from cntk_bench.grams.images import Images
+from cntk_bench.grams.stream import Stored
+from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import images, record
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.runs.config import Config, Solve
+from cntk_bench.runs.directory import Run, require_no_link
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
-from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
+
+
+def chosen_place(how: Solve, n: int, classes: int, plan: Plan | None) -> Place:
+    """Where and how n training images are solved, of which a plan's tiles have the matrices.
+
+    Raises
+    ------
+    UserError
+        If they cannot be, in the memory that there is, as `solve` asks.
+    """
+    return placement.choose(
+        n,
+        classes=classes,
+        device=how.device,
+        dtype=how.precision,
+        limit=how.memory,
+        solver=how.solver,
+        several=how.several,
+        streaming=stream.memory(plan) if plan else 0,
+    )
 
 
 class Given(Material):
@@ -40,9 +62,9 @@ class Given(Material):
         needs more memory than there is.
     """
 
-    def __init__(self, run: Run, settings: Config):
+    def __init__(self, run: Run, settings: Config, tell: Callable[[str], None] = log.info):
         super().__init__(run, settings, record.computed(record.load(run.record)))
-        self.how = settings.solve
+        self.how, self._tell = settings.solve, tell
         self._needed = settings.kernel.readouts
         self._grams: Any = store.open(run.gram) if self._needed else None
         asked = images.with_path(settings).sections("dataset", "preprocess")
@@ -79,23 +101,29 @@ class Given(Material):
     @cached_property
     def place(self) -> Place:
         """Where matrices are solved; asked for only by columns that have some."""
-        place = placement.choose(
-            len(self.y_train), classes=self.classes, device=self.how.device, dtype=self.how.precision,
-            limit=self.how.memory,
-        )  # fmt: skip
-        most = (place.host + place.gpu) / GIB
-        log.info("solving on %s in %s, at most %.1f GiB", place.device, place.dtype, most)
+        plan = matrix.view(self._grams, self.sizes, self.draws) if self._needed else None
+        place = chosen_place(self.how, len(self.y_train), self.classes, plan)
+        (log.info if place.method == "cholesky" else self._tell)(f"solving by {place}")
         return place
+
+    @cached_property
+    def _held(self) -> Place:
+        """Where matrices of columns that hold them in memory are solved."""
+        if self.place.method != "cg":
+            return self.place
+        return placement.choose(
+            len(self.y_train), classes=self.classes, device=self.how.device, limit=self.how.memory
+        )
 
     @property
     def device(self) -> str:
         """As `columns.Given`."""
-        return self.place.device
+        return self._held.device
 
     @property
     def dtype(self) -> str:
         """As `columns.Given`."""
-        return self.place.dtype
+        return self._held.dtype
 
     def __enter__(self) -> "Given":
         self._reader = ThreadPoolExecutor(1)
@@ -117,6 +145,20 @@ class Given(Material):
             self._ahead[following[0]] = self._reader.submit(self._load, following[0])
         return loaded
 
+    def stream(self, readout: Readout) -> Stored:
+        """As `columns.Given`."""
+        return Stored(self._grams, readout, sizes=self.sizes, draw=(self._draw, self.draws))
+
+    def kept(self, readout: Readout) -> Path:
+        """As `columns.Given`."""
+        require_no_link(self._run.iterations)
+        of_draw = f"-draw-{self._draw + 1}" if self.draws > 1 else ""
+        return self._run.iterations / f"{str(readout).replace(':', '-')}{of_draw}.npz"
+
+    def tell(self, words: str) -> None:
+        """As `columns.Given`."""
+        self._tell(words)
+
     def _load(self, readout: Readout) -> np.ndarray:
         dtype = np.float32 if self.device == "cuda" else self.dtype
         draw = self._draw, self.draws
@@ -127,6 +169,8 @@ class Given(Material):
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
         """As `columns.Given`."""
         draw = self._draw, self.draws
+        if self.place.method == "cg":
+            return stream.test_blocks(self._grams, readout, sizes=self.sizes, draw=draw)
         return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes, draw=draw))
 
     def _load_images(self) -> Dataset:

@@ -16,17 +16,20 @@ from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
 from cntk_bench.executors.local import WAITING
 from cntk_bench.grams import compute as grams
-from cntk_bench.grams import growth
+from cntk_bench.grams import growth, stream
 from cntk_bench.grams.compute import Job
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Spec
-from cntk_bench.regression import placement
+from cntk_bench.regression import AUTO, placement
 from cntk_bench.regression.placement import Place
+from cntk_bench.runs.config import Solve
+from cntk_bench.runs.given import chosen_place
 from cntk_bench.system import memory
 from cntk_bench.system.files import writing
 
 IMAGES = 4096  # made up, to time a backend on
+USUAL = Solve()
 SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
 
 
@@ -152,8 +155,21 @@ class Cost:
         """Of computing the Gram matrices."""
         return self.tiles.pairs / self.rate.pairs_per_second
 
+    def seconds_by(self, workers: int) -> float:
+        """The same by several workers, who end with the last whole tile of the one that has most."""
+        each = -(-self.tiles.count // workers)
+        return self.seconds * each / self.tiles.count
 
-def cost(spec: Spec, tiles: Plan, images: np.ndarray, backend: Backend, output: Path, classes: int) -> Cost:
+
+def cost(
+    spec: Spec,
+    tiles: Plan,
+    images: np.ndarray,
+    backend: Backend,
+    output: Path,
+    classes: int,
+    how: Solve = USUAL,
+) -> Cost:
     """Predict a run's tiles, bytes, memory and time; measures the backend for a few seconds.
 
     Parameters
@@ -165,13 +181,18 @@ def cost(spec: Spec, tiles: Plan, images: np.ndarray, backend: Backend, output: 
     output : Path
         Where the run is to go.
     classes : int
+    how : Solve
+        How it is to be solved.
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
         n = tiles.n_train // tiles.draws
-        place, fits = placement.choose(n, classes=classes), True
+        place, fits = chosen_place(how, n, classes, tiles), True
     except UserError:
-        place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
+        if how.solver in (AUTO, "cg"):
+            place = placement.streamed(n, classes=classes, free=0, streaming=stream.memory(tiles))
+        else:
+            place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
     measured = rate(backend, images[: tiles.tile])
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.

@@ -20,7 +20,8 @@ settings that it used then. A record is a plain dict; every function here return
                versions   Python and libraries
                machine    platform, CPU, cores, memory in bytes, GPUs
                settings   the sections of the config that it used
-               and what the stage adds: backend, pairs, pairs_per_second, numerics, device, ...
+               and what the stage adds: backend, pairs, pairs_per_second, numerics, device,
+                          solver, ...
     solve      number of the last solve; absent before the first
     solutions  list of the last solve, one of each column and depth: column, depth (null for a column without
                depths), accuracy in percent (null where there is none: every network failed) and its

@@ -82,6 +82,36 @@ class Preprocess(Section):
     contrast_floor: Positive = Field(1e-8, description="a number above 0, in units of the pixels")
 
 
+Word = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
+Line = Annotated[StrictStr, Field(min_length=1, max_length=4000, pattern=r"^[^\r\n]+$")]
+
+
+class Slurm(Section):
+    """What a job asks of Slurm; each job is one worker. null leaves it to the cluster's own default."""
+
+    partition: Word | None = Field(None, description="the name of a partition, or null")
+    account: Word | None = Field(None, description="the name of an account, or null")
+    gres: Word | None = Field(None, description="generic resources of a job, such as gpu:1, or null")
+    time: Annotated[StrictStr, Field(pattern=r"^(\d+-)?\d{1,3}(:\d{2}){0,2}$")] = Field(
+        "01:00:00", description='a limit of time as Slurm writes it, in quotes, such as "01:00:00"'
+    )
+    memory: Annotated[StrictStr, Field(pattern=r"^\d+(\.\d+)?[MGT]B$")] = Field(
+        "8GB", description="the memory of a job, such as 16GB"
+    )
+    cores: Annotated[StrictInt, Field(ge=1, le=10_000)] = Field(
+        1, description="the cores of a job, an integer of at least 1"
+    )
+    interface: Word | None = Field(
+        None, description="the network interface that jobs reach the scheduler by, such as ib0, or null"
+    )
+    environment: tuple[Line, ...] = Field(
+        (), description="a list of shell lines before the program starts, such as [module load cuda]"
+    )
+    directives: tuple[Line, ...] = Field(
+        (), description="a list of more options for sbatch, such as [--qos=long]"
+    )
+
+
 class Converge(Section):
     """Finite networks beside their limit: which, how many, and what is measured."""
 

@@ -1,5 +1,6 @@
 """The stage `solve`: every cell of a computed run, filled and scored."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,8 +17,15 @@ from cntk_bench.runs.scoring import scored
 from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
 from cntk_bench.system.files import write_whole
 
+log = logging.getLogger(__name__)
 
-def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
+
+def solve(
+    run: Run,
+    settings: Config,
+    progress: Callable | None = None,
+    tell: Callable[[str], None] = log.info,
+) -> dict:
     """Fill every cell of a computed run, and score each on the test set once.
 
     Parameters
@@ -28,6 +36,8 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         `solve` may have changed.
     progress : callable, optional
         Called with (column, depth) once it is solved.
+    tell : callable
+        Called with words: how matrices are solved, unless by a Cholesky factor, and how far such a solve is.
 
     Returns
     -------
@@ -40,12 +50,14 @@ def solve(run: Run, settings: Config, progress: Callable | None = None) -> dict:
         If something of it was not computed yet, or cannot be solved.
     """
     started = time.perf_counter()
-    given = Given(run, settings)
+    given = Given(run, settings, tell)
     stage = record.stage(
         "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
     )
     if settings.kernel.readouts:
-        stage |= {"device": given.device, "precision": given.dtype}
+        place = given.place
+        stage |= {"device": place.device, "precision": place.dtype, "solver": place.method}
+        stage |= {"memory": place.host}
     solutions = []
     asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
     columns.require(settings.kernel.columns, given.asked)

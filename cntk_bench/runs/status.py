@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from cntk_bench.columns import Job
 from cntk_bench.grams import description, store
-from cntk_bench.grams.journal import writers
 from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.runs import record
@@ -34,13 +33,15 @@ class Status:
     """What is done of what was asked for last, and how many processes write now.
 
     counts : of tiles and pairs; None for a run whose columns need no Gram matrix.
-    writers : 0 also where that cannot be told.
+    writers : names of their journals (HOST-PROCESS-...); none also where that cannot be told.
+    lost : how each worker ended that was lost in the last call of `compute`, in words.
     trained : of every cell that has to be trained.
     """
 
     counts: Counts | None
-    writers: int
+    writers: tuple[str, ...]
     trained: tuple[Cell, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -62,7 +63,7 @@ class Status:
         rate = self.pairs_per_second
         if rate is None or self.counts is None:
             return None
-        return (self.counts.all_pairs - self.counts.pairs) / (rate * max(1, self.writers))
+        return (self.counts.all_pairs - self.counts.pairs) / (rate * max(1, len(self.writers)))
 
 
 class Follower:
@@ -74,7 +75,7 @@ class Follower:
 
     def begun(self) -> bool:
         """Whether there is something to look at: a Gram store, or columns that need none."""
-        if (self.run.gram / "zarr.json").exists():
+        if description.exists(self.run.gram):
             return True
         config = self._asked()
         return config is not None and not config.kernel.readouts
@@ -96,7 +97,7 @@ class Follower:
         trained = () if config is None or facts is None else _trained(self.run, config, facts)
         wanted = None if config is None else set(map(str, config.kernel.readouts))
         if wanted == set():
-            return Status(None, 0, trained)
+            return Status(None, (), trained)
         found = self._opened()
         sizes, draws = found.sizes, 1
         if facts is not None:
@@ -104,7 +105,15 @@ class Follower:
             draws = record.draws(facts) if asked[0] <= sizes[0] else 1
             sizes = min(asked[0], sizes[0]), min(asked[1], sizes[1])
         readouts = [n for n, name in enumerate(found.readouts) if wanted is None or name in wanted]
-        return Status(found.progress.counts(readouts, sizes, draws), writers(found.path), trained)
+        counts = found.progress.counts(readouts, sizes, draws)
+        return Status(counts, tuple(found.writers()), trained, self._lost())
+
+    def _lost(self) -> tuple[str, ...]:
+        """What the record says of workers lost in the newest call of `compute`."""
+        stages = record.load(self.run.record)["stages"] if self.run.record.exists() else []
+        newest = next((stage for stage in reversed(stages) if stage["stage"] == "compute"), {})
+        found = newest.get("workers_lost", [])
+        return tuple(short(str(one), 100) for one in found) if isinstance(found, list) else ()
 
     def _opened(self) -> Store:
         """The store as it is now: read anew where it has become larger."""

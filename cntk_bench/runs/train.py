@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from cntk_bench import columns
 from cntk_bench.columns import Job
 from cntk_bench.errors import UserError
-from cntk_bench.grams import growth, store
+from cntk_bench.grams import description, growth, store
 from cntk_bench.runs import compute, images, record
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
@@ -67,7 +67,7 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
     loaded = images.load(settings)
     kept = images.kept(loaded)
     facts = images.facts(settings, loaded, kept)
-    if (run.gram / "zarr.json").exists():
+    if description.exists(run.gram):
         growth.require_images(store.open(run.gram), images.asked(settings, loaded), kept)
     material = Material(run, settings, facts, loaded)
     every = [job for _, _, some in jobs(settings, material) for job in some]

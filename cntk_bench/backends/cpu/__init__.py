@@ -13,10 +13,10 @@ import numpy as np
 
 from cntk_bench.backends import rings as all_rings
 from cntk_bench.backends.cpu import planes as cpu_planes
-from cntk_bench.backends.cpu.cores import threads
 from cntk_bench.backends.cpu.fully_connected import FullyConnected
 from cntk_bench.backends.rings import rings
 from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.system.cores import threads
 
 __all__ = ["Backend", "FullyConnected", "available", "source"]
 

@@ -16,7 +16,7 @@ from numba import njit
 
 from cntk_bench.backends import fully_connected
 from cntk_bench.backends.cpu.compilation import keep_code, wide_vectors
-from cntk_bench.backends.cpu.cores import threads
+from cntk_bench.system.cores import threads
 
 LANES = 16  # vectors z at once
 UNROLLED = 4  # features added up before a lane's sum is stored

@@ -1,5 +1,6 @@
 """The few things the CUDA backend asks of a GPU, by way of CuPy."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +26,17 @@ def available() -> bool:
         return cupy.cuda.is_available()
     except Exception:  # a broken driver raises whatever it likes; the answer is no
         return False
+
+
+def devices() -> list[str]:
+    """The GPUs that this process sees, each as the variable CUDA_VISIBLE_DEVICES names it."""
+    if not available():
+        return []
+    import cupy
+
+    count = cupy.cuda.runtime.getDeviceCount()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 
 
 @contextmanager

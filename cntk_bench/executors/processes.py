@@ -1,0 +1,209 @@
+"""Tasks done by processes of this machine, one for each place: a GPU, or a share of the CPU's cores.
+
+Each process has its own interpreter and its own environment, so that a GPU, a limit of threads or a crash
+concerns it alone. A process that is killed, or is silent for too long, costs the tasks that it had, which
+others are given; another process takes its place.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.executors.ledger import Ledger
+from cntk_bench.executors.worker import READY
+from cntk_bench.executors.workers import AHEAD, ATTEMPTS, Workers
+
+log = logging.getLogger(__name__)
+
+START = (
+    "import sys; tasks, halt, *sys.path = sys.argv[1:]; "
+    "from cntk_bench.executors.worker import serve; serve(int(tasks), int(halt))"
+)
+LOOK = 1.0  # seconds after which it is looked again whether to stop, and who is silent
+GRACE = 10.0  # seconds in which a worker without tasks ends by itself
+
+
+def run(
+    job: Any,
+    tasks: Iterable[Any],
+    report: Callable[[Any], None],
+    stopped: Callable[[], bool],
+    workers: Workers,
+) -> None:
+    """Do tasks; see `cntk_bench.executors.run`."""
+    ledger, early = Ledger(tasks), 0
+    failures: list[Exception] = []
+    whole = pickle.dumps(job)
+    crew: list[_Worker | None] = [None] * len(workers.places)
+    try:
+        while True:
+            if not stopped() and not failures:
+                for number, place in enumerate(workers.places):
+                    crew[number] = _fill(crew[number], ledger, whole, place)
+            else:
+                for worker in filter(None, crew):
+                    worker.halt()
+            busy = [worker for worker in crew if worker and worker.tasks]
+            if not busy:
+                break
+            wait([worker.connection for worker in busy], LOOK)
+            for worker in busy:
+                expected = worker.halted
+                answers, lost = worker.hear(workers.timeout)
+                for kind, value in answers:
+                    if kind == "done":
+                        report(value)
+                        early = 0
+                    elif kind == "failed":
+                        failures.append(value)
+                if not lost:
+                    continue
+                crew[crew.index(worker)] = None
+                if any(kind == "failed" for kind, _ in answers) or expected:
+                    continue
+                log.warning("a worker was lost (%s): what it had to do is given to others", lost)
+                workers.lost(lost)
+                if worker.ready:
+                    ledger.lost(worker.tasks, lost)
+                    continue
+                ledger.back(worker.tasks)
+                early += 1
+                if early == ATTEMPTS:
+                    raise UserError(
+                        f"{early} workers ended before they could begin, the last one by {lost}: look at "
+                        "what they say above, or use --executor local"
+                    )
+    finally:
+        for worker in filter(None, crew):
+            worker.end()
+    if failures:
+        raise failures[0]
+    if not stopped():
+        ledger.require_all()
+
+
+class _Worker:
+    """A process, and the tasks that it has."""
+
+    def __init__(self, job: bytes, place: Mapping[str, str]):
+        self.tasks: deque = deque()
+        self.ready = self.halted = self._alone = False
+        self._sent = False
+        ours, theirs = socket.socketpair()
+        told, self._halt = os.pipe()
+        fds = theirs.fileno(), told
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", START, *map(str, fds), *sys.path],
+                env={**os.environ, **place},
+                stdin=subprocess.DEVNULL,
+                pass_fds=fds,
+                start_new_session=True,  # a terminal's Ctrl-C is for us alone
+            )
+        except BaseException:
+            os.close(self._halt)
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(told)
+        self.connection = Connection(ours.detach())
+        self._heard = time.monotonic()
+        self._send(job)
+
+    def wants(self) -> bool:
+        """Whether it may have one more task."""
+        return len(self.tasks) < AHEAD and not self._alone
+
+    def give(self, task: Any, alone: bool = False) -> None:
+        """Let it do a task; `alone`, with no other beside it."""
+        if not self.tasks:
+            self._heard, self._alone = time.monotonic(), alone
+        self.tasks.append(task)
+        self._send(pickle.dumps(task))
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self.connection.send_bytes(data)
+        except OSError:
+            pass  # it is gone, which `hear` finds
+
+    def hear(self, timeout: float) -> tuple[list, str]:
+        """What it has answered, and, if it is gone, how it ended."""
+        answers = []
+        try:
+            while self.connection.poll():
+                answers.append(self.connection.recv())
+                self._heard = time.monotonic()
+                kind, value = answers[-1]
+                self.ready = self.ready or kind == READY
+                if kind == "done":
+                    self.tasks.remove(value)
+                    self._alone = self._alone and bool(self.tasks)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return answers, self._ended()
+        if time.monotonic() - self._heard > timeout:
+            self._process.kill()
+            self.close()
+            return answers, f"it finished nothing for {timeout:g} seconds"
+        return answers, ""
+
+    def _ended(self) -> str:
+        try:
+            code = self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self.close()
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+        return name + (" (out of memory?)" if name == "SIGKILL" else "")
+
+    def halt(self) -> None:
+        """Let it end after the task that it is doing."""
+        if not self.halted:
+            self.halted = True
+            os.close(self._halt)
+
+    def end(self) -> None:
+        """Let it end: at once, if it still has tasks that nobody waits for."""
+        if self.tasks:
+            self._process.kill()
+        self._send(pickle.dumps(None))
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the pipes, once the process is gone."""
+        self._process.wait()
+        self.connection.close()
+        self.halt()
+
+
+def _fill(worker: _Worker | None, ledger: Ledger, job: bytes, place: Mapping[str, str]) -> _Worker | None:
+    """Give a place's worker what it may have; one is started once there is something to do."""
+    while worker is None or worker.wants():
+        free = worker is None or not worker.tasks
+        task, alone = (ledger.suspect() if free else None), True
+        if task is None:
+            task, alone = ledger.next(), False
+        if task is None:
+            break
+        worker = worker or _Worker(job, place)
+        worker.give(task, alone)
+    return worker

@@ -1,0 +1,92 @@
+"""Tasks done by jobs of a Slurm cluster, each of which is one worker of a Dask scheduler in this process.
+
+Jobs come and go: one that ends, whatever the reason, is asked for again while there is something to do.
+The scheduler has to be reached from the nodes, so that it listens on the network; it speaks with none that
+has not the certificates of this call, which the jobs find in a folder that only we can read.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.executors import dask
+from cntk_bench.executors.workers import Workers
+from cntk_bench.text import one_line
+
+try:
+    import dask_jobqueue
+    import distributed
+except ImportError as error:
+    raise UserError(
+        f"the executor slurm needs dask-jobqueue ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
+    ) from None
+
+PATIENCE = "300s"  # in which a job must have found the scheduler
+
+
+def run(
+    job: Any,
+    tasks: Iterable[Any],
+    report: Callable[[Any], None],
+    stopped: Callable[[], bool],
+    workers: Workers,
+) -> None:
+    """Do tasks; see `cntk_bench.executors.run`."""
+    if not shutil.which("sbatch"):
+        raise UserError(
+            "there is no sbatch here: start this where jobs are submitted, or use --executor processes"
+        )
+    with dask.settings(workers), _cluster(workers) as client:
+        dask.drive(client, job, tasks, report, stopped, workers)
+
+
+@contextmanager
+def _cluster(workers: Workers) -> Iterator[Any]:
+    """A scheduler here, and the jobs that it asks Slurm for."""
+    security = dask.certificates()
+    # Jobs must find it from their nodes, where /tmp is another one.
+    with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
+        asked = options(workers.slurm)
+        try:
+            cluster = dask_jobqueue.SLURMCluster(
+                **asked,
+                protocol="tls://",
+                security=security,
+                shared_temp_directory=folder,
+                log_directory=str(Path.cwd() / "slurm-logs"),
+                dashboard_address=None,
+                scheduler_options={"dashboard": False},
+            )
+        except (ValueError, RuntimeError, OSError) as error:
+            raise UserError(
+                f"Slurm's workers cannot be prepared ({one_line(error, 120)}): mend compute.slurm"
+            ) from None
+        with cluster:
+            cluster.adapt(minimum_jobs=len(workers.places), maximum_jobs=len(workers.places))
+            with distributed.Client(cluster, security=security, set_as_default=False) as client:
+                yield client
+
+
+def options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What dask-jobqueue is told of the section `compute.slurm`."""
+    directives = [f"--gres={asked['gres']}"] if asked["gres"] else []
+    return {
+        "queue": asked["partition"],
+        "account": asked["account"],
+        "cores": 2,  # threads of the worker: one computes while one writes
+        "job_cpu": asked["cores"],
+        "processes": 1,
+        "memory": asked["memory"],
+        "walltime": asked["time"],
+        "interface": asked["interface"],
+        "job_name": "cntk-bench",
+        "job_extra_directives": [*directives, *asked["directives"]],
+        "job_script_prologue": ["umask 077", *asked["environment"]],
+        "death_timeout": PATIENCE,
+        "worker_extra_args": ["--memory-limit", "0"],
+        "local_directory": "${TMPDIR:-/tmp}",
+    }

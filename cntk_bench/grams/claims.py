@@ -1,0 +1,259 @@
+"""Who works on a store among objects, told by signs of life: no lock there ends with its process.
+
+    writers/WRITER   a process that may write tiles
+    lock             the one that may change what the store holds: that makes, grows or repairs it
+
+Each is written anew every `BEAT` seconds by whoever it stands for, and removed at the end. A lock is made by
+a conditional write, which the server grants to one process alone. Of one that was killed, the object stays as
+it was: whoever is in its way looks on for `LEASE` seconds, by a clock of its own, and if nothing changes goes
+on without it; a lock is then taken by another conditional write, with a warning that names the holder. No two
+clocks are ever compared, but for the number of writers that `status` shows.
+
+A holder that was only stopped for so long finds that the lock is not its own any more, and ends. A writer
+that the store changed under ends, too (`segments`).
+"""
+
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+from cntk_bench.errors import UserError
+from cntk_bench.system.bucket import Bucket, Unreachable
+from cntk_bench.system.lock import Held
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+BEAT = 5.0  # seconds between two signs of life
+LEASE = 30.0  # seconds without one after which somebody is held to be dead
+PATIENCE = 20.0  # seconds that one waits for others who are alive
+PAUSE = 0.5  # seconds between two looks
+LOCK, WRITERS = "lock", "writers"
+_warned: set[str] = set()
+
+
+@contextmanager
+def present(bucket: Bucket, name: str) -> Iterator[None]:
+    """Show others that a writer of this name is alive.
+
+    Raises
+    ------
+    UserError
+        If nothing can be written there.
+    """
+    sign = f"{WRITERS}/{name}"
+    bucket.put(sign, b"0")
+    bucket = bucket.hurried()
+    try:
+        with _beating(lambda number: bucket.put(sign, str(number).encode())):
+            yield
+    finally:
+        with suppress(UserError):
+            bucket.delete([sign])
+
+
+def alive(bucket: Bucket) -> set[str]:
+    """Names of the writers that gave a sign lately, as this machine's clock has it; for people."""
+    since = datetime.now(UTC) - timedelta(seconds=LEASE)
+    return {one.name.partition("/")[2] for one in bucket.list(WRITERS) if one.changed >= since}
+
+
+def require_free(bucket: Bucket) -> None:
+    """Wait until nobody changes the store.
+
+    Raises
+    ------
+    Held
+        If somebody who is alive still does after `PATIENCE` seconds. Who gives no sign bars nobody: what was
+        begun to be changed counts for nothing until that is ended.
+    """
+    watch = _Watch()
+    while (found := bucket.get(LOCK)) is not None and not watch.dead(found[1]):
+        watch.require_patience(bucket, found[0])
+        time.sleep(PAUSE)
+
+
+@contextmanager
+def held(bucket: Bucket) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a store; gives a function that raises UserError if it was lost.
+
+    Raises
+    ------
+    Held
+        If another process has it, or computes into the store.
+    """
+    claim = _Claim(bucket)
+    claim.take()
+    claim.hurry()
+    try:
+        with _beating(claim.renew):
+            _require_no_writers(bucket)
+            yield claim.require
+    finally:
+        claim.release()
+
+
+class _Watch:
+    """Looks at something that is written anew as long as somebody is alive."""
+
+    def __init__(self) -> None:
+        self._begun = self._since = time.monotonic()
+        self._seen: object = None
+        self._alive = False
+
+    def dead(self, now: object) -> bool:
+        """Whether nothing has changed for `LEASE` seconds; called with what is there again and again."""
+        if self._seen is not None and now != self._seen:
+            self._alive, self._since = True, time.monotonic()
+        self._seen = now
+        return time.monotonic() - self._since >= LEASE
+
+    def require_patience(self, bucket: Bucket, lock: bytes) -> None:
+        if self._alive and time.monotonic() - self._begun >= PATIENCE:
+            raise Held(
+                f"another run ({_holder(lock)}) is changing {short(str(bucket))}: wait for it to end; if it "
+                f"was killed, try again {LEASE:g} seconds later"
+            )
+
+
+def _require_no_writers(bucket: Bucket) -> None:
+    """Refuse while others compute; remove the signs of those who were killed."""
+    first: dict[str, datetime] | None = None
+    watch = _Watch()
+    while signs := {one.name: one.changed for one in bucket.list(WRITERS)}:
+        if first is not None and not signs.items() <= first.items():  # a newer sign
+            names = ", ".join(name.partition("/")[2] for name in sorted(signs))
+            raise Held(
+                f"other processes ({short(names)}) compute into {short(str(bucket))}: wait for them to end"
+            )
+        if first is None:
+            first = signs
+            log.warning("looking whether anybody still computes into %s", short(str(bucket)))
+        if watch.dead(0):
+            bucket.delete(signs)
+            return
+        time.sleep(PAUSE)
+
+
+class _Claim:
+    """A lock object of ours."""
+
+    def __init__(self, bucket: Bucket):
+        self._bucket, self._token, self._lost = bucket, uuid.uuid4().hex, False
+
+    def take(self) -> None:
+        watch = _Watch()
+        try:
+            while not self._won(None):
+                found = self._bucket.get(LOCK)
+                if found is not None and watch.dead(found[1]):
+                    if self._won(found[1]):
+                        log.warning(
+                            "%s gave no sign of life for %g seconds: the lock of %s is taken from it",
+                            _holder(found[0]), LEASE, short(str(self._bucket)),
+                        )  # fmt: skip
+                        return
+                    watch = _Watch()
+                elif found is not None:
+                    watch.require_patience(self._bucket, found[0])
+                    time.sleep(PAUSE)
+            if self._bucket.put_if(LOCK, self._words(0), None) is not None:  # though there is one
+                raise NotImplementedError
+        except NotImplementedError:
+            _warn_once(self._bucket)
+
+    def hurry(self) -> None:
+        """Renew and release without waiting for long."""
+        self._bucket = self._bucket.hurried()
+
+    def _won(self, tag: str | None) -> bool:
+        """Whether we have the lock after trying; the object itself says so where the answer was lost."""
+        try:
+            if self._bucket.put_if(LOCK, self._words(0), tag) is not None:
+                return True
+        except Unreachable:
+            if not self._ours():
+                raise
+        return self._ours()
+
+    def _words(self, number: int) -> bytes:
+        holder = f"process {os.getpid()} on {re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname()[:64])}"
+        return json.dumps(
+            {"holder": holder, "token": self._token, "beat": number, "time": time.time()}
+        ).encode()
+
+    def _ours(self) -> bool:
+        found = self._bucket.get(LOCK)
+        return found is not None and _said(found[0]).get("token") == self._token
+
+    def renew(self, number: int) -> None:
+        if self._ours():
+            self._bucket.put(LOCK, self._words(number))
+        else:
+            self._lost = True
+
+    def require(self) -> None:
+        if self._lost:
+            raise UserError(
+                f"another process took the lock of {short(str(self._bucket))}, for this one gave no sign of "
+                f"life for {LEASE:g} seconds: run the same command again; what was finished is kept"
+            )
+
+    def release(self) -> None:
+        with suppress(UserError):
+            if self._ours():
+                self._bucket.delete([LOCK])
+
+
+@contextmanager
+def _beating(beat: Callable[[int], object]) -> Iterator[None]:
+    """Call a function with 1, 2, ... every `BEAT` seconds, whether or not it can be done each time."""
+    ended = threading.Event()
+
+    def run() -> None:
+        number = 0
+        while not ended.wait(BEAT):
+            number += 1
+            with suppress(UserError):
+                beat(number)
+
+    thread = threading.Thread(target=run, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _holder(data: bytes) -> str:
+    """The process that a lock names; anybody may have written anything there."""
+    words = _said(data).get("holder")
+    if isinstance(words, str) and re.fullmatch(r"process \d{1,10} on [A-Za-z0-9.-]{1,64}", words):
+        return words
+    return "one that does not say which"
+
+
+def _said(data: bytes) -> dict:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _warn_once(bucket: Bucket) -> None:
+    if str(bucket) not in _warned:
+        _warned.add(str(bucket))
+        log.warning(
+            "the server of %s has no conditional writes: make sure that no other process makes, grows or "
+            "repairs this store", short(str(bucket)),
+        )  # fmt: skip

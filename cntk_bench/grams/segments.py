@@ -1,0 +1,164 @@
+"""Journals in an object store, which has no append: objects that are written once and never changed.
+
+    journals/WRITER.00000128-00000191.jsonl   the writer's lines 128 to 191
+    journals/WRITER.00000192-00000192.jsonl   its line 192
+
+A line is an object of its own; each `SEGMENT` of them become one object, and those of the lines are removed.
+So there are about as many objects as tiles / `SEGMENT`, and a line is written twice. No name is used for two
+contents: a request that arrives a second time, and late, changes nothing.
+
+Lines are those of `journal`, and mean the same in any order and however often they are read.
+"""
+
+import os
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from cntk_bench.errors import UserError
+from cntk_bench.grams.journal import FOLDER, decoded
+from cntk_bench.grams.lines import Line
+from cntk_bench.system.bucket import Bucket
+from cntk_bench.text import short
+
+SEGMENT = 64  # lines
+THREADS = 8  # that read
+LOOKS = 5  # listings, while objects vanish because their writers join them
+NAME = re.compile(rf"{FOLDER}/([\w.-]+)\.(\d{{8}})-(\d{{8}})\.jsonl", re.ASCII)
+
+
+def writer_name() -> str:
+    """A name that no other writer has."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()[:40])
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+class Segments:
+    """A writer's log in an object store; as `journal.Journal`. Threads may append at once.
+
+    Parameters
+    ----------
+    bucket : Bucket
+        The store.
+    name : str
+        The writer's (`writer_name`).
+    tag : str
+        Of the store's description, as the writer knows it.
+    """
+
+    def __init__(self, bucket: Bucket, name: str, tag: str):
+        self._bucket, self._name, self._tag, self.process = bucket, name, tag, os.getpid()
+        self._open: list[tuple[int, str]] = []  # numbers and lines that are objects of their own
+        self._next = 0
+        self._appending = threading.Lock()
+
+    def append(self, line: Line) -> None:
+        """Log a line; it is stored once this returns.
+
+        Raises
+        ------
+        UserError
+            If the server cannot be reached, or the store was changed.
+        """
+        with self._appending:
+            self.require_place()
+            number, self._next = self._next, self._next + 1  # never again, whether it arrives or not
+            self._bucket.put(_object(self._name, number, number), f"{line}\n".encode())
+            self._open.append((number, f"{line}\n"))
+            if len(self._open) >= SEGMENT:
+                self._join(self._bucket)
+
+    def _join(self, bucket: Bucket) -> None:
+        first, last = self._open[0][0], self._open[-1][0]
+        bucket.put(_object(self._name, first, last), "".join(line for _, line in self._open).encode())
+        bucket.delete(_object(self._name, number, number) for number, _ in self._open)
+        self._open = []
+
+    def require_place(self) -> None:
+        """Refuse to go on where the store was removed or changed, as by growing: tiles are others then."""
+        if self._bucket.tag("zarr.json") != self._tag:
+            raise UserError(
+                f"{short(str(self._bucket))} was made larger, removed or replaced while it was written: "
+                "run the same command again; what was finished in it is kept"
+            )
+
+    def close(self) -> None:
+        """Join what is left; where that fails, the lines stay objects of their own."""
+        try:
+            if len(self._open) > 1:
+                self._join(self._bucket.hurried())
+        except UserError:
+            pass
+
+
+class Logs:
+    """What the journals of a store say, followed."""
+
+    def __init__(self, bucket: Bucket):
+        self._bucket = bucket
+        self._seen: set[str] = set()  # names of objects that were read, or whose lines all were
+        self._single: dict[
+            str, set[int]
+        ] = {}  # lines read of each writer that are not yet in a segment that was
+
+    def more(self) -> Iterator[list]:
+        """What the lines hold that were not read before, object by object.
+
+        Raises
+        ------
+        UserError
+            If they cannot be read.
+        """
+        for _ in range(LOOKS):
+            wanted, vanished = self._unread(), False
+            with ThreadPoolExecutor(THREADS) as pool:
+                for name, found in zip(wanted, pool.map(self._bucket.get, wanted), strict=True):
+                    if found is None:
+                        vanished = True
+                        continue
+                    yield from decoded(found[0])
+                    self._note(name)
+            if not vanished:
+                return
+
+    def _unread(self) -> list[str]:
+        """Objects to read: segments, and single lines that no segment has."""
+        found = [one.name for one in self._bucket.list(FOLDER) if one.name not in self._seen]
+        named = [(m, int(m[2]), int(m[3])) for m in map(NAME.fullmatch, found) if m]
+        wanted: list[str] = []
+        within: dict[str, set[int]] = {}
+        for match, first, last in named:
+            if last > first:
+                numbers = set(range(first, last + 1))
+                within.setdefault(match[1], set()).update(numbers)
+                if numbers <= self._single.get(match[1], set()):
+                    self._note(match[0])
+                else:
+                    wanted.append(match[0])
+        for match, first, last in named:
+            if first == last and first not in within.get(match[1], ()):
+                wanted.append(match[0])
+        return wanted
+
+    def _note(self, name: str) -> None:
+        self._seen.add(name)
+        match = NAME.fullmatch(name)
+        assert match
+        known = self._single.setdefault(match[1], set())
+        first, last = int(match[2]), int(match[3])
+        if first == last:
+            known.add(first)
+        else:
+            known -= set(range(first, last + 1))
+
+
+def writers_of(bucket: Bucket) -> set[str]:
+    """Names of the writers that have written a line."""
+    return {match[1] for one in bucket.list(FOLDER) if (match := NAME.fullmatch(one.name))}
+
+
+def _object(name: str, first: int, last: int) -> str:
+    return f"{FOLDER}/{name}.{first:08d}-{last:08d}.jsonl"

@@ -1,0 +1,157 @@
+"""Matrices out of a store, read piece by piece, for whoever has not the memory for the whole ones.
+
+A piece is some tiles side by side, about `SIDE` images wide; two are read ahead. Peak memory (`memory`) does
+not depend on the number of images, but for a row of test tiles.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cntk_bench.grams import matrix
+from cntk_bench.grams.matrix import ONE, Draw
+from cntk_bench.grams.tiles import Plan, Tile
+
+if TYPE_CHECKING:
+    from cntk_bench.grams.store import Store
+
+SIDE = 1024  # of a piece, in images, about; a tile may be larger
+AHEAD = 2  # pieces read ahead, by as many threads
+ENTRIES = 2**20  # of a block of test rows in float64, unless one row has more
+
+
+class Stored:
+    """The train matrix of a readout, as a stream of its lower triangle (`regression.stream`).
+
+    Parameters
+    ----------
+    store : Store
+    readout : Readout or str
+        As for `Store.index`.
+    sizes, draw
+        As for `matrix.matrix`.
+
+    Raises
+    ------
+    UserError, VerificationError
+        While it is read, if a tile is not done, cannot be read, or is damaged. Digests of tiles are checked
+        until a pass over all of them is done, the chunks' own checksums always.
+    """
+
+    def __init__(
+        self,
+        store: "Store",
+        readout: object,
+        *,
+        sizes: tuple[int, int] | None = None,
+        draw: Draw = ONE,
+    ) -> None:
+        self._store, self._index = store, store.index(readout)
+        self._plan = matrix.view(store, sizes, draw[1])
+        self._images = matrix.images(self._plan, draw)
+        self._checked = False
+
+    @property
+    def n(self) -> int:
+        """Training images."""
+        return self._images.stop - self._images.start
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the digests of all tiles, and of which images of them are used."""
+        found = hashlib.sha256(
+            f"{self._plan.tile} {self._images} {self._store.readouts[self._index]}".encode()
+        )
+        for rows, cols in self._places():
+            for tile in self._tiles(rows, cols):
+                digests = sorted(self._store.progress.digests(tile, self._index))
+                found.update(f" {tile} {digests}".encode())
+        return found.hexdigest()
+
+    def pieces(self, diagonal: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """(rows, cols, float32 array (h, w)), counted from the first image of the draw, row by row.
+
+        Together they are the lower triangle. Those on the diagonal have equal rows and cols, and both halves;
+        `diagonal` asks for those alone.
+        """
+        waiting: deque = deque()
+        pool = ThreadPoolExecutor(AHEAD)
+        try:
+            for place in self._places(diagonal):
+                waiting.append((*place, pool.submit(self._read, *place, not self._checked)))
+                if len(waiting) > AHEAD:
+                    yield self._next(waiting)
+            while waiting:
+                yield self._next(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        self._checked = self._checked or not diagonal
+
+    def _next(self, waiting: deque) -> tuple[slice, slice, np.ndarray]:
+        rows, cols, block = waiting.popleft()
+        first = self._images.start
+        down, right = (slice(part.start - first, part.stop - first) for part in (rows, cols))
+        return down, right, block.result()
+
+    def _places(self, diagonal: bool = False) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of pieces, of all training images; they begin where tiles do."""
+        side = _side(self._plan.tile)
+        whole = self._images
+        parts = [
+            slice(max(start, whole.start), min(start + side, whole.stop))
+            for start in range(whole.start // side * side, whole.stop, side)
+        ]
+        for i, rows in enumerate(parts):
+            for cols in [rows] if diagonal else parts[: i + 1]:
+                yield rows, cols
+
+    def _tiles(self, rows: slice, cols: slice) -> Iterator[Tile]:
+        tile = self._plan.tile
+        for row in range(rows.start // tile, -(-rows.stop // tile)):
+            for col in range(cols.start // tile, -(-cols.stop // tile)):
+                if row >= col:
+                    yield Tile("train", row, col)
+
+    def _read(self, rows: slice, cols: slice, checked: bool) -> np.ndarray:
+        out = np.empty((rows.stop - rows.start, cols.stop - cols.start), np.float32)
+        for tile in self._tiles(rows, cols):
+            down, right = tile.rows(self._plan), tile.cols(self._plan)
+            block = self._store.read(tile, [self._index], checked=checked)[0]
+            matrix.put(out, block, (rows, cols), (down, right))
+            if rows == cols:
+                matrix.put(out.T, block, (rows, cols), (down, right))
+        return out
+
+
+def test_blocks(
+    store: "Store", readout: object, *, sizes: tuple[int, int] | None = None, draw: Draw = ONE
+) -> Iterator[np.ndarray]:
+    """The test x train matrix, float64, some rows at a time: `ENTRIES` numbers at most, or one row.
+
+    Parameters, errors: as for `matrix.matrix`.
+    """
+    blocks = matrix.row_blocks(store, readout, np.float32, sizes=sizes, draw=draw, threads=AHEAD)
+    for _, block in blocks:
+        rows = max(1, ENTRIES // block.shape[1])
+        for start in range(0, len(block), rows):
+            yield block[start : start + rows].astype(np.float64)
+
+
+def memory(plan: Plan) -> int:
+    """Bytes that streaming a plan's matrices takes, one after the other.
+
+    With two copies of a piece in float64 and, of test rows, eight, which whoever uses them may make.
+    """
+    n, side = plan.n_train // plan.draws, _side(plan.tile)
+    reading = 12 * AHEAD * plan.tile**2  # a chunk as it is on the disk, without its checksum, and decoded
+    pieces = (4 * (AHEAD + 1) + 2 * 8) * min(side, n) ** 2
+    return reading + max(pieces, 4 * min(plan.tile, plan.n_test) * n + 8 * 8 * max(ENTRIES, n))
+
+
+def _side(tile: int) -> int:
+    return tile * max(1, SIDE // tile)

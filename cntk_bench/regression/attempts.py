@@ -1,0 +1,203 @@
+"""Conjugate gradients on a problem that may be singular: the attempts that are made, and kept in a file.
+
+The rule is that of `fit`: where K + r I is not numerically positive definite, the smallest jitter that
+suffices is added to what is solved, and told. That it is not is seen where two images' kernels agree up to
+rounding (the pivot of the second, relative to its own entry, is not above sqrt(n) eps), where an entry of a
+partial factor's Schur complement is no larger, and where a direction has no positive curvature; each is sure,
+and the last one tells how much jitter is needed at least. A larger jitter is tried, too, where rounding lets
+the residual fall no further and it is too large. A matrix that is singular in a way that none of them sees is
+not solved within the limit of iterations, which is a doubt.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.regression import ITERATIONS, TOLERANCE, conjugate, fit, partial
+from cntk_bench.regression.checkpoint import Checkpoint
+from cntk_bench.regression.cholesky import NotPositiveDefinite
+from cntk_bench.regression.conjugate import Outcome, Product, State
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class How:
+    """How far to go, and who is told.
+
+    tolerance : the norm of Y - (K + r I) alpha relative to that of Y, for each class.
+    iterations : at most, those of all attempts.
+    file : where the state is kept every now and then, and gone on from; None keeps nothing.
+    tell : called with how far it is, in words, after each iteration.
+    """
+
+    tolerance: float = TOLERANCE
+    iterations: int = ITERATIONS
+    file: Path | None = None
+    tell: Callable[[str], None] = lambda words: None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """(K + r S^-2) x = S^-1 Y, of which alpha = S^-1 x solves that of the kernels s_i K_ij s_j with ridge r.
+
+    times : K b for b (n, j).
+    y : (n, k), S^-1 Y.
+    own : (n,), K's diagonal.
+    scale : (n,), s.
+    ridge, mean : r relative to the mean diagonal of S K S, and that.
+    closest : as `stream.closest` says of the diagonal without jitter.
+    """
+
+    times: Product
+    y: np.ndarray
+    own: np.ndarray
+    scale: np.ndarray
+    ridge: float
+    mean: float
+    closest: float
+
+    def shift(self, jitter: float) -> np.ndarray:
+        """What is added to K's diagonal, (n,)."""
+        return fit.shifted(self.own, self.ridge, self.mean, jitter, self.scale)
+
+    def jitters(self) -> list[float]:
+        """Those that tell all images apart, as pivots of a Cholesky factor must; 0 is the first."""
+        least = len(self.y) ** 0.5 * np.finfo(np.float64).eps
+        return [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j) ** 2 > least]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an attempt found.
+
+    rank : of the preconditioner, if it is partial.
+    residual : (n, k), Y - (S K S + r I) alpha.
+    largest : its largest entry, infinite where that is no number.
+    """
+
+    outcome: Outcome
+    jitter: float
+    rank: int | None
+    residual: np.ndarray
+
+    @property
+    def largest(self) -> float:
+        return float(np.nan_to_num(np.abs(self.residual).max(), nan=np.inf))
+
+    def doubt(self, how: How) -> str | None:
+        """Why it cannot be trusted; None where it can."""
+        if self.outcome.ended == "limit":
+            return (
+                f"not solved: after {self.outcome.iterations} iterations a relative residual of "
+                f"{self.outcome.relative:.2g} is left, above solve.tolerance ({how.tolerance:g}); "
+                "raise solve.iterations or solve.ridge"
+            )
+        if not self.largest <= fit.RESIDUAL:
+            return f"not solved: residuals of up to {self.largest:.2g} of a target; raise solve.ridge"
+        return None
+
+    def note(self, how: How) -> str | None:
+        """What else a reader must know."""
+        if self.outcome.ended == "rounding":
+            return (
+                f"rounding leaves a relative residual of {self.outcome.relative:.2g}, above {how.tolerance:g}"
+            )
+        return None
+
+
+def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint) -> Found:
+    """The solution of the least jitter that can be trusted; else that of the smallest residual.
+
+    `make` gives a preconditioner for what is added to the diagonal, (n,), or raises NotPositiveDefinite.
+
+    Raises
+    ------
+    UserError
+        If not even the largest jitter makes it positive definite.
+    """
+    attempt = _Attempts(problem, make, how, kept)
+    best, pivot, jitter = None, 1 - problem.closest, fit.JITTERS[-1]
+    for jitter in problem.jitters():
+        if jitter <= attempt.too_small:
+            continue
+        try:
+            found = attempt(jitter)
+        except NotPositiveDefinite as error:
+            pivot = error.pivot
+            log.info("with jitter %g the matrix is not positive definite (%.2g)", jitter, pivot)
+            continue
+        if best is None or found.largest < best.largest:
+            best = found
+        if best.largest <= fit.RESIDUAL or found.outcome.ended == "limit":
+            break
+    if best is None:
+        raise fit.indefinite(problem.ridge, jitter, pivot)
+    return best
+
+
+class _Attempts:
+    """One jitter after another, begun with what a file keeps."""
+
+    def __init__(
+        self, problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint
+    ) -> None:
+        self.problem, self.make, self.how, self.kept = problem, make, how, kept
+        self.before = kept.load(problem.y.shape)
+        self.too_small = np.nextafter(self.before[0], -1) if self.before else -1.0
+        self.iterations = 0  # of all attempts
+
+    def __call__(self, jitter: float) -> Found:
+        shift = self.problem.shift(jitter)
+
+        def times(b: np.ndarray) -> np.ndarray:
+            return self.problem.times(b) + shift[:, None] * b
+
+        precondition = self.make(shift)
+        rank = len(precondition.pivots) if isinstance(precondition, partial.Partial) else None
+        latest = state = self._begin(jitter, rank, times, precondition)
+
+        def report(state: State, relative: float) -> None:
+            nonlocal latest
+            latest, self.iterations = state, state.iteration
+            largest = f"{relative:.1e} (largest of {len(state.products)} classes)"
+            self.how.tell(f"iteration {state.iteration}: relative residual {largest}")
+            self.kept.keep(jitter, rank or 0, state)
+
+        try:
+            outcome = conjugate.solve(
+                times,
+                precondition,
+                self.problem.y,
+                tolerance=self.how.tolerance,
+                limit=self.how.iterations,
+                weight=self.problem.scale[:, None],
+                unit=self.problem.own[:, None],
+                state=state,
+                report=report,
+            )
+        except NotPositiveDefinite as error:
+            self.too_small = jitter - error.pivot
+            raise
+        except BaseException:  # interrupted
+            self.kept.keep(jitter, rank or 0, latest, now=True)
+            raise
+        if outcome.ended == "limit":  # a later call may have a larger one
+            self.kept.keep(jitter, rank or 0, latest, now=True)
+        return Found(outcome, jitter, rank, self.problem.scale[:, None] * outcome.residual)
+
+    def _begin(self, jitter: float, rank: int | None, times: Product, precondition: Product) -> State:
+        """The state to begin with: the one kept; with a preconditioner of another rank, its x alone."""
+        before, self.before = self.before, None
+        y = self.problem.y
+        if before is None or before[0] != jitter:
+            return conjugate.start(precondition, np.zeros(y.shape), y, self.iterations, np.inf)
+        _, old, state = before
+        self.iterations = state.iteration
+        log.info("going on after %d iterations", state.iteration)
+        if old == (rank or 0):
+            return state
+        return conjugate.start(precondition, state.x, y - times(state.x), state.iteration, np.inf)

@@ -1,0 +1,99 @@
+"""Conjugate gradients kept in a file, so that a solve of hours goes on after it was killed.
+
+The file holds whole states alone (`conjugate.State`), each written in the place of the one before, and says
+of which problem: the matrix, the targets, the ridge. A file of another problem, or a damaged one, is not
+used, and is overwritten.
+"""
+
+import io
+import logging
+import time
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.regression.conjugate import State
+from cntk_bench.system import files
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
+
+SECONDS = 30.0  # from one state that is kept to the next
+
+
+@dataclass
+class Checkpoint:
+    """The file of one problem.
+
+    path : where; None keeps nothing.
+    problem : a text that no other problem has.
+    """
+
+    path: Path | None
+    problem: str
+    _last: float = field(default_factory=time.monotonic)
+
+    def load(self, shape: tuple[int, int]) -> tuple[float, int, State] | None:
+        """(jitter, rank of the preconditioner, state) of this problem; None where the file has none.
+
+        `shape` is that of the targets, (n, k).
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with np.load(io.BytesIO(files.read_plain(self.path)), allow_pickle=False) as found:
+                if str(found["problem"]) != self.problem:
+                    log.info("%s is of another problem: it is not used", short(str(self.path)))
+                    return None
+                arrays = {name: found[name] for name in ("x", "residual", "direction", "products")}
+                jitter, begun = float(found["jitter"]), float(found["begun"])
+                rank, iteration = int(found["rank"]), int(found["iteration"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            log.warning(
+                "%s cannot be read (%s): it is not used", short(str(self.path)), short(str(error), 80)
+            )
+            return None
+        shapes = {"x": shape, "residual": shape, "direction": shape, "products": shape[1:]}
+        for name, array in arrays.items():
+            if array.shape != shapes[name] or array.dtype != np.float64 or not np.isfinite(array).all():
+                log.warning("%s is damaged: it is not used", short(str(self.path)))
+                return None
+        return jitter, rank, State(**arrays, iteration=iteration, begun=begun)
+
+    def keep(self, jitter: float, rank: int, state: State, now: bool = False) -> None:
+        """Keep a state, if it is time to, or `now`; where it cannot be written, a warning says why."""
+        if self.path is None or not (now or time.monotonic() - self._last >= SECONDS):
+            return
+        self._last = time.monotonic()
+        try:
+            self._write(self.path, jitter, rank, state)
+        except UserError as error:
+            log.warning("the solve goes on, but its state is not kept: %s", error)
+
+    def _write(self, path: Path, jitter: float, rank: int, state: State) -> None:
+        with files.writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        with files.whole(path) as file:
+            np.savez(
+                file,
+                problem=np.array(self.problem),
+                jitter=jitter,
+                rank=rank,
+                iteration=state.iteration,
+                begun=state.begun,
+                x=state.x,
+                residual=state.residual,
+                direction=state.direction,
+                products=state.products,
+            )
+
+    def remove(self) -> None:
+        """Remove the file, where that is allowed: the problem is solved."""
+        if self.path is not None:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""Symmetric matrices that are read piece by piece, again for each use, because they are larger than memory.
+
+Whoever has such a matrix follows `Stream`; here is what is made of one, in float64 whatever its pieces are:
+products, rows, the diagonal, and the checks that `ridge.solve` makes of a matrix in memory. Each is one pass
+over the pieces, and takes the memory of `PIECES` of them beside its result.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+Piece = tuple[slice, slice, np.ndarray]
+SIDE = 1024  # of a piece, at most, where whoever makes them can choose
+PIECES = 2  # in float64, that an operation takes beside those it is given
+
+
+class Stream(Protocol):
+    """A symmetric matrix (n, n), and how its pieces are read.
+
+    n : its size.
+    identity : a text that is the same for the same numbers alone, by which work begun on it can be told.
+    """
+
+    @property
+    def n(self) -> int: ...  # noqa: D102
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
+
+    def pieces(self, diagonal: bool = False) -> Iterator[Piece]:
+        """(rows, cols, array (h, w)), float32 or float64: each entry of the lower triangle in one piece.
+
+        They come in the same order each time. A piece on the diagonal has equal rows and cols, and both of
+        its halves; `diagonal` asks for those alone.
+        """
+
+
+@dataclass(frozen=True)
+class Held:
+    """A matrix (n, n) in memory as a stream: only its lower triangle is read, `side` rows at a time."""
+
+    matrix: np.ndarray
+    side: int = SIDE
+    identity: str = ""
+
+    @property
+    def n(self) -> int:
+        """Its size."""
+        return len(self.matrix)
+
+    def pieces(self, diagonal: bool = False) -> Iterator[Piece]:
+        """As `Stream`."""
+        for start in range(0, self.n, self.side):
+            rows = slice(start, min(start + self.side, self.n))
+            if start and not diagonal:
+                yield rows, slice(0, start), self.matrix[rows, :start]
+            corner = np.tril(self.matrix[rows, rows])
+            yield rows, rows, corner + np.tril(corner, -1).T
+
+
+def times(matrix: Stream, b: np.ndarray) -> np.ndarray:
+    """The product with b (n, k), float64, added up in float64: one pass for all k."""
+    out = np.zeros(b.shape)
+    for rows, cols, block in matrix.pieces():
+        block = block.astype(np.float64, copy=False)
+        out[rows] += block @ b[cols]
+        if rows != cols:
+            out[cols] += block.T @ b[rows]
+    return out
+
+
+def rows(matrix: Stream, chosen: np.ndarray) -> np.ndarray:
+    """Rows of the matrix, (len(chosen), n) float64, from one pass."""
+    out = np.empty((len(chosen), matrix.n))
+    for across, down, block in matrix.pieces():
+        here = _within(chosen, across)
+        out[here, down] = block[chosen[here] - across.start]
+        if across != down:
+            here = _within(chosen, down)
+            out[here, across] = block[:, chosen[here] - down.start].T
+    return out
+
+
+def diagonal(matrix: Stream) -> np.ndarray:
+    """The diagonal, (n,) float64.
+
+    Raises
+    ------
+    UserError
+        If its mean is not above 0, or it is not finite.
+    """
+    out = np.empty(matrix.n)
+    for across, _, block in matrix.pieces(diagonal=True):
+        out[across] = block.diagonal()
+    _require_finite(out, 0)
+    if not out.mean() > 0:
+        raise UserError(f"the train Gram matrix has mean diagonal {out.mean():g}: a kernel's is positive")
+    return out
+
+
+def closest(matrix: Stream, own: np.ndarray) -> float:
+    """The largest K_ij^2 / (s_i s_j) of two different images, for positive s (n,), such as the diagonal.
+
+    1 minus that is the pivot of the second of two images, in units of its diagonal entry: 0 for equal ones.
+
+    Raises
+    ------
+    UserError
+        If the matrix holds NaN or infinity.
+    """
+    found = 0.0
+    for across, down, block in matrix.pieces():
+        _require_finite(block.sum(axis=0, dtype=np.float64), down.start)
+        shares = block.astype(np.float64)
+        shares *= shares
+        shares /= own[across, None]
+        shares /= own[down]
+        if across == down:
+            shares[np.diag_indices(len(shares))] = 0
+        found = max(found, float(shares.max()))
+    return found
+
+
+def _within(chosen: np.ndarray, part: slice) -> np.ndarray:
+    """Places of those chosen that are in a part."""
+    return np.flatnonzero((chosen >= part.start) & (chosen < part.stop))
+
+
+def _require_finite(values: np.ndarray, first: int) -> None:
+    if not np.isfinite(values).all():
+        row = first + int(np.flatnonzero(~np.isfinite(values))[0])
+        raise UserError(
+            f"the train Gram matrix holds NaN or infinity (first in row {row}): "
+            "verify and repair what it came from"
+        )

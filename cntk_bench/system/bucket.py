@@ -1,0 +1,297 @@
+"""Objects under a URL s3://BUCKET/PREFIX, on any server that speaks S3; over obstore, the extra `cluster`.
+
+Where the server is, and who we are, is said by the environment or by AWS's own files (`accounts`), never by
+us. What a server answers is not repeated to the user, for it may hold parts of what was signed: a message has
+its status and its code alone.
+
+Requests that fail by the server's fault, or get no answer, are made again with growing pauses, up to
+`RETRIES` times and for `LONGEST` seconds. A request may therefore arrive twice, and late: whoever writes
+gives an object its name once, or does not mind that the same bytes are written again.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from cntk_bench.errors import UserError
+from cntk_bench.system import accounts
+from cntk_bench.text import one_line, short
+
+RETRIES = 12  # of a request
+TIMEOUT = 60.0  # seconds for an answer to one try
+LONGEST = 300.0  # seconds for all tries
+HURRIED = 5.0, 4, 10.0  # the same three, of what is as good if it fails
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0  # seconds between two tries
+KEPT = "what is finished is kept, and the same command goes on from there"
+URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.!*'()=+-]+(?:/[\w.!*'()=+-]+)*)/?", re.ASCII)
+REGIONAL = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
+INSTALL = "pip install 'cntk-bench[cluster]'"
+
+
+class Unreachable(UserError):
+    """The server did not let an object be read or written now; that says nothing about what is stored."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing has it.
+
+    name : below the prefix.
+    changed : when it was last written, by the server's clock.
+    """
+
+    name: str
+    changed: datetime
+
+
+class Bucket:
+    """The objects under a URL; picklable, without any credentials.
+
+    Raises
+    ------
+    UserError
+        If it is no URL of a bucket and a prefix, or names a user.
+    """
+
+    def __init__(self, url: str, hurried: bool = False):
+        self._hurried = hurried
+        self.name, self.prefix = _parsed(url)
+        self.url = f"s3://{self.name}/{self.prefix}"
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"Bucket({self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bucket) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __reduce__(self) -> tuple:
+        return Bucket, (self.url, self._hurried)
+
+    def hurried(self) -> "Bucket":
+        """The same, for requests that are not worth waiting for, such as those at the end."""
+        return Bucket(self.url, True)
+
+    def client(self) -> Any:
+        """obstore's client for these objects.
+
+        Raises
+        ------
+        UserError
+            If obstore is not installed, or nothing says who we are.
+        """
+        patience = HURRIED if self._hurried else (TIMEOUT, RETRIES, LONGEST)
+        return _client(self.name, self.prefix, accounts.found(), accounts.provider(), *patience)
+
+    def get(self, name: str) -> tuple[bytes, str] | None:
+        """An object's bytes and its tag, which changes with the bytes; None where there is none."""
+        obstore = _obstore()
+        with self.reaching():
+            try:
+                found = obstore.get(self.client(), name)
+                return bytes(found.bytes()), str(found.meta["e_tag"])
+            except FileNotFoundError as error:
+                _require_bucket(error)
+                return None
+
+    def tag(self, name: str) -> str | None:
+        """An object's tag; None where there is none."""
+        obstore = _obstore()
+        with self.reaching():
+            try:
+                return str(obstore.head(self.client(), name)["e_tag"])
+            except FileNotFoundError:
+                return None
+
+    def put(self, name: str, data: bytes) -> str:
+        """Write an object, whole, and return its tag."""
+        obstore = _obstore()
+        with self.reaching():
+            return str(obstore.put(self.client(), name, data)["e_tag"])
+
+    def put_if(self, name: str, data: bytes, tag: str | None) -> str | None:
+        """Write an object if its tag is still this one, or, for None, if there is none; return the new tag.
+
+        None if the server says that it was not; it may have been, by a try before that had no answer.
+
+        Raises
+        ------
+        NotImplementedError
+            If the server does not know conditions.
+        """
+        obstore = _obstore()
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        with self.reaching():
+            try:
+                mode: Any = "create" if tag is None else {"e_tag": tag}
+                return str(obstore.put(self.client(), name, data, mode=mode)["e_tag"])
+            except (AlreadyExistsError, PreconditionError):
+                return None
+            except NotSupportedError:
+                raise NotImplementedError from None
+            except FileNotFoundError as error:
+                _require_bucket(error)
+                return None
+            except Exception as error:
+                if _status(error)[0] == 501:
+                    raise NotImplementedError from None
+                raise
+
+    def list(self, under: str = "") -> Iterator[Listed]:
+        """The objects whose names begin with a folder's, in no order."""
+        obstore = _obstore()
+        with self.reaching():
+            for some in obstore.list(self.client(), prefix=under or None):
+                yield from (Listed(one["path"], one["last_modified"]) for one in some)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove objects, of which some may be gone already."""
+        obstore = _obstore()
+        with self.reaching():
+            obstore.delete(self.client(), list(names))
+
+    def require(self) -> None:
+        """Refuse, with one line, a bucket that is not there or that we may not list.
+
+        Raises
+        ------
+        UserError
+        """
+        for _ in self.list():
+            break
+
+    def exists(self) -> bool:
+        """Whether a Zarr group is there."""
+        return self.tag("zarr.json") is not None
+
+    @contextmanager
+    def reaching(self) -> Iterator[None]:
+        """Turn what a server or its absence makes of a request into one line with its remedy."""
+        _obstore()
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError) as error:
+            raise self._told(error) from None
+
+    def _told(self, error: Exception) -> UserError:
+        status, code = _status(error)
+        where = f"{short(self.url)} at {accounts.host()}"
+        said = " ".join(map(str, filter(None, (status, code))))
+        if code == "NoSuchBucket" or status == 404:
+            return UserError(
+                f"there is no bucket {short(self.name)} at {accounts.host()}: make it, or mend compute.store "
+                "or AWS_ENDPOINT_URL"
+            )
+        if status in (301, 307) or code in REGIONAL:
+            return UserError(f"{where} is in another region ({said}): set AWS_REGION")
+        if status in (400, 401, 403):
+            return UserError(
+                f"access to {where} is refused ({said}): mend AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+                "AWS_SESSION_TOKEN, AWS_PROFILE or AWS_REGION, or what they are allowed there"
+            )
+        if status is None:
+            late = re.search(r"timed out|kind: Timeout", str(error))
+            said = "no answer in time" if late else "no connection"
+        tries = re.search(r"after (\d+) retries", str(error))
+        return Unreachable(
+            f"{where} cannot be used now, after {tries[1] if tries else 0} retries ({said}): {KEPT}"
+        )
+
+
+def reaching(path: object) -> AbstractContextManager[None]:
+    """`Bucket.reaching` of a bucket; nothing of anything else."""
+    return path.reaching() if isinstance(path, Bucket) else nullcontext()
+
+
+def redacted(text: str) -> str:
+    """The text without what stands before an @ in URLs, which may be a password."""
+    return re.sub(r"//\S*@", "//...@", text)
+
+
+def _parsed(url: str) -> tuple[str, str]:
+    """The bucket and the prefix of a URL."""
+    if "@" in url or "?" in url or "#" in url:
+        raise UserError(
+            "compute.store: no user, password or other parameters may be in the URL: give s3://BUCKET/PREFIX,"
+            " and credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in ~/.aws/credentials"
+        )
+    found = URL.fullmatch(url)
+    if not found or {"", ".", ".."} & set(found[2].split("/")):
+        raise UserError(
+            f"compute.store is {short(url)}: give s3://BUCKET/PREFIX, such as s3://kernels/cifar10, or null "
+            "for the run directory"
+        )
+    return found[1], found[2]
+
+
+def _status(error: Exception) -> tuple[int | None, str | None]:
+    """The status and the code of a server's answer, where it gave one; nothing else of it."""
+    text = str(error)
+    status = re.search(r"status code: (\d{3})\b", text)
+    code = re.search(r"<Code>(\w{1,40})</Code>", text)
+    return (int(status[1]) if status else None), (code[1] if code else None)
+
+
+def _require_bucket(error: Exception) -> None:
+    """Of what is not there, raise where it is the whole bucket."""
+    if _status(error)[1] == "NoSuchBucket":
+        raise error
+
+
+def _obstore() -> ModuleType:
+    try:
+        import obstore.exceptions
+    except ImportError as error:
+        raise UserError(f"object stores need obstore ({one_line(error, 80)}): {INSTALL}") from None
+    return obstore
+
+
+@lru_cache(maxsize=16)
+def _client(
+    name: str,
+    prefix: str,
+    account: tuple[tuple[str, str], ...],
+    provider: Callable | None,
+    timeout: float,
+    retries: int,
+    longest: float,
+) -> Any:
+    _obstore()
+    from obstore.store import S3Store
+
+    known = dict(account)
+    plain = known.get("endpoint", "").startswith("http://")
+    options: Any = {"timeout": f"{timeout * 1000:.0f}ms", "connect_timeout": "10s"}
+    pauses = {"init_backoff": FIRST_PAUSE, "max_backoff": LONGEST_PAUSE}
+    retry: Any = {
+        "max_retries": retries,
+        "retry_timeout": timedelta(seconds=longest),
+        "backoff": {name: timedelta(seconds=pause) for name, pause in pauses.items()},
+    }
+    config: Any = {**known, **({"credential_provider": provider} if provider else {})}
+    try:
+        return S3Store(
+            name,
+            prefix=prefix,
+            client_options=options | ({"allow_http": True} if plain else {}),
+            retry_config=retry,
+            **config,
+        )
+    except Exception as error:
+        raise UserError(
+            f"the settings for s3://{short(name)} are not possible ({type(error).__name__}): mend the "
+            "variables that begin with AWS_"
+        ) from None

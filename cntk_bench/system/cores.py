@@ -1,0 +1,82 @@
+"""The CPU cores that this process may use."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What schedulers and people set to say how many threads a process is to have.
+VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK")
+CGROUPS = Path("/sys/fs/cgroup")
+
+_asked: list[int] = []  # by whoever called `limited`, the last one first
+
+
+def threads() -> int:
+    """How many threads computing may use, at least 1.
+
+    The least of: the cores that the process is bound to, the share of time that a container's control
+    group allows, and what the environment asks for (`VARIABLES`), or `limited` in its place.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked: list[int | None] = [*_asked[-1:]] or [_number(os.environ.get(name, "")) for name in VARIABLES]
+    return max(1, min([bound, *(math.ceil(limit) for limit in (*asked, _quota()) if limit is not None)]))
+
+
+@contextmanager
+def limited(to: int | None) -> Iterator[None]:
+    """Use at most so many threads meanwhile, whatever the environment says; None changes nothing."""
+    if to is None:
+        yield
+        return
+    _asked.append(to)
+    try:
+        yield
+    finally:
+        _asked.remove(to)
+
+
+def _number(text: str) -> int | None:
+    """The first number of a variable, which may list one for each level of nesting; None if it has none."""
+    first = text.split(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and 0 < int(first) < 10**6 else None
+
+
+def _quota(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Cores' worth of time that control groups allow, by the strictest group that this process is in."""
+    limits = []
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if controllers == "":
+            limits += _up(root, path, _second_version)
+        elif "cpu" in controllers.split(","):
+            limits += _up(root / "cpu", path, _first_version) + _up(root / controllers, path, _first_version)
+    return min(limits, default=None)
+
+
+def _up(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
+    """Limits of a group and of those that it is in; a container may see its own as the root."""
+    parts = [part for part in path.split("/") if part and part != ".."]
+    found = (read(root.joinpath(*parts[:n])) for n in range(len(parts), -1, -1))
+    return [limit for limit in found if limit is not None]
+
+
+def _second_version(group: Path) -> float | None:
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+        return int(quota) / int(period) if quota != "max" else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _first_version(group: Path) -> float | None:
+    try:
+        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

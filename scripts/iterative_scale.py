@@ -1,0 +1,161 @@
+"""Memory, time and agreement of the iterative solvers beside the direct one, on kernels of made-up vectors.
+
+    python scripts/iterative_scale.py 2000 4000 6000 --output results
+
+For each number of training images a fully connected NTK of Gaussian vectors is computed into a store. Then
+each solver reads it, solves one ridge and predicts, in a process of its own, whose peak beyond what it had
+when libraries were loaded is Linux's account. `cg` is given the memory for a preconditioner of rank n / 40.
+Times are ratios to the direct solve of the same size, measured in the same run. Writes iterative-scale.json
+and iterative-scale.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.backends import create
+from cntk_bench.grams import compute as grams
+from cntk_bench.grams import growth, matrix, store, stream
+from cntk_bench.grams.compute import Job
+from cntk_bench.grams.images import Images
+from cntk_bench.grams.stream import Stored
+from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.regression import iterative, partial, placement, prediction, ridge
+from cntk_bench.regression.attempts import How
+from cntk_bench.regression.stream import Held
+from cntk_bench.runs import provenance
+from cntk_bench.system import memory
+from cntk_bench.system.memory import GIB
+
+CLASSES, TEST, FEATURES, TILE, RIDGE = 10, 256, 20, 512, 1e-3
+READOUT = Readout("fc-ntk", "", 3)
+SOLVERS = ("cholesky", "refined", "cg")
+
+
+def made(folder: Path, n: int) -> None:
+    """A store of n training images: vectors around the centres of ten classes."""
+    rng = np.random.default_rng(n)
+    labels = rng.integers(0, CLASSES, n + TEST)
+    x = rng.standard_normal((n + TEST, FEATURES)) + 1.5 * rng.standard_normal((CLASSES, FEATURES))[labels]
+    x = x.astype(np.float32).reshape(n + TEST, FEATURES, 1, 1)
+    spec = Spec([READOUT], FEATURES, 1)
+    plan = grams.make_plan(spec, n, TEST, "cpu", TILE)
+    images = Images((labels[:n], labels[n:]))
+    target = growth.create(folder / "gram.zarr", plan, {"readouts": [str(READOUT)]}, images)
+    grams.compute(Job(target, lambda spec: create("cpu", spec), x[:n], x[n:], None, create("cpu", spec)))
+
+
+def solved(folder: Path, solver: str) -> dict:
+    """What one solver takes, and its test scores in a file."""
+    gram = store.open(folder / "gram.zarr")
+    n, labels = gram.plan.n_train, gram.labels[0]
+    small, some = np.eye(64, dtype=np.float32), np.arange(64) % CLASSES
+    iterative.cg(Held(small), some, classes=CLASSES, rank=8)  # libraries are loaded
+    iterative.refined(small, some, classes=CLASSES)
+    next(iter(gram_blocks(gram, "cg", sizes=(64, 1))))
+    more: dict = {"streaming": stream.memory(gram.plan)}
+    if solver == "cg":
+        least = placement.streamed(n, classes=CLASSES, free=0, streaming=more["streaming"]).host
+        more["limit"] = (least + partial.memory(n, n // 40)) / GIB
+    place = placement.choose(n, classes=CLASSES, device="cpu", solver=solver, **more)
+    before, started = memory.peak(), time.perf_counter()
+    if solver == "cg":
+        found = iterative.cg(
+            Stored(gram, 0), labels, classes=CLASSES, ridge=RIDGE, rank=place.rank, how=How()
+        )
+    else:
+        held = matrix.matrix(gram, "train", 0, place.dtype, triangle="lower")
+        solve = ridge.solve if solver == "cholesky" else iterative.refined
+        found = solve(held, labels, classes=CLASSES, ridge=RIDGE, overwrite=True)
+    at = time.perf_counter() - started
+    scores = [prediction.scored(found.alpha, block)[0] for block in gram_blocks(gram, solver)]
+    np.save(folder / f"{solver}.npy", np.concatenate(scores))
+    facts = {
+        "seconds": at,
+        "peak": memory.peak() - before,
+        "predicted": place.host,
+        "rank": place.rank or None,
+    }
+    facts |= {"doubt": found.chosen.doubt, "residual": found.chosen.residual}
+    return facts | {"iterations": found.facts.get("iterations")}
+
+
+def gram_blocks(gram: store.Store, solver: str, **more):
+    """Rows of test images, as a solver of a run is given them."""
+    if solver == "cg":
+        return stream.test_blocks(gram, 0, **more)
+    return (block for _, block in matrix.row_blocks(gram, 0, **more))
+
+
+def measured(n: int) -> list[dict]:
+    """A row for each solver."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        made(Path(folder), n)
+        for solver in SOLVERS:
+            command = [sys.executable, __file__, "--one", folder, solver]
+            rows.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+            rows[-1] |= {"n": n, "solver": solver}
+        scores = {solver: np.load(Path(folder) / f"{solver}.npy") for solver in SOLVERS}
+    direct = scores["cholesky"]
+    for row in rows:
+        row["agreement"] = float(abs(scores[row["solver"]] - direct).max() / abs(direct).max())
+        row["time_ratio"] = row["seconds"] / rows[0]["seconds"]
+    return rows
+
+
+def table(facts: dict) -> str:
+    """Rows as Markdown."""
+    made, machine = facts["made"], facts["machine"]
+    lines = [
+        "# Iterative solvers beside the direct one",
+        "",
+        f"`python scripts/iterative_scale.py {' '.join(map(str, made['sizes']))}` at commit",
+        f"{made['commit']}; {machine['cores']} cores of an {machine['cpu']},",
+        f"BLAS threads: {made['threads']}, shared with other programs. {READOUT} of vectors of {FEATURES}",
+        f"features, ridge {RIDGE:g}, {CLASSES} classes, tiles of {TILE}. Peak: of a process's memory, beyond",
+        "its libraries, by Linux's account; predicted: what `placement` says. Time: relative to the direct",
+        "solve of as many images, with reading, without predicting. Agreement: the largest difference of",
+        "test scores from the direct ones, relative to the largest score.",
+        "",
+        "| n | solver | peak, MiB | predicted, MiB | time | iterations | rank | agreement | residual |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in facts["rows"]:
+        sizes = [f"{row[key] / 2**20:.0f}" for key in ("peak", "predicted")]
+        cells = [f"{row['n']:,}", row["solver"], *sizes]
+        cells += [f"{row['time_ratio']:.2f}", str(row["iterations"] or ""), str(row["rank"] or "")]
+        cells += [f"{row['agreement']:.0e}" if row["agreement"] else "", f"{row['residual']:.0e}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sizes", nargs="*", type=int)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(solved(Path(arguments.one[0]), arguments.one[1])))
+        return
+    facts: dict = {"machine": provenance.machine(), "versions": provenance.versions()}
+    facts["made"] = {"sizes": arguments.sizes, "commit": provenance.commit(), "ridge": RIDGE}
+    facts["made"]["threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    facts["rows"] = [row for n in arguments.sizes for row in measured(n)]
+    print(table(facts))
+    if arguments.output:
+        (arguments.output / "iterative-scale.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (arguments.output / "iterative-scale.md").write_text(table(facts))
+
+
+if __name__ == "__main__":
+    main()

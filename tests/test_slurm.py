@@ -1,0 +1,144 @@
+"""A real Slurm of one node: job arrays of shares, jobs that are workers, cancelled and out of time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import one_node
+import pytest
+
+from cntk_bench import Readout
+from cntk_bench.grams import store
+from cntk_bench.grams.journal import FOLDER
+from cntk_bench.runs import compute as computing
+from cntk_bench.runs import config
+from cntk_bench.runs.directory import Run
+
+pytestmark = pytest.mark.skipif(bool(one_node.missing()), reason=f"no Slurm here: {one_node.missing()}")
+
+CONFIG = """
+name: array
+dataset: {name: digits, train: 240, test: 60}
+kernel: {columns: [CNTK-GAP], depths: [4]}
+compute: {tile: 20, backend: cpu, slurm: {memory: 2GB, time: "10"}}
+"""
+READOUT = Readout("ntk", "gap", 4)
+TILES = 12 * 13 // 2 + 3 * 12
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    with one_node.running(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process computes."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "array.yaml").write_text(CONFIG)
+    run = Run(folder / "run")
+    computing.compute(run, config.load(folder / "array.yaml"))
+    return matrices(run)
+
+
+def matrices(run):
+    grams = store.open(run.gram)
+    return [grams.matrix(part, READOUT, np.float32) for part in ("train", "test")]
+
+
+def program(environment, folder, *arguments):
+    command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def submit(environment, folder, *options):
+    command = ["sbatch", "--parsable", *options, "array.sh"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def lines(run):
+    """Lines of all journals."""
+    files = (run.gram / FOLDER).glob("*.jsonl") if run.gram.exists() else ()
+    return [json.loads(line) for file in files for line in file.read_text().split("\n") if line.endswith("}")]
+
+
+def until(condition):
+    end = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def scancel(environment, *arguments):
+    subprocess.run(["scancel", *arguments], env=environment, check=True, timeout=60)
+
+
+def tiles(run):
+    return [line["tile"] for line in lines(run)]
+
+
+@pytest.fixture
+def folder(tmp_path, slurm):
+    (tmp_path / "array.yaml").write_text(CONFIG)
+    script = program(slurm, tmp_path, "slurm-script", "array.yaml", "--shards", 2, "--output", "run")
+    assert script.returncode == 0, script.stderr
+    (tmp_path / "array.sh").write_text(script.stdout)
+    return tmp_path
+
+
+def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_rest(slurm, alone, folder):
+    run = Run(folder / "run")
+    first = submit(slurm, folder)
+    until(lambda: len(tiles(run)) > 5)
+    scancel(slurm, first)
+    until(lambda: not one_node.queued(slurm))
+    kept = len(tiles(run))
+    assert 5 < kept < TILES
+    said = [log.read_text() for log in folder.glob("slurm-*.out")]
+    assert said and all("ended by SIGTERM: finished tiles are stored" in text for text in said), said
+    submit(slurm, folder)
+    until(lambda: not one_node.queued(slurm))
+    assert len(tiles(run)) == len(set(tiles(run))) == TILES  # the second array computed nothing again
+    for found, right in zip(matrices(run), alone, strict=True):
+        np.testing.assert_array_equal(found, right)
+    solved = program(slurm, folder, "solve", "run")
+    assert solved.returncode == 0 and "CNTK-GAP" in solved.stdout
+
+
+def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder):
+    """Slurm tells it a minute before the limit of a minute."""
+    script = program(slurm, folder, "slurm-script", "array.yaml", "--output", "run", "--shards", 1,
+                     "--set", "dataset.train=1400", "--set", "dataset.test=360")  # fmt: skip
+    (folder / "array.sh").write_text(script.stdout)
+    job = submit(slurm, folder, "--time=1")
+    until(lambda: not one_node.queued(slurm))
+    assert "ended by SIGTERM: finished tiles are stored" in (folder / f"slurm-{job}_1.out").read_text()
+    run = Run(folder / "run")
+    counts = store.open(run.gram).progress.counts()
+    assert len(tiles(run)) == counts.tiles < counts.all_tiles
+
+
+def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone, folder):
+    pytest.importorskip("dask_jobqueue", reason="not installed: pip install 'cntk-bench[cluster]'")
+    run = Run(folder / "jobs")
+    command = [sys.executable, "-m", "cntk_bench", "compute", "array.yaml", "--output", "jobs",
+               "--executor", "slurm", "--set", "compute.slurm.interface=lo"]  # fmt: skip
+    with subprocess.Popen(command, cwd=folder, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True) as process:  # fmt: skip
+        until(lambda: len(tiles(run)) > 5 or process.poll() is not None)
+        running = [line.split()[0] for line in one_node.queued(slurm, "--states=RUNNING")]
+        assert running
+        scancel(slurm, *running)
+        said = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, said
+    assert len(set(tiles(run))) == TILES
+    for found, right in zip(matrices(run), alone, strict=True):
+        np.testing.assert_array_equal(found, right)
+    until(lambda: not one_node.queued(slurm))
+    assert not list(folder.glob(".cntk-bench-*"))  # certificates

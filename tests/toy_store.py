@@ -1,0 +1,82 @@
+"""A small store among objects, its server, and what is in it."""
+
+import json
+
+import numpy as np
+import pytest
+import s3
+
+from cntk_bench.grams import growth, store
+from cntk_bench.grams.images import Images
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.system import bucket as buckets
+from cntk_bench.system.bucket import Bucket
+
+PLAN = Plan(n_train=12, n_test=6, tile=4, readouts=2)
+ASKED = {"readouts": ["a", "b"], "backend": "cpu", "numerics": 1, "dtype": "float32"}
+
+
+def facts(n_train, n_test):
+    both = np.arange(n_train) % 3, np.arange(n_test) % 3
+    return Images(both, both, both)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def direct(server, monkeypatch):
+    """The server is asked."""
+    for name, value in s3.environment(server).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def front(server, direct, monkeypatch):
+    """One before it is asked, whose faults can be chosen."""
+    front = s3.Front(server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+    monkeypatch.setattr(buckets, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(buckets, "LONGEST_PAUSE", 0.05)
+    buckets._client.cache_clear()
+    yield front
+    front.close()
+
+
+@pytest.fixture
+def bucket(direct, tmp_path):
+    return Bucket(f"s3://{s3.BUCKET}/faults/{tmp_path.name}")
+
+
+def made(bucket, plan=PLAN):
+    return growth.ensure(bucket, plan, ASKED, facts(plan.n_train, plan.n_test))
+
+
+def block_of(tile, plan=PLAN):
+    """Numbers of its own; of fewer images, the first of them."""
+    numbers = np.random.default_rng([len(tile.part), tile.row, tile.col]).standard_normal((2, 4, 4))
+    h, w = tile.shape(plan)[1:]
+    return numbers.astype(np.float32)[:, :h, :w]
+
+
+def fill(grams, tiles=None):
+    with grams.shared():
+        for tile in grams.plan.tiles() if tiles is None else tiles:
+            grams.write(tile, block_of(tile, grams.plan))
+
+
+def whole(bucket):
+    """Whether a store, read anew, has every tile as it was written."""
+    grams = store.open(bucket)
+    assert grams.progress.missing() == [] and grams.progress.disputed == set()
+    for tile in grams.plan.tiles():
+        np.testing.assert_array_equal(grams.read(tile), block_of(tile, grams.plan))
+
+
+def written(bucket):
+    """Lines of finished tiles in all journals."""
+    texts = [bucket.get(one.name)[0].decode() for one in bucket.list("journals")]
+    return [json.loads(line)["tile"] for text in texts for line in text.split("\n") if line]
