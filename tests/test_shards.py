@@ -27,10 +27,14 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)
 
 
 def begin(folder, *arguments):
+    def usual():
+        """Signals as in a terminal: whoever runs the tests in the background has SIGINT ignored."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.SIG_DFL)
+
     command = [sys.executable, "-m", "cntk_bench", *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, preexec_fn=usual, **pipes)
 
 
 def ended(process):

@@ -112,10 +112,10 @@ def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_re
 
 
 def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder):
-    """Slurm tells it a minute before the limit of a minute."""
+    """Slurm tells it before the limit of a minute; half a minute before, for it has to begin first."""
     script = program(slurm, folder, "slurm-script", "array.yaml", "--output", "run", "--shards", 1,
                      "--set", "dataset.train=1400", "--set", "dataset.test=360")  # fmt: skip
-    (folder / "array.sh").write_text(script.stdout)
+    (folder / "array.sh").write_text(script.stdout.replace("TERM@60", "TERM@30"))
     job = submit(slurm, folder, "--time=1")
     until(lambda: not one_node.queued(slurm))
     assert "ended by SIGTERM: finished tiles are stored" in (folder / f"slurm-{job}_1.out").read_text()
