@@ -119,8 +119,10 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor):
     assert killed and "a worker was lost" in said[1]
     assert "workers lost: " in ended(begin(folder, "status", "run"))
     times = [tile for tiles in lines(run).values() for tile in tiles]
-    # 55 tiles of pairs of training images, 40 of test images: only those in flight were done again.
-    assert len(set(times)) == 95 and len(times) - 95 <= 3 * len(killed)
+    # 55 tiles of pairs of training images, 40 of test images: only those in flight were done again, three for
+    # each worker; Dask may have given all of them to one while the other was started again.
+    flying = 3 if executor == "processes" else 3 * 2
+    assert len(set(times)) == 95 and len(times) - 95 <= flying * len(killed)
     require_same(alone, folder)
 
 
