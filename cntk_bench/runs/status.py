@@ -111,7 +111,7 @@ class Follower:
     def _lost(self) -> tuple[str, ...]:
         """What the record says of workers lost in the newest call of `compute`."""
         stages = record.load(self.run.record)["stages"] if self.run.record.exists() else []
-        newest = next((stage for stage in reversed(stages) if stage["stage"] == "compute"), {})
+        newest: dict = next((stage for stage in reversed(stages) if stage["stage"] == "compute"), {})
         found = newest.get("workers_lost", [])
         return tuple(short(str(one), 100) for one in found) if isinstance(found, list) else ()
 
