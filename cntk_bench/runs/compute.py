@@ -197,7 +197,7 @@ def cut(
     """
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
     convolved = spec.part(CONVOLUTIONAL)
-    if spec.size == 1 and convolved:
+    if spec.size == 1 and spec.features > 1 and convolved:  # one number is an image of one pixel, too
         raise UserError(
             f"the data are vectors of {spec.features:,} numbers, and convolutional kernels, such as "
             f"{convolved.readouts[0]}, are of images: use columns such as FC-NTK, or give images (n, P, P)"
