@@ -42,7 +42,7 @@ def chosen(asked: Any, backend: str) -> tuple[str, Workers, int | None]:
     workers = Workers(
         _places(name, asked.workers, devices), asked.timeout, asked.scheduler, asked.slurm.model_dump()
     )
-    return name, workers, _threads(name, asked, len(workers.places), devices)
+    return name, workers, _threads(name, asked, len(workers.places))
 
 
 def _places(name: str, count: int | None, devices: list[str]) -> tuple[dict[str, str], ...]:
@@ -55,7 +55,7 @@ def _places(name: str, count: int | None, devices: list[str]) -> tuple[dict[str,
     return tuple({"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} for n in range(count or len(devices)))
 
 
-def _threads(name: str, asked: Any, workers: int, devices: list[str]) -> int | None:
+def _threads(name: str, asked: Any, workers: int) -> int | None:
     """As asked; else, for workers of this machine, an equal share of its cores."""
     if asked.threads is not None:
         return asked.threads
