@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from cntk_bench import __version__
 from cntk_bench.errors import UserError
+from cntk_bench.executors import certificates
 from cntk_bench.executors.ledger import Ledger
 from cntk_bench.executors.workers import AHEAD, ATTEMPTS, Workers
 from cntk_bench.text import one_line, short
@@ -29,6 +30,8 @@ try:
     import distributed
     from distributed.diagnostics.plugin import WorkerPlugin
     from distributed.scheduler import KilledWorker
+
+    from cntk_bench.executors.scheduler import Scheduler
 except ImportError as error:
     raise UserError(
         f"the executors dask and slurm need Dask ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
@@ -80,7 +83,7 @@ def _theirs(address: str) -> Iterator[Any]:
 
 @contextmanager
 def _ours(workers: Workers) -> Iterator[Any]:
-    security = certificates()
+    security = certificates.made()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cntk-bench-"))
         common = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
@@ -93,23 +96,13 @@ def _ours(workers: Workers) -> Iterator[Any]:
             for number, place in enumerate(workers.places)
         }  # fmt: skip
         scheduler = {
-            "cls": distributed.Scheduler,
+            "cls": Scheduler,
             "options": {**common, "port": 0, "dashboard": False},
         }
         cluster = stack.enter_context(
             distributed.SpecCluster(nannies, scheduler, security=security, silence_logs=logging.CRITICAL)
         )
         yield stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
-
-
-def certificates() -> Any:
-    """TLS certificates that exist for this call alone."""
-    try:
-        return distributed.Security.temporary()
-    except ImportError as error:
-        raise UserError(
-            f"a scheduler needs certificates ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
-        ) from None
 
 
 def drive(

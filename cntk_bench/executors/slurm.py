@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import dask
+from cntk_bench.executors import certificates, dask
 from cntk_bench.executors.workers import Workers
 from cntk_bench.text import one_line
 
@@ -47,7 +47,7 @@ def run(
 @contextmanager
 def _cluster(workers: Workers) -> Iterator[Any]:
     """A scheduler here, and the jobs that it asks Slurm for."""
-    security = dask.certificates()
+    security = certificates.made()
     # Jobs must find it from their nodes, where /tmp is another one.
     with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
         asked = options(workers.slurm)
@@ -59,6 +59,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
                 shared_temp_directory=folder,
                 log_directory=str(Path.cwd() / "slurm-logs"),
                 dashboard_address=None,
+                scheduler_cls=dask.Scheduler,
                 scheduler_options={"dashboard": False},
             )
         except (ValueError, RuntimeError, OSError) as error:
