@@ -1,8 +1,8 @@
 """The tables in docs/faults.md: counted by tests while they run, and written by pytest --faults-table FILE.
 
 What a test injects is noted among the properties of its report, which pytest-xdist sends to the process that
-writes: nothing depends on who runs which test. Rows of kinds that were injected now take the place of those in
-the file; the others stay. Each row says at which commit it was counted.
+writes: nothing depends on who runs which test. Rows of kinds that were injected now take the place of those
+in the file; the others stay. Each row says at which commit it was counted.
 """
 
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 PROPERTY = "fault"
 HEAD = "| kind of fault | injected | survived | commit |\n|---|---:|---:|---|\n"
 ROW = re.compile(r"\| (.+) \| (\d+) \| (\d+) \| (\S+) \|")
-SECTION = re.compile(r"(<!-- faults: (.+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+SECTION = re.compile(r"(<!-- faults: ([^\n]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def note(node, section, kind, injected, survived=None):

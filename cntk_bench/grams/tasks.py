@@ -1,9 +1,9 @@
 """What is left to do of a store, in an order that keeps processes apart that do not know of each other.
 
 Each process walks through what is missing, from a place that depends on whether others work already. Where it
-comes upon a tile that another has finished, that one walks just before it: it goes on in the largest gap of
-what is still missing, past its middle, since the process that eats a gap does so from its beginning. So two
-processes compute the same tile only where little more is left than what is being computed.
+comes upon a tile that another has finished, another walks just before it: it goes on in the largest gap of
+what is still missing, past its middle, since whoever works in a gap begins with its first tiles. So two
+processes seldom compute the same tile, but where little more is left than what is being computed.
 """
 
 import random
@@ -61,29 +61,25 @@ def pending(
     number, of = among
     place = int(len(todo) * (number + _dice.uniform(0.25, 0.75)) / of) if of > 1 else 0
     looked, pause = monotonic(), 0.0
-    while (place := _next(free, place)) >= 0:
-        if monotonic() - looked > min(REFRESH, pause):
+    while True:
+        ended = place >= len(todo) or not free[place]
+        if ended and not free.any():
+            return
+        if ended or monotonic() - looked > min(REFRESH, pause):
             began = monotonic()
             store.progress.refresh()
             looked = monotonic()
             pause = REFRESH if isinstance(store.progress.path, Bucket) else (looked - began) / LOOKING
-        tile, free[place] = todo[place], False
-        lacking = tuple(readout for readout in wanted if not store.progress.has(tile, [readout], sizes))
-        if lacking:
-            yield Task(tile, lacking)
-        else:
-            complete = store.progress.complete
-            free &= ~np.concatenate([complete(part, numbers[part], wanted, sizes) for part in PARTS])
-            place = _within_largest(free)
-
-
-def _next(free: np.ndarray, place: int) -> int:
-    """The first True from a place on, or else from the beginning; -1 if there is none."""
-    for begin in (place, 0):
-        rest = free[begin:]
-        if len(rest) and rest[at := int(np.argmax(rest))]:
-            return begin + at
-    return -1
+        if not ended:
+            tile, free[place] = todo[place], False
+            lacking = tuple(readout for readout in wanted if not store.progress.has(tile, [readout], sizes))
+            if lacking:
+                yield Task(tile, lacking)
+                place += 1
+                continue
+        complete = store.progress.complete
+        free &= ~np.concatenate([complete(part, numbers[part], wanted, sizes) for part in PARTS])
+        place = _within_largest(free)
 
 
 def _within_largest(free: np.ndarray) -> int:
