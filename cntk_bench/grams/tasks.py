@@ -60,7 +60,7 @@ def pending(
     numbers = {part: np.array([store.plan.number(t) for t in todo if t.part == part], int) for part in PARTS}
     number, of = among
     place = int(len(todo) * (number + _dice.uniform(0.25, 0.75)) / of) if of > 1 else 0
-    looked, pause = monotonic(), 0.0
+    looked, pause, shortest = monotonic(), 0.0, REFRESH
     while True:
         ended = place >= len(todo) or not free[place]
         if ended and not free.any():
@@ -69,7 +69,8 @@ def pending(
             began = monotonic()
             store.progress.refresh()
             looked = monotonic()
-            pause = REFRESH if isinstance(store.progress.path, Bucket) else (looked - began) / LOOKING
+            shortest = min(shortest, looked - began)  # a busy machine makes some long
+            pause = REFRESH if isinstance(store.progress.path, Bucket) else shortest / LOOKING
         if not ended:
             tile, free[place] = todo[place], False
             lacking = tuple(readout for readout in wanted if not store.progress.has(tile, [readout], sizes))
