@@ -149,7 +149,7 @@ def drive(
 
 
 class NotBegun(Exception):
-    """A worker that was asked to halt had not begun this task; an answer by value would have to be fetched."""
+    """The worker was asked to halt before it began this task. (A value instead would have to be fetched.)"""
 
 
 class Station(WorkerPlugin):
