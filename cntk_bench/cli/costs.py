@@ -72,6 +72,7 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
         "memory, compute": units.size(cost.compute_memory),
         "memory, solve": solving,
         "rate": f"{cost.rate.pairs_per_second:,.1f} pairs per second ({worker.name}, measured here)",
+        "time, tile": (units.brief if cost.tile_seconds < 1 else units.duration)(cost.tile_seconds),
         "time, compute": units.duration(cost.seconds),
     }.items():
         _line(name, value)
