@@ -6,6 +6,7 @@ torn. A torn or damaged line is passed over: its tile is not done.
 
 import json
 import os
+import re
 import socket
 import stat
 import threading
@@ -23,6 +24,12 @@ from cntk_bench.text import short
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
 BATCH = 20_000  # lines parsed at once
 PIECE = 1 << 24  # bytes read at once
+
+
+def writer_name() -> str:
+    """A name that no other writer has: HOST-PROCESS-..."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()[:40])
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def decoded(text: bytes) -> Iterator[list]:
@@ -77,16 +84,14 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """A writer's log; it is made with its first line. Threads may append at once.
+    """The log of the writer called `name`; it is made with its first line. Threads may append at once.
 
     While it is open it is locked, which tells others that its writer is alive.
     """
 
-    def __init__(self, store: Path):
+    def __init__(self, store: Path, name: str):
         self._store, self.process = store, os.getpid()
-        self._path = (
-            store / FOLDER / f"{socket.gethostname()[:40]}-{self.process}-{uuid.uuid4().hex[:8]}.jsonl"
-        )
+        self._path = store / FOLDER / f"{name}.jsonl"
         self._handle: int | None = None
         self._place = os.open(store, os.O_RDONLY)
         self._appending = threading.Lock()
