@@ -165,12 +165,14 @@ def main() -> None:
         words += f" --streamed {' '.join(map(str, arguments.streamed))}"
     facts["made"] = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE}
     facts["made"]["threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "all")
-    facts["rows"] = [row for n in arguments.sizes for row in measured(n, SOLVERS)]
-    facts["rows"] += [row for n in arguments.streamed for row in measured(n, ("cg",))]
-    print(table(facts))
-    if arguments.output:
-        (arguments.output / "iterative-scale.json").write_text(json.dumps(facts, indent=2) + "\n")
-        (arguments.output / "iterative-scale.md").write_text(table(facts))
+    facts["rows"] = []
+    sizes = [(n, SOLVERS) for n in arguments.sizes] + [(n, ("cg",)) for n in arguments.streamed]
+    for n, solvers in sizes:
+        facts["rows"] += measured(n, solvers)
+        print(table(facts))
+        if arguments.output:  # after each size: the next one may take hours
+            (arguments.output / "iterative-scale.json").write_text(json.dumps(facts, indent=2) + "\n")
+            (arguments.output / "iterative-scale.md").write_text(table(facts))
 
 
 if __name__ == "__main__":

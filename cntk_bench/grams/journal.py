@@ -17,8 +17,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.lines import Line
-from cntk_bench.system import lock
-from cntk_bench.system.files import open_own, same_file, writing
+from cntk_bench.system.files import attempt, open_own, same_file, writing
 from cntk_bench.text import short
 
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
@@ -119,7 +118,7 @@ class Journal:
                 raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
             folder.mkdir(exist_ok=True)
             self._handle = open_own(self._path, os.O_WRONLY | os.O_APPEND)
-            lock.attempt(self._handle)  # without locks, nobody can tell whether we are alive
+            attempt(self._handle)  # without locks, nobody can tell whether we are alive
         return self._handle
 
     def require_place(self) -> None:
@@ -146,7 +145,7 @@ def writers(path: Path) -> list[str]:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        if lock.attempt(handle, shared=True) is False:
+        if attempt(handle, shared=True) is False:
             alive.append(file.stem)
         os.close(handle)
     return alive
