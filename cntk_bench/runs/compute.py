@@ -57,6 +57,7 @@ def compute(
         If the run is of another computation, or anything else is in the way.
     """
     before, run = Run(run.path), run.asked(settings)
+    donor = donor and donor.elsewhere(run)
     if settings.kernel.readouts:
         run.require_gram()
         _tell_moved(before, run)
