@@ -190,6 +190,20 @@ def same_file(handle: int, path: str | Path) -> bool:
         return False
 
 
+@contextmanager
+def not_for_all() -> Iterator[None]:
+    """Let this process make files that nobody but their owner and group may write, whatever the umask.
+
+    Whether the group may is up to the umask; so a directory can be shared by one.
+    """
+    before = os.umask(0o077)
+    os.umask(before | 0o002)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def flush(path: str | Path) -> None:
     """Put a file, or a directory's list of names, on the disk.
 
