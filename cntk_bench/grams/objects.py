@@ -6,7 +6,7 @@
 
 An object is there whole or not at all, so nothing is half written. A tile is done once its line is stored,
 which is sent after the server has taken all of its chunks. What the store says of itself, zarr.json, is
-written last when it is made or grows. A writer looks before each chunk and each line whether that is still
+written last when it is made or grows. A writer looks before each tile and each line whether that is still
 what it knows, and ends where it is not; whatever of an old writer arrives later than that fails its digest.
 """
 
