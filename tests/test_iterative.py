@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from dataclasses import replace
+from functools import cache
 from functools import partial as partial_
 from pathlib import Path
 
@@ -355,6 +356,7 @@ class TestCheckpoints:
         assert not list(tmp_path.iterdir())
 
 
+@cache
 def near_equal():
     """CNTK-V of depth 21, half of whose images are almost those of the other half, with other labels."""
     images = load("digits", train=N + M, test=2, seed=1)
@@ -366,12 +368,12 @@ def near_equal():
 
 @pytest.mark.parametrize("iterations", [40, 400])
 @pytest.mark.parametrize("rank", [0, N // 8])
-@pytest.mark.parametrize("made", [near_equal, low_rank, *(partial_(smooth, w) for w in (1.0, 2.0, 4.0, 8.0))])
+@pytest.mark.parametrize("made", [near_equal, low_rank, partial_(smooth, 2.0), partial_(smooth, 8.0)])
 def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iterations):
     """And its residual is told as it is: whatever did not get there is doubted, with that in words."""
     K, T, labels = made()
     exact, y, trusted = K.astype(np.float64), onehot(labels), 0
-    for r in (0.0, 1e-9, 1e-7, 1e-5):
+    for r in (0.0, 1e-7, 1e-5):
         found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations))
         own = exact.diagonal()
         A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # what was solved

@@ -9,6 +9,7 @@ import pytest
 from test_cli import call
 from toy_store import bucket, direct, front, server  # noqa: F401
 
+from cntk_bench import report
 from cntk_bench.grams import store, traffic
 
 pytest.importorskip("moto", reason="moto is not installed")
@@ -42,7 +43,8 @@ def counted(front):
     return requests, up, down
 
 
-def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path):
+def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write", lambda *_: None)  # drawing takes its time
     (tmp_path / "small.yaml").write_text(CONFIG.replace("STORE", str(bucket)))
     asked = (tmp_path / "small.yaml", "--output", tmp_path / "run")
 
