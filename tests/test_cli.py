@@ -296,7 +296,7 @@ def test_a_run_verifies_from_any_working_directory(finished, tmp_path, monkeypat
 
 def test_plan_spends_nothing(tmp_path):
     stdout = succeed("plan", QUICKSTART, *SMALL, "--output", tmp_path / "planned")
-    for name in ("tiles", "disk", "memory, compute", "memory, solve", "time, compute"):
+    for name in ("tiles", "disk", "memory, compute", "memory, solve", "time, tile", "time, compute"):
         assert name in stdout
     assert not (tmp_path / "planned").exists()
 

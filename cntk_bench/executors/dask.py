@@ -9,12 +9,14 @@ import logging
 import os
 import pickle
 import queue
+import socket
 import tempfile
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -62,6 +64,8 @@ def settings(workers: Workers) -> Iterator[None]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": f"{workers.timeout:g}s",
         "distributed.scheduler.work-stealing": False,
+        "distributed.scheduler.http.routes": [],  # no web pages, which would need no certificate
+        "distributed.worker.http.routes": [],
         "distributed.comm.timeouts.connect": CONNECTING,
     }
     with dask.config.set(ours):
@@ -138,6 +142,10 @@ def drive(
             client.unregister_worker_plugin(station.name)
 
 
+class NotBegun(Exception):
+    """The worker was asked to halt before it began this task. (A value instead would have to be fetched.)"""
+
+
 class Station(WorkerPlugin):
     """What a worker of Dask has of a job: made with the worker, ended with it or with the job."""
 
@@ -156,27 +164,32 @@ class Station(WorkerPlugin):
         with self._lock:
             self._stack.close()
 
-    def do(self, task: Any) -> bool:
-        """Do a task; False if nothing is to be begun any more. One is computed while another is written."""
+    def do(self, task: Any) -> None:
+        """Do a task; `NotBegun` if none is to be begun any more. One is computed while another is written."""
         with self._lock:
             if self.halted:
-                return False
+                raise NotBegun
             watch = threading.Timer(self._timeout, os._exit, [1])
             watch.daemon = True
             watch.start()
             try:
                 if self._start is None:
-                    self._start = self._stack.enter_context(pickle.loads(self._whole).worker())
+                    self._start = self._begin()
                 rest = self._start(task)()
             finally:
                 watch.cancel()
         rest.result()
-        return True
+
+    def _begin(self) -> Callable:
+        try:
+            return self._stack.enter_context(pickle.loads(self._whole).worker())
+        except UserError as error:  # its surroundings are not ours
+            raise UserError(f"a worker on {short(socket.gethostname())} cannot begin: {error}") from None
 
 
-def _do(name: str, task: Any) -> bool:
+def _do(name: str, task: Any) -> None:
     station: Any = distributed.get_worker().plugins[name]
-    return station.do(task)
+    station.do(task)
 
 
 def _halt(name: str, dask_worker: Any) -> None:
@@ -203,7 +216,7 @@ class _Drive:
         self._dead: set[str] = set()  # addresses of workers that were lost
         self._again: deque = deque()  # lost with their worker, as others beside them
         self._doubtful: deque = deque()  # lost so often that each is tried by itself at the end
-        self._looked, self._most = -float("inf"), 0
+        self._looked, self._crew = -float("inf"), 1
         self._failure: BaseException | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -223,22 +236,26 @@ class _Drive:
             self._ledger.require_all()
 
     def _fill(self) -> None:
+        """Submit what the workers may have, some tasks at once: each submission costs milliseconds."""
         now = time.monotonic()
         if now - self._looked > LOOK:
-            self._most, self._looked = AHEAD * max(1, len(self._client.nthreads())), now
-        while len(self._flying) < self._most:
-            task = self._again.popleft() if self._again else self._ledger.next()
-            if task is None:
-                break
-            self._submit(task)
+            self._crew, self._looked = max(1, len(self._client.nthreads())), now
+        most = AHEAD * self._crew
+        if len(self._flying) <= most // 2:
+            self._submit([*islice(iter(self._next, None), most - len(self._flying))])
         if not self._flying and self._doubtful:
-            self._submit(self._doubtful.popleft())
+            self._submit([self._doubtful.popleft()])
 
-    def _submit(self, task: Any) -> None:
-        key = f"{self._name}-{uuid4()}"
-        future = self._client.submit(_do, self._name, task, key=key, pure=False)
-        self._flying[future] = task
-        future.add_done_callback(self._ended.put)
+    def _next(self) -> Any | None:
+        return self._again.popleft() if self._again else self._ledger.next()
+
+    def _submit(self, tasks: list) -> None:
+        keys = [f"{self._name}-{uuid4()}" for _ in tasks]
+        for task, future in zip(
+            tasks, self._client.map(_do, [self._name] * len(tasks), tasks, key=keys, pure=False), strict=True
+        ):
+            self._flying[future] = task
+            future.add_done_callback(self._ended.put)
 
     def _settle(self) -> None:
         """Wait for something to end, a while at most, and see what it is."""
@@ -253,13 +270,14 @@ class _Drive:
             return
         task = self._flying.pop(future)
         if future.status == "finished":
-            if future.result():
-                self._report(task)
+            self._report(task)
             return
         if future.status != "error":  # the scheduler forgot it
             self._again.append(task)
             return
         error = future.exception()
+        if isinstance(error, NotBegun):
+            return
         if not isinstance(error, KilledWorker):
             self._failure = self._failure or error
             return

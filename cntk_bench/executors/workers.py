@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-AHEAD = 3  # tasks that a worker has at once: one that is done, one that follows, one that is being written
+AHEAD = 4  # tasks that a worker has at once: one that is done, one that is being written, two that follow
 ATTEMPTS = 3  # workers that a task may cost
 TIMEOUT = 3600.0
 

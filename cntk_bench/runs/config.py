@@ -32,9 +32,9 @@ from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.system import paths, resources
-from cntk_bench.system.bucket import Bucket, redacted
+from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import read_plain
-from cntk_bench.text import short
+from cntk_bench.text import redacted, short
 
 # Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
 MOST_DEPTH = 10_000
@@ -253,6 +253,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
         said = str(error)
+        if said.startswith("compute.slurm"):  # an override that has a secret is not repeated
+            raise UserError(f"{'--set' if 'compute' in str(origins) else where}: {said}") from None
         key = "solve" if said.startswith("solve.") else "kernel"
         key = "compute.store" if said.startswith("compute.store") else key
         raise UserError(f"{mistakes.origin(key, origins) or where}: {error}") from None

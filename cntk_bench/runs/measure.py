@@ -155,6 +155,11 @@ class Cost:
         """Of computing the Gram matrices."""
         return self.tiles.pairs / self.rate.pairs_per_second
 
+    @property
+    def tile_seconds(self) -> float:
+        """Of computing a tile of full size."""
+        return self.tiles.tile**2 / self.rate.pairs_per_second
+
     def seconds_by(self, workers: int) -> float:
         """The same by several workers, who end with the last whole tile of the one that has most."""
         each = -(-self.tiles.count // workers)

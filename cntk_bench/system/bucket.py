@@ -224,11 +224,6 @@ def reaching(path: object) -> AbstractContextManager[None]:
     return path.reaching() if isinstance(path, Bucket) else nullcontext()
 
 
-def redacted(text: str) -> str:
-    """The text without what stands before an @ in URLs, which may be a password."""
-    return re.sub(r"//\S*@", "//...@", text)
-
-
 def _parsed(url: str) -> tuple[str, str]:
     """The bucket and the prefix of a URL."""
     if "@" in url or "?" in url or "#" in url:
