@@ -74,8 +74,8 @@ def stopped_in_the_middle(run, processes):
 def misled(bench, clock, run):
     """What is wrong with what `status` says of two processes at work, by the clock of one of them."""
     said = ended(begin(bench, clock, "status", run))
-    seconds = re.search(r" pairs per second and process, (\d+) s left with 2 processes\n", said.stdout)
-    wrong = not seconds or int(seconds[1]) > 600 or said.stdout.count(" process ") != 2
+    seconds = re.search(r" pairs per second and process, (\d+) (s|min) left with 2 processes\n", said.stdout)
+    wrong = not seconds or int(seconds[1]) > 120 or said.stdout.count(" process ") != 2
     return f"status says: {said.stdout}" if wrong else manners(said, (0,))
 
 
@@ -97,7 +97,7 @@ def test_a_clock_that_is_set_while_two_processes_compute(bench, whole, jump, who
         names = logged(run)
         wrong = wrong or next(filter(None, (manners(one, (0,)) for one in done)), None)
         wrong = wrong or next((f"words: {one.stderr}" for one in done if one.stderr), None)
-        if not wrong and (len(set(names)) != TILES or len(names) - TILES > 20):
+        if not wrong and (len(set(names)) != TILES or len(names) - TILES > TILES // 2):
             wrong = f"{len(names)} tiles computed, {len(set(names))} of {TILES} different ones"
         record = json.loads((run / "record.json").read_text())
         seconds = [stage["seconds"] for stage in record["stages"]]
