@@ -44,8 +44,7 @@ def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, fau
     for out, err in map(ended, both(kind, folder)):
         assert out.split("\n\nEverything")[0] == alone[0] and err.count("\n") <= 2, err
     times, run = computed(folder / "run"), folder / "run"
-    # About the tiles that are in flight; more where both happen to go on beside each other. Without keeping apart,
-    # all of them.
+    # About the tiles that are in flight; more where both happen to go on beside each other.
     assert len(times) == TILES and times.total() - TILES <= TILES // 2, times.total()
     stages = json.loads((run / "record.json").read_text())["stages"]
     calls = [stage for stage in stages if stage["stage"] == "compute"]

@@ -60,8 +60,6 @@ def test_processes_that_begin_at_one_moment_share_what_is_missing(
     done = worked(tmp_path, speeds, flying, 0)
     assert set(done) == set(PLAN.tiles())
     assert sum(done.values()) - len(done) <= 3 * (flying + 1) * (len(speeds) - 1)
-        speeds
-    )  # what was in flight when little was left
 
 
 def test_one_alone_goes_in_order_and_leaves_no_sign_of_itself(gram):

@@ -84,7 +84,7 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """The log of the writer called `name`, made with its first line or to be seen. Threads may append at once.
+    """The log of the writer called `name`, made with its first line or to be seen. Threads may append
 
     While it is open it is locked, which tells others that its writer is alive. One without a line is removed.
     """
