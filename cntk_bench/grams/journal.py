@@ -84,9 +84,10 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """The log of the writer called `name`, made with its first line or to be seen. Threads may append
+    """The log of the writer called `name`, made with its first line or to be seen.
 
     While it is open it is locked, which tells others that its writer is alive. One without a line is removed.
+    Threads may append at once.
     """
 
     def __init__(self, store: Path, name: str):
