@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import dask
+from cntk_bench.executors import connections, dask
 from cntk_bench.executors.workers import Workers
 from cntk_bench.text import one_line
 
@@ -40,14 +40,14 @@ def run(
         raise UserError(
             "there is no sbatch here: start this where jobs are submitted, or use --executor processes"
         )
-    with dask.settings(workers), _cluster(workers) as client:
+    with connections.settings(workers), _cluster(workers) as client:
         dask.drive(client, job, tasks, report, stopped, workers)
 
 
 @contextmanager
 def _cluster(workers: Workers) -> Iterator[Any]:
     """A scheduler here, and the jobs that it asks Slurm for."""
-    security = dask.certificates()
+    security = connections.certificates()
     # Jobs must find it from their nodes, where /tmp is another one.
     with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
         asked = options(workers.slurm)

@@ -1,9 +1,10 @@
 """Libraries that are broken, or that other people's settings break."""
 
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -39,6 +40,26 @@ def hidden_if_broken(name: str) -> Iterator[None]:
     finally:
         if hidden:
             sys.modules.pop(name, None)
+
+
+@contextmanager
+def hushed(loggers: Iterable[str], level: int) -> Iterator[None]:
+    """Let some loggers say nothing below a level meanwhile.
+
+    Parameters
+    ----------
+    loggers : iterable of str
+    level : int
+        Such as `logging.CRITICAL`.
+    """
+    found = [(logger, logger.level) for logger in map(logging.getLogger, loggers)]
+    try:
+        for logger, before in found:
+            logger.setLevel(max(level, before))
+        yield
+    finally:
+        for logger, before in found:
+            logger.setLevel(before)
 
 
 def zarr() -> ModuleType:
