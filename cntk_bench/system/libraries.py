@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from cntk_bench.errors import UserError
+from cntk_bench.system import cores
 from cntk_bench.text import one_line
 
 _ours = False  # whether the process is the command line's own
@@ -18,6 +19,7 @@ def own_process() -> None:
     """Say that the process is the command line's own: libraries need not follow the user's settings."""
     global _ours
     _ours = True
+    cores.drop_impossible()
 
 
 @contextmanager
