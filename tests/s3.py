@@ -43,6 +43,7 @@ def serving():
 class Front:
     """Hands requests to a server, but for those of which `fault` says something else.
 
+    seen : (method, path, bytes sent, bytes received) of each request that the server answered.
     fault : called with the method, the path and the number of the request; gives None, a status, "late" (the
     answer is held back until `late` is set), "cut" (half of the answer), or a dict of headers to leave out.
     """
@@ -50,7 +51,7 @@ class Front:
     def __init__(self, behind):
         self.fault, self.body, self.counts = lambda *_: None, b"", Counter()
         self.late, self._lock, self._number = threading.Event(), threading.Lock(), 0
-        self.keys = set()  # of access, that requests were signed with
+        self.keys, self.seen = set(), []  # keys: of access, that requests were signed with
         front, (host, port) = self, behind.removeprefix("http://").split(":")
 
         class Handler(BaseHTTPRequestHandler):
@@ -79,6 +80,7 @@ class Front:
                 answer = connection.getresponse()
                 text = answer.read()
                 connection.close()
+                front.seen.append((self.command, self.path, len(sent), len(text)))
                 if fault == "late":
                     front.late.wait(60)
                 self.send_response(answer.status)

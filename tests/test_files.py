@@ -42,6 +42,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_what_killed_processes_left_is_removed_and_what_others_write_stays(tmp_path):
+    names = [f".a-{uuid.UUID(int=number).hex}.partial" for number in range(4)]
+    file, folder, link, busy = (tmp_path / name for name in names)
+    file.write_text("half")
+    (folder / "within").mkdir(parents=True)
+    link.symlink_to(tmp_path / "b")
+    (tmp_path / "b").touch()
+    (tmp_path / ".mine.partial").touch()
+    busy.mkdir()
+    handle = os.open(busy, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with files.whole(tmp_path / "c") as other:
+        other.write(b"whole")
+        files.remove_partial(tmp_path)
+    os.close(handle)
+    left = {link.name, busy.name, ".mine.partial", "b", "c"}
+    assert {path.name for path in tmp_path.iterdir()} == left and (tmp_path / "c").read_text() == "whole"
+    files.remove_partial(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == left - {busy.name}
+
+
 @pytest.mark.parametrize("content", ["größe", b"\xff\x00bytes"])
 def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_returns(
     tmp_path, monkeypatch, content

@@ -8,6 +8,8 @@ import sys
 import time
 import tracemalloc
 from dataclasses import replace
+from functools import cache
+from functools import partial as partial_
 from pathlib import Path
 
 import numpy as np
@@ -352,6 +354,44 @@ class TestCheckpoints:
         np.testing.assert_array_equal(found.alpha, expected.alpha)
         assert "its state is not kept: no space left to write" in caplog.text
         assert not list(tmp_path.iterdir())
+
+
+@cache
+def near_equal():
+    """CNTK-V of depth 21, half of whose images are almost those of the other half, with other labels."""
+    images = load("digits", train=N + M, test=2, seed=1)
+    x = images.x_train.copy()
+    x[: N // 2] = x[N // 2 : N] + 1e-5 * np.random.default_rng(0).standard_normal(x[: N // 2].shape)
+    K = gram(x, readouts=[Readout("ntk", "v", 21)], backend="cpu")[0]
+    return K[:N, :N], K[N:, :N].astype(np.float64), images.y_train[:N]
+
+
+@pytest.mark.parametrize("iterations", [40, 400])
+@pytest.mark.parametrize("rank", [0, N // 8])
+@pytest.mark.parametrize("made", [near_equal, low_rank, partial_(smooth, 2.0), partial_(smooth, 8.0)])
+def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iterations):
+    """And its residual is told as it is: whatever did not get there is doubted, with that in words."""
+    K, T, labels = made()
+    exact, y, trusted = K.astype(np.float64), onehot(labels), 0
+    for r in (0.0, 1e-7, 1e-5):
+        found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations))
+        own = exact.diagonal()
+        A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # what was solved
+        left = y - A @ found.alpha
+        relative = float((np.linalg.norm(left, axis=0) / np.linalg.norm(y, axis=0)).max())
+        assert found.facts["relative_residual"] == pytest.approx(relative, rel=0.5, abs=1e-9)
+        if found.chosen.doubt is None:
+            trusted += 1
+            assert relative < 1e-6 and (relative < 1.5e-8 or "rounding leaves" in found.facts["note"])
+            direct = ridge.solve(A, labels, classes=10, ridge=0.0)
+            assert direct.chosen.jitter == 0 and apart(T @ found.alpha, T @ direct.alpha) < 1e-6
+        else:
+            told = re.search(
+                r"after (\d+) iterations a relative residual of (\S+) is left", found.chosen.doubt
+            )
+            assert int(told[1]) == iterations and float(told[2]) == pytest.approx(relative, rel=0.1)
+            assert relative > 1e-8
+    assert trusted or iterations == 40 or made is not near_equal
 
 
 def test_refined_on_a_gpu(real, fake_cupy):  # noqa: F811

@@ -1,8 +1,12 @@
 """Iterative solvers from the command line: the table of the direct solve, what is told, what goes on."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs.directory import Run
 from cntk_bench.system import memory
+from cntk_bench.system.files import whole
 from cntk_bench.system.memory import GIB
 
 CONFIG = """
@@ -125,6 +130,38 @@ def test_an_interrupted_solve_goes_on_to_the_same_bits(run, monkeypatch):
         said[1].startswith("CNTK-V at depth 3: iteration 8:") and len(said) == iterations["CNTK-V"] - 7 + 1
     )  # FC-NTK is kept
     np.testing.assert_array_equal(arrays(run)["alpha"], expected)
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from cntk_bench.cli import program
+from cntk_bench.regression import checkpoint
+checkpoint.SECONDS = 0.0
+def half(file, **arrays):
+    file.write(b"half of a state")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.np.savez = half
+program.call(sys.argv[1:])
+"""
+
+
+def test_what_a_killed_solve_had_half_written_is_removed_by_the_next(run, monkeypatch):
+    arguments = ["solve", str(run.path), "--set", "solve.solver=cg", "--set", "kernel.columns=[CNTK-V]"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment)
+    assert process.returncode == -signal.SIGKILL
+    (half,) = run.iterations.iterdir()
+    assert re.fullmatch(r"\.ntk-v-3-all\.npz-[0-9a-f]{32}\.partial", half.name)
+    assert call("verify", run.path).returncode == 0 and half.exists()
+    written, others = whole(run.iterations / "another.npz"), run.path / ".record.json.partial"
+    with written as file:  # of a solve that is at work
+        file.write(b"half")
+        others.touch()  # no name of ours
+        assert call(*arguments).returncode == 0
+        assert [path.name.split("-")[0] for path in run.iterations.iterdir()] == [".another.npz"]
+    assert [path.name for path in run.iterations.iterdir()] == ["another.npz"] and others.exists()
 
 
 def test_words_are_printed_now_and_then(monkeypatch, capsys):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cntk_bench.grams import compute, growth, journal, lines, store
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Journal, writers
+from cntk_bench.grams.journal import Journal, writer_name, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import Plan, Tile
@@ -181,7 +181,7 @@ def test_writers_that_are_alive_are_counted(tmp_path):
         tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, Images((np.zeros(7, int), np.zeros(5, int)))
     )
     assert writers(gram.path) == []
-    journals = [Journal(gram.path) for _ in range(3)]
+    journals = [Journal(gram.path, writer_name()) for _ in range(3)]
     assert (
         writers(gram.path) == [] and not (gram.path / "journals").exists()
     )  # who writes nothing leaves nothing

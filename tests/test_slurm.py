@@ -9,6 +9,7 @@ import time
 import numpy as np
 import one_node
 import pytest
+import s3
 
 from cntk_bench import Readout
 from cntk_bench.grams import store
@@ -16,6 +17,7 @@ from cntk_bench.grams.journal import FOLDER
 from cntk_bench.runs import compute as computing
 from cntk_bench.runs import config
 from cntk_bench.runs.directory import Run
+from cntk_bench.system.bucket import Bucket
 
 pytestmark = pytest.mark.skipif(bool(one_node.missing()), reason=f"no Slurm here: {one_node.missing()}")
 
@@ -142,3 +144,36 @@ def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone
         np.testing.assert_array_equal(found, right)
     until(lambda: not one_node.queued(slurm))
     assert not list(folder.glob(".cntk-bench-*"))  # certificates
+
+
+def test_jobs_of_either_kind_write_to_an_object_store(slurm, alone, folder, monkeypatch):
+    """An array that is cancelled, then jobs that are workers; who they are stands in no script and no log."""
+    for name in ("moto", "obstore", "dask_jobqueue"):
+        pytest.importorskip(name, reason="not installed: pip install 'cntk-bench[cluster]'")
+    place, run = f"s3://{s3.BUCKET}/slurm", Run(folder / "objects")
+    asked = ("array.yaml", "--output", "objects", "--set", f"compute.store={place}")
+    with s3.serving() as url:
+        environment = slurm | s3.environment(url)
+        for name, value in s3.environment(url).items():
+            monkeypatch.setenv(name, value)
+        script = program(environment, folder, "slurm-script", *asked, "--shards", 2)
+        (folder / "array.sh").write_text(script.stdout)
+        first = submit(environment, folder)
+        until(lambda: len(list(Bucket(place).list("journals"))) > 3)
+        scancel(slurm, first)
+        until(lambda: not one_node.queued(slurm))
+        kept = len(store.open(Bucket(place)).progress.done())
+        assert 3 < kept < TILES
+        done = program(environment, folder, "compute", *asked, "--verbose", "--executor", "slurm",
+                       "--set", "compute.slurm.interface=lo")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for found, right in zip(matrices(run), alone, strict=True):
+            np.testing.assert_array_equal(found, right)
+        journals = [Bucket(place).get(one.name)[0] for one in Bucket(place).list("journals")]
+        assert sum(len(text.splitlines()) for text in journals) == TILES  # none was computed again
+    until(lambda: not one_node.queued(slurm))
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {"array.sh", "record.json"} < {file.name for file in files} and list(folder.glob("slurm-*.out"))
+    said = [script.stdout, done.stdout, done.stderr]
+    for text in (*said, *(file.read_bytes().decode("latin1") for file in files)):
+        assert s3.SECRET not in text and s3.KEY not in text

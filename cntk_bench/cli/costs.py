@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cntk_bench import __version__
-from cntk_bench.cli import options, streams, units
+from cntk_bench.cli import objects, options, streams, units
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
@@ -52,6 +52,7 @@ def plan(
 def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> None:
     from cntk_bench import backends
     from cntk_bench.runs import compute, measure
+    from cntk_bench.system.bucket import Bucket
 
     backend = compute.backend_name(settings.compute.backend, where)
     spec, tiles = compute.cut(settings, loaded, backend, where)
@@ -63,12 +64,14 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
     if not cost.solve_fits:
         solving += ", which this machine does not have free"
     solving += f", by {cost.solve.words}"
+    disk = {"disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free"}
+    kept = objects.lines(cost, where.gram, workers) if isinstance(where.gram, Bucket) else disk
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
         "pairs": f"{tiles.pairs:,}"
         + (f", {tiles.wasted:,} of them of two draws, which are not used" if tiles.wasted else ""),
         "tiles": f"{len(tiles.tiles()):,} of {tiles.tile} x {tiles.tile} pairs",
-        "disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free",
+        **kept,
         "memory, compute": units.size(cost.compute_memory),
         "memory, solve": solving,
         "rate": f"{cost.rate.pairs_per_second:,.1f} pairs per second ({worker.name}, measured here)",

@@ -9,7 +9,7 @@ from click.shell_completion import shell_complete
 
 from cntk_bench import __version__
 from cntk_bench.cli import analyses, costs, failures, finite, results, stages, streams
-from cntk_bench.system import libraries
+from cntk_bench.system import files, libraries
 
 NAME = "cntk-bench"
 COMPLETION = "_CNTK_BENCH_COMPLETE"
@@ -44,7 +44,7 @@ def call(arguments: Sequence[str]) -> int:
     """
     streams.prepare()
     libraries.own_process()
-    with streams.logged():
+    with streams.logged(), files.not_for_all():
         try:
             code = _invoke(list(arguments))
         except (Exception, KeyboardInterrupt) as error:

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import queue
+import socket
 import threading
 import time
 from collections import Counter, deque
@@ -136,11 +137,17 @@ class Station(WorkerPlugin):
             watch.start()
             try:
                 if self._start is None:
-                    self._start = self._stack.enter_context(pickle.loads(self._whole).worker())
+                    self._start = self._begin()
                 rest = self._start(task)()
             finally:
                 watch.cancel()
         rest.result()
+
+    def _begin(self) -> Callable:
+        try:
+            return self._stack.enter_context(pickle.loads(self._whole).worker())
+        except UserError as error:  # its surroundings are not ours
+            raise UserError(f"a worker on {short(socket.gethostname())} cannot begin: {error}") from None
 
 
 def _do(name: str, task: Any) -> None:

@@ -129,8 +129,8 @@ class Chunks:
 
     def remove_partial(self) -> None:
         """Remove chunks that killed writers left half written; only where nobody writes."""
-        for part in PARTS:
-            for leftover in (self.path / part).glob(f"*{PARTIAL}"):
+        for under in ("", *(f"{part}/" for part in PARTS)):
+            for leftover in self.path.glob(f"{under}*{PARTIAL}"):
                 leftover.unlink()
 
 

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, flush, write_whole, writing
+from cntk_bench.system.files import PARTIAL, attempt, flush, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
     path = Path(path)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     try:
-        with writing(path):
+        with writing(path), _locked(fresh):
             for name, content in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(content.to_bytes())
@@ -72,6 +74,18 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     return open(path)
+
+
+@contextmanager
+def _locked(fresh: Path) -> Iterator[None]:
+    """Make a folder, whose lock tells others that it is in use (`files.remove_partial`)."""
+    fresh.mkdir(parents=True)
+    handle = os.open(fresh, os.O_RDONLY)
+    try:
+        attempt(handle)
+        yield
+    finally:
+        os.close(handle)
 
 
 def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:

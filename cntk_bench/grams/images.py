@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams.chunks import Crc32cCodec, Unreadable
 from cntk_bench.system.bucket import Bucket, Unreachable, reaching
 from cntk_bench.system.files import is_plain
@@ -110,6 +110,22 @@ def _write_one(group: Any, name: str, values: np.ndarray) -> None:
         array[: len(values)] = values
     except Exception:  # a damaged chunk that would have to be read first
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
+
+
+def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:
+    """What is known of the first images of either set; parameters, errors: as for `read`.
+
+    Raises
+    ------
+    VerificationError
+        If the labels are damaged.
+    """
+    labels, indices, digests = (read(path, group, name, sizes) for name in NAMES)
+    if labels is None:
+        raise VerificationError(
+            f"the labels in {short(str(path))} are damaged: run `compute` again to restore them"
+        )
+    return Images(labels, indices, digests)
 
 
 def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:

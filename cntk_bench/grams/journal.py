@@ -6,6 +6,7 @@ torn. A torn or damaged line is passed over: its tile is not done.
 
 import json
 import os
+import re
 import socket
 import stat
 import threading
@@ -16,13 +17,18 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.lines import Line
-from cntk_bench.system import lock
-from cntk_bench.system.files import open_own, same_file, writing
+from cntk_bench.system.files import attempt, open_own, same_file, writing
 from cntk_bench.text import short
 
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
 BATCH = 20_000  # lines parsed at once
 PIECE = 1 << 24  # bytes read at once
+
+
+def writer_name() -> str:
+    """A name that no other writer has: HOST-PROCESS-..."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()[:40])
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def decoded(text: bytes) -> Iterator[list]:
@@ -77,16 +83,14 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """A writer's log; it is made with its first line. Threads may append at once.
+    """The log of the writer called `name`; it is made with its first line. Threads may append at once.
 
     While it is open it is locked, which tells others that its writer is alive.
     """
 
-    def __init__(self, store: Path):
+    def __init__(self, store: Path, name: str):
         self._store, self.process = store, os.getpid()
-        self._path = (
-            store / FOLDER / f"{socket.gethostname()[:40]}-{self.process}-{uuid.uuid4().hex[:8]}.jsonl"
-        )
+        self._path = store / FOLDER / f"{name}.jsonl"
         self._handle: int | None = None
         self._place = os.open(store, os.O_RDONLY)
         self._appending = threading.Lock()
@@ -114,7 +118,7 @@ class Journal:
                 raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
             folder.mkdir(exist_ok=True)
             self._handle = open_own(self._path, os.O_WRONLY | os.O_APPEND)
-            lock.attempt(self._handle)  # without locks, nobody can tell whether we are alive
+            attempt(self._handle)  # without locks, nobody can tell whether we are alive
         return self._handle
 
     def require_place(self) -> None:
@@ -141,7 +145,7 @@ def writers(path: Path) -> list[str]:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        if lock.attempt(handle, shared=True) is False:
+        if attempt(handle, shared=True) is False:
             alive.append(file.stem)
         os.close(handle)
     return alive

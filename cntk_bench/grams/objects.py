@@ -6,7 +6,7 @@
 
 An object is there whole or not at all, so nothing is half written. A tile is done once its line is stored,
 which is sent after the server has taken all of its chunks. What the store says of itself, zarr.json, is
-written last when it is made or grows. A writer looks before each chunk and each line whether that is still
+written last when it is made or grows. A writer looks before each tile and each line whether that is still
 what it knows, and ends where it is not; whatever of an old writer arrives later than that fails its digest.
 """
 
@@ -21,7 +21,8 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.grams import claims, description
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
-from cntk_bench.grams.segments import FOLDER, Segments, writer_name, writers_of
+from cntk_bench.grams.journal import writer_name
+from cntk_bench.grams.segments import FOLDER, Segments, writers_of
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
@@ -84,7 +85,7 @@ class ObjectStore(Store):
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
         with claims.held(self.path) as require:
-            with self._journalled(writer_name()):
+            with self._writer(writer_name()):
                 self._required = require
                 try:
                     yield
@@ -104,22 +105,13 @@ class ObjectStore(Store):
         name = writer_name()
         with claims.present(self.path, name):  # first, so that who looks after it took the lock finds us
             claims.require_free(self.path)
-            with self._journalled(name):
+            with self._writer(name):
                 yield
 
-    @contextmanager
-    def _journalled(self, name: str) -> Iterator[None]:
+    def _begun(self, name: str) -> dict:
         found, tag = description.read_tagged(self.path)
         self._journal = Segments(self.path, name, tag)
-        try:
-            if found != self.attributes:  # another process made it larger
-                self._read(found)
-            else:
-                self.progress.refresh()
-            yield
-        finally:
-            self._journal.close()
-            self._journal = None
+        return found
 
     _required: Any = None  # raises UserError where the right to change the store was lost
 

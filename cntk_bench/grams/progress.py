@@ -85,6 +85,11 @@ class Progress(Merged):
                 for found in self._more_of(file):
                     self._merge_all(found)
 
+    def own(self, writer: str) -> None:
+        """Read no lines of a writer any more: they are entered. Among objects, each would be a request."""
+        if self._logs is not None:
+            self._logs.own(writer)
+
     def _merge_all(self, found: list) -> None:
         for batch in lines.batches(found, self.plan.tile):
             self.merge(batch)

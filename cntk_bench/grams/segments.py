@@ -12,9 +12,7 @@ Lines are those of `journal`, and mean the same in any order and however often t
 
 import os
 import re
-import socket
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,12 +28,6 @@ LOOKS = 5  # listings, while objects vanish because their writers join them
 NAME = re.compile(rf"{FOLDER}/([\w.-]+)\.(\d{{8}})-(\d{{8}})\.jsonl", re.ASCII)
 
 
-def writer_name() -> str:
-    """A name that no other writer has."""
-    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()[:40])
-    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
 class Segments:
     """A writer's log in an object store; as `journal.Journal`. Threads may append at once.
 
@@ -44,7 +36,7 @@ class Segments:
     bucket : Bucket
         The store.
     name : str
-        The writer's (`writer_name`).
+        The writer's (`journal.writer_name`).
     tag : str
         Of the store's description, as the writer knows it.
     """
@@ -100,9 +92,13 @@ class Logs:
     def __init__(self, bucket: Bucket):
         self._bucket = bucket
         self._seen: set[str] = set()  # names of objects that were read, or whose lines all were
-        self._single: dict[
-            str, set[int]
-        ] = {}  # lines read of each writer that are not yet in a segment that was
+        # Lines read of each writer that are not yet in a segment that was.
+        self._single: dict[str, set[int]] = {}
+        self._own: set[str] = set()
+
+    def own(self, writer: str) -> None:
+        """Pass over the lines of a writer: they are known without a request."""
+        self._own.add(writer)
 
     def more(self) -> Iterator[list]:
         """What the lines hold that were not read before, object by object.
@@ -127,7 +123,8 @@ class Logs:
     def _unread(self) -> list[str]:
         """Objects to read: segments, and single lines that no segment has."""
         found = [one.name for one in self._bucket.list(FOLDER) if one.name not in self._seen]
-        named = [(m, int(m[2]), int(m[3])) for m in map(NAME.fullmatch, found) if m]
+        matches = [m for m in map(NAME.fullmatch, found) if m and m[1] not in self._own]
+        named = [(m, int(m[2]), int(m[3])) for m in matches]
         wanted: list[str] = []
         within: dict[str, set[int]] = {}
         for match, first, last in named:

@@ -21,7 +21,7 @@ store as well (`objects`), under the same rules.
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from cntk_bench.grams import chunks, description, images
 from cntk_bench.grams import matrix as matrices
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Journal, writers
+from cntk_bench.grams.journal import Journal, writer_name, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
@@ -136,13 +136,7 @@ class Store:
         VerificationError
             If the labels are damaged.
         """
-        sizes = sizes or self.sizes
-        labels, indices, digests = (images.read(self.path, self.group, name, sizes) for name in images.NAMES)
-        if labels is None:
-            raise VerificationError(
-                f"the labels in {short(str(self.path))} are damaged: run `compute` again to restore them"
-            )
-        return Images(labels, indices, digests)
+        return images.read_all(self.path, self.group, sizes or self.sizes)
 
     @property
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +154,7 @@ class Store:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
-        with self._locked(), self._writer():
+        with self._locked(), self._writer(writer_name()):
             yield
 
     @contextmanager
@@ -172,12 +166,9 @@ class Store:
         if self._journal is not None and self._journal.process == os.getpid():
             yield
             return
-        try:
-            with self._locked():
-                pass
-        except lock.Held:
+        with suppress(lock.Held), self._locked():
             pass
-        with lock.held(self.path / "lock", PATIENCE, shared=True), self._writer():
+        with lock.held(self.path / "lock", PATIENCE, shared=True), self._writer(writer_name()):
             yield
 
     @contextmanager
@@ -189,19 +180,26 @@ class Store:
             yield
 
     @contextmanager
-    def _writer(self) -> Iterator[None]:
-        with writing(self.path):
-            self._journal = Journal(self.path)
+    def _writer(self, name: str) -> Iterator[None]:
+        """Be the writer called `name`, who knows what the store is now."""
         try:
-            now = description.read(self.path)
+            now = self._begun(name)
             if now != self.attributes:  # another process made it larger
                 self._read(now)
             else:
                 self.progress.refresh()
+            self.progress.own(name)
             yield
         finally:
-            self._journal.close()
+            if self._journal is not None:
+                self._journal.close()
             self._journal = None
+
+    def _begun(self, name: str) -> dict:
+        """Begin a writer's journal; what the store says of itself after that."""
+        with writing(self.path):
+            self._journal = Journal(self.path, name)
+        return description.read(self.path)
 
     def write(
         self,

@@ -20,7 +20,7 @@ from cntk_bench.runs import record
 from cntk_bench.runs.directory import require_no_link
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.opened import OpenRun
-from cntk_bench.system.files import write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -128,6 +128,7 @@ def folder(opened: OpenRun, name: str) -> Path:
     require_no_link(path)
     with writing(path):
         path.mkdir(exist_ok=True)
+    remove_partial(path)
     return path
 
 

@@ -23,7 +23,7 @@ from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
 from cntk_bench.runs import config, images, record, workers
 from cntk_bench.runs.config import Config
 from cntk_bench.runs.directory import Run
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import remove_partial, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def compute(
         If the run is of another computation, or anything else is in the way.
     """
     before, run = Run(run.path), run.asked(settings)
+    donor = donor and donor.elsewhere(run)
     if settings.kernel.readouts:
         run.require_gram()
         _tell_moved(before, run)
@@ -278,6 +279,7 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     """Write the config, and the record with a stage that begins."""
     settings = images.with_path(settings)
     with run.lock(math.inf):
+        remove_partial(run.path)
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
         if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # solves keep what was solved
             past = record.start(settings.name, facts) | {"stages": past["stages"]}

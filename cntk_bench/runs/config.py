@@ -253,6 +253,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{mistakes.origin(key, origins) or where}: {problem}") from None
     except UserError as error:
         said = str(error)
+        if said.startswith("compute.slurm"):  # an override that has a secret is not repeated
+            raise UserError(f"{'--set' if 'compute' in str(origins) else where}: {said}") from None
         key = "solve" if said.startswith("solve.") else "kernel"
         key = "compute.store" if said.startswith("compute.store") else key
         raise UserError(f"{mistakes.origin(key, origins) or where}: {error}") from None

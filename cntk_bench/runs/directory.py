@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cntk_bench.errors import UserError
+from cntk_bench.grams import description
 from cntk_bench.runs import config, record, yaml12
 from cntk_bench.runs.config import Config
 from cntk_bench.system import lock
@@ -56,6 +57,20 @@ class Run:
         """The Gram store."""
         url = self._kept_store() if self.store is None else self.store
         return Bucket(url) if url else self.path / "gram.zarr"
+
+    def elsewhere(self, other: "Run") -> "Run":
+        """The run; where its store is that of `other`, with the one that it had before, as its record tells.
+
+        A store that moves is taken from where it was even after a call that began to move it was interrupted.
+        """
+        stages = record.load(self.record)["stages"] if self.record.exists() else []
+        for settings in [{}, *(stage["settings"] for stage in reversed(stages))]:
+            asked = settings.get("compute")
+            url = asked.get("store") if isinstance(asked, dict) else None
+            past = self if not settings else replace(self, store=url or "")
+            if str(past.gram) != str(other.gram) and description.exists(past.gram):
+                return past
+        return self
 
     def _kept_store(self) -> str | None:
         """Where the directory's config has the store; it is not read in full where it names no such place."""

@@ -1,5 +1,6 @@
 """Sections of the YAML: images and their preparation, what Slurm is asked, and what `converge` is asked."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, StrictFloat, StrictInt, StrictStr, ValidationInfo, field_validator
@@ -86,6 +87,9 @@ Word = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\s]
 Line = Annotated[StrictStr, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+SECRET = re.compile(r"\bAWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)\s*=")
+
+
 class Slurm(Section):
     """What a job asks of Slurm; each job is one worker. null leaves it to the cluster's own default."""
 
@@ -110,6 +114,16 @@ class Slurm(Section):
     directives: tuple[Line, ...] = Field(
         (), description="a list of more options for sbatch, such as [--qos=long]"
     )
+
+    @field_validator("environment", "directives")
+    @classmethod
+    def _no_secrets(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if any(map(SECRET.search, lines)):  # which is not repeated
+            raise UserError(
+                "compute.slurm: credentials would stand in scripts and records: set them where jobs are "
+                "submitted, whose environment sbatch hands on, or keep them in ~/.aws/credentials"
+            )
+        return lines
 
 
 class Converge(Section):

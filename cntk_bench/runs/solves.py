@@ -22,8 +22,15 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.runs import record
 from cntk_bench.runs.directory import Run, require_no_link
-from cntk_bench.system import lock
-from cntk_bench.system.files import flush, read_plain, write_json, write_whole, writing
+from cntk_bench.system.files import (
+    attempt,
+    flush,
+    read_plain,
+    remove_partial,
+    write_json,
+    write_whole,
+    writing,
+)
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -64,6 +71,7 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
     has a cell. It is removed if it has none when this ends.
     """
     require_no_link(run.solves)
+    remove_partial(run.iterations)
     text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
@@ -76,7 +84,7 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
             folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
             folder.mkdir()
             handle = os.open(folder, os.O_RDONLY)
-            lock.attempt(handle)
+            attempt(handle)
             (folder / CELLS).mkdir()
             write_whole(folder / CELLS / ASKED, text)
     try:
@@ -127,7 +135,7 @@ def _unused(run: Run) -> Iterator[tuple[Path, int]]:
             handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         except OSError:
             continue
-        if lock.attempt(handle):
+        if attempt(handle):
             yield folder, handle
         else:
             os.close(handle)
@@ -204,6 +212,7 @@ def _remove_leftovers(run: Run) -> None:
     for folder, handle in _unused(run):
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+    remove_partial(run.path)
     for target in (run.solutions, run.report):
         for half in run.path.glob(f".{target.name}-{'[0-9a-f]' * 8}"):
             shutil.rmtree(half, ignore_errors=True)

@@ -1,13 +1,15 @@
 """Files written whole or not at all, never through a link, and flushed to the disk."""
 
 import errno
+import fcntl
 import json
 import logging
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,13 +63,13 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 def whole(path: str | Path) -> Iterator[BinaryIO]:
     """As `write_whole`, for whoever writes piece by piece: a file to fill, which then takes the path.
 
-    It can be read and sought in, too. An error leaves what was there before.
+    It can be read and sought in, too. An error leaves what was there before. While it is written it is
+    locked, so that nobody takes it for what a killed process left (`remove_partial`).
     """
     path = Path(path)
-    new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     with writing(path):
+        new, handle = _begun(path)
         try:
-            handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             with open(handle, "w+b") as file:
                 yield file
                 file.flush()
@@ -77,6 +79,43 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
             new.unlink(missing_ok=True)
             raise
         flush(path.parent)
+
+
+def _begun(path: Path) -> tuple[Path, int]:
+    """A new file beside a path, open and locked."""
+    while True:
+        new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+        handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if attempt(handle) is not False and os.path.lexists(new):
+            return new, handle
+        os.close(handle)  # somebody tidies up, and looked before we had locked it
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Remove files and folders that killed processes were making, where locks tell that nobody does now."""
+    for path in Path(folder).glob(f".*-{'[0-9a-f]' * 32}{PARTIAL}"):
+        with suppress(OSError):
+            inside = path.is_dir() and not path.is_symlink()
+            handle = os.open(path, (os.O_RDONLY if inside else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if attempt(handle):
+                    shutil.rmtree(path) if inside else path.unlink()
+            finally:
+                os.close(handle)
+
+
+def attempt(handle: int, shared: bool = False) -> bool | None:
+    """Lock an open file or folder at once, until it is closed.
+
+    False where another process holds it, None where the file system has no locks.
+    """
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def open_own(path: str | Path, flags: int) -> int:
@@ -149,6 +188,20 @@ def same_file(handle: int, path: str | Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except OSError:
         return False
+
+
+@contextmanager
+def not_for_all() -> Iterator[None]:
+    """Let this process make files that nobody but their owner and group may write, whatever the umask.
+
+    Whether the group may is up to the umask; so a directory can be shared by one.
+    """
+    before = os.umask(0o077)
+    os.umask(before | 0o002)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def flush(path: str | Path) -> None:

@@ -63,20 +63,6 @@ def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[
             os.close(handle)
 
 
-def attempt(handle: int, shared: bool = False) -> bool | None:
-    """Lock an open file or folder at once, until it is closed.
-
-    False where another process holds it, None where the file system has no locks.
-    """
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
 def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
     alone = True
     with writing(path):

@@ -1,0 +1,33 @@
+"""What `plan` says of matrices that are kept in an object store: objects, requests and bytes, no prices."""
+
+from typing import TYPE_CHECKING
+
+from cntk_bench.cli import units
+from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    from cntk_bench.runs.measure import Cost
+    from cntk_bench.system.bucket import Bucket
+
+
+def lines(cost: "Cost", store: "Bucket", workers: int) -> dict[str, str]:
+    """Names of lines and what they say, for so many workers at once."""
+    from cntk_bench.grams import traffic
+
+    plan = cost.tiles
+    count, size = traffic.journals(plan, workers)
+    asked = traffic.computing(plan, cost.seconds_by(workers), workers)
+    read, again = traffic.reading(plan), traffic.iteration(plan)
+    each, streamed = units.size(plan.bytes // read.get), ""
+    if cost.solve.method == "cg":
+        streamed = (
+            f"; {again} ({units.size(again.down)}) more for each iteration of each matrix, which "
+            "conjugate gradients stream"
+        )
+    return {
+        "objects": f"{read.get:,} of {each}, {count + traffic.OTHERS:,} others: "
+        f"{units.size(plan.bytes + size)} in {short(str(store))}",
+        "traffic, compute": f"{asked}: {units.size(asked.up)} up"
+        + (f", {units.size(asked.down)} down at most" if asked.down else ""),
+        "traffic, solve": f"{read}: {units.size(read.down)} down{streamed}",
+    }

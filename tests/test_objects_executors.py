@@ -1,0 +1,244 @@
+"""Workers that write to an object store: the bits of one process, whoever is killed, and no secrets."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from functools import partial
+
+import numpy as np
+import pytest
+import s3
+from test_cli import call, start
+
+from cntk_bench import backends
+from cntk_bench.errors import UserError
+from cntk_bench.grams import store
+from cntk_bench.grams.compute import Job
+from cntk_bench.runs import compute as computing
+from cntk_bench.runs import config
+from cntk_bench.runs.directory import Run
+from cntk_bench.system.bucket import Bucket
+
+pytest.importorskip("moto", reason="moto is not installed")
+pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
+
+CONFIG = """
+name: small
+dataset: {name: digits, train: 36, test: 12}
+kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
+compute: {tile: 6, backend: cpu}
+"""
+TILES = 6 * 7 // 2 + 2 * 6
+CREDENTIALS = f"[default]\naws_access_key_id = {s3.KEY}\naws_secret_access_key = {s3.SECRET}\n"
+NO_DASK = "Dask is not installed: pip install 'cntk-bench[cluster]'"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3.serving() as url:
+        yield url
+
+
+@pytest.fixture
+def place(server, monkeypatch, tmp_path):
+    """The URL of a store that is not there yet."""
+    for name, value in s3.environment(server).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3.BUCKET}/executors/{tmp_path.name}"
+
+
+def settings(folder, *overrides):
+    (folder / "small.yaml").write_text(CONFIG)
+    return config.load(folder / "small.yaml", overrides)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The matrices that one process computes into a store on disk."""
+    folder = tmp_path_factory.mktemp("local")
+    run = Run(folder / "run")
+    computing.compute(run, settings(folder))
+    return matrices(run.gram)
+
+
+def matrices(place):
+    grams = store.open(place)
+    assert grams.progress.missing() == [] and grams.progress.disputed == set()
+    return [grams.matrix(part, name, np.float32) for name in grams.readouts for part in ("train", "test")]
+
+
+def require_same(run, local):
+    for found, right in zip(matrices(run.gram), local, strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+LINES = re.compile(r"-(\d+)-[0-9a-f]{8}\.(\d+)-(\d+)\.jsonl$")
+
+
+def counted(place):
+    """How many tiles each writer has finished, by its process: in one request."""
+    found = {}
+    for one in Bucket(place).list("journals"):
+        process, _, last = map(int, LINES.search(one.name).groups())
+        found[process] = max(found.get(process, 0), last + 1)
+    return found
+
+
+def writers(place):
+    """Tiles that each writer has finished, by its process."""
+    bucket, found = Bucket(place), {}
+    for one in bucket.list("journals"):
+        data = bucket.get(one.name)
+        process = int(LINES.search(one.name)[1])
+        for line in data[0].splitlines() if data else ():  # a line is there twice while it is joined
+            found.setdefault(process, set()).add(json.loads(line)["tile"])
+    return found
+
+
+def tiles(place):
+    return Counter(tile for some in writers(place).values() for tile in some)
+
+
+def no_secrets(place, folder, *texts):
+    """In no file of a folder, no object, and nothing else that is given."""
+    bucket = Bucket(place)
+    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
+    found = [bucket.get(one.name)[0] for one in bucket.list()]
+    assert len(files) > 2 and len(found) > TILES
+    for text in (*files, *found, *texts):
+        assert s3.SECRET.encode() not in text and s3.KEY.encode() not in text
+
+
+class Killer(threading.Thread):
+    """Kills a worker that has finished some tiles, once."""
+
+    def __init__(self, place):
+        super().__init__(daemon=True)
+        self.place, self.killed, self.ended = place, [], threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            for process, count in counted(self.place).items():
+                if process != os.getpid() and count > 2:
+                    os.kill(process, signal.SIGKILL)
+                    self.killed.append(process)
+                    return
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+
+@pytest.mark.parametrize("executor", ["processes", "dask"])
+def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, executor, caplog):
+    """A share of the tiles is computed before by this process, which they do not compute again."""
+    if executor == "dask":
+        pytest.importorskip("distributed", reason=NO_DASK)
+    caplog.set_level("DEBUG")
+    run = Run(tmp_path / "run")
+    computing.compute(run, settings(tmp_path, f"compute.store={place}"), shard=(1, 3))
+    first = tiles(place)
+    asked = settings(tmp_path, f"compute.store={place}", f"compute.executor={executor}", "compute.workers=2")
+    with Killer(place) as killer:
+        computing.compute(run, asked)
+    assert len(killer.killed) == 1 and "a worker was lost" in caplog.text
+    times = tiles(place)
+    assert len(first) == TILES // 3 and all(times[tile] == 1 for tile in first)
+    flying = 3 if executor == "processes" else 3 * 2  # Dask may have given all of them to one
+    assert len(times) == TILES and sum(times.values()) - TILES <= flying
+    require_same(run, local)
+    no_secrets(place, tmp_path, caplog.text.encode())
+    told = call("status", run.path)
+    assert told.returncode == 0 and f"{TILES} of {TILES} tiles done" in told.stdout
+    assert "workers lost: 1" in told.stdout
+
+
+def test_a_killed_share_is_ended_by_others_of_another_kind(local, place, tmp_path):
+    run, asked = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
+    share = start(
+        "compute",
+        tmp_path / "small.yaml",
+        "--output",
+        tmp_path / "share",
+        "--shard",
+        "2/2",
+        "--set",
+        f"compute.store={place}",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    end = time.monotonic() + 300
+    while counted(place).get(share.pid, 0) < 3:
+        assert time.monotonic() < end and share.poll() is None
+        time.sleep(0.01)
+    share.send_signal(signal.SIGKILL)
+    said = share.communicate()
+    before = tiles(place)
+    assert 3 <= len(before) < -(-TILES // 2)
+    computing.compute(run, asked, shard=(1, 2))
+    computing.compute(run, asked)
+    assert set(tiles(place).values()) == {1} and set(before) < set(tiles(place))
+    require_same(run, local)
+    no_secrets(place, tmp_path, *(text.encode() for text in said))
+
+
+def test_workers_say_by_themselves_who_they_are(local, place, tmp_path, monkeypatch):
+    """A scheduler that runs already: its worker has no variables, and then a file."""
+    distributed = pytest.importorskip("distributed", reason=NO_DASK)
+    home = tmp_path / "home"
+    (home / ".aws").mkdir(parents=True)
+    env = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"), "") | {
+        "HOME": str(home)
+    }
+    options = {"n_workers": 1, "threads_per_worker": 2, "host": "127.0.0.1", "dashboard_address": None}
+    run = Run(tmp_path / "run")
+    with distributed.LocalCluster(**options, env=env, local_directory=str(tmp_path / "dask")) as cluster:
+        asked = settings(tmp_path, f"compute.store={place}", "compute.executor=dask",
+                         f"compute.scheduler={cluster.scheduler_address}")  # fmt: skip
+        with pytest.raises(
+            UserError, match="a worker on .* cannot begin: nothing says who you are.*AWS_ACCESS_KEY_ID"
+        ) as told:
+            computing.compute(run, asked)
+        assert "\n" not in str(told.value) and not tiles(place)
+        (home / ".aws" / "credentials").write_text(CREDENTIALS)
+        computing.compute(run, asked)
+        kept = b"".join(file.read_bytes() for file in (tmp_path / "dask").rglob("*") if file.is_file())
+    (home / ".aws" / "credentials").unlink()
+    assert set(tiles(place).values()) == {1}
+    require_same(run, local)
+    no_secrets(place, tmp_path, kept)
+
+
+@pytest.mark.parametrize("of", ["variables", "file"])
+def test_a_job_and_its_pickle_have_no_secrets(place, tmp_path, monkeypatch, of):
+    pytest.importorskip("distributed", reason=NO_DASK)
+    from cntk_bench.executors.dask import Station
+
+    if of == "file":
+        (tmp_path / "credentials").write_text(CREDENTIALS)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+    run = Run(tmp_path / "run")
+    wanted = settings(tmp_path, f"compute.store={place}", "dataset.train=6", "dataset.test=2")
+    computing.compute(run, wanted)  # a client, whoever it is of, was made and used
+    other = store.open(run.gram)
+    job = Job(other, partial(backends.create, "cpu"), np.zeros((6, 1, 8, 8)), np.zeros((2, 1, 8, 8)))
+    with other.shared():
+        for data in (
+            pickle.dumps(job),
+            pickle.dumps(other.path),
+            pickle.dumps(Station(pickle.dumps(job), 1.0)),
+        ):
+            assert place.encode() in data
+            assert s3.SECRET.encode() not in data and s3.KEY.encode() not in data

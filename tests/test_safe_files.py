@@ -1,0 +1,68 @@
+"""Files of a run: who may write them, whatever the umask, and that no secret stands in any of them."""
+
+import os
+import stat
+
+import pytest
+import s3
+from test_cli import call
+
+from cntk_bench.errors import UserError
+from cntk_bench.runs import config
+
+CONFIG = """
+name: small
+dataset: {name: digits, train: 20, test: 10}
+kernel: {columns: [CNTK-V], depths: [3]}
+compute: {tile: 8, backend: cpu}
+"""
+
+
+@pytest.fixture
+def masked():
+    """Sets the umask; what was is set again at the end."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("umask, executor", [(0o000, "processes"), (0o002, "local"), (0o077, "local")])
+def test_nobody_else_may_write_and_a_group_may_where_the_umask_says_so(tmp_path, masked, umask, executor):
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    masked(umask)
+    run = tmp_path / "runs" / "run"
+    workers = ("--executor", executor, "--set", "compute.workers=1")
+    arguments = (tmp_path / "small.yaml", "--output", run, *workers)
+    assert call("run", *arguments).returncode == 0
+    assert call("compute", *arguments, "--set", "dataset.train=26").returncode == 0  # grown
+    unsolved = ("--set", "solve.solver=cg", "--set", "solve.iterations=1")
+    exported = ("--column", "CNTK-V", "--depth", 3, "--to", run / "k.npz")
+    for more in (("solve", run, *unsolved), ("curve", run), ("verify", run), ("export", run, *exported)):
+        assert call(*more).returncode in (0, 2)
+    assert os.umask(umask) == umask  # the process that asked has its own again
+    found = [run.parent, run, *run.rglob("*")]
+    names = {path.name for path in found}
+    assert {"record.json", "config.yaml", "c.0.0.0", "lock", "ntk-v-3-all.npz", "report", "k.npz"} <= names
+    for path in found:
+        mode = path.stat().st_mode
+        assert not mode & stat.S_IWOTH, path
+        assert bool(mode & stat.S_IWGRP) == (umask != 0o077), path
+        assert umask != 0o077 or not mode & 0o077, path
+
+
+@pytest.mark.parametrize("key", ["environment", "directives"])
+def test_credentials_in_a_config_are_refused_and_not_repeated(tmp_path, key):
+    file, line = tmp_path / "small.yaml", f"--export=ALL,AWS_SECRET_ACCESS_KEY={s3.SECRET}"
+    file.write_text(f"{CONFIG}\n")
+    asked = f'compute.slurm.{key}=["{line}"]'
+    with pytest.raises(UserError, match="^--set: compute.slurm: credentials would stand in scripts") as told:
+        config.load(file, [asked])
+    assert s3.SECRET not in str(told.value)
+    file.write_text(CONFIG.replace("backend: cpu", f'backend: cpu, slurm: {{{key}: ["{line}"]}}'))
+    for command in ("slurm-script", "compute"):
+        done = call(command, file, "--output", tmp_path / "run", "--verbose")
+        assert done.returncode == 2 and "small.yaml: compute.slurm: credentials" in done.stderr
+        assert s3.SECRET not in done.stdout + done.stderr and not (tmp_path / "run").exists()
+    usual = 'slurm: {environment: [module load aws, "export AWS_PROFILE=lab"]}'
+    file.write_text(CONFIG.replace("backend: cpu", f"backend: cpu, {usual}"))
+    assert config.load(file).compute.slurm.environment[1] == "export AWS_PROFILE=lab"
