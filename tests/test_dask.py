@@ -2,6 +2,7 @@
 
 import gc
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,27 @@ def test_it_can_be_stopped_while_there_are_no_workers(tmp_path, scheduler, monke
     assert run(tmp_path, map(Errand, range(100)), stopped, scheduler=scheduler.scheduler_address) == []
     assert caplog.text.count("there are no workers") == 1
     assert errands.begun(tmp_path) == {}
+
+
+def test_a_scheduler_that_goes_away_is_one_line(tmp_path, monkeypatch):
+    from cntk_bench.executors import connections
+
+    monkeypatch.setattr(connections, "CONNECTING", "2s")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+               "--no-dashboard", "--scheduler-file", tmp_path / "scheduler"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "scheduler").exists():
+            time.sleep(0.05)
+
+        def tasks():
+            yield Errand(0)
+            process.kill()
+            yield from map(Errand, range(1, 100))
+
+        address = json.loads((tmp_path / "scheduler").read_text())["address"]
+        with pytest.raises(UserError, match="the connection to the scheduler was lost: what was finished is"):
+            run(tmp_path, tasks(), scheduler=address)
 
 
 def test_workers_that_come_later_do_the_tasks(tmp_path, scheduler):
