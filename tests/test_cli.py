@@ -138,7 +138,9 @@ def test_accuracy_is_that_of_a_plain_solve(finished):
 
 def test_status_and_verify(finished):
     run, _ = finished
-    assert succeed("status", run).startswith("35 of 35 tiles done, 2,020 of 2,020 pairs")
+    told = succeed("status", run)
+    assert told.startswith("35 of 35 tiles done, 2,020 of 2,020 pairs")
+    assert "left" not in told and "at work" not in told
     assert "35 tiles checked, 0 damaged" in succeed("verify", run, "--sample", 3)
 
 
@@ -241,8 +243,10 @@ def test_a_signal_keeps_what_is_finished(tmp_path, signum, words):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
     assert stderr == f"{words}finished tiles are stored; the same command goes on from there\n"
-    done, _, total = succeed("status", run).split()[:3]
+    told = succeed("status", run)
+    done, _, total = told.split()[:3]
     assert 0 < int(done) < int(total)
+    assert " left on the same machine" in told and "at work: nobody that can be seen from here" in told
 
 
 def test_processes_that_compute_one_run_at_once(finished, tmp_path):

@@ -1,9 +1,13 @@
 """How many threads computing uses: the least of what the system, a container and a scheduler allow."""
 
 import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from cntk_bench.backends.cuda import device
 from cntk_bench.errors import UserError
 from cntk_bench.runs import config, workers
 from cntk_bench.system import cores
@@ -115,6 +119,55 @@ def test_cores_are_shared_among_processes_without_gpus():
     assert workers.chosen(compute(executor="processes"), "cpu")[2] == 1
     assert workers.chosen(compute(executor="processes", workers=100), "cpu")[2] == 1
     assert workers.chosen(compute(executor="processes", threads=3), "cpu")[2] == 3
+
+
+def test_what_has_no_effect_is_told(caplog):
+    workers.chosen(compute(workers=4), "cpu")
+    assert "compute.workers is 4, but this process alone computes: use --executor processes" in caplog.text
+    caplog.clear()
+    asked = compute(executor="dask", workers=4, scheduler="tcp://h:1")
+    assert len(workers.chosen(asked, "cpu")[1].places) == 1
+    assert "compute.workers is 4, but the scheduler has workers of its own" in caplog.text
+
+
+def test_more_threads_than_cores_are_told(caplog):
+    workers.chosen(compute(executor="processes", workers=BOUND), "cpu")
+    workers.chosen(compute(executor="processes", workers=2, threads=BOUND // 2), "cpu")
+    workers.chosen(compute(executor="slurm", workers=100), "cpu")
+    assert not caplog.text
+    workers.chosen(compute(executor="processes", workers=2, threads=BOUND), "cpu")
+    assert f"2 workers with {BOUND} threads each on {BOUND} cores" in caplog.text
+    caplog.clear()
+    workers.chosen(compute(executor="dask", workers=BOUND + 1), "cpu")
+    assert f"{BOUND + 1} workers with 1 threads each" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", ""])
+def test_numba_is_imported_whatever_its_variable_says(value):
+    code = "from cntk_bench.system import libraries; libraries.own_process(); import numba"
+    environment = os.environ | {"NUMBA_NUM_THREADS": value, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+    "variable, count, expected",
+    [
+        (None, 2, ["0", "1"]),
+        ("3,5", 2, ["3", "5"]),
+        ("GPU-8932, GPU-1244", 2, ["GPU-8932", "GPU-1244"]),
+        ("0,-1,1", 1, ["0"]),  # CUDA sees those before the first that is none
+        ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b"]),  # of which it shows a process only one
+        ("", 0, []),
+    ],
+)
+def test_gpus_are_named_as_the_environment_names_them(monkeypatch, variable, count, expected):
+    monkeypatch.setattr(device, "available", lambda: count > 0)
+    runtime = SimpleNamespace(getDeviceCount=lambda: count)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert device.devices() == expected
 
 
 def test_a_scheduler_without_dask_is_refused():

@@ -121,10 +121,10 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
     if found.pairs_per_second and found.seconds_left is not None:
         many = len(found.writers) > 1
         who = f"with {len(found.writers)} processes" if many else "on the same machine"
-        streams.say(
-            f"{found.pairs_per_second:,.1f} pairs per second and process, "
-            f"{units.duration(found.seconds_left)} left {who}"
-        )
+        left = f", {units.duration(found.seconds_left)} left {who}" if found.seconds_left else ""
+        streams.say(f"{found.pairs_per_second:,.1f} pairs per second and process{left}")
+    if not found.writers and counts.tiles < counts.all_tiles:
+        streams.say("at work: nobody that can be seen from here; `compute` with the run's config goes on")
     if found.writers:
         places = [name.rsplit("-", 2)[:2] for name in found.writers]
         named = ", ".join(" process ".join(place) for place in places[:MOST_NAMED])

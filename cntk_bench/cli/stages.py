@@ -98,6 +98,7 @@ def slurm_script(
     For example: cntk-bench slurm-script CONFIG --shards 16 > run.sh && sbatch run.sh
     """
     import sys
+    from pathlib import Path
 
     from cntk_bench.runs import sbatch
 
@@ -107,9 +108,10 @@ def slurm_script(
     for override in overrides:
         command += ["--set", override]
     command += [] if backend is None else ["--backend", backend]
-    command += ["--output", str(where.path.absolute())]
-    asked = settings.compute.slurm.model_dump()
-    streams.say(sbatch.script(asked, settings.name, command, where.path.absolute(), shards).rstrip("\n"))
+    path, asked = where.path.absolute(), settings.compute
+    command += ["--output", str(path)]
+    command += ["--executor", "auto"] if asked.executor == "slurm" else []  # these are the jobs already
+    streams.say(sbatch.script(asked.slurm.model_dump(), settings.name, command, path, Path.cwd(), shards))
 
 
 @click.command()

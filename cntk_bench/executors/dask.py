@@ -1,8 +1,6 @@
 """Tasks done by the workers of a Dask scheduler: one that runs already, or one of our own on this machine.
 
-Each worker gets the job once, and keeps its images and compiled kernels. A scheduler of our own listens on
-this machine alone, and speaks with none that has not its certificates, which exist for one call: on a
-machine with several people, whoever could reach the scheduler could run programs as us.
+Each worker gets the job once, and keeps its images and compiled kernels. Workers may come and go.
 """
 
 import logging
@@ -10,30 +8,27 @@ import os
 import pickle
 import queue
 import socket
-import tempfile
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import Any
 from uuid import uuid4
 
 from cntk_bench import __version__
 from cntk_bench.errors import UserError
-from cntk_bench.executors import certificates
 from cntk_bench.executors.ledger import Ledger
 from cntk_bench.executors.workers import AHEAD, ATTEMPTS, Workers
 from cntk_bench.text import one_line, short
 
 try:
-    import dask
     import distributed
     from distributed.diagnostics.plugin import WorkerPlugin
     from distributed.scheduler import KilledWorker
 
-    from cntk_bench.executors.scheduler import Scheduler
+    from cntk_bench.executors import connections
 except ImportError as error:
     raise UserError(
         f"the executors dask and slurm need Dask ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
@@ -42,7 +37,11 @@ except ImportError as error:
 log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds after which it is looked again whether to stop, and how many workers there are
-CONNECTING = "20s"
+GONE = (
+    "the connection to the scheduler was lost: what was finished is stored, and the same command goes on "
+    "from there"
+)
+WAITING = 60.0  # seconds without any worker after which a user is told
 
 
 def run(
@@ -53,60 +52,9 @@ def run(
     workers: Workers,
 ) -> None:
     """Do tasks; see `cntk_bench.executors.run`."""
-    with settings(workers), _theirs(workers.scheduler) if workers.scheduler else _ours(workers) as client:
+    connected = connections.theirs(workers.scheduler) if workers.scheduler else connections.ours(workers)
+    with connections.settings(workers), connected as client:
         drive(client, job, tasks, report, stopped, workers)
-
-
-@contextmanager
-def settings(workers: Workers) -> Iterator[None]:
-    """Dask's settings for a scheduler of ours: a worker's loss is told at once, a silent one is lost."""
-    ours = {
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.scheduler.worker-ttl": f"{workers.timeout:g}s",
-        "distributed.scheduler.work-stealing": False,
-        "distributed.scheduler.http.routes": [],  # no web pages, which would need no certificate
-        "distributed.worker.http.routes": [],
-        "distributed.comm.timeouts.connect": CONNECTING,
-    }
-    with dask.config.set(ours):
-        yield
-
-
-@contextmanager
-def _theirs(address: str) -> Iterator[Any]:
-    try:
-        client = distributed.Client(address, timeout=CONNECTING, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"compute.scheduler {short(address)} cannot be reached ({one_line(error, 100)}): give the "
-            "address that the scheduler printed, such as tcp://host:8786"
-        ) from None
-    with client:
-        yield client
-
-
-@contextmanager
-def _ours(workers: Workers) -> Iterator[Any]:
-    security = certificates.made()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cntk-bench-"))
-        common = {"host": "127.0.0.1", "protocol": "tls://", "security": security}
-        nannies = {
-            number: {
-                "cls": distributed.Nanny,
-                "options": {**common, "nthreads": 2, "memory_limit": 0, "local_directory": folder,
-                            "env": dict(place), "silence_logs": logging.CRITICAL},
-            }
-            for number, place in enumerate(workers.places)
-        }  # fmt: skip
-        scheduler = {
-            "cls": Scheduler,
-            "options": {**common, "port": 0, "dashboard": False},
-        }
-        cluster = stack.enter_context(
-            distributed.SpecCluster(nannies, scheduler, security=security, silence_logs=logging.CRITICAL)
-        )
-        yield stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
 
 
 def drive(
@@ -128,18 +76,33 @@ def drive(
         Of it the timeout, after which a task that is not finished ends its worker, and who is told of losses.
     """
     station = Station(pickle.dumps(job), workers.timeout)
+    _require_same(client)
     try:
         client.register_plugin(station, name=station.name)
-    except Exception as error:
-        raise UserError(
-            f"the workers of {short(client.scheduler.address)} cannot begin ({one_line(error, 120)}): they "
-            f"need cntk-bench {__version__}, as here"
-        ) from None
-    try:
         _Drive(client, station.name, tasks, report, workers.lost).run(stopped)
     finally:
         if client.status == "running":
             client.unregister_worker_plugin(station.name)
+
+
+def _require_same(client: Any) -> None:
+    """Refuse workers of another version; one that lacks the package would end for want of it."""
+
+    def version() -> Any:  # as a function within a function it is sent whole, not by its name
+        try:
+            import cntk_bench
+        except ImportError:
+            return None
+        return cntk_bench.__version__
+
+    with _connected():
+        found = client.run(version, on_error="ignore")
+    for address, there in found.items():
+        if there != __version__:
+            raise UserError(
+                f"the worker {short(address)} has {f'cntk-bench {there}' if there else 'no cntk-bench'}: "
+                f"install cntk-bench {__version__} there, as here"
+            )
 
 
 class NotBegun(Exception):
@@ -197,6 +160,15 @@ def _halt(name: str, dask_worker: Any) -> None:
         dask_worker.plugins[name].halted = True
 
 
+@contextmanager
+def _connected() -> Iterator[None]:
+    """One line where the scheduler does not answer any more."""
+    try:
+        yield
+    except OSError:
+        raise UserError(GONE) from None
+
+
 class _Drive:
     """Tasks in flight, and what comes back of them."""
 
@@ -217,6 +189,8 @@ class _Drive:
         self._again: deque = deque()  # lost with their worker, as others beside them
         self._doubtful: deque = deque()  # lost so often that each is tried by itself at the end
         self._looked, self._crew = -float("inf"), 1
+        self._nobodys: set = set()  # futures of tasks that no worker had when it was looked last
+        self._seen = time.monotonic()  # when there was a worker
         self._failure: BaseException | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -224,8 +198,10 @@ class _Drive:
         while True:
             if (stopped() or self._failure) and not halted:
                 halted = True
-                self._client.run(_halt, self._name, on_error="ignore")
-            if not halted:
+                threading.Thread(target=self._halt, daemon=True).start()  # a worker that hangs never answers
+            if halted:
+                self._drop()
+            else:
                 self._fill()
             if not self._flying:
                 break
@@ -235,11 +211,36 @@ class _Drive:
         if not halted:
             self._ledger.require_all()
 
+    def _halt(self) -> None:
+        """Let workers begin nothing more."""
+        with suppress(Exception):  # the connection may end meanwhile
+            self._client.run(_halt, self._name, on_error="ignore")
+
+    def _drop(self) -> None:
+        """Take back tasks that no worker has: there may never be one."""
+        now = time.monotonic()
+        if now - self._looked <= LOOK:
+            return
+        self._looked = now
+        with _connected():
+            had = {key for keys in self._client.processing().values() for key in keys}
+        nobodys = {future for future in self._flying if future.status == "pending" and future.key not in had}
+        for future in nobodys & self._nobodys:  # twice in a row: else one may just have been finished
+            future.cancel()
+        self._nobodys = nobodys
+
     def _fill(self) -> None:
         """Submit what the workers may have, some tasks at once: each submission costs milliseconds."""
         now = time.monotonic()
         if now - self._looked > LOOK:
-            self._crew, self._looked = max(1, len(self._client.nthreads())), now
+            with _connected():
+                crew = len(self._client.nthreads())
+            self._crew, self._looked = max(1, crew), now
+            if crew:
+                self._seen = now
+            elif now - self._seen > WAITING:
+                log.warning("there are no workers: waiting for some, or for Ctrl-C")
+                self._seen = float("inf")
         most = AHEAD * self._crew
         if len(self._flying) <= most // 2:
             self._submit([*islice(iter(self._next, None), most - len(self._flying))])
@@ -263,10 +264,7 @@ class _Drive:
             future = self._ended.get(timeout=LOOK)
         except queue.Empty:
             if self._client.status not in ("running", "connecting"):
-                raise UserError(
-                    "the connection to the scheduler was lost: what was finished is stored, and the same "
-                    "command goes on from there"
-                ) from None
+                raise UserError(GONE) from None
             return
         task = self._flying.pop(future)
         if future.status == "finished":

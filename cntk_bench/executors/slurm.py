@@ -1,30 +1,35 @@
 """Tasks done by jobs of a Slurm cluster, each of which is one worker of a Dask scheduler in this process.
 
-Jobs come and go: one that ends, whatever the reason, is asked for again while there is something to do.
-The scheduler has to be reached from the nodes, so that it listens on the network; it speaks with none that
-has not the certificates of this call, which the jobs find in a folder that only we can read.
+Jobs come and go: one that ends, whatever the reason, is asked for again while there is something to do
+(`jobs`). The scheduler has to be reached from the nodes, so that it listens on the network; it speaks with
+none that has not the certificates of this call, which the jobs find in a folder that only we can read.
 """
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import certificates, dask
+from cntk_bench.executors import certificates, connections, dask
 from cntk_bench.executors.workers import Workers
 from cntk_bench.text import one_line
 
 try:
     import dask_jobqueue
     import distributed
+
+    from cntk_bench.executors import jobs
+    from cntk_bench.executors.scheduler import Scheduler
 except ImportError as error:
     raise UserError(
         f"the executor slurm needs dask-jobqueue ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
     ) from None
 
+# A worker serves no pages, for which nobody would need a certificate.
+SETTINGS = ["export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"]
 PATIENCE = "300s"  # in which a job must have found the scheduler
 
 
@@ -40,14 +45,21 @@ def run(
         raise UserError(
             "there is no sbatch here: start this where jobs are submitted, or use --executor processes"
         )
-    with dask.settings(workers), _cluster(workers) as client:
-        dask.drive(client, job, tasks, report, stopped, workers)
+    with connections.settings(workers), _cluster(workers) as (client, watch):
+
+        def asked() -> bool:
+            if ending := stopped():
+                return ending
+            watch.look()
+            return False
+
+        dask.drive(client, job, tasks, report, asked, workers)
 
 
 @contextmanager
 def _cluster(workers: Workers) -> Iterator[Any]:
     """A scheduler here, and the jobs that it asks Slurm for."""
-    security = certificates.made()
+    security, logs = certificates.made(), Path.cwd() / "slurm-logs"
     # Jobs must find it from their nodes, where /tmp is another one.
     with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
         asked = options(workers.slurm)
@@ -57,19 +69,28 @@ def _cluster(workers: Workers) -> Iterator[Any]:
                 protocol="tls://",
                 security=security,
                 shared_temp_directory=folder,
-                log_directory=str(Path.cwd() / "slurm-logs"),
-                dashboard_address=None,
-                scheduler_cls=dask.Scheduler,
-                scheduler_options={"dashboard": False},
+                log_directory=str(logs),
+                job_cls=jobs.Job,  # type: ignore[arg-type]
+                scheduler_cls=Scheduler,
+                scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             )
         except (ValueError, RuntimeError, OSError) as error:
             raise UserError(
                 f"Slurm's workers cannot be prepared ({one_line(error, 120)}): mend compute.slurm"
             ) from None
-        with cluster:
+        with ExitStack() as stack:
+            stack.callback(_remove_files, cluster)
+            stack.enter_context(cluster)
             cluster.adapt(minimum_jobs=len(workers.places), maximum_jobs=len(workers.places))
             with distributed.Client(cluster, security=security, set_as_default=False) as client:
-                yield client
+                yield client, jobs.Watch(cluster, logs)
+
+
+def _remove_files(cluster: Any) -> None:
+    """Remove the files of certificates, which dask-jobqueue does when Python ends: after their folder."""
+    for name, file in vars(cluster).items():
+        if name.startswith("_job_") and hasattr(file, "close"):
+            file.close()
 
 
 def options(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +107,8 @@ def options(asked: Mapping[str, Any]) -> dict[str, Any]:
         "interface": asked["interface"],
         "job_name": "cntk-bench",
         "job_extra_directives": [*directives, *asked["directives"]],
-        "job_script_prologue": ["umask 077", *asked["environment"]],
+        "job_script_prologue": ["umask 077", *SETTINGS, *asked["environment"]],
         "death_timeout": PATIENCE,
-        "worker_extra_args": ["--memory-limit", "0"],
+        "worker_extra_args": ["--memory-limit", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
         "local_directory": "${TMPDIR:-/tmp}",
     }

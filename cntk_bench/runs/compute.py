@@ -88,6 +88,7 @@ def compute(
     if plan.wasted:
         log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
     executor, crew, threads = workers.chosen(settings.compute, name)
+    crew = replace(crew, places=crew.places[: max(1, len(tasks))])
     log.info(
         "%d tiles of side %d to compute on %s, executor %s of %d", len(tasks), plan.tile, name, executor,
         len(crew.places),

@@ -26,7 +26,8 @@ def explain(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[str, 
         key = ".".join(map(str, location))
         return key, f"unknown key {short(key)}: {_remedy(key[:100], list(known))}"
     # pydantic appends list indices and branches of a union to the location
-    key = ".".join(map(str, location[: 2 if ".".join(map(str, location[:2])) in known else 1]))
+    prefixes = (".".join(map(str, location[:n])) for n in range(len(location), 1, -1))
+    key = next((prefix for prefix in prefixes if prefix in known), str(location[0]))
     value = raw
     for part in key.split("."):
         value = value[part]

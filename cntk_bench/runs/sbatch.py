@@ -1,5 +1,7 @@
 """The script of a Slurm job array that computes a run: each of its jobs does a share of the tiles."""
 
+import math
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,9 +15,12 @@ OPTIONS = {
     "time": "--time={}",
     "cores": "--cpus-per-task={}",
 }
+MIB = {"MB": 1, "GB": 2**10, "TB": 2**20}  # as Slurm counts
 
 
-def script(asked: Mapping[str, Any], name: str, command: Iterable[str], run: Path, shards: int) -> str:
+def script(
+    asked: Mapping[str, Any], name: str, command: Iterable[str], run: Path, folder: Path, shards: int
+) -> str:
     """The text of the script.
 
     Parameters
@@ -28,11 +33,13 @@ def script(asked: Mapping[str, Any], name: str, command: Iterable[str], run: Pat
         The program and arguments that compute the run, without --shard.
     run : Path
         The run's directory.
+    folder : Path
+        Which relative paths in the config start from; the jobs go there, wherever they were submitted.
     shards : int
         Jobs of the array.
     """
     directives = [OPTIONS[key].format(asked[key]) for key in OPTIONS if asked[key] is not None]
-    directives += [f"--mem={asked['memory'].removesuffix('B')}", f"--array=1-{shards}", "--requeue"]
+    directives += [f"--mem={_memory(asked['memory'])}", f"--array=1-{shards}", "--requeue"]
     directives += [f"--signal=B:TERM@{MARGIN}", "--open-mode=append", *asked["directives"]]
     lines = [
         "#!/bin/bash",
@@ -40,10 +47,24 @@ def script(asked: Mapping[str, Any], name: str, command: Iterable[str], run: Pat
         *(f"#SBATCH {directive}" for directive in directives),
         f"# Each of {shards} jobs computes a share of the tiles. The images must have been fetched before.",
         "# A job that is cancelled, preempted or out of time keeps its finished tiles: submit this again for",
-        f"# the rest, until `cntk-bench status {shlex.quote(str(run))}` says that all are done. Then:",
-        f"#     cntk-bench solve {shlex.quote(str(run))}",
+        f"# the rest, until `cntk-bench status {quoted(str(run))}` says that all are done. Then:",
+        f"#     cntk-bench solve {quoted(str(run))}",
         "umask 077",
+        f"cd -- {quoted(str(folder))} || exit 2",
         *asked["environment"],
-        f'exec {shlex.join(command)} --shard "$SLURM_ARRAY_TASK_ID/{shards}"',
+        f'exec {" ".join(map(quoted, command))} --shard "$SLURM_ARRAY_TASK_ID/{shards}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """A word as bash takes it, on one line and in ASCII whatever is in it."""
+    if text.isascii() and text.isprintable():
+        return shlex.quote(text)
+    plain = set(range(32, 127)) - set(b"'\\")
+    return "$'" + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in os.fsencode(text)) + "'"
+
+
+def _memory(text: str) -> str:
+    """A memory such as 1.5GB as Slurm takes it, which knows no fractions."""
+    return f"{math.ceil(float(text[:-2]) * MIB[text[-2:]])}M"

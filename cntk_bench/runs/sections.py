@@ -1,4 +1,4 @@
-"""Sections of the YAML: which images are used, how they are prepared, and what `converge` is asked."""
+"""Sections of the YAML: images and their preparation, what Slurm is asked, and what `converge` is asked."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -84,7 +84,7 @@ class Preprocess(Section):
 
 
 Word = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
-Line = Annotated[StrictStr, Field(min_length=1, max_length=4000, pattern=r"^[^\r\n]+$")]
+Line = Annotated[StrictStr, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 SECRET = re.compile(r"\bAWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)\s*=")

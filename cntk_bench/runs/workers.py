@@ -1,5 +1,6 @@
 """Who computes a run's tiles: the executor, and a place for each of its workers, by the keys of `compute`."""
 
+import logging
 from typing import Any
 
 from cntk_bench import backends, executors
@@ -7,6 +8,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.executors import Workers
 from cntk_bench.system import cores
 from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
 
 ELSEWHERE = ("slurm",)  # whose workers are in places that this machine knows nothing of
 
@@ -39,14 +42,29 @@ def chosen(asked: Any, backend: str) -> tuple[str, Workers, int | None]:
     name = asked.executor
     if name == "auto":
         name = "processes" if len(devices) > 1 and asked.workers != 1 else "local"
-    workers = Workers(
-        _places(name, asked.workers, devices), asked.timeout, asked.scheduler, asked.slurm.model_dump()
-    )
-    return name, workers, _threads(name, asked, len(workers.places))
+    workers = Workers(_places(name, asked, devices), asked.timeout, asked.scheduler, asked.slurm.model_dump())
+    threads = _threads(name, asked, len(workers.places))
+    _tell(name, asked, len(workers.places), None if devices else threads)
+    return name, workers, threads
 
 
-def _places(name: str, count: int | None, devices: list[str]) -> tuple[dict[str, str], ...]:
-    if name == "local":
+def _tell(name: str, asked: Any, workers: int, threads: int | None) -> None:
+    """Warn of what was asked for and has no effect, or a bad one."""
+    if asked.workers not in (None, workers):
+        who = "this process alone computes" if name == "local" else "the scheduler has workers of its own"
+        how = ": use --executor processes" if name == "local" else ""
+        log.warning("compute.workers is %d, but %s%s", asked.workers, who, how)
+    elif threads is not None and name != "local" and name not in ELSEWHERE and asked.scheduler is None:
+        if workers * threads > (here := cores.bound()):
+            log.warning(
+                "%d workers with %d threads each on %d cores: fewer would do as much (compute.workers, "
+                "compute.threads)", workers, threads, here,
+            )  # fmt: skip
+
+
+def _places(name: str, asked: Any, devices: list[str]) -> tuple[dict[str, str], ...]:
+    count = asked.workers
+    if name == "local" or asked.scheduler is not None:
         return ({},)
     if name in ELSEWHERE:
         return ({},) * (count or 1)

@@ -19,9 +19,19 @@ def threads() -> int:
     The least of: the cores that the process is bound to, the share of time that a container's control
     group allows, and what the environment asks for (`VARIABLES`), or `limited` in its place.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked: list[int | None] = [*_asked[-1:]] or [_number(os.environ.get(name, "")) for name in VARIABLES]
-    return max(1, min([bound, *(math.ceil(limit) for limit in (*asked, _quota()) if limit is not None)]))
+    return max(1, min([bound(), *(math.ceil(limit) for limit in (*asked, _quota()) if limit is not None)]))
+
+
+def bound() -> int:
+    """How many cores the process is bound to, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def drop_impossible() -> None:
+    """Take a variable away that Numba could not even be imported with; `threads` ignores it, too."""
+    if _number(os.environ.get("NUMBA_NUM_THREADS", "1")) is None:
+        del os.environ["NUMBA_NUM_THREADS"]
 
 
 @contextmanager

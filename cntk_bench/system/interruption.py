@@ -111,6 +111,20 @@ def noted() -> Iterator[threading.Event]:
         raise Interrupted(first[0]) if usual[first[0]] is _raise else KeyboardInterrupt
 
 
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Keep `SIGNALS` from this thread meanwhile; those that come are delivered at the end.
+
+    Threads and processes that are started within have them blocked for good, and so have all that they
+    start: a terminal's Ctrl-C, which goes to a whole process group, does not end them half way.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with(code: int) -> None:
     """Let signals end the process at once, with this exit code: all is done, Python only tidies up.
 

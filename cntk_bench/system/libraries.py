@@ -1,13 +1,15 @@
 """Libraries that are broken, or that other people's settings break."""
 
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
 from cntk_bench.errors import UserError
+from cntk_bench.system import cores
 from cntk_bench.text import one_line
 
 _ours = False  # whether the process is the command line's own
@@ -17,6 +19,7 @@ def own_process() -> None:
     """Say that the process is the command line's own: libraries need not follow the user's settings."""
     global _ours
     _ours = True
+    cores.drop_impossible()
 
 
 @contextmanager
@@ -39,6 +42,26 @@ def hidden_if_broken(name: str) -> Iterator[None]:
     finally:
         if hidden:
             sys.modules.pop(name, None)
+
+
+@contextmanager
+def hushed(loggers: Iterable[str], level: int) -> Iterator[None]:
+    """Let some loggers say nothing below a level meanwhile.
+
+    Parameters
+    ----------
+    loggers : iterable of str
+    level : int
+        Such as `logging.CRITICAL`.
+    """
+    found = [(logger, logger.level) for logger in map(logging.getLogger, loggers)]
+    try:
+        for logger, before in found:
+            logger.setLevel(max(level, before))
+        yield
+    finally:
+        for logger, before in found:
+            logger.setLevel(before)
 
 
 def zarr() -> ModuleType:

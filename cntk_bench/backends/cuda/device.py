@@ -36,6 +36,8 @@ def devices() -> list[str]:
 
     count = cupy.cuda.runtime.getDeviceCount()
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if named and all(name.startswith("MIG-") for name in named):
+        return named  # parts of GPUs, of which CUDA shows a process only one
     return named[:count] if len(named) >= count else [str(number) for number in range(count)]
 
 

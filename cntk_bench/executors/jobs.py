@@ -1,0 +1,116 @@
+"""Slurm's jobs that are to become workers: those that sbatch refuses, and those that end before they begin.
+
+Dask asks again for a worker that it knew and lost. Of a job that never became one it waits for ever.
+"""
+
+import asyncio
+import logging
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from dask_jobqueue.slurm import SLURMJob
+from distributed.deploy.spec import ProcessInterface
+
+from cntk_bench.errors import UserError
+from cntk_bench.executors.workers import ATTEMPTS
+from cntk_bench.text import one_line, short
+
+log = logging.getLogger(__name__)
+
+LOOK = 30.0  # seconds after which Slurm is asked again which jobs there are
+ANSWER = 20.0  # seconds in which it must answer
+
+
+class Job(SLURMJob):
+    """A job that remembers why sbatch refused it."""
+
+    refused = ""
+
+    async def start(self) -> None:
+        """Submit it."""
+        try:
+            await super().start()
+        except (RuntimeError, ValueError, OSError) as error:
+            self.refused = one_line(str(error).rpartition("stderr:")[2], 160) or "no reason is given"
+            await ProcessInterface.start(self)
+
+    async def close(self) -> None:
+        """Cancel it."""
+        await super().close()
+        await ProcessInterface.close(self)
+
+
+class Watch:
+    """Looks after the jobs of a cluster.
+
+    Parameters
+    ----------
+    cluster : dask_jobqueue.SLURMCluster
+        Of jobs of the class `Job`, kept at a number by `adapt`.
+    logs : Path
+        The folder of what jobs say.
+    """
+
+    def __init__(self, cluster: Any, logs: Path):
+        self._cluster, self._logs = cluster, logs
+        self._looked = time.monotonic()
+        self._begun: set[str] = set()  # jobs that became workers
+        self._early = 0  # jobs that ended before they did, since there was a worker
+
+    def look(self) -> None:
+        """Have jobs that will never be workers replaced; to be called often.
+
+        Raises
+        ------
+        UserError
+            If none has begun, and sbatch refuses, or some ended before they could.
+        """
+        workers = {worker.name for worker in list(self._cluster.scheduler.workers.values())}
+        jobs = dict(self._cluster.workers)
+        self._begun |= {job.job_id for name, job in jobs.items() if name in workers}
+        if workers:
+            self._early = 0
+        refusals = [job.refused for job in jobs.values() if job.refused]
+        if refusals and not self._begun:
+            raise UserError(f"Slurm refuses the jobs ({refusals[0]}): mend compute.slurm")
+        if time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        if (there := _queued()) is None:
+            return
+        over = {
+            name: job for name, job in jobs.items()
+            if job.refused or job.job_id and job.job_id not in there | self._begun
+        }  # fmt: skip
+        self._early += sum(not job.refused for job in over.values())
+        if self._early >= ATTEMPTS and not workers:
+            raise UserError(
+                f"{self._early} of Slurm's jobs ended before they could begin: read why in "
+                f"{short(str(self._logs))}, and mend compute.slurm"
+            )
+        for name, job in over.items():
+            why = f"Slurm refused it: {job.refused}" if job.refused else "it ended before it could begin"
+            log.warning("another job is asked for in place of %s (%s)", name, why)
+        if over:
+            self._cluster.loop.add_callback(self._forget, over)
+
+    def _forget(self, over: dict[str, Job]) -> None:
+        """Let the cluster know nothing of some jobs, so that it asks for others; in its own thread."""
+        for name, job in over.items():
+            if self._cluster.workers.get(name) is job:
+                del self._cluster.workers[name]
+                self._cluster.worker_spec.pop(name, None)
+                asyncio.ensure_future(job.close())
+
+
+def _queued() -> set[str] | None:
+    """Numbers of our jobs that wait or run; None if Slurm does not answer now."""
+    command = ["squeue", "-h", "-u", str(os.getuid()), "-o", "%A"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return set(done.stdout.split()) if done.returncode == 0 else None
