@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import certificates, connections, dask
+from cntk_bench.executors import certificates, dask
 from cntk_bench.executors.workers import Workers
 from cntk_bench.text import one_line
 
@@ -21,7 +21,7 @@ try:
     import dask_jobqueue
     import distributed
 
-    from cntk_bench.executors import jobs
+    from cntk_bench.executors import connections, jobs
     from cntk_bench.executors.scheduler import Scheduler
 except ImportError as error:
     raise UserError(
