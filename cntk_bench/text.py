@@ -1,5 +1,6 @@
 """Text from outside made fit for a terminal: names, paths, and what files, servers and libraries say."""
 
+import re
 import reprlib
 
 MOST = 300  # characters of a message
@@ -47,3 +48,8 @@ def _cut(text: str, most: int) -> str:
         return text
     tail = (most - 5) * 2 // 5
     return f"{text[: most - 5 - tail]} ... {text[len(text) - tail :]}"
+
+
+def redacted(text: str) -> str:
+    """The text without what stands before an @ in URLs, which may be a password."""
+    return re.sub(r"//\S*@", "//...@", text)

@@ -1,5 +1,8 @@
 """What several test files need."""
 
+from pathlib import Path
+
+import fault_table
 import pytest
 
 try:  # a GPU's machine may lack it; the tests that run there do without
@@ -15,7 +18,27 @@ def pytest_addoption(parser):
     group = parser.getgroup("fault suite")
     text = "faults injected at every kind of system call, about (400: thousands in all)"
     group.addoption("--faults", type=int, default=3, help=text)
-    group.addoption("--faults-table", metavar="FILE", help="write what was injected and survived as Markdown")
+    group.addoption("--faults-table", metavar="FILE", help="write there what was injected and survived")
+
+
+@pytest.fixture
+def faults(request):
+    """Counts what a test injects: call it with the kind of fault, and how many.
+
+    They are survived if the test passes.
+    """
+
+    def count(kind, number=1):
+        fault_table.note(request.node, "clusters", kind, number)
+
+    return count
+
+
+def pytest_configure(config):
+    """Only where the table is asked for, and not in the worker processes of pytest-xdist."""
+    table = config.getoption("faults_table")
+    if table and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(fault_table.Counted(Path(table)))
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_no_more_workers_than_there_is_work_for(tmp_path):
     assert run(tmp_path, []) == []
 
 
-def test_a_killed_worker_costs_its_tasks_in_flight_and_nothing_else(tmp_path, name, caplog):
+def test_a_killed_worker_costs_its_tasks_in_flight_and_nothing_else(tmp_path, name, caplog, faults):
+    faults(f"SIGKILL of a worker by its task ({name})", 2)
     tasks = [Errand(n, "once" if n in (3, 11) else "") for n in range(30)]
     assert run(tmp_path, tasks, name) == list(range(30))
     again = [n for n, times in errands.begun(tmp_path).items() if times > 1]
@@ -56,7 +57,8 @@ def test_a_killed_worker_costs_its_tasks_in_flight_and_nothing_else(tmp_path, na
     assert "a worker was lost" in caplog.text
 
 
-def test_a_task_that_kills_every_worker_is_named_after_all_others_are_done(tmp_path, name):
+def test_a_task_that_kills_every_worker_is_named_after_all_others_are_done(tmp_path, name, faults):
+    faults(f"a task that kills every worker ({name})")
     tasks = [Errand(n, "always" if n == 5 else "") for n in range(20)]
     with pytest.raises(UserError, match="errand 5 ended 3 workers or more.*(SIGKILL|killed)"):
         run(tmp_path, tasks, name)
@@ -64,7 +66,8 @@ def test_a_task_that_kills_every_worker_is_named_after_all_others_are_done(tmp_p
     assert errands.begun(tmp_path)[5] == ATTEMPTS + (name == "dask")  # where blame is less sure
 
 
-def test_two_such_tasks_do_not_accuse_those_beside_them(tmp_path):
+def test_two_such_tasks_do_not_accuse_those_beside_them(tmp_path, faults):
+    faults("a task that kills every worker (processes)", 2)
     tasks = [Errand(n, "always" if n in (5, 6) else "") for n in range(10)]
     with pytest.raises(UserError, match="and 1 more"):
         run(tmp_path, tasks)
@@ -72,13 +75,15 @@ def test_two_such_tasks_do_not_accuse_those_beside_them(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["hang", "sleep"])
-def test_a_worker_that_is_silent_for_too_long_is_ended(tmp_path, name, harm, caplog):
+def test_a_worker_that_is_silent_for_too_long_is_ended(tmp_path, name, harm, caplog, faults):
+    faults(f"a worker hangs ({name})")
     tasks = [Errand(n, harm if n == 2 else "") for n in range(10)]
     assert run(tmp_path, tasks, name, timeout=10.0) == list(range(10))
     assert "a worker was lost" in caplog.text
 
 
-def test_an_error_is_raised_once_what_was_begun_is_done(tmp_path, name):
+def test_an_error_is_raised_once_what_was_begun_is_done(tmp_path, name, faults):
+    faults(f"a task that fails ({name})")
     tasks = [Errand(n, "raise" if n == 4 else "") for n in range(10_000)]
     with pytest.raises(UserError, match="the disk is full: make room"):
         run(tmp_path, tasks, name)
@@ -86,7 +91,8 @@ def test_an_error_is_raised_once_what_was_begun_is_done(tmp_path, name):
     assert begun - set(errands.done(tmp_path)) == {4} and len(begun) < 10_000
 
 
-def test_workers_that_cannot_begin_are_an_error(tmp_path):
+def test_workers_that_cannot_begin_are_an_error(tmp_path, faults):
+    faults("workers that cannot begin (processes)", 3)
     with pytest.raises(UserError, match="3 workers ended before they could begin.*exit code 3"):
         run(tmp_path, [Errand(n) for n in range(5)], broken=True)
 
@@ -121,7 +127,8 @@ executors.run("processes", job, tasks, lambda task: print(flush=True), lambda: F
 """
 
 
-def test_workers_of_a_killed_process_finish_what_they_do_and_end(tmp_path):
+def test_workers_of_a_killed_process_finish_what_they_do_and_end(tmp_path, faults):
+    faults("SIGKILL of the process that hands out tasks (processes)")
     main = subprocess.Popen(
         [sys.executable, "-c", MAIN, tmp_path],
         stdout=subprocess.PIPE,

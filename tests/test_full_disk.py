@@ -56,7 +56,8 @@ def finished(run):
     return Counter(json.loads(line)["tile"] for line in texts)
 
 
-def test_processes_on_a_disk_that_fills(tmp_path, disk):
+def test_processes_on_a_disk_that_fills(tmp_path, disk, faults):
+    faults("a disk that fills under two workers (processes)")
     (tmp_path / "full.yaml").write_text(CONFIG)
     run, arguments = Run(disk / "run"), ("--executor", "processes", "--set", "compute.workers=2")
     first = compute(tmp_path, "--output", run.path, *arguments)

@@ -164,8 +164,9 @@ def test_a_store_grows_as_on_a_disk(local, place, tmp_path):
     ]
 
 
-def test_killed_it_goes_on_with_two_others_at_once(local, place, tmp_path):
+def test_killed_it_goes_on_with_two_others_at_once(local, place, tmp_path, faults):
     """One of them has workers of its own."""
+    faults("SIGKILL of a writer to a store among objects, and two others at once")
     target = ("--set", f"compute.store={place}")
     first = program(tmp_path, "compute", "small.yaml", "--output", "one", *target)
     end = time.monotonic() + 300
@@ -189,7 +190,8 @@ def test_killed_it_goes_on_with_two_others_at_once(local, place, tmp_path):
     no_credentials(place, tmp_path, *said)
 
 
-def test_two_machines_with_a_share_each_begin_a_store_at_once(local, place, tmp_path):
+def test_two_machines_with_a_share_each_begin_a_store_at_once(local, place, tmp_path, faults):
+    faults("two shares at one moment in a store among objects")
     both = [
         program(tmp_path, "compute", "small.yaml", "--output", name, "--set", f"compute.store={place}",
                 "--shard", share)
@@ -202,7 +204,8 @@ def test_two_machines_with_a_share_each_begin_a_store_at_once(local, place, tmp_
     assert set(times(place).values()) == {1} and len(times(place)) == store.open(Bucket(place)).plan.count
 
 
-def test_damaged_objects_are_found_and_repaired(local, place, tmp_path):
+def test_damaged_objects_are_found_and_repaired(local, place, tmp_path, faults):
+    faults("objects damaged, exchanged or removed", 3)
     run, wanted = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
     computing.compute(run, wanted)
     bucket = Bucket(place)

@@ -22,12 +22,13 @@ pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cn
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_requests_that_fail_are_made_again(front, bucket, status):
+def test_requests_that_fail_are_made_again(front, bucket, status, faults):
     chosen = random.Random(status)
     front.fault = lambda *_: status if chosen.random() < 0.25 else None
     fill(made(bucket))
     whole(bucket)
     assert front.counts[status] > 15
+    faults(f"an S3 server answers {status}", front.counts[status])
     front.fault = lambda *_: None
     assert sorted(written(bucket)) == sorted(map(str, PLAN.tiles()))
 
@@ -49,7 +50,7 @@ def test_a_line_is_sent_after_its_chunks_were_taken(front, bucket):
     assert store.open(bucket).progress.done() == [first] and written(bucket) == [str(first)]
 
 
-def test_requests_without_an_answer_are_made_again(front, bucket, monkeypatch):
+def test_requests_without_an_answer_are_made_again(front, bucket, monkeypatch, faults):
     """The server did what it was asked; its answer comes too late."""
     monkeypatch.setattr(buckets, "TIMEOUT", 1.0)
     grams = made(bucket)
@@ -57,11 +58,12 @@ def test_requests_without_an_answer_are_made_again(front, bucket, monkeypatch):
     fill(grams)
     whole(bucket)
     assert front.counts["late"] > 1
+    faults("an S3 server does what it is asked, and answers too late", front.counts["late"])
     front.fault = lambda *_: None
     assert set(written(bucket)) == set(map(str, PLAN.tiles()))
 
 
-def test_a_lock_whose_answer_was_lost_is_ours(front, bucket, monkeypatch):
+def test_a_lock_whose_answer_was_lost_is_ours(front, bucket, monkeypatch, faults):
     monkeypatch.setattr(buckets, "TIMEOUT", 1.0)
     first = []
 
@@ -73,19 +75,22 @@ def test_a_lock_whose_answer_was_lost_is_ours(front, bucket, monkeypatch):
     front.fault = fault
     fill(made(bucket))
     assert first
+    faults("an S3 server grants a lock, and answers too late")
     whole(bucket)
 
 
-def test_answers_that_are_cut_are_read_again(front, bucket):
+def test_answers_that_are_cut_are_read_again(front, bucket, faults):
     fill(made(bucket))
     chosen = random.Random(2)
     front.fault = lambda method, *_: "cut" if method == "GET" and chosen.random() < 0.2 else None
     whole(bucket)
     assert front.counts["cut"] > 3
+    faults("an S3 server's answer is cut", front.counts["cut"])
 
 
 @pytest.mark.parametrize("what", ["/journals/", ""])
-def test_a_server_that_is_gone_costs_the_tiles_in_flight(front, bucket, what, monkeypatch):
+def test_a_server_that_is_gone_costs_the_tiles_in_flight(front, bucket, what, monkeypatch, faults):
+    faults("an S3 server is gone")
     monkeypatch.setattr(buckets, "RETRIES", 3)
     grams, tiles = made(bucket), PLAN.tiles()
     with pytest.raises(UserError, match=r"now, after 3 retries \(503\).*finished is kept") as told:
@@ -128,6 +133,22 @@ def test_what_the_server_says_of_credentials_is_not_repeated(front, bucket, stat
         assert s3.KEY not in repr(told.value) and s3.SECRET not in repr(told.value)
         assert told.value.__cause__ is None and told.value.__suppress_context__
     assert front.counts[status] < 8  # at once, not after retries
+
+
+def test_a_clock_that_the_server_does_not_believe_is_named(front, bucket, faults):
+    """As after a jump by more than a quarter of an hour; credentials are not blamed."""
+    faults("an S3 server refuses a clock that was set", 1)
+    grams, (first, second) = made(bucket), PLAN.tiles()[:2]
+    front.body = b"<Error><Code>RequestTimeTooSkewed</Code><RequestTime>x</RequestTime></Error>"
+    refused = r"refuses this machine's clock .403 RequestTimeTooSkewed.: set it; what is finished is kept"
+    with pytest.raises(UserError, match=refused) as told:
+        with grams.shared():
+            grams.write(first, block_of(first))
+            front.fault = lambda *_: 403
+            grams.write(second, block_of(second))
+    assert "AWS_" not in str(told.value)
+    front.fault = lambda *_: None
+    assert store.open(bucket).progress.done() == [first]
 
 
 def test_a_bucket_that_is_not_there(front):

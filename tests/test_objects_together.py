@@ -83,7 +83,8 @@ def killed(bucket, number=7):
     bucket.put("lock", json.dumps(words).encode())
 
 
-def test_a_lock_whose_holder_was_killed_is_taken(bucket, caplog):
+def test_a_lock_whose_holder_was_killed_is_taken(bucket, caplog, faults):
+    faults("who holds the lock of a store among objects is killed")
     grams = made(bucket)
     killed(bucket)
     fill(grams)  # bars nobody who computes
@@ -125,7 +126,8 @@ def test_a_lock_that_says_nonsense(bucket, content, caplog):
     assert "one that does not say which gave no sign" in caplog.text
 
 
-def test_who_lost_the_lock_ends(bucket):
+def test_who_lost_the_lock_ends(bucket, faults):
+    faults("who holds the lock of a store among objects is stopped, and goes on")
     grams = made(bucket)
     with grams.alone():
         killed(bucket, 8)  # which is alive, and thought us dead
@@ -163,7 +165,8 @@ def test_a_store_does_not_grow_while_others_compute(bucket):
     assert made(bucket, LARGER).progress.done() == PLAN.tiles()[:2]
 
 
-def test_it_grows_once_a_killed_writer_gives_no_sign(bucket):
+def test_it_grows_once_a_killed_writer_gives_no_sign(bucket, faults):
+    faults("a store among objects grows after a writer was killed")
     made(bucket)
     bucket.put("writers/elsewhere-7-abc", b"4")
     assert made(bucket, LARGER).plan == LARGER
@@ -187,8 +190,9 @@ def test_an_interrupted_growth_is_only_a_larger_array(front, bucket, monkeypatch
     whole(bucket)
 
 
-def test_a_writer_ends_where_the_store_has_changed(bucket, monkeypatch):
+def test_a_writer_ends_where_the_store_has_changed(bucket, monkeypatch, faults):
     """One that was stopped for so long that others thought it dead."""
+    faults("a writer to a store among objects is stopped while others make it larger")
     monkeypatch.setattr(claims, "_require_no_writers", lambda bucket: None)
     grams, (first, *others) = made(bucket), PLAN.tiles()
     with grams.shared():
@@ -238,3 +242,25 @@ def test_a_line_that_vanishes_while_it_is_read_is_found_again(bucket, monkeypatc
 
     monkeypatch.setattr(bucket, "get", get)
     assert Progress(bucket, PLAN).done() == PLAN.tiles()[:5]
+
+
+def test_who_is_alive_is_told_by_new_signs_and_by_no_clock_of_ours(bucket, monkeypatch):
+    """Signs of the dead stay; whatever the time is here, only new ones count."""
+    made(bucket)
+    bucket.put("writers/elsewhere-7-abc", b"4")
+    monkeypatch.setattr(claims, "LOOK", 1.5)
+    assert claims.signs(bucket) == {"elsewhere-7-abc"} and claims.alive(bucket) == set()
+    time.sleep(2)  # the dead one's is older than LEASE now
+    with store.open(bucket).shared():
+        (name,) = claims.alive(bucket)
+        assert name != "elsewhere-7-abc"
+        assert len(claims.signs(bucket)) == 2
+
+
+def test_all_that_work_among_objects_begin_at_places_of_their_own(bucket):
+    made(bucket)
+    one, other = store.open(bucket), store.open(bucket)
+    with one.shared():
+        assert one.among() == (0, 1)
+        with other.shared():
+            assert sorted([one.among(), other.among()]) == [(0, 2), (1, 2)]

@@ -73,7 +73,13 @@ def test_a_stage_takes_the_place_of_the_same_call_only(started):
 
 
 @pytest.mark.parametrize(
-    "other", [{"process": "1 on another"}, {"started": "1999-01-01T00:00:00.000+00:00"}, {"stage": "a"}]
+    "other",
+    [
+        {"process": "1 on another"},
+        {"call": "0"},
+        {"started": "1999-01-01T00:00:00.000+00:00"},
+        {"stage": "a"},
+    ],
 )
 def test_stages_of_other_calls_are_all_kept(started, other):
     """Two machines may begin at the same millisecond, and a clock may be set back."""

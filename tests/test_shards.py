@@ -79,7 +79,8 @@ def require_same(alone, folder):
         np.testing.assert_array_equal(found, right)
 
 
-def test_two_shares_at_the_same_moment_are_the_run_of_one_process(alone, folder):
+def test_two_shares_at_the_same_moment_are_the_run_of_one_process(alone, folder, faults):
+    faults("two shares at one moment (--shard)")
     both = [begin(folder, "compute", "shared.yaml", "--output", "run", "--shard", f"{i}/2") for i in (1, 2)]
     for process in both:
         assert "share" in ended(process)
@@ -97,7 +98,7 @@ def test_a_share_alone_leaves_the_others_for_later(alone, folder):
 
 
 @pytest.mark.parametrize("executor", ["processes", "dask"])
-def test_workers_killed_at_random_change_nothing(alone, folder, executor):
+def test_workers_killed_at_random_change_nothing(alone, folder, executor, faults):
     if executor == "dask":
         pytest.importorskip("distributed", reason="Dask is not installed: pip install 'cntk-bench[cluster]'")
     run, dice = folder / "run", random.Random(0)
@@ -116,6 +117,7 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor):
         time.sleep(0.02)
     said = process.communicate(timeout=600)
     assert process.returncode == 0, said
+    faults(f"SIGKILL of a worker at a random moment ({executor})", len(killed))
     assert killed and "a worker was lost" in said[1]
     assert "workers lost: " in ended(begin(folder, "status", "run"))
     times = [tile for tiles in lines(run).values() for tile in tiles]
@@ -127,7 +129,8 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor):
 
 
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_asked_to_end_it_keeps_what_its_workers_have_done(alone, folder, signum, code):
+def test_asked_to_end_it_keeps_what_its_workers_have_done(alone, folder, signum, code, faults):
+    faults(f"{signum.name} while workers compute (processes)")
     run = folder / "run"
     arguments = ["compute", "shared.yaml", "--output", "run", "--executor", "processes"]
     process = begin(folder, *arguments, "--set", "compute.workers=2")
@@ -161,3 +164,29 @@ def test_shares_are_even_and_leave_nothing_out():
             np.testing.assert_array_equal(np.concatenate([s[part] for s in shares]), numbers[part])
         sizes = [sum(map(len, s.values())) for s in shares]
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_shares_that_are_ended_in_the_middle_cost_their_tiles_in_flight(alone, folder, faults):
+    """Each by another signal; one beside them does not notice, and who comes later does what is left."""
+    run, usual = folder / "run", ("compute", "shared.yaml", "--output", "run", "--shard")
+    signals = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+    for signum in signals:
+        faults(f"{signum.name} of a share in the middle, beside others (--shard)")
+    *some, last = (begin(folder, *usual, f"{i}/4") for i in (1, 2, 3, 4))
+    left = dict(zip(some, signals, strict=True))
+    while left:
+        found = lines(run) if (run / "gram.zarr" / FOLDER).exists() else {}
+        for process in [process for process in left if found.get(process.pid)]:
+            process.send_signal(left.pop(process))
+        time.sleep(0.002)
+    for process, signum in zip(some, signals, strict=True):
+        said = process.communicate(timeout=600)[1]
+        assert process.returncode == (-signum if signum == signal.SIGKILL else 128 + signum), said
+        assert signum == signal.SIGKILL or "finished tiles are stored" in said
+    ended(last)
+    kept = sum(map(len, lines(run).values()))
+    assert 23 + 3 <= kept < 95 and len(lines(run)[last.pid]) in (23, 24)
+    ended(begin(folder, "compute", "shared.yaml", "--output", "run"))
+    times = [tile for tiles in lines(run).values() for tile in tiles]
+    assert len(times) == len(set(times)) == 95
+    require_same(alone, folder)

@@ -94,7 +94,10 @@ def folder(tmp_path, slurm):
     return tmp_path
 
 
-def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_rest(slurm, alone, folder):
+def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_rest(
+    slurm, alone, folder, faults
+):
+    faults("scancel of an array of shares in the middle (Slurm)", 2)
     run = Run(folder / "run")
     first = submit(slurm, folder)
     until(lambda: len(tiles(run)) > 5)
@@ -113,8 +116,9 @@ def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_re
     assert solved.returncode == 0 and "CNTK-GAP" in solved.stdout
 
 
-def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder):
+def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder, faults):
     """Slurm tells it before the limit of a minute; half a minute before, for it has to begin first."""
+    faults("a job out of time (Slurm)")
     script = program(slurm, folder, "slurm-script", "array.yaml", "--output", "run", "--shards", 1,
                      "--set", "dataset.train=1400", "--set", "dataset.test=360")  # fmt: skip
     (folder / "array.sh").write_text(script.stdout.replace("TERM@60", "TERM@30"))
@@ -126,7 +130,7 @@ def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder):
     assert len(tiles(run)) == counts.tiles < counts.all_tiles
 
 
-def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone, folder):
+def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone, folder, faults):
     pytest.importorskip("dask_jobqueue", reason="not installed: pip install 'cntk-bench[cluster]'")
     run = Run(folder / "jobs")
     command = [sys.executable, "-m", "cntk_bench", "compute", "array.yaml", "--output", "jobs",
@@ -136,6 +140,7 @@ def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone
         until(lambda: len(tiles(run)) > 5 or process.poll() is not None)
         running = [line.split()[0] for line in one_node.queued(slurm, "--states=RUNNING")]
         assert running
+        faults("scancel of a job that is a worker (Slurm)", len(running))
         scancel(slurm, *running)
         said = process.communicate(timeout=600)[0]
     assert process.returncode == 0, said

@@ -16,6 +16,8 @@ import dask
 import distributed
 
 from cntk_bench.errors import UserError
+from cntk_bench.executors import certificates
+from cntk_bench.executors.scheduler import Scheduler
 from cntk_bench.executors.workers import Workers
 from cntk_bench.system import interruption, libraries
 from cntk_bench.text import one_line, short
@@ -79,7 +81,7 @@ def ours(workers: Workers) -> Iterator[Any]:
     workers : Workers
         Of it the places.
     """
-    security = certificates()
+    security = certificates.made()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cntk-bench-"))
         common = {"host": HERE, "protocol": "tls://", "security": security}
@@ -92,7 +94,7 @@ def ours(workers: Workers) -> Iterator[Any]:
             for number, place in enumerate(workers.places)
         }  # fmt: skip
         scheduler = {
-            "cls": distributed.Scheduler,
+            "cls": Scheduler,
             "options": {**common, "port": 0, "dashboard": False, "dashboard_address": f"{HERE}:0"},
         }
         stack.enter_context(dask.config.set({"temporary-directory": folder}))
@@ -103,16 +105,6 @@ def ours(workers: Workers) -> Iterator[Any]:
             )
         stack.enter_context(cluster)
         yield stack.enter_context(distributed.Client(cluster, security=security, set_as_default=False))
-
-
-def certificates() -> Any:
-    """TLS certificates that exist for this call alone."""
-    try:
-        return distributed.Security.temporary()
-    except ImportError as error:
-        raise UserError(
-            f"a scheduler needs certificates ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
-        ) from None
 
 
 class _Client(distributed.Client):

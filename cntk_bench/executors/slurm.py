@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import connections, dask
+from cntk_bench.executors import certificates, connections, dask
 from cntk_bench.executors.workers import Workers
 from cntk_bench.text import one_line
 
@@ -22,6 +22,7 @@ try:
     import distributed
 
     from cntk_bench.executors import jobs
+    from cntk_bench.executors.scheduler import Scheduler
 except ImportError as error:
     raise UserError(
         f"the executor slurm needs dask-jobqueue ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
@@ -58,7 +59,7 @@ def run(
 @contextmanager
 def _cluster(workers: Workers) -> Iterator[Any]:
     """A scheduler here, and the jobs that it asks Slurm for."""
-    security, logs = connections.certificates(), Path.cwd() / "slurm-logs"
+    security, logs = certificates.made(), Path.cwd() / "slurm-logs"
     # Jobs must find it from their nodes, where /tmp is another one.
     with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
         asked = options(workers.slurm)
@@ -70,6 +71,7 @@ def _cluster(workers: Workers) -> Iterator[Any]:
                 shared_temp_directory=folder,
                 log_directory=str(logs),
                 job_cls=jobs.Job,  # type: ignore[arg-type]
+                scheduler_cls=Scheduler,
                 scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             )
         except (ValueError, RuntimeError, OSError) as error:

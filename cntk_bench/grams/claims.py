@@ -5,9 +5,9 @@
 
 Each is written anew every `BEAT` seconds by whoever it stands for, and removed at the end. A lock is made by
 a conditional write, which the server grants to one process alone. Of one that was killed, the object stays as
-it was: whoever is in its way looks on for `LEASE` seconds, by a clock of its own, and if nothing changes goes
-on without it; a lock is then taken by another conditional write, with a warning that names the holder. No two
-clocks are ever compared, but for the number of writers that `status` shows.
+it was: whoever is in its way looks on for `LEASE` seconds, by a clock that nobody can set, and if nothing
+changes goes on without it; a lock is then taken by another conditional write, with a warning that names the
+holder. No two clocks are ever compared.
 
 A holder that was only stopped for so long finds that the lock is not its own any more, and ends. A writer
 that the store changed under ends, too (`segments`).
@@ -23,7 +23,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cntk_bench.errors import UserError
 from cntk_bench.system.bucket import Bucket, Unreachable
@@ -36,6 +36,7 @@ BEAT = 5.0  # seconds between two signs of life
 LEASE = 30.0  # seconds without one after which somebody is held to be dead
 PATIENCE = 20.0  # seconds that one waits for others who are alive
 PAUSE = 0.5  # seconds between two looks
+LOOK = 12.0  # seconds in which somebody who is alive gives a sign or two
 LOCK, WRITERS = "lock", "writers"
 _warned: set[str] = set()
 
@@ -60,10 +61,30 @@ def present(bucket: Bucket, name: str) -> Iterator[None]:
             bucket.delete([sign])
 
 
+def signs(bucket: Bucket) -> set[str]:
+    """Names of the writers that are alive, or were killed and nobody has removed their signs."""
+    return set(_signs(bucket))
+
+
 def alive(bucket: Bucket) -> set[str]:
-    """Names of the writers that gave a sign lately, as this machine's clock has it; for people."""
-    since = datetime.now(UTC) - timedelta(seconds=LEASE)
-    return {one.name.partition("/")[2] for one in bucket.list(WRITERS) if one.changed >= since}
+    """Names of the writers that are alive; for people.
+
+    A sign that appears while we look tells what time it is there: clocks of ours may be wrong by days.
+    """
+    first, end = _signs(bucket), time.monotonic() + LOOK
+    now = first
+    while now and not now.items() - first.items():
+        if time.monotonic() >= end:
+            return set()
+        time.sleep(PAUSE)
+        now = _signs(bucket)
+    since = max(now.values()) - timedelta(seconds=LEASE) if now else None
+    return {name for name, changed in now.items() if since and changed >= since}
+
+
+def _signs(bucket: Bucket) -> dict[str, datetime]:
+    """When each writer's sign was written, by the server's clock."""
+    return {one.name.partition("/")[2]: one.changed for one in bucket.list(WRITERS)}
 
 
 def require_free(bucket: Bucket) -> None:
@@ -128,17 +149,17 @@ def _require_no_writers(bucket: Bucket) -> None:
     """Refuse while others compute; remove the signs of those who were killed."""
     first: dict[str, datetime] | None = None
     watch = _Watch()
-    while signs := {one.name: one.changed for one in bucket.list(WRITERS)}:
-        if first is not None and not signs.items() <= first.items():  # a newer sign
-            names = ", ".join(name.partition("/")[2] for name in sorted(signs))
+    while found := _signs(bucket):
+        if first is not None and not found.items() <= first.items():  # a newer sign
             raise Held(
-                f"other processes ({short(names)}) compute into {short(str(bucket))}: wait for them to end"
+                f"other processes ({short(', '.join(sorted(found)))}) compute into {short(str(bucket))}: "
+                "wait for them to end"
             )
         if first is None:
-            first = signs
+            first = found
             log.warning("looking whether anybody still computes into %s", short(str(bucket)))
         if watch.dead(0):
-            bucket.delete(signs)
+            bucket.delete(f"{WRITERS}/{name}" for name in found)
             return
         time.sleep(PAUSE)
 

@@ -5,8 +5,7 @@ backend for each set of readouts, and the store, to which it writes; of a task i
 (`donor`) the readouts that are there, and computes the others together. Which worker gets which task, and
 when, is an executor's business.
 
-Processes need not know of each other: each works through what is missing from a place of its own, and
-passes over what others have finished meanwhile. A tile that two of them compute is the same bit for bit.
+Processes need not know of each other (`tasks`). A tile that two of them compute is the same bit for bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,27 +25,15 @@ from cntk_bench.executors import Workers
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
 from cntk_bench.grams.store import Store
+from cntk_bench.grams.tasks import Task, pending
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.system import cores
 from cntk_bench.system.interruption import noted
 
 WRITING = 2  # tiles that are being written at once
-REFRESH = 2.0  # seconds after which it is looked again what other processes have finished
-
 
 Piece = tuple[tuple[int, ...], np.ndarray, bool]  # readouts, their numbers, whether they were taken
-
-
-@dataclass(frozen=True)
-class Task:
-    """A tile, and the places of the readouts to compute of it; picklable."""
-
-    tile: Tile
-    readouts: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"tile {self.tile}"
 
 
 def make_plan(
@@ -207,7 +194,7 @@ def compute(
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        tasks = pending(store, wanted, sizes, len(store.writers()), draws, shard)
+        tasks = pending(store, wanted, sizes, store.among(), draws, shard)
         _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 
@@ -230,36 +217,6 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
             tasks.append(Task(tile, store.progress.readouts(tile)))
             store.discard(tile)
         _run(job, iter(tasks), report, "local", None)
-
-
-def pending(
-    store: Store,
-    wanted: Sequence[int],
-    sizes: tuple[int, int],
-    others: int,
-    draws: int = 1,
-    shard: tuple[int, int] = (1, 1),
-) -> Iterator[Task]:
-    """What is missing, task by task, from a place that depends on how many others work already."""
-    todo = store.progress.missing(wanted, sizes, draws, shard)
-    first = int(len(todo) * _share(others)) if shard == (1, 1) else 0
-    looked = monotonic()
-    for tile in todo[first:] + todo[:first]:
-        if monotonic() - looked > REFRESH:
-            store.progress.refresh()
-            looked = monotonic()
-        left = tuple(readout for readout in wanted if not store.progress.has(tile, [readout], sizes))
-        if left:
-            yield Task(tile, left)
-
-
-def _share(n: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, ...: each as far as can be from those before (van der Corput)."""
-    share, step = 0.0, 0.5
-    while n:
-        share += step * (n & 1)
-        n, step = n >> 1, step / 2
-    return share
 
 
 def _run(

@@ -12,6 +12,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +84,30 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """The log of the writer called `name`; it is made with its first line. Threads may append at once.
+    """The log of the writer called `name`, made with its first line or to be seen.
 
-    While it is open it is locked, which tells others that its writer is alive.
+    While it is open it is locked, which tells others that its writer is alive. One without a line is removed.
+    Threads may append at once.
     """
 
     def __init__(self, store: Path, name: str):
         self._store, self.process = store, os.getpid()
-        self._path = store / FOLDER / f"{name}.jsonl"
+        self.name, self._path = name, store / FOLDER / f"{name}.jsonl"
         self._handle: int | None = None
         self._place = os.open(store, os.O_RDONLY)
+        self._empty = True
         self._appending = threading.Lock()
+
+    def show(self) -> None:
+        """Let others see, before anything is done, that a writer works.
+
+        Raises
+        ------
+        UserError
+            If it cannot be made.
+        """
+        with writing(self._path):
+            self._opened()
 
     def append(self, line: Line) -> None:
         """Log a line; it is on the disk once this returns.
@@ -106,7 +120,7 @@ class Journal:
         data = f"\n{line}\n".encode()
         with self._appending, writing(self._path):
             self.require_place()
-            handle = self._opened()
+            handle, self._empty = self._opened(), False
             while data:
                 data = data[os.write(handle, data) :]
             os.fsync(handle)
@@ -134,21 +148,39 @@ class Journal:
         """Let go of it."""
         os.close(self._place)
         if self._handle is not None:
+            if self._empty and same_file(self._handle, self._path):
+                with suppress(OSError):
+                    self._path.unlink()
             os.close(self._handle)
 
 
 def writers(path: Path) -> list[str]:
-    """Names of a store's writers that are alive now, by their locked journals; none without locks."""
-    alive = []
+    """Names of a store's writers that are alive now and have written a line, by their locked journals.
+
+    None without locks.
+    """
+    return [name for name, locked, size in _writers(path) if locked and size]
+
+
+def among(path: Path, journal: Journal) -> tuple[int, int]:
+    """The place of a journal, from 0, among those of writers that may be alive, and how many they are.
+
+    Where there are no locks, all that ever wrote may be.
+    """
+    names = [name for name, locked, _ in _writers(path) if locked is not False or name == journal.name]
+    return (names.index(journal.name), len(names)) if journal.name in names else (0, 1)
+
+
+def _writers(path: Path) -> Iterator[tuple[str, bool | None, int]]:
+    """Name of each journal, whether it is locked (None: without locks, nobody knows), and bytes."""
     for file in sorted((path / FOLDER).glob("*.jsonl")):
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        if attempt(handle, shared=True) is False:
-            alive.append(file.stem)
+        free = attempt(handle, shared=True)
+        yield file.stem, None if free is None else not free, os.fstat(handle).st_size
         os.close(handle)
-    return alive
 
 
 def unreadable(file: Path, error: OSError) -> UserError:

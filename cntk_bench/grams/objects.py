@@ -81,6 +81,11 @@ class ObjectStore(Store):
         """As `Store.writers`."""
         return sorted(claims.alive(self.path) & writers_of(self.path))
 
+    def among(self) -> tuple[int, int]:
+        """As `Store.among`; who was killed lately counts, too."""
+        names = sorted(claims.signs(self.path) | {self._writing().name})
+        return names.index(self._writing().name), len(names)
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""

@@ -42,7 +42,7 @@ class Segments:
     """
 
     def __init__(self, bucket: Bucket, name: str, tag: str):
-        self._bucket, self._name, self._tag, self.process = bucket, name, tag, os.getpid()
+        self._bucket, self.name, self._tag, self.process = bucket, name, tag, os.getpid()
         self._open: list[tuple[int, str]] = []  # numbers and lines that are objects of their own
         self._next = 0
         self._appending = threading.Lock()
@@ -58,15 +58,15 @@ class Segments:
         with self._appending:
             self.require_place()
             number, self._next = self._next, self._next + 1  # never again, whether it arrives or not
-            self._bucket.put(_object(self._name, number, number), f"{line}\n".encode())
+            self._bucket.put(_object(self.name, number, number), f"{line}\n".encode())
             self._open.append((number, f"{line}\n"))
             if len(self._open) >= SEGMENT:
                 self._join(self._bucket)
 
     def _join(self, bucket: Bucket) -> None:
         first, last = self._open[0][0], self._open[-1][0]
-        bucket.put(_object(self._name, first, last), "".join(line for _, line in self._open).encode())
-        bucket.delete(_object(self._name, number, number) for number, _ in self._open)
+        bucket.put(_object(self.name, first, last), "".join(line for _, line in self._open).encode())
+        bucket.delete(_object(self.name, number, number) for number, _ in self._open)
         self._open = []
 
     def require_place(self) -> None:

@@ -6,16 +6,11 @@
     PATH/journals/*      a log of finished tiles per writer (`journal`, merged by `progress`)
     PATH/lock            shared by those who compute; one alone may change what the store holds
 
-A readout is found by its name among the attributes' `readouts`, never by the place that somebody
-expects it in.
-
-A tile is done when a journal says so, never because its chunks are there. Its line, with a digest
-of every readout's numbers, is appended and flushed to the disk only after the chunks are:
-a SIGKILL or a power cut loses the tiles being written and nothing else. A chunk that a lying disk
-or a later accident damages fails its digest whenever it is read.
-
-A store grows: images and readouts are added at the end, and what was computed stays. It may lie in an object
-store as well (`objects`), under the same rules.
+A readout is found by its name among the attributes' `readouts`, never by an expected place. A tile is done
+when a journal says so, never because its chunks are there. Its line, with a digest of every readout's
+numbers, is appended and flushed to the disk only after the chunks are: a SIGKILL or a power cut loses the
+tiles being written and nothing else. A chunk that is damaged later fails its digest whenever it is read. A
+store grows at the end, and what was computed stays; it may lie among objects (`objects`), by the same rules.
 """
 
 import os
@@ -32,7 +27,7 @@ from cntk_bench.grams import chunks, description, images
 from cntk_bench.grams import matrix as matrices
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.journal import Journal, writer_name, writers
+from cntk_bench.grams.journal import Journal, among, writer_name, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
@@ -151,6 +146,10 @@ class Store:
         """Names (HOST-PROCESS-...) of writers that are alive and have written a tile, if that can be told."""
         return writers(self.path)
 
+    def among(self) -> tuple[int, int]:
+        """Our place among the processes that write tiles or are about to, and how many; within `shared`."""
+        return among(self.path, self._writing())
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
@@ -169,6 +168,7 @@ class Store:
         with suppress(lock.Held), self._locked():
             pass
         with lock.held(self.path / "lock", PATIENCE, shared=True), self._writer(writer_name()):
+            self._journal.show()
             yield
 
     @contextmanager

@@ -8,9 +8,9 @@ journals every `REFRESH` seconds, reads the lines of others, and shows every `BE
 from dataclasses import dataclass, fields
 
 from cntk_bench.grams.claims import BEAT
-from cntk_bench.grams.compute import REFRESH
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.segments import SEGMENT
+from cntk_bench.grams.tasks import REFRESH
 from cntk_bench.grams.tiles import Plan, Tile
 
 ASKED = {"put": "PUT", "get": "GET", "head": "HEAD", "list": "LIST", "delete": "DELETE"}

@@ -84,7 +84,7 @@ def compute(
         _convert(run, settings, loaded)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
-    tasks = list(grams.pending(target, wanted, sizes, 0, loaded.draws, shard))
+    tasks = list(grams.pending(target, wanted, sizes, (0, 1), loaded.draws, shard))
     if plan.wasted:
         log.info("%d of %d pairs are of two draws: %d is no divisor", plan.wasted, plan.pairs, plan.tile)
     executor, crew, threads = workers.chosen(settings.compute, name)

@@ -32,9 +32,9 @@ from cntk_bench.report.rows import MOST
 from cntk_bench.runs import mistakes, names, yaml12
 from cntk_bench.runs.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.system import paths, resources
-from cntk_bench.system.bucket import Bucket, redacted
+from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import read_plain
-from cntk_bench.text import short
+from cntk_bench.text import redacted, short
 
 # Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
 MOST_DEPTH = 10_000

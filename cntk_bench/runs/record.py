@@ -14,7 +14,8 @@ settings that it used then. A record is a plain dict; every function here return
                stage      "compute", "train", "solve", ...
                started    UTC, ISO 8601
                seconds    wall time; null if it was ended from outside
-               process    number of the process, and its machine
+               process    number of the process, and its machine: containers may have both in common
+               call       digits of this call alone
                tool       version of cntk-bench
                commit     git commit of the checkout that it ran from ("-dirty" appended if changed), or null
                versions   Python and libraries
@@ -31,6 +32,7 @@ settings that it used then. A record is a plain dict; every function here return
 
 import json
 import math
+import uuid
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -71,7 +73,8 @@ def stage(name: str, settings: dict) -> dict:
     settings : dict
         The sections of the config that the stage uses, plain (`model_dump(mode="json")`).
     """
-    return {"stage": name, "seconds": None, **provenance.stamp(), "settings": plain(settings)}
+    call = {"call": uuid.uuid4().hex[:12]}
+    return {"stage": name, "seconds": None, **provenance.stamp(), **call, "settings": plain(settings)}
 
 
 def with_stage(record: dict, stage: dict) -> dict:
@@ -81,7 +84,7 @@ def with_stage(record: dict, stage: dict) -> dict:
     """
     if stage.get("pairs") is not None and stage["seconds"]:
         stage = {**stage, "pairs_per_second": stage["pairs"] / stage["seconds"]}
-    call = ("stage", "started", "process")
+    call = ("stage", "started", "process", "call")
     others = [other for other in record["stages"] if any(other.get(key) != stage.get(key) for key in call)]
     return {**record, "stages": [*others, plain(stage)]}
 

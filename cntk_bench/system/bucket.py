@@ -4,9 +4,9 @@ Where the server is, and who we are, is said by the environment or by AWS's own 
 us. What a server answers is not repeated to the user, for it may hold parts of what was signed: a message has
 its status and its code alone.
 
-Requests that fail by the server's fault, or get no answer, are made again with growing pauses, up to
-`RETRIES` times and for `LONGEST` seconds. A request may therefore arrive twice, and late: whoever writes
-gives an object its name once, or does not mind that the same bytes are written again.
+Requests that fail by the server's fault, or get no answer, are made again with growing pauses, `RETRIES`
+times and for `LONGEST` seconds at most. A request may so arrive twice, and late: whoever writes gives an
+object its name once, or does not mind that the same bytes are written again.
 """
 
 import re
@@ -30,6 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0  # seconds between two tries
 KEPT = "what is finished is kept, and the same command goes on from there"
 URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.!*'()=+-]+(?:/[\w.!*'()=+-]+)*)/?", re.ASCII)
 REGIONAL = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
+CLOCKS = ("RequestTimeTooSkewed", "RequestExpired")  # of a request that seems to come from another time
 INSTALL = "pip install 'cntk-bench[cluster]'"
 
 
@@ -162,12 +163,7 @@ class Bucket:
             obstore.delete(self.client(), list(names))
 
     def require(self) -> None:
-        """Refuse, with one line, a bucket that is not there or that we may not list.
-
-        Raises
-        ------
-        UserError
-        """
+        """Refuse (UserError) a bucket that is not there or that we may not list."""
         for _ in self.list():
             break
 
@@ -188,6 +184,8 @@ class Bucket:
 
     def _told(self, error: Exception) -> UserError:
         status, code = _status(error)
+        if status in (400, 401, 403) and code is None:
+            code = self._why()
         where = f"{short(self.url)} at {accounts.host()}"
         said = " ".join(map(str, filter(None, (status, code))))
         if code == "NoSuchBucket" or status == 404:
@@ -197,6 +195,8 @@ class Bucket:
             )
         if status in (301, 307) or code in REGIONAL:
             return UserError(f"{where} is in another region ({said}): set AWS_REGION")
+        if code in CLOCKS:
+            return UserError(f"{where} refuses this machine's clock ({said}): set it; {KEPT}")
         if status in (400, 401, 403):
             return UserError(
                 f"access to {where} is refused ({said}): mend AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
@@ -210,15 +210,18 @@ class Bucket:
             f"{where} cannot be used now, after {tries[1] if tries else 0} retries ({said}): {KEPT}"
         )
 
+    def _why(self) -> str | None:
+        """The code of a refusal, by a request whose answer has one: that to HEAD is its status alone."""
+        try:
+            _obstore().get(self.hurried().client(), "zarr.json")
+        except Exception as error:
+            return _status(error)[1]
+        return None
+
 
 def reaching(path: object) -> AbstractContextManager[None]:
     """`Bucket.reaching` of a bucket; nothing of anything else."""
     return path.reaching() if isinstance(path, Bucket) else nullcontext()
-
-
-def redacted(text: str) -> str:
-    """The text without what stands before an @ in URLs, which may be a password."""
-    return re.sub(r"//\S*@", "//...@", text)
 
 
 def _parsed(url: str) -> tuple[str, str]:

@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import fault_table
 import numpy as np
 import zarr
 from command import Commands, Done
@@ -29,7 +31,8 @@ class Bench:
     config : the path of a config.
     whole : the run directory of a finished run of it.
     many : how many injections of a kind, about.
-    counts : kind -> injections, and what went wrong, kept over all tests.
+    counts : kind -> injections, and what went wrong, kept until they are reported.
+    node : pytest's item of the test.
     """
 
     commands: Commands
@@ -38,6 +41,7 @@ class Bench:
     whole: Path
     many: int
     counts: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
+    node: Any = None
 
     def copy(self, name: str = "run") -> Path:
         """A fresh copy of the finished run."""
@@ -69,9 +73,10 @@ class Bench:
             wrong.append(f"{what}: {problem}")
         self.counts[kind] = (number + 1, wrong)
 
-    def report(self, kind: str) -> None:
-        """Fail the test if an injection of this kind was not survived."""
-        number, wrong = self.counts[kind]
+    def report(self, kind: str, section: str = "one process") -> None:
+        """Fail the test if an injection of this kind was not survived; count them for the table."""
+        number, wrong = self.counts.pop(kind)
+        fault_table.note(self.node, section, kind, number, number - len(wrong))
         assert number, f"no injection of the kind {kind}"
         assert not wrong, f"{len(wrong)} of {number} {kind}:\n" + "\n".join(wrong[:20])
 

@@ -37,8 +37,8 @@ def warm(shared, tmp_path_factory):
 
 
 @pytest.fixture
-def nets(warm, tmp_path):
-    warm.folder = tmp_path
+def nets(warm, tmp_path, request):
+    warm.folder, warm.node = tmp_path, request.node
     return warm
 
 

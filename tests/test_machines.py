@@ -1,0 +1,76 @@
+"""Two machines on one run of a disk that they share: neither takes what is the other's for its own.
+
+They have other host names, networks and homes, or the same process numbers.
+"""
+
+import json
+import signal
+import time
+from collections import Counter
+
+import machines
+import pytest
+from machines import KINDS
+from test_shards import CONFIG, alone, folder, lines, matrices, require_same  # noqa: F401
+
+from cntk_bench.grams.journal import FOLDER
+
+pytestmark = pytest.mark.skipif(bool(machines.missing()), reason=machines.missing())
+
+TILES = 95
+COMMAND = ("run", "shared.yaml", "--output", "run", "--executor", "processes", "--set", "compute.workers=2")
+
+
+def both(kind, folder):  # noqa: F811
+    return [machines.begin(kind, name, folder, *COMMAND) for name in ("one", "other")]
+
+
+def computed(run):
+    """How often each tile was computed."""
+    files = (run / "gram.zarr" / FOLDER).glob("*.jsonl")
+    texts = [line for file in files for line in file.read_text().split("\n") if line.endswith("}")]
+    return Counter(json.loads(line)["tile"] for line in texts)
+
+
+def ended(process, codes=(0,)):
+    said = process.communicate(timeout=600)
+    assert process.returncode in codes, said
+    return said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, faults):  # noqa: F811
+    faults(f"two coordinators at one moment, each on a machine with {kind} (processes)")
+    for out, err in map(ended, both(kind, folder)):
+        assert out.split("\n\nEverything")[0] == alone[0] and err.count("\n") <= 2, err
+    times, run = computed(folder / "run"), folder / "run"
+    # About the tiles that are in flight; more where both happen to go on beside each other.
+    assert len(times) == TILES and times.total() - TILES <= TILES // 2, times.total()
+    stages = json.loads((run / "record.json").read_text())["stages"]
+    calls = [stage for stage in stages if stage["stage"] == "compute"]
+    assert len(calls) == 2 and all(stage["seconds"] for stage in calls)
+    hosts = {file.name.rsplit("-", 2)[0] for file in (run / "gram.zarr" / FOLDER).iterdir()}
+    numbers = [file.name.split("-")[-2] for file in (run / "gram.zarr" / FOLDER).iterdir()]
+    if "--uts" in KINDS[kind]:
+        assert hosts == {"one", "other"}
+    else:  # the same names on both
+        assert len(hosts) == 1 and max(Counter(numbers).values()) == 2, numbers
+        assert calls[0]["process"] == calls[1]["process"] and calls[0]["call"] != calls[1]["call"]
+    require_same(alone, folder)
+
+
+def test_a_machine_that_is_gone_costs_what_it_had_in_flight(alone, folder, faults):  # noqa: F811
+    faults("one of two machines is gone, with all of its processes")
+    one, other = both("process numbers of its own", folder)
+    run = folder / "run"
+    while not (run / "gram.zarr" / FOLDER).exists() or computed(run).total() < 10:
+        assert one.poll() is None and other.poll() is None
+        time.sleep(0.02)
+    before = set(computed(run))
+    one.send_signal(signal.SIGKILL)
+    ended(one, (-signal.SIGKILL,))
+    ended(other)
+    times = computed(run)
+    assert len(times) == TILES and times.total() - TILES <= TILES // 2
+    assert all(times[tile] <= 2 for tile in before)
+    require_same(alone, folder)

@@ -1,0 +1,79 @@
+"""What processes that do not know of each other take from a store's missing tiles."""
+
+import random
+from collections import Counter
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cntk_bench.grams import growth, store, tasks
+from cntk_bench.grams.images import Images
+from cntk_bench.grams.lines import Line
+from cntk_bench.grams.progress import Progress
+from cntk_bench.grams.tiles import Plan
+
+PLAN = Plan(n_train=20, n_test=9, tile=1, readouts=1)  # 210 tiles, and 180
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(tasks, "REFRESH", -1.0)  # it is always looked again
+
+
+@pytest.fixture
+def gram(tmp_path):
+    labels = Images((np.zeros(20, int), np.zeros(9, int)))
+    return growth.create(tmp_path / "g", PLAN, {"readouts": ["a"]}, labels)
+
+
+def worked(folder, speeds, flying, seed):
+    """How often each tile is done by processes that begin at one moment, each with so many tiles at once."""
+    dice, done = random.Random(seed), Counter()
+    (folder / "journals").mkdir()
+    walks = [
+        tasks.pending(
+            SimpleNamespace(plan=PLAN, progress=Progress(folder, PLAN)), (0,), (20, 9), (number, len(speeds))
+        )
+        for number in range(len(speeds))
+    ]
+    begun = [[task.tile for task in islice(walk, flying)] for walk in walks]
+    while any(begun):
+        who = dice.choices(
+            range(len(speeds)), [speed * bool(b) for speed, b in zip(speeds, begun, strict=True)]
+        )[0]
+        tile = begun[who].pop(0)
+        done[tile] += 1
+        with open(folder / "journals" / f"{who}.jsonl", "a") as file:
+            file.write(f"\n{Line(tile, (0,), (1,))}\n")
+        begun[who] += [task.tile for task in islice(walks[who], 1)]
+    return done
+
+
+@pytest.mark.parametrize("speeds", [(1, 1), (1, 1, 1), (10, 1), (1, 3, 0.2)])
+@pytest.mark.parametrize("flying", [1, 6])
+def test_processes_that_begin_at_one_moment_share_what_is_missing(
+    tmp_path, quick, monkeypatch, speeds, flying
+):
+    monkeypatch.setattr(tasks, "_dice", random.Random(1))
+    done = worked(tmp_path, speeds, flying, 0)
+    assert set(done) == set(PLAN.tiles())
+    assert sum(done.values()) - len(done) <= 3 * (flying + 1) * (len(speeds) - 1)
+
+
+def test_one_alone_goes_in_order_and_leaves_no_sign_of_itself(gram):
+    with gram.shared():
+        assert gram.among() == (0, 1) and gram.writers() == []
+        assert [task.tile for task in tasks.pending(gram, (0,), gram.sizes)] == PLAN.tiles()
+    assert list((gram.path / "journals").iterdir()) == []
+
+
+def test_all_that_work_are_seen_before_they_have_finished_anything(gram):
+    first, second, third = (store.open(gram.path) for _ in range(3))
+    with first.shared(), second.shared():
+        assert sorted([first.among(), second.among()]) == [(0, 2), (1, 2)]
+        with third.shared():
+            assert sorted(one.among() for one in (first, second, third)) == [(0, 3), (1, 3), (2, 3)]
+        first.write(PLAN.tiles()[0], np.zeros((1, 1, 1), np.float32))
+        assert second.among()[1] == 2 and len(second.writers()) == 1
