@@ -13,11 +13,13 @@ import pytest
 from machines import KINDS
 from test_shards import CONFIG, alone, folder, lines, matrices, require_same  # noqa: F401
 
+from cntk_bench.executors.workers import AHEAD
 from cntk_bench.grams.journal import FOLDER
 
 pytestmark = pytest.mark.skipif(bool(machines.missing()), reason=machines.missing())
 
 TILES = 95
+FLYING = 2 * AHEAD  # of one coordinator, with two workers
 COMMAND = ("run", "shared.yaml", "--output", "run", "--executor", "processes", "--set", "compute.workers=2")
 
 
@@ -44,8 +46,8 @@ def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, fau
     for out, err in map(ended, both(kind, folder)):
         assert out.split("\n\nEverything")[0] == alone[0] and err.count("\n") <= 2, err
     times, run = computed(folder / "run"), folder / "run"
-    # About the tiles that are in flight; more where both happen to go on beside each other.
-    assert len(times) == TILES and times.total() - TILES <= TILES // 2, times.total()
+    # What is in flight when nothing else is left, of either; and what is begun between two looks.
+    assert len(times) == TILES and times.total() - TILES <= 3 * FLYING, times.total()
     stages = json.loads((run / "record.json").read_text())["stages"]
     calls = [stage for stage in stages if stage["stage"] == "compute"]
     assert len(calls) == 2 and all(stage["seconds"] for stage in calls)
@@ -71,6 +73,6 @@ def test_a_machine_that_is_gone_costs_what_it_had_in_flight(alone, folder, fault
     ended(one, (-signal.SIGKILL,))
     ended(other)
     times = computed(run)
-    assert len(times) == TILES and times.total() - TILES <= TILES // 2
+    assert len(times) == TILES and times.total() - TILES <= 3 * FLYING
     assert all(times[tile] <= 2 for tile in before)
     require_same(alone, folder)

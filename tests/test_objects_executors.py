@@ -18,6 +18,7 @@ from test_cli import call, start
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
+from cntk_bench.executors.workers import AHEAD
 from cntk_bench.grams import store
 from cntk_bench.grams.compute import Job
 from cntk_bench.runs import compute as computing
@@ -154,7 +155,7 @@ def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, execu
     assert len(killer.killed) == 1 and "a worker was lost" in caplog.text
     times = tiles(place)
     assert len(first) == TILES // 3 and all(times[tile] == 1 for tile in first)
-    flying = 3 if executor == "processes" else 3 * 2  # Dask may have given all of them to one
+    flying = AHEAD if executor == "processes" else 2 * AHEAD  # Dask may have given all of them to one
     assert len(times) == TILES and sum(times.values()) - TILES <= flying
     require_same(run, local)
     no_secrets(place, tmp_path, caplog.text.encode())

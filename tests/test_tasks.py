@@ -1,5 +1,7 @@
 """What processes that do not know of each other take from a store's missing tiles."""
 
+import fcntl
+import os
 import random
 from collections import Counter
 from itertools import islice
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.grams import growth, store, tasks
+from cntk_bench.grams.flight import Flight, flight
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
@@ -31,13 +34,14 @@ def gram(tmp_path):
 def worked(folder, speeds, flying, seed):
     """How often each tile is done by processes that begin at one moment, each with so many tiles at once."""
     dice, done = random.Random(seed), Counter()
-    (folder / "journals").mkdir()
+    (folder / "journals").mkdir(exist_ok=True)
     walks = [
         tasks.pending(
-            SimpleNamespace(plan=PLAN, progress=Progress(folder, PLAN)), (0,), (20, 9), (number, len(speeds))
+            SimpleNamespace(plan=PLAN, progress=Progress(folder, PLAN)), (0,), (20, 9), (number, len(speeds)),
+            flight=Flight(folder / "journals", PLAN),
         )
         for number in range(len(speeds))
-    ]
+    ]  # fmt: skip
     begun = [[task.tile for task in islice(walk, flying)] for walk in walks]
     while any(begun):
         who = dice.choices(
@@ -51,15 +55,40 @@ def worked(folder, speeds, flying, seed):
     return done
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("speeds", [(1, 1), (1, 1, 1), (10, 1), (1, 3, 0.2)])
 @pytest.mark.parametrize("flying", [1, 6])
-def test_processes_that_begin_at_one_moment_share_what_is_missing(
-    tmp_path, quick, monkeypatch, speeds, flying
-):
-    monkeypatch.setattr(tasks, "_dice", random.Random(1))
-    done = worked(tmp_path, speeds, flying, 0)
+def test_nothing_is_done_twice_but_what_is_in_flight(tmp_path, quick, monkeypatch, speeds, flying, seed):
+    monkeypatch.setattr(tasks, "_dice", random.Random(seed))
+    done = worked(tmp_path, speeds, flying, seed)
     assert set(done) == set(PLAN.tiles())
-    assert sum(done.values()) - len(done) <= 3 * (flying + 1) * (len(speeds) - 1)
+    # At the end, each process may begin what each other one has in flight.
+    assert sum(done.values()) - len(done) <= flying * len(speeds) * (len(speeds) - 1)
+
+
+def test_what_others_compute_is_taken_last(gram):
+    other = Flight(gram.path / "journals", PLAN)
+    begun = PLAN.tiles()[3:6]
+    (gram.path / "journals").mkdir(exist_ok=True)
+    other.tell(begun)
+    with flight(gram.path, PLAN) as ours:
+        order = [task.tile for task in tasks.pending(gram, (0,), gram.sizes, flight=ours)]
+        assert sorted(order[-3:], key=str) == begun and set(order) == set(PLAN.tiles())
+    other.close()
+    assert list((gram.path / "journals").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [b"train 3", b"train 3\nen", b"\xff\nend", b"train x\ntest -1\nend", b""])
+def test_a_word_that_is_not_whole_counts_for_nothing(tmp_path, text):
+    handle = os.open(tmp_path / "a.flying", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    os.write(handle, text)
+    assert not any(Flight(tmp_path, PLAN).others().values())
+    os.pwrite(handle, b"train 3\ntest 5\nend" + text, 0)
+    os.ftruncate(handle, 18)
+    assert Flight(tmp_path, PLAN).others() == {"train": [3], "test": [5]}
+    os.close(handle)
+    assert not any(Flight(tmp_path, PLAN).others().values()) and not list(tmp_path.iterdir())
 
 
 def test_one_alone_goes_in_order_and_leaves_no_sign_of_itself(gram):

@@ -24,6 +24,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.executors import Workers
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
+from cntk_bench.grams.flight import flight
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tasks import Task, pending
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
@@ -190,11 +191,11 @@ def compute(
         If another process changes the store, the disk is full, or a tile has values that are not finite.
     """
     store = job.store
-    with store.shared():
+    with store.shared(), flight(store.path, store.plan) as told:
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        tasks = pending(store, wanted, sizes, store.among(), draws, shard)
+        tasks = pending(store, wanted, sizes, store.among(), draws, shard, told)
         _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 

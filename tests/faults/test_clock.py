@@ -18,6 +18,7 @@ from cntk_bench.grams.journal import FOLDER
 
 HOUR, DAY = 3600, 86400
 TRAIN, TEST, TILE = 60, 20, 4
+FLYING = 4  # tiles that a process has at once: computed, and being written
 TILES = (TRAIN // TILE) * (TRAIN // TILE + 1) // 2 + (TRAIN // TILE) * (TEST // TILE)
 MORE = ("--set", f"dataset.train={TRAIN}", "--set", f"dataset.test={TEST}", "--set", f"compute.tile={TILE}")
 JUMPS = {("back by 5 hours", "one"): -5 * HOUR, ("forwards by 3 days", "both"): 3 * DAY}
@@ -97,7 +98,7 @@ def test_a_clock_that_is_set_while_two_processes_compute(bench, whole, jump, who
         names = logged(run)
         wrong = wrong or next(filter(None, (manners(one, (0,)) for one in done)), None)
         wrong = wrong or next((f"words: {one.stderr}" for one in done if one.stderr), None)
-        if not wrong and (len(set(names)) != TILES or len(names) - TILES > TILES // 2):
+        if not wrong and (len(set(names)) != TILES or len(names) - TILES > 3 * FLYING):
             wrong = f"{len(names)} tiles computed, {len(set(names))} of {TILES} different ones"
         record = json.loads((run / "record.json").read_text())
         seconds = [stage["seconds"] for stage in record["stages"]]
@@ -115,5 +116,5 @@ def test_a_clock_that_is_set_while_two_processes_compute(bench, whole, jump, who
 
 
 def lines(run):
-    texts = (file.read_text().split("\n") for file in (run / "gram.zarr" / FOLDER).iterdir())
+    texts = (file.read_text().split("\n") for file in (run / "gram.zarr" / FOLDER).glob("*.jsonl"))
     return [json.loads(line) for line in itertools.chain(*texts) if line]
