@@ -38,7 +38,7 @@ def worked(folder, speeds, flying, seed):
     walks = [
         tasks.pending(
             SimpleNamespace(plan=PLAN, progress=Progress(folder, PLAN)), (0,), (20, 9), (number, len(speeds)),
-            flight=Flight(folder / "journals", PLAN),
+            flight=Flight(folder / "flying", PLAN),
         )
         for number in range(len(speeds))
     ]  # fmt: skip
@@ -67,20 +67,19 @@ def test_nothing_is_done_twice_but_what_is_in_flight(tmp_path, quick, monkeypatc
 
 
 def test_what_others_compute_is_taken_last(gram):
-    other = Flight(gram.path / "journals", PLAN)
+    other = Flight(gram.path / "flying", PLAN)
     begun = PLAN.tiles()[3:6]
-    (gram.path / "journals").mkdir(exist_ok=True)
     other.tell(begun)
     with flight(gram.path, PLAN) as ours:
         order = [task.tile for task in tasks.pending(gram, (0,), gram.sizes, flight=ours)]
         assert sorted(order[-3:], key=str) == begun and set(order) == set(PLAN.tiles())
     other.close()
-    assert list((gram.path / "journals").iterdir()) == []
+    assert not (gram.path / "flying").exists()
 
 
 @pytest.mark.parametrize("text", [b"train 3", b"train 3\nen", b"\xff\nend", b"train x\ntest -1\nend", b""])
 def test_a_word_that_is_not_whole_counts_for_nothing(tmp_path, text):
-    handle = os.open(tmp_path / "a.flying", os.O_RDWR | os.O_CREAT)
+    handle = os.open(tmp_path / "host-1-0123abcd", os.O_RDWR | os.O_CREAT)
     fcntl.flock(handle, fcntl.LOCK_EX)
     os.write(handle, text)
     assert not any(Flight(tmp_path, PLAN).others().values())
@@ -89,6 +88,20 @@ def test_a_word_that_is_not_whole_counts_for_nothing(tmp_path, text):
     assert Flight(tmp_path, PLAN).others() == {"train": [3], "test": [5]}
     os.close(handle)
     assert not any(Flight(tmp_path, PLAN).others().values()) and not list(tmp_path.iterdir())
+
+
+def test_nothing_of_others_is_removed_or_written_to(tmp_path):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "flying"
+    elsewhere.mkdir()
+    (elsewhere / "host-1-0123abcd").write_text("train 3\nend")
+    link.symlink_to(elsewhere)
+    linked = Flight(link, PLAN)
+    linked.tell(PLAN.tiles()[:1])
+    assert not any(linked.others().values())
+    linked.close()
+    (elsewhere / "notes").write_text("train 3\nend")
+    assert not any(Flight(elsewhere, PLAN).others().values())
+    assert [file.name for file in elsewhere.iterdir()] == ["notes"]
 
 
 def test_one_alone_goes_in_order_and_leaves_no_sign_of_itself(gram):

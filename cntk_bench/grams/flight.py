@@ -1,4 +1,4 @@
-"""Which tiles a process is computing, told to others: journals/WRITER.flying, a line per tile.
+"""Which tiles a process is computing, told to others: flying/WRITER, a line per tile.
 
 A hint, and no lock: others take these tiles last. So two processes that come near each other do not walk side
 by side, each over what the other has begun and not yet finished. Whatever is wrong with such a file, no tile
@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams.journal import FOLDER, writer_name
+from cntk_bench.grams.journal import writer_name
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import attempt, open_own
 
-SUFFIX, END = ".flying", "end"
+FOLDER, END = "flying", "end"
 MOST = 1 << 20  # bytes of a file that are read
+WRITER = re.compile(r"[A-Za-z0-9-]+-\d+-[0-9a-f]{8}")  # other files are nobody's, and not ours to remove
 
 
 class Flight:
@@ -28,13 +29,14 @@ class Flight:
     Parameters
     ----------
     folder : Path or None
-        Of the journals; None where nothing is told: a store of objects, where each word is a request.
+        There as long as somebody computes. None where nothing is told: a store of objects, where each word is
+        a request.
     plan : Plan
     """
 
     def __init__(self, folder: Path | None, plan: Plan):
         self._folder, self._plan, self._handle = folder, plan, -1
-        self._name = writer_name() + SUFFIX
+        self._name = writer_name()
 
     def tell(self, tiles: Iterable[Tile]) -> None:
         """Tell others what we are computing now; without a word where that cannot be written."""
@@ -44,6 +46,9 @@ class Flight:
         data = "".join([*words, END]).encode()
         with suppress(OSError, UserError):
             if self._handle < 0:
+                if self._folder.is_symlink():  # others may have put it there, to make us write elsewhere
+                    return
+                self._folder.mkdir(exist_ok=True)
                 self._handle = open_own(self._folder / self._name, os.O_WRONLY)
                 attempt(self._handle)
             os.pwrite(self._handle, data, 0)
@@ -58,8 +63,10 @@ class Flight:
         return found
 
     def _texts(self) -> Iterator[str]:
-        for file in sorted(self._folder.glob(f"*{SUFFIX}")) if self._folder else ():
-            if file.name == self._name:
+        if self._folder is None or self._folder.is_symlink():
+            return
+        for file in sorted(self._folder.glob("*-*-*")):
+            if file.name == self._name or not WRITER.fullmatch(file.name):
                 continue
             with suppress(OSError, UnicodeError):
                 handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -80,6 +87,8 @@ class Flight:
         if self._handle >= 0 and self._folder:
             with suppress(OSError):
                 (self._folder / self._name).unlink()
+            with suppress(OSError):  # it is not empty
+                self._folder.rmdir()
             os.close(self._handle)
             self._handle = -1
 

@@ -3,8 +3,8 @@
     PATH/zarr.json       the group; its attributes say what is computed (`description`)
     PATH/train, test     the numbers (`chunks`)
     PATH/y_train, ...    what is known of the images (`images`)
-    PATH/journals/*      a log of finished tiles per writer (`journal`, merged by `progress`), and of what
-                         it is computing (`flight`)
+    PATH/journals/*      a log of finished tiles per writer (`journal`, merged by `progress`)
+    PATH/flying/*        what each is computing now (`flight`)
     PATH/lock            shared by those who compute; one alone may change what the store holds
 
 A readout is found by its name among the attributes' `readouts`, never by an expected place. A tile is done
