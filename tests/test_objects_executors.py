@@ -152,7 +152,9 @@ def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, execu
     asked = settings(tmp_path, f"compute.store={place}", f"compute.executor={executor}", "compute.workers=2")
     with Killer(place) as killer:
         computing.compute(run, asked)
-    assert len(killer.killed) == 1 and "a worker was lost" in caplog.text
+    lost = "a worker was lost" in caplog.text
+    # Of Dask's, one may be killed that has nothing to do just then: nobody but its nanny is told of it.
+    assert len(killer.killed) == 1 and (lost or executor == "dask" and "Restarting worker" in caplog.text)
     times = tiles(place)
     assert len(first) == TILES // 3 and all(times[tile] == 1 for tile in first)
     flying = AHEAD if executor == "processes" else 2 * AHEAD  # Dask may have given all of them to one
@@ -161,7 +163,7 @@ def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, execu
     no_secrets(place, tmp_path, caplog.text.encode())
     told = call("status", run.path)
     assert told.returncode == 0 and f"{TILES} of {TILES} tiles done" in told.stdout
-    assert "workers lost: 1" in told.stdout
+    assert ("workers lost: 1" in told.stdout) == lost
 
 
 def test_a_killed_share_is_ended_by_others_of_another_kind(local, place, tmp_path):
