@@ -82,10 +82,10 @@ def pending(
             began = monotonic()
             others = flight.others()  # before the journals: what is finished between the two is in these
             store.progress.refresh()
+            free = _unless(busy(), left)
             looked = monotonic()
             shortest = min(shortest, looked - began)  # a busy machine makes some long
             pause = REFRESH if isinstance(store.progress.path, Bucket) else shortest / LOOKING
-            free = _unless(busy(), left)
             ended = ended or not free[place]
         if not ended:
             tile, left[place], free[place] = todo[place], False, False
