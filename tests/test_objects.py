@@ -1,3 +1,4 @@
+# ruff: noqa: F811 (fixtures)
 """Gram stores in an object store: what a run does there is what it does on disk, bit for bit."""
 
 import json
@@ -12,6 +13,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import s3
+from toy_store import direct, place, server  # noqa: F401
 
 from cntk_bench import open_run
 from cntk_bench.grams import matrix, store
@@ -31,20 +33,6 @@ dataset: {name: digits, train: 24, test: 8}
 kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
 compute: {tile: 4, backend: cpu}
 """
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3.serving() as url:
-        yield url
-
-
-@pytest.fixture
-def place(server, monkeypatch, tmp_path):
-    """The URL of a store that is not there yet."""
-    for name, value in s3.environment(server).items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{s3.BUCKET}/stores/{tmp_path.name}"
 
 
 def settings(folder, *overrides):

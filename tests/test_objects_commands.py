@@ -1,11 +1,12 @@
+# ruff: noqa: F811 (fixtures)
 """Every command on a run whose matrices are among objects does what it does on a disk, or a line says why."""
 
 import re
 
 import numpy as np
 import pytest
-import s3
 from test_cli import call
+from toy_store import direct, place, server  # noqa: F401
 
 from cntk_bench.grams import store
 from cntk_bench.runs import compute as computing
@@ -26,19 +27,9 @@ compute: {tile: 6, backend: cpu}
 ONE = ("--column", "CNN-GP-V", "--depth", "3")
 
 
-@pytest.fixture(scope="module")
-def server():
-    with s3.serving() as url:
-        yield url
-
-
-@pytest.fixture
-def place(server, monkeypatch, tmp_path):
-    """The URL of a store that is not there yet."""
-    for name, value in s3.environment(server).items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True)
+def _config(tmp_path):
     (tmp_path / "small.yaml").write_text(CONFIG)
-    return f"s3://{s3.BUCKET}/commands/{tmp_path.name}"
 
 
 def succeed(*arguments, code=0):

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 (fixtures)
 """Workers that write to an object store: the bits of one process, whoever is killed, and no secrets."""
 
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import s3
 from test_cli import call, start
+from toy_store import direct, place, server  # noqa: F401
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
@@ -38,20 +40,6 @@ compute: {tile: 6, backend: cpu}
 TILES = 6 * 7 // 2 + 2 * 6
 CREDENTIALS = f"[default]\naws_access_key_id = {s3.KEY}\naws_secret_access_key = {s3.SECRET}\n"
 NO_DASK = "Dask is not installed: pip install 'cntk-bench[cluster]'"
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3.serving() as url:
-        yield url
-
-
-@pytest.fixture
-def place(server, monkeypatch, tmp_path):
-    """The URL of a store that is not there yet."""
-    for name, value in s3.environment(server).items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{s3.BUCKET}/executors/{tmp_path.name}"
 
 
 def settings(folder, *overrides):

@@ -1,4 +1,4 @@
-"""A small store among objects, its server, and what is in it."""
+"""A server, a place on it for a store, and a small store with what is in it."""
 
 import json
 
@@ -32,6 +32,12 @@ def direct(server, monkeypatch):
     """The server is asked."""
     for name, value in s3.environment(server).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def place(direct, request, tmp_path):
+    """The URL of a store that is not there yet."""
+    return f"s3://{s3.BUCKET}/{request.module.__name__}/{tmp_path.name}"
 
 
 @pytest.fixture
