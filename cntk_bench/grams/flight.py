@@ -13,14 +13,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams.journal import writer_name
+from cntk_bench.grams.journal import WRITER, writer_name
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import attempt, open_own
 
 FOLDER, END = "flying", "end"
 MOST = 1 << 20  # bytes of a file that are read
-WRITER = re.compile(r"[A-Za-z0-9-]+-\d+-[0-9a-f]{8}")  # other files are nobody's, and not ours to remove
 
 
 class Flight:
@@ -66,7 +65,7 @@ class Flight:
         if self._folder is None or self._folder.is_symlink():
             return
         for file in sorted(self._folder.glob("*-*-*")):
-            if file.name == self._name or not WRITER.fullmatch(file.name):
+            if file.name == self._name or not WRITER.fullmatch(file.name):  # others are not ours to remove
                 continue
             with suppress(OSError, UnicodeError):
                 handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)

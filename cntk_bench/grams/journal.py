@@ -24,6 +24,7 @@ from cntk_bench.text import short
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
 BATCH = 20_000  # lines parsed at once
 PIECE = 1 << 24  # bytes read at once
+WRITER = re.compile(r"[A-Za-z0-9-]+-\d+-[0-9a-f]{8}")  # what `writer_name` gives
 
 
 def writer_name() -> str:
