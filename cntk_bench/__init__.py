@@ -3,9 +3,14 @@
 Rooms, from the top down; a room imports only those below it:
 
     cli          the command line
-    runs         one experiment: its config, its directory, its record, its stages
+    analyses     of a run beyond its table: curves, flows, posteriors, spectra; pages and figures
+    comparisons  solves beside each other: paired tests, sweeps
+    costs        what a computation will cost here
+    runs         one experiment's stages: compute, train, solve, verify
+    records      a run's directory, its record, its solves
+    config       what a run is asked: the YAML, read and checked
     columns      the columns of the table: what each needs, and how its cells are filled
-    report       what people read: tables and plots
+    report       what people read: tables, plots, pages
     estimators   the kernels in scikit-learn: a classifier and a regressor
     grams        Gram matrices, tile by tile on disk; computed, resumed, grown, audited
     regression   solving: memory, Cholesky factors, the ridge path; gradient flow, Gaussian processes
@@ -20,12 +25,14 @@ Rooms, from the top down; a room imports only those below it:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cntk_bench.data.dataset import load as load_images
     from cntk_bench.errors import UserError
     from cntk_bench.estimators import CNTKClassifier, CNTKRegressor
     from cntk_bench.grams import store
-    from cntk_bench.grams.direct import gram
+    from cntk_bench.grams.direct import diagonal, gram
     from cntk_bench.kernels import definition as reference
     from cntk_bench.kernels.spec import Readout
+    from cntk_bench.regression import paired
     from cntk_bench.runs.opened import open_run
 
 __version__ = "0.1.0"
@@ -34,8 +41,11 @@ __all__ = [
     "CNTKRegressor",
     "Readout",
     "UserError",
+    "diagonal",
     "gram",
+    "load_images",
     "open_run",
+    "paired",
     "reference",
     "store",
 ]
@@ -47,8 +57,11 @@ _PUBLIC = {
     "CNTKRegressor": ("estimators", "CNTKRegressor"),
     "Readout": ("kernels.spec", "Readout"),
     "UserError": ("errors", "UserError"),
+    "diagonal": ("grams.direct", "diagonal"),
     "gram": ("grams.direct", "gram"),
+    "load_images": ("data.dataset", "load"),
     "open_run": ("runs.opened", "open_run"),
+    "paired": ("regression.paired", None),
     "reference": ("kernels.definition", None),
     "store": ("grams.store", None),
 }

@@ -1,4 +1,4 @@
-"""The one error type that is meant for the user's eyes."""
+"""The error type that is meant for the user's eyes."""
 
 
 class UserError(Exception):
@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class Mistakes(UserError):
+    """Several things to mend at once: a line that says how many, and a line for each."""
 
 
 class VerificationError(UserError):

@@ -71,7 +71,7 @@ PARAMETERS = """
     path_ : list of dict
         What the solver says of every ridge tried (`cntk_bench.regression.fit.Fit`).
     dual_coef_ : array (n, k)
-        The coefficients alpha: the k outputs are f(x) = K(x, X_fit_) alpha.
+        The coefficients alpha: the k outputs are f(x) = K(x, `X_fit_`) alpha.
     X_fit_ : array (n, C, P, P), or None
         The training images, standardised; None where the kernel is precomputed.
     shift_, scale_ : array (C, 1, 1), or None

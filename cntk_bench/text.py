@@ -1,4 +1,4 @@
-"""Text from outside made fit for a terminal: names, paths, and what files, servers and libraries say."""
+"""Text from outside made fit for a terminal: names, paths, what files and libraries say; and quantities."""
 
 import re
 import reprlib
@@ -50,6 +50,30 @@ def _cut(text: str, most: int) -> str:
     return f"{text[: most - 5 - tail]} ... {text[len(text) - tail :]}"
 
 
+_NAMES = "access.?key|api.?key|secret|token|passw|credential|authorization|signature"
+_SECRET = re.compile(
+    rf"(?i)((?:{_NAMES})\w*[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|(?:(?:bearer|basic)\s+)?[^\s&]+)"
+)
+
+
 def redacted(text: str) -> str:
-    """The text without what stands before an @ in URLs, which may be a password."""
-    return re.sub(r"//\S*@", "//...@", text)
+    """The text without what may be a secret: what stands before an @ in URLs, and values of keys named so."""
+    return _SECRET.sub(r"\1...", re.sub(r"//\S*@", "//...@", text))
+
+
+def size(count: float) -> str:
+    """Bytes, such as 1.5 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.1f} {unit}" if unit != "B" else f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, such as 14 min."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds <= 48 * 3600 else f"{seconds / 86400:.1f} days"

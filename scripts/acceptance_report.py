@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cntk_bench.runs import record
+from cntk_bench.records import record
 from cntk_bench.system.files import writing
 
 RATES = {  # a column's heading: the finding, and its form

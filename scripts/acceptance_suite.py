@@ -11,7 +11,7 @@ import tomllib
 from collections import Counter, deque
 from pathlib import Path
 
-from cntk_bench.runs import provenance
+from cntk_bench.records import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 VERDICTS = ("PASSED", "FAILED", "ERROR", "SKIPPED")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cntk_bench import executors
 from cntk_bench.executors import Workers
-from cntk_bench.runs import provenance
+from cntk_bench.records import provenance
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,12 @@ from original import Original  # noqa: E402
 from cntk_bench.backends import cuda  # noqa: E402
 from cntk_bench.backends.cuda import limit as cuda_limit  # noqa: E402
 from cntk_bench.backends.cuda import zones as cuda_zones  # noqa: E402
+from cntk_bench.costs import measure  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.kernels import convolutional as reference  # noqa: E402
 from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
+from cntk_bench.records import provenance, record  # noqa: E402
 from cntk_bench.regression import placement, ridge  # noqa: E402
-from cntk_bench.runs import measure, provenance, record  # noqa: E402
 from cntk_bench.system import memory  # noqa: E402
 
 DEPTHS = (3, 4, 6, 11, 21)

@@ -29,10 +29,10 @@ from cntk_bench.grams.compute import Job
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.stream import Stored
 from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.records import provenance
 from cntk_bench.regression import iterative, partial, placement, prediction, ridge
 from cntk_bench.regression.attempts import How
 from cntk_bench.regression.stream import Held
-from cntk_bench.runs import provenance
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 
@@ -97,15 +97,25 @@ def gram_blocks(gram: store.Store, solver: str, **more):
     return (block for _, block in matrix.row_blocks(gram, 0, **more))
 
 
+def of_one(script: str, folder: str, name: str, *more: str, threads: int | None = None) -> dict:
+    """What a process of its own finds of one solve: what the script prints with --one.
+
+    threads : of its BLAS, where not as many as this process has.
+    """
+    command = [sys.executable, script, "--one", folder, name, *more]
+    names = () if threads is None else ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = os.environ | {each: str(threads) for each in names}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
+    return json.loads(done.stdout)
+
+
 def measured(n: int, solvers: tuple[str, ...]) -> list[dict]:
     """A row for each of some solvers; those with the direct one tell how they agree with it."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         made(Path(folder), n)
         for solver in solvers:
-            command = [sys.executable, __file__, "--one", folder, solver]
-            rows.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
-            rows[-1] |= {"n": n, "solver": solver}
+            rows.append(of_one(__file__, folder, solver) | {"n": n, "solver": solver})
         scores = {solver: np.load(Path(folder) / f"{solver}.npy") for solver in solvers}
     direct = scores.get("cholesky")
     for row in rows:

@@ -23,7 +23,7 @@ from cntk_bench.grams.images import Images  # noqa: E402
 from cntk_bench.grams.journal import FOLDER  # noqa: E402
 from cntk_bench.grams.lines import Line  # noqa: E402
 from cntk_bench.grams.tiles import Plan  # noqa: E402
-from cntk_bench.runs.directory import Run  # noqa: E402
+from cntk_bench.records.directory import Run  # noqa: E402
 from cntk_bench.runs.status import Follower  # noqa: E402
 from cntk_bench.system import memory  # noqa: E402
 

@@ -38,7 +38,7 @@ from sklearn.svm import SVC
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cntk_bench import Readout, gram  # noqa: E402
-from cntk_bench.runs import provenance  # noqa: E402
+from cntk_bench.records import provenance  # noqa: E402
 from cntk_bench.system.files import write_whole  # noqa: E402
 
 DEEPEST, FOLDS = 5, 4

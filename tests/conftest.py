@@ -1,9 +1,14 @@
 """What several test files need."""
 
+import os
 from pathlib import Path
 
 import fault_table
+import publishers
 import pytest
+
+# Commands that are tried are silent however busy the machine is: lines of progress come with time.
+os.environ.setdefault("CNTK_BENCH_PROGRESS_SECONDS", "inf")
 
 try:  # a GPU's machine may lack it; the tests that run there do without
     from hypothesis import settings
@@ -34,11 +39,28 @@ def faults(request):
     return count
 
 
+@pytest.fixture(autouse=True)
+def figures_of_pages(request, monkeypatch):
+    """Figures of HTML pages, a second for each solve, are drawn only in tests marked `drawn`."""
+    if "drawn" not in request.keywords:
+        from cntk_bench.report import sketch
+
+        monkeypatch.setattr(sketch, "drawn", lambda make, kind: ("data:image/png;base64,", 1, 1))
+
+
 def pytest_configure(config):
     """Only where the table is asked for, and not in the worker processes of pytest-xdist."""
     table = config.getoption("faults_table")
     if table and not hasattr(config, "workerinput"):
         config.pluginmanager.register(fault_table.Counted(Path(table)))
+
+
+@pytest.fixture
+def server():
+    """A server on loopback that publishes what it is given."""
+    started = publishers.Server()
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

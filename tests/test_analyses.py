@@ -12,15 +12,16 @@ from figures import as_json, network
 from test_cli import QUICKSTART, fail, succeed
 
 import cntk_bench
+from cntk_bench.analyses import analysis
+from cntk_bench.analyses import flow as stage
+from cntk_bench.analyses import posterior as posteriors
 from cntk_bench.errors import UserError
 from cntk_bench.regression import ridge
 from cntk_bench.report import curve as report_of_curve
 from cntk_bench.report import flow as report_of_flow
 from cntk_bench.report import listing as listings
 from cntk_bench.report import posterior as report_of_posterior
-from cntk_bench.runs import analysis, images
-from cntk_bench.runs import flow as stage
-from cntk_bench.runs import posterior as posteriors
+from cntk_bench.runs import images
 
 COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP", "FC-NNGP-B0.1", "FC-NNGP-FLIP")
 CELL = ("--column", "CNTK-V", "--depth", "3")
@@ -160,6 +161,14 @@ class TestFlow:
         np.testing.assert_allclose(shown, [[1.5 / unit, 60], [30 / unit, 100]])
         losses = {line.get_label(): line for line in saved[0].axes[1].lines}
         np.testing.assert_allclose(losses["CNN, width 64, training"].get_xydata(), [[1.5 / unit, 0.05]])
+        # It is kept, and drawn again for a paper.
+        before = len(saved)
+        succeed("figures", run, "--only", "flow", "--output", tmp_path)
+        drawn = [{line.get_label(): line for line in figure.axes[0].lines} for figure in saved[before:]]
+        lines = next(found for found in drawn if "CNN, width 64, test" in found)  # beside other tests' cells
+        np.testing.assert_allclose(
+            lines["CNN, width 64, test"].get_xydata(), [[1.5 / unit, 50], [30 / unit, 80]]
+        )
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -322,7 +331,7 @@ class TestPosterior:
         assert "probability of the likeliest class" in text and "NLL" in text and "95 %" in text
         facts = json.loads((run / "posterior" / "CNN-GP-V-3.json").read_text())
         left, right = saved[0].axes
-        (points,) = [c for c in left.containers if "ECE" in str(c.get_label())]
+        (points,) = [c for c in left.containers if c.get_label() == "CNN-GP-V at depth 3"]
         assert points[0].get_xydata().tolist() == [
             [one["confidence"], one["accuracy"]] for one in facts["reliability"]
         ]

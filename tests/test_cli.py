@@ -246,7 +246,7 @@ def test_a_signal_keeps_what_is_finished(tmp_path, signum, words):
     told = succeed("status", run)
     done, _, total = told.split()[:3]
     assert 0 < int(done) < int(total)
-    assert " left on the same machine" in told and "at work: nobody that can be seen from here" in told
+    assert " left on the same machine" in told and "at work: no process seen from here" in told
 
 
 def test_processes_that_compute_one_run_at_once(finished, tmp_path):
@@ -300,15 +300,16 @@ def test_a_run_verifies_from_any_working_directory(finished, tmp_path, monkeypat
 
 def test_plan_spends_nothing(tmp_path):
     stdout = succeed("plan", QUICKSTART, *SMALL, "--output", tmp_path / "planned")
-    for name in ("tiles", "disk", "memory, compute", "memory, solve", "time, tile", "time, compute"):
-        assert name in stdout
+    names = "tiles", "disk", "memory, compute", "memory, solve", "time, tile", "time, compute", "time, solve"
+    for name in (*names, "time, all"):
+        assert re.search(f"^{name} ", stdout, re.MULTILINE)
     assert not (tmp_path / "planned").exists()
 
 
 def test_bench_prints_rates():
     results = json.loads(
         succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json")
-    )
+    )["columns"]
     assert [result["column"] for result in results] == ["CNTK-V", "CNTK-GAP"]
     assert all(result["pairs_per_second"] > 0 < result["stage_pairs_per_second"] for result in results)
 
@@ -327,14 +328,20 @@ def test_bench_tells_the_limit_where_it_is_known(monkeypatch):
     from cntk_bench.backends import cpu
 
     quick = ("bench", "--columns", "CNTK-V", "--size", 4, "--depths", 3, "--seconds", 0.01)
-    assert json.loads(succeed(*quick, "--json", "--backend", "cpu"))[0]["limit_pairs_per_second"] is None
+    assert (
+        json.loads(succeed(*quick, "--json", "--backend", "cpu"))["columns"][0]["limit_pairs_per_second"]
+        is None
+    )
     monkeypatch.setattr(cpu.Backend, "limit", lambda self: 12345.0)
-    assert json.loads(succeed(*quick, "--json", "--backend", "cpu"))[0]["limit_pairs_per_second"] == 12345
+    assert (
+        json.loads(succeed(*quick, "--json", "--backend", "cpu"))["columns"][0]["limit_pairs_per_second"]
+        == 12345
+    )
     assert "at most 12,345.0 by instruction issue" in succeed(*quick, "--backend", "cpu")
 
 
 def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
-    from cntk_bench.runs import measure
+    from cntk_bench.costs import measure
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -364,7 +371,7 @@ def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
 
 def test_info_shows_what_works_and_what_is_broken(monkeypatch):
     from cntk_bench.backends import cpu
-    from cntk_bench.data.dataset import READERS
+    from cntk_bench.data.sources import READERS
 
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in succeed("info").splitlines() if "  " in line)
     assert lines["cntk-bench"] == __version__ and lines["python"] == platform.python_version()
@@ -380,7 +387,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
     assert re.search(r"^backends +none$", stdout, re.MULTILINE)
     assert r"is broken (ImportError: libllvm.so: cannot open\x1b[31m)" in stdout
     assert re.search(r"^backend cuda +is broken \(ModuleNotFoundError", stdout, re.MULTILINE)
-    monkeypatch.setattr("cntk_bench.runs.provenance.machine", broken)
+    monkeypatch.setattr("cntk_bench.records.provenance.machine", broken)
     assert re.search(r"^machine +unknown \(ImportError", succeed("info"), re.MULTILINE)
 
 
@@ -396,7 +403,9 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
         (f"kernel.depths=[{10**22}]", "use at most 10,000"),
         ("kernel.columns=[CNTK-GAPP]", "did you mean CNTK-GAP?"),
         ("solve.ridge=-1", "expected a finite number of at least 0"),
-        ("compute.backend=gpu", "use 'auto', 'cuda' or 'cpu'"),
+        ("compute.backend=gpu", "backend gpu is unknown: use one of auto, cuda, cpu"),
+        ("compute.executor=slrum", "did you mean slurm?"),
+        ("solve.solver=chol", "solver chol is unknown: use one of auto, cholesky"),
         ("compute.tile=1", "use at least 8"),
         ("dataset.name=digit", "did you mean digits?"),
         ("dataset.preprocess=whiten", "preprocess whiten is unknown: use one of standardize"),
@@ -448,6 +457,28 @@ def test_bad_arguments_are_told_the_remedy_and_leave_nothing(arguments, remedy, 
     os.symlink("loop", "loop")
     assert remedy in fail(*arguments)
     assert os.listdir() == ["loop"]
+
+
+def test_a_run_is_suggested_for_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.yaml").touch()
+    for command in ("table", "status", "verify", "page"):
+        assert fail(command, "mine") == "error: there is no mine: did you mean runs/mine?\n"
+    assert "no record at theirs/record.json" in fail("table", "theirs")
+    assert "name the --output directory of a run" in fail("table", "runs/mine/config.yaml")
+
+
+def test_what_is_advised_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "`cntk-bench plan 'my config.yaml'` tells" in succeed("init", "my config.yaml")
+
+
+def test_help_says_what_each_command_does_in_whole_sentences():
+    told = "".join(succeed("--help").split())  # lines are broken at hyphens, too
+    for name, command in program.cli.commands.items():
+        sentence = " ".join(command.help.split()).partition(". ")[0].rstrip(".")
+        assert name + "".join(sentence.split()) in told
 
 
 def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch):
@@ -554,7 +585,7 @@ def test_bad_usage_is_told_the_remedy():
     assert "did you mean cifar10?" in fail("fetch", "cifr10")
     assert "'markdown'" in fail("table", ".", "--format", "xml")
     assert "No such command 'frob'. See --help." in fail("frob")
-    assert "'cpu'" in fail("bench", "--backend", "gpu")
+    assert "use one of auto, cuda, cpu" in fail("bench", "--backend", "gpu")
 
 
 def test_not_a_run(tmp_path):

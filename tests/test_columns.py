@@ -5,7 +5,8 @@ import pytest
 
 from cntk_bench.columns import Cell, find
 from cntk_bench.errors import UserError
-from cntk_bench.runs import candidates, record, scoring
+from cntk_bench.records import record
+from cntk_bench.runs import candidates, scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
 KNOWN += ("FC-NTK", "FC-NTK-B<b>", "FC-NNGP", "FC-NNGP-B<b>")

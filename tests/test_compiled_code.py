@@ -13,9 +13,9 @@ from cntk_bench.backends.cpu import compilation
 CODE = """
 import numpy as np
 from cntk_bench import Readout, gram
-x = np.random.default_rng(0).standard_normal((2, 1, 4, 4)).astype("f4")
-print(gram(x, readouts=[Readout("ntk", "v", 3)], backend="cpu").tobytes().hex())
-"""
+x = np.random.default_rng(0).standard_normal((2, 16, 1, 1)).astype("f4")
+print(gram(x, readouts=[Readout("fc-ntk", "", 3)], backend="cpu").tobytes().hex())
+"""  # the kernel that is compiled soonest; `test_every_kernel_is_kept_so` has the others
 
 
 LOUD = f"import logging; logging.basicConfig(level=logging.INFO)\n{CODE}"
@@ -56,6 +56,12 @@ def warm(run, tmp_path_factory):
     printed, _ = run(folder)
     assert list(folder.glob("*.nbc"))
     return folder, printed
+
+
+def test_every_kernel_is_kept_so():
+    from cntk_bench.backends.cpu import fully_connected, planes
+
+    assert all(isinstance(f._cache, compilation.CodeCache) for f in (fully_connected.task, planes.recursion))
 
 
 def cut(content):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from cntk_bench.backends.cuda import device
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
-from cntk_bench.runs import config, workers
+from cntk_bench.runs import workers
 from cntk_bench.system import cores
 
 BOUND = 8

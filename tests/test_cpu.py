@@ -5,7 +5,10 @@ import pytest
 from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_errors
 
 from cntk_bench.backends.cpu import Backend, passes
-from cntk_bench.kernels.spec import Spec
+from cntk_bench.backends.cpu.lanes import LANES
+from cntk_bench.backends.cpu.layers import ALL, HIDDEN
+from cntk_bench.backends.cpu.slabs import SHORTEST, slabs
+from cntk_bench.kernels.spec import Readout, Spec
 
 
 class TestCpu(BackendSuite):
@@ -28,18 +31,48 @@ def test_larger_than_a_warp():
 
 
 def test_v_costs_one_displacement_and_lap_its_own():
-    def planes(*kinds):
-        return sum(len(rows) for each in passes(Spec(readouts(*kinds), 3, 32)) for rows in each.rows)
+    def places(*kinds):
+        return sum(len(each.places) for each in passes(Spec(readouts(*kinds), 3, 32)))
 
-    assert planes(("ntk", "v")) == 1
-    assert planes(("ntk", "v"), ("nngp", "lap:2")) == 9**2
-    assert planes(("ntk", "v"), ("ntk", "lap:2"), ("ntk", "gap")) == 32**2
+    assert places(("ntk", "v")) == 1
+    assert places(("ntk", "v"), ("nngp", "lap:2")) == 9**2
+    assert places(("ntk", "v"), ("ntk", "lap:2"), ("ntk", "gap")) == 63**2
 
 
 def test_every_displacement_is_in_one_pass():
     spec = Spec(readouts(("ntk", "lap:1"), ("nngp", "lap:2"), ("ntk", "gap"), ("ntk", "v")), 1, 11)
-    seen = [
-        (a, b) for each in passes(spec) for b, rows in zip(each.columns, each.rows, strict=True) for a in rows
-    ]
-    assert sorted(seen) == [(a, b) for a in range(11) for b in range(11)]
-    assert passes(spec)[0].wide is np.float64 and passes(spec)[0].columns == [0]
+    seen = [place for each in passes(spec) for place in each.places]
+    assert sorted(seen) == [(a, b) for a in range(-10, 11) for b in range(-10, 11)]
+    assert passes(spec)[0].wide is np.float64 and passes(spec)[0].places == [(0, 0)]
+
+
+def test_a_pass_runs_the_trainings_that_are_read():
+    spec = Spec((*readouts(("ntk", "gap"), ("nngp", "gap")), Readout("ntk", "gap", 3, "all")), 1, 5)
+    assert [each.states.tolist() for each in passes(spec)] == [[HIDDEN, ALL]] * 2
+    assert passes(Spec(readouts(("nngp", "gap")), 1, 5))[0].states.tolist() == []
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_same_bits_whatever_stands_beside(symmetric):
+    """Lanes, groups of them, threads' jobs: an entry depends on its two images alone."""
+    x = ordinary(LANES + 5, 1, 6)
+    backend = Backend(Spec(TABLE, 1, 6))
+    whole = backend.tile(backend.prepare(x), backend.prepare(x), symmetric)
+    for i, j in ((0, 0), (LANES, 3), (LANES + 4, LANES + 4), (LANES + 1, LANES - 1)):
+        one = backend.tile(backend.prepare(x[i : i + 1]), backend.prepare(x[j : j + 1]))
+        assert (one[:, 0, 0] == whole[:, i, j]).all()
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 32, 40])
+def test_slabs_hold_every_entry_once(size):
+    places = [(a, b) for a in range(1 - size, size) for b in range(1 - size, size) if (a + b) % 3 or not a]
+    found, columns, ((left, right), narrow) = slabs(size, places, np.float64)
+    assert all(end - begin <= max(size, SHORTEST) for _, begin, end in found)
+    assert found[0, 1] == 0 and found[-1, 2] == len(columns) and (found[1:, 1] == found[:-1, 2]).all()
+    seen = [(a, z - x, x) for a, begin, end in found.tolist() for x, z in columns[begin:end].tolist()]
+    starts = {b: max(0, -b) for _, b in places}
+    assert sorted(seen) == sorted((a, b, starts[b] + j) for a, b in places for j in range(size - abs(b)))
+    for place, (_, b, x) in enumerate(seen):  # what stands beside an entry is its neighbour, or there is none
+        assert left[place] == (x > starts[b]) and right[place] == (x < starts[b] + size - abs(b) - 1)
+        assert not left[place] or seen[place - 1] == (*seen[place][:2], x - 1)
+    assert all((a == b).all() and a.dtype == np.float32 for a, b in zip(narrow, (left, right), strict=True))

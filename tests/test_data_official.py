@@ -1,47 +1,33 @@
 """Official data sets: fetched from a server on loopback, verified, read; idx files.
 
 Small synthetic archives stand in for the real ones, their addresses and checksums patched into
-torchvision's classes. Tests of idx files in a folder need no torchvision.
+our tables of CIFAR and torchvision's classes. Tests of CIFAR and of idx files in a folder need no
+torchvision.
 """
 
 import errno
 import gzip
-import hashlib
 import io
 import os
 import pickle
 import struct
 import sys
-import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from publishers import CLASSES, binaries, images, labels, md5, pickles
 
 from cntk_bench import data
+from cntk_bench.data import cifar
 from cntk_bench.errors import UserError
 
-CLASSES = 4
 IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-
-def images(n, *shape, seed=0):
-    return np.random.default_rng([seed, n]).integers(0, 256, (n, *shape), dtype=np.uint8)
-
-
-def labels(n):
-    return np.arange(n) % CLASSES
-
-
-def md5(content):
-    return hashlib.md5(content).hexdigest()
 
 
 def idx(array):
@@ -58,78 +44,7 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
-# The server
-
-
-class Server:
-    """Serves `files` (path -> bytes) and notes the path of every request."""
-
-    def __init__(self):
-        self.files, self.requests = {}, []
-        self.truncate = set()  # paths whose transfer breaks off half way
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.requests.append(self.path)
-                content = server.files.get(self.path)
-                if content is None:
-                    return self.send_error(404)
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[: len(content) // 2] if self.path in server.truncate else content)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def add(self, name, content):
-        self.files[f"/{name}"] = content
-        return f"{self.url}/{name}"
-
-    def close(self):
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
 # Synthetic archives: each returns the x_train (n, C, P, P), y_train, x_test, y_test it holds.
-
-
-def cifar(name, cls, server, patch):
-    key = "labels" if name == "cifar10" else "fine_labels"
-    batches = {file: 8 for file, _ in cls.train_list} | {cls.test_list[0][0]: 12}
-    content = {
-        file: pickle.dumps({"data": images(n, 3072, seed=i), key: labels(n).tolist()})
-        for i, (file, n) in enumerate(batches.items())
-    }
-    content[cls.meta["filename"]] = pickle.dumps({cls.meta["key"]: list("abcd")})
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for file, body in content.items():
-            info = tarfile.TarInfo(f"{cls.base_folder}/{file}")
-            info.size = len(body)
-            archive.addfile(info, io.BytesIO(body))
-    patch(cls, "url", server.add(cls.filename, buffer.getvalue()))
-    patch(cls, "tgz_md5", md5(buffer.getvalue()))
-    patch(cls, "train_list", [[file, md5(content[file])] for file, _ in cls.train_list])
-    patch(cls, "test_list", [[file, md5(content[file])] for file, _ in cls.test_list])
-    patch(cls, "meta", cls.meta | {"md5": md5(content[cls.meta["filename"]])})
-    parts = [images(n, 3072, seed=i).reshape(n, 3, 32, 32) for i, n in enumerate(batches.values())]
-    y_train = np.concatenate([labels(8)] * len(cls.train_list))
-    return np.concatenate(parts[:-1]), y_train, parts[-1], labels(12)
 
 
 def svhn(name, cls, server, patch):
@@ -161,20 +76,30 @@ def mnist(name, cls, server, patch):
 
 
 KINDS = {
-    "cifar10": ("CIFAR10", cifar),
-    "cifar100": ("CIFAR100", cifar),
-    "svhn": ("SVHN", svhn),
-    "mnist": ("MNIST", mnist),
-    "fashion-mnist": ("FashionMNIST", mnist),
+    "cifar10": pickles,
+    "cifar100": pickles,
+    "cifar10 without torch": binaries,
+    "cifar100 without torch": binaries,
+    "svhn": svhn,
+    "mnist": mnist,
+    "fashion-mnist": mnist,
 }
+CLASSES_OF = {"svhn": "SVHN", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 
 @pytest.fixture(params=KINDS)
-def official(request, torchvision, server, monkeypatch):
+def published(request, server, monkeypatch):
     """name, truth: a synthetic official data set, on the server."""
-    class_name, make = KINDS[request.param]
-    cls = getattr(torchvision.datasets, class_name)
-    return request.param, make(request.param, cls, server, monkeypatch.setattr)
+    name = request.param.split()[0]
+    cls = None
+    if name in CLASSES_OF:
+        cls = getattr(request.getfixturevalue("torchvision").datasets, CLASSES_OF[name])
+    return name, KINDS[request.param](name, cls, server, monkeypatch.setattr)
+
+
+def is_unpacked(name, folder):
+    """Whether a folder has the batches of CIFAR, unpacked from an archive."""
+    return name.startswith("cifar") and (folder / cifar.ARCHIVES[name].folder).exists()
 
 
 def check(loaded, truth):
@@ -205,8 +130,8 @@ def fails(call, message):
 # Fetching
 
 
-def test_fetch_and_load(official, server, tmp_path, capfd):
-    name, truth = official
+def test_fetch_and_load(published, server, tmp_path, capfd):
+    name, truth = published
     folder = tmp_path / "new" / "folder"
     data.fetch(name, folder)
     assert "%" in capfd.readouterr().err  # the progress bar
@@ -219,15 +144,15 @@ def test_fetch_and_load(official, server, tmp_path, capfd):
     assert files_of(folder) == before
 
 
-def test_fetch_can_be_quiet(official, tmp_path, capfd):
-    name, _ = official
+def test_fetch_can_be_quiet(published, tmp_path, capfd):
+    name, _ = published
     data.fetch(name, tmp_path, progress=False)
     captured = capfd.readouterr()
     assert not captured.err and not captured.out
 
 
-def test_a_damaged_download_is_fetched_again(official, server, tmp_path):
-    name, truth = official
+def test_a_damaged_download_is_fetched_again(published, server, tmp_path):
+    name, truth = published
     data.fetch(name, tmp_path, progress=False)
     for file in files_of(tmp_path):
         intact = file.read_bytes()
@@ -237,7 +162,7 @@ def test_a_damaged_download_is_fetched_again(official, server, tmp_path):
             server.requests.clear()
             data.fetch(name, tmp_path, progress=False)
             check(data.load(name, path=tmp_path, preprocess="none"), truth)
-            if not name.startswith("cifar"):
+            if not is_unpacked(name, tmp_path):
                 assert {Path(request).name for request in server.requests} == {file.name}
             else:
                 assert not server.requests  # unpacked again from the verified archive
@@ -246,8 +171,8 @@ def test_a_damaged_download_is_fetched_again(official, server, tmp_path):
             assert file.read_bytes() == intact
 
 
-def test_a_broken_transfer_is_reported_and_resumed(official, server, tmp_path):
-    name, truth = official
+def test_a_broken_transfer_is_reported_and_resumed(published, server, tmp_path):
+    name, truth = published
     last = list(server.files)[-1]
     server.truncate = {last}
     fails(
@@ -262,16 +187,16 @@ def test_a_broken_transfer_is_reported_and_resumed(official, server, tmp_path):
     check(data.load(name, path=tmp_path, preprocess="none"), truth)
 
 
-def test_another_file_than_the_published_one_is_refused(official, server, tmp_path):
-    name, _ = official
+def test_another_file_than_the_published_one_is_refused(published, server, tmp_path):
+    name, _ = published
     for file in server.files:
         server.files[file] = b"another file"
     fails(lambda: data.fetch(name, tmp_path, progress=False), "do not have the published checksum")
     fails(lambda: data.load(name, path=tmp_path), "fetch it")
 
 
-def test_a_missing_file_and_a_missing_server(official, server, tmp_path):
-    name, truth = official
+def test_a_missing_file_and_a_missing_server(published, server, tmp_path):
+    name, truth = published
     files, server.files = server.files, {}
     fails(lambda: data.fetch(name, tmp_path, progress=False), "404.*check the connection")
     server.files = files
@@ -282,15 +207,16 @@ def test_a_missing_file_and_a_missing_server(official, server, tmp_path):
     fails(lambda: data.fetch(name, tmp_path / "other", progress=False), "refused.*check the connection")
 
 
-def test_a_stalled_server_is_given_up(torchvision, server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("make", [pickles, binaries])
+def test_a_stalled_server_is_given_up(make, server, tmp_path, monkeypatch):
     monkeypatch.setattr("cntk_bench.data.download.SILENCE", 0.2)
-    cifar("cifar10", torchvision.datasets.CIFAR10, server, monkeypatch.setattr)
+    make("cifar10", None, server, monkeypatch.setattr)
     server.http.shutdown()  # the socket still listens, but nobody answers
     fails(lambda: data.fetch("cifar10", tmp_path, progress=False), "timed out.*check the connection")
 
 
-def test_a_full_disk_and_an_impossible_folder(official, tmp_path, monkeypatch):
-    name, _ = official
+def test_a_full_disk_and_an_impossible_folder(published, tmp_path, monkeypatch):
+    name, _ = published
     (tmp_path / "file").touch()
     fails(lambda: data.fetch(name, tmp_path / "file" / "folder"), "cannot write .*Not a directory")
 
@@ -305,15 +231,15 @@ def test_a_full_disk_and_an_impossible_folder(official, tmp_path, monkeypatch):
 # Loading
 
 
-def test_nothing_fetched(official, tmp_path):
-    name, _ = official
+def test_nothing_fetched(published, tmp_path):
+    name, _ = published
     for folder in (tmp_path, tmp_path / "none"):
         fails(lambda folder=folder: data.load(name, path=folder), "fetch it")
 
 
-def test_nothing_unverified_is_opened(official, tmp_path):
+def test_nothing_unverified_is_opened(published, tmp_path):
     """Every file replaced by a pickle that would leave a trace; stray files likewise."""
-    name, _ = official
+    name, _ = published
     data.fetch(name, tmp_path, progress=False)
     trace = tmp_path / "opened"
     for file, stray in [(file, False) for file in files_of(tmp_path)] + [
@@ -333,11 +259,11 @@ def test_nothing_unverified_is_opened(official, tmp_path):
             file.write_bytes(intact)
 
 
-def test_a_damaged_file_is_refused(official, tmp_path):
-    name, _ = official
+def test_a_damaged_file_is_refused(published, tmp_path):
+    name, _ = published
     data.fetch(name, tmp_path, progress=False)
     for file in files_of(tmp_path):
-        if name.startswith("cifar") and (file.suffix == ".gz" or "meta" in file.name):
+        if is_unpacked(name, tmp_path) and (file.suffix == ".gz" or "meta" in file.name):
             continue  # the archive is unpacked, and the names of classes are not needed
         intact = file.read_bytes()
         file.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))

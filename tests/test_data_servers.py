@@ -68,6 +68,12 @@ def in_circles(handler):
     handler.end_headers()
 
 
+WAYS = {
+    "urllib": lambda url, path: download.download((url,), path, "0" * 32, False),
+    "pooch": lambda url, path: download.retrieve(url, path, "0" * 64, False),
+}
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -78,10 +84,11 @@ def in_circles(handler):
         (in_circles, "could not be downloaded"),
     ],
 )
-def test_a_server_that_means_harm(serve, tmp_path, monkeypatch, answer, words):
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_means_harm(serve, tmp_path, monkeypatch, way, answer, words):
     monkeypatch.setattr(download, "LARGEST", 2**20)
     with pytest.raises(UserError, match=words) as caught:
-        download.download((serve(answer),), tmp_path / "file", "0" * 32, False)
+        WAYS[way](serve(answer), tmp_path / "file")
     assert str(caught.value).isprintable() and "check the connection" in str(caught.value)
     assert len(str(caught.value)) < 300 and list(tmp_path.iterdir()) == []
 
@@ -137,3 +144,31 @@ def test_progress_is_shown_once_per_percent(serve, tmp_path, capfd):
     assert not out and not rest and first == "\rfile: 30 %"
     shown = second.split("\r")[1:]
     assert shown == sorted(set(shown), key=shown.index) and shown[-1] == "file: 100 %"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_pooch_keeps_what_has_its_checksum_and_says_nothing_itself(serve, tmp_path, capfd, shown):
+    content, path, asked = os.urandom(10**5), tmp_path / "file", []
+
+    def answer(handler):
+        asked.append(handler.path)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    url, known = serve(answer), hashlib.sha256(content).hexdigest()
+    with pytest.raises(UserError, match="the bytes received do not have the published checksum"):
+        download.retrieve(url, path, "0" * 64, False)
+    assert not path.exists()
+    path.write_bytes(content[:-1])  # cut off before
+    download.retrieve(url, path, known, shown)
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # as any file, not as a temporary one
+    asked.clear()
+    download.retrieve(url, path, known, shown)
+    assert not asked
+    out, err = capfd.readouterr()
+    assert not out and (err.endswith("\rfile: 100 %\n") if shown else not err)

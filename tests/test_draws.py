@@ -8,15 +8,16 @@ import pytest
 from cntk_bench import Readout, columns, data, gram, open_run, report
 from cntk_bench.cli import program
 from cntk_bench.columns import Cell
+from cntk_bench.config import config
 from cntk_bench.data import checks
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
+from cntk_bench.records.directory import Run
 from cntk_bench.regression import prediction, ridge
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, draws
+from cntk_bench.runs import draws
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 from cntk_bench.runs.status import Follower
 
 DRAWS, N, M = 3, 20, 24
@@ -237,9 +238,23 @@ def test_each_draw_is_balanced_as_where_it_would_be_drawn_by_classes():
     np.testing.assert_array_equal(index, data.load("digits", train=400).train_index)
 
 
+def test_draws_at_random_do_not_look_at_the_classes():
+    """Their counts of a class vary as those of images drawn without putting back: hypergeometric."""
+    loaded = data.load("digits", train=100, draws=10, order="random")
+    assert len(set(loaded.train_index.tolist())) == 1000
+    counts = np.array([np.bincount(draw, minlength=10) for draw in loaded.y_train.reshape(10, 100)])
+    share = np.bincount(data.load("digits").y_train) / 1437
+    variance = 100 * share * (1 - share) * (1437 - 100) / (1437 - 1)
+    assert 60 < ((counts - 100 * share) ** 2 / variance).sum() < 130  # chi-squared of 81, deviation 13
+    assert not (counts.max(1) - counts.min(1) <= 1).any()
+    other = data.load("digits", train=100, draws=10, order="random", seed=1)
+    assert not np.array_equal(loaded.train_index, other.train_index)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
+        ({"order": "by chance"}, "order by chance is unknown: use balanced or random"),
         ({"draws": 3}, "draws is 3, but train is null: say how many images a draw has"),
         ({"draws": 0, "train": 5}, "draws is 0: use an integer of at least 1"),
         (
@@ -279,3 +294,16 @@ def test_merged_says_once_what_all_draws_say():
     assert "ridge" not in found and found["same"] == "x" and found["jitter"] == 1e-9
     assert (found["edge"], found["seconds"], found["trusted"]) == ("largest", 3.0, True)
     assert found["draws"] == [one, other]
+
+
+def test_a_table_says_that_images_were_taken_at_random(tmp_path):
+    file, run = tmp_path / "chance.yaml", Run(tmp_path / "run")
+    file.write_text(
+        "name: chance\ndataset: {name: digits, train: 20, test: 10, order: random}\n"
+        "kernel: {columns: [CNN-GP-V], depths: [2]}\n"
+    )
+    computing.compute(run, config.load(file))
+    text = report.table(solving.solve(run, run.config()))
+    assert "10 test images, taken at random, not by classes," in text
+    with pytest.raises(UserError, match="its training images are others"):
+        computing.compute(run, config.load(file, ("dataset.order=balanced",)))

@@ -7,12 +7,13 @@ from sklearn.linear_model import Ridge
 from test_draws import CONFIG, DRAWS, M, N, accuracies, finished  # noqa: F401
 
 from cntk_bench import columns, data, open_run
+from cntk_bench.config import config
 from cntk_bench.grams import store
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, record
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 from cntk_bench.runs.status import Follower
 
 ONE_SET = ("dataset.draws=1", f"dataset.train={DRAWS * N}")

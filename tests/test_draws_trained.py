@@ -9,12 +9,14 @@ import pytest
 from cntk_bench import columns, data, report
 from cntk_bench.columns import Cell
 from cntk_bench.columns.column import Done
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, images, record
+from cntk_bench.runs import images
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import train as training
-from cntk_bench.runs.directory import Run
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.status import Follower
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import spawned
 
 from cntk_bench import backends, executors
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, matrix, store
@@ -17,10 +19,9 @@ from cntk_bench.grams.compute import Job, Task
 from cntk_bench.grams.images import Images
 from cntk_bench.grams.journal import FOLDER
 from cntk_bench.grams.tiles import Plan
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
-from cntk_bench.runs.directory import Run
 from cntk_bench.system import plugins
 
 CONFIG = """
@@ -79,6 +80,17 @@ def test_two_processes_give_the_numbers_journals_and_table_of_one(local, tmp_pat
     assert stage["pairs"] == plan.pairs
     again = solving.solve(run, wanted)["solutions"]
     assert [s["accuracy"] for s in again] == [s["accuracy"] for s in local[1]]
+
+
+def test_workers_are_in_the_log_of_the_run(tmp_path):
+    run = Run(tmp_path / "run")
+    computing.compute(run, settings(tmp_path, "compute.executor=spawned", "kernel.columns=[FC-NTK]"))
+    said = (run.path / "log.txt").read_text()
+    begun = re.findall("process ([0-9]+) on .*: worker begun: for process ([0-9]+) on ", said)
+    ended = re.findall("process ([0-9]+) on .*: worker ended: ([0-9]+) tasks done in ", said)
+    assert len(begun) == 2 and {who for who, _ in begun} == {who for who, _ in ended} != {str(os.getpid())}
+    assert {home for _, home in begun} == {str(os.getpid())}
+    assert sum(int(tasks) for _, tasks in ended) == store.open(run.gram).plan.count
 
 
 def test_they_take_from_another_run(local, tmp_path):

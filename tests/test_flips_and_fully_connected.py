@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 from backend_suite import ordinary
 from click.testing import CliRunner
+from test_cli import succeed
 
 from cntk_bench import gram, open_run, reference
 from cntk_bench.backends import cpu, fully_connected
 from cntk_bench.cli import program
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import fully_connected as definition
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.regression.ridge import solve
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, export, record
+from cntk_bench.runs import export
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 
 CONFIG = """
 name: small
@@ -202,13 +205,8 @@ def test_plan_and_bench(tmp_path):
     plan = runner.invoke(program.cli, ["plan", str(tmp_path / "small.yaml"), "--set", ALL, *where])
     assert plan.exit_code == 0, plan.output
     assert "readouts         6" in plan.output and "pairs per second (cpu" in plan.output
-    bench = runner.invoke(
-        program.cli,
-        ["bench", "--columns", "FC-NTK-B0.1,CNTK-V-FLIP", "--depths", "3", "--size", "4", "--backend", "cpu",
-         "--seconds", "0.01", "--scratch", str(tmp_path), "--json"],
-    )  # fmt: skip
-    assert bench.exit_code == 0, bench.output
-    found = json.loads(bench.stdout)
+    asked = ("--size", 4, "--depths", 3, "--backend", "cpu", "--seconds", 0.01, "--scratch", tmp_path)
+    found = json.loads(succeed("bench", "--columns", "FC-NTK-B0.1,CNTK-V-FLIP", *asked, "--json"))["columns"]
     assert [one["column"] for one in found] == ["FC-NTK-B0.1", "CNTK-V-FLIP"]
     assert all(one["pairs_per_second"] > 0 and one["limit_pairs_per_second"] is None for one in found)
 

@@ -9,10 +9,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cntk_bench.config import config
 from cntk_bench.grams import store
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
-from cntk_bench.runs.directory import Run
 
 CONFIG = """
 name: full

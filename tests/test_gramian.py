@@ -209,7 +209,7 @@ def test_plan_of_a_spec():
     assert Spec((v,), 3, 32).work == 20 * 32**2
     assert Spec((v, lap), 3, 32).work == 20 * 5**2 * 32**2
     assert Spec((lap, gap), 3, 32).work == 3 * 32**4
-    assert grams.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu") == Plan(200, 500, 24, 2)
+    assert grams.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu") == Plan(200, 500, 32, 2)
     assert grams.make_plan(Spec((v, gap), 3, 32), 200, 500, "cpu", 7) == Plan(200, 500, 7, 2)
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from cntk_bench import open_run
+from cntk_bench.config import config
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import growth, matrix, store
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, record
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 from cntk_bench.runs.status import Follower
 
 CONFIG = """
@@ -292,8 +293,11 @@ def test_nothing_to_take_is_told(run, tmp_path, monkeypatch):
         computed(tmp_path / "new", "dataset.preprocess=none", donor=run)
     from cntk_bench.backends import cpu
 
-    monkeypatch.setattr(cpu, "NUMERICS", 2)
-    with pytest.raises(UserError, match="nothing can be taken from .*: numerics is 1 there, 2 here"):
+    now = cpu.NUMERICS
+    monkeypatch.setattr(cpu, "NUMERICS", now + 1)
+    with pytest.raises(
+        UserError, match=f"nothing can be taken from .*: numerics is {now} there, {now + 1} here"
+    ):
         computed(tmp_path / "new", donor=run)
     assert not (tmp_path / "new" / "run").exists()
 

@@ -15,12 +15,12 @@ from test_cli import call
 from cntk_bench.cli import progress
 from cntk_bench.columns import Asked, baseline
 from cntk_bench.columns.baseline import Baseline
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
+from cntk_bench.records.directory import Run
 from cntk_bench.regression import checkpoint, placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
-from cntk_bench.runs.directory import Run
 from cntk_bench.system import memory
 from cntk_bench.system.files import whole
 from cntk_bench.system.memory import GIB
@@ -213,11 +213,32 @@ def test_refined_is_no_float64(run):
     assert done.returncode == 2 and "factors in float32: leave out solve.precision" in done.stderr
 
 
+@pytest.mark.parametrize("solver", ["cholesky", "refined"])
+def test_leave_one_out_is_done_where_it_is_wanted(run, solver):
+    found = []
+    for wanted in ("true", "false"):
+        _, record = solved(run, f"solve.solver={solver}", f"solve.leave_one_out={wanted}")
+        kernels = [one for one in record["solutions"] if one["column"] != "RBF"]
+        found.append(
+            [(one["accuracy"], one["loo_error"] is None, one["loo_accuracy"] is None) for one in kernels]
+        )
+        (rbf,) = (one for one in record["solutions"] if one["column"] == "RBF")
+        assert rbf["loo_error"] > 0  # it chooses the bandwidth
+    with_it, without = found
+    assert len(with_it) == 2 and [one[1:] for one in with_it] == [(False, False)] * 2
+    assert without == [(accuracy, True, True) for accuracy, *_ in with_it]
+
+
 def test_plan_tells_the_method_and_its_memory(computed):
     for solver, words in (("auto", "a Cholesky factor in float64"), ("cg", "of rank 11 on the CPU")):
         done = call("plan", computed / "asked.yaml", "--set", f"solve.solver={solver}")
         (line,) = re.findall(r"^memory, solve +(.*)$", done.stdout, re.MULTILINE)
         assert re.match(r"\d+\.\d [MG]iB, by ", line) and words in line
+        said = dict(re.findall(r"^time, (\w+) +(.*)$", done.stdout, re.MULTILINE))
+        assert "2 matrices" in said["solve"]
+        assert said["solve"].startswith("not known before: ") == (solver == "cg")
+        without = "columns that need no Gram matrix"  # RBF
+        assert said["all"].endswith(f", without {'the solve and ' * (solver == 'cg')}{without}")
     done = call("plan", computed / "asked.yaml", "--set", "solve.memory=0.01")
     (line,) = re.findall(r"^memory, solve +(.*)$", done.stdout, re.MULTILINE)
     assert "which this machine does not have free, by conjugate gradients" in line

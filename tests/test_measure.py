@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from cntk_bench.config.config import Solve
+from cntk_bench.costs import measure
+from cntk_bench.costs.forecast import Forecast
+from cntk_bench.costs.measure import Rate
+from cntk_bench.costs.span import Span
 from cntk_bench.executors.local import WAITING
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.regression import placement
-from cntk_bench.runs import measure
-from cntk_bench.runs.measure import Rate
 
 SPEC = Spec((Readout("ntk", "v", 3), Readout("ntk", "gap", 3)), 1, 4)
 IMAGES = np.random.default_rng(0).standard_normal((64, 1, 4, 4)).astype("f4")
@@ -51,11 +54,12 @@ def test_a_rate_is_that_of_a_warm_tile(backend):
     assert found.pairs_per_second == pytest.approx(1000)
     assert backend.tiles[-5:] == [(32, 32)] * 5
     assert measure.rate(backend, IMAGES, seconds=100.0).pairs == 64**2  # no more images
+    assert measure.rate(backend, IMAGES, seconds=1e-4).pairs == 16**2  # lanes are full
 
 
 def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
     looked = []
-    found = measure.stage(backend, IMAGES, Rate(1, 1, 1e-3), 2.0, tmp_path, lambda *args: looked.append(args))
+    found = measure.stage(backend, IMAGES, Rate(1, (1e-3,)), 2.0, tmp_path, lambda *args: looked.append(args))
     (store, images), *more = looked
     assert not more and store.progress.missing() == [] and len(images) == store.plan.n_train == 63
     assert store.plan.tile == 24 and list(tmp_path.iterdir()) == []
@@ -72,15 +76,26 @@ def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
 def test_the_stage_writes_no_more_than_it_may(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "SCRATCH", 20_000)
     plans = []
-    measure.stage(backend, IMAGES, Rate(1, 1, 1e-9), 9.0, tmp_path, lambda store, _: plans.append(store.plan))
+    measure.stage(backend, IMAGES, Rate(1, (1e-9,)), 9.0, tmp_path, lambda store, _: plans.append(store.plan))
     assert 10_000 < plans[0].pairs * 4 * len(SPEC.readouts) <= 21_000
 
 
 def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
     monkeypatch.setattr(measure.memory, "peak", lambda: 1000 * 1024)
     plan = Plan(600, 100, 8, 2)
-    found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", classes=3)
+    asked = []
+
+    def told(*arguments):
+        asked.append(arguments)
+        return Forecast(7, Span(2.0, 3.0))
+
+    monkeypatch.setattr(measure, "forecast", told)
+    how = Solve(ridge="loo")
+    found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", 3, how, 7)
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))
+    assert found.time == Span(pytest.approx(found.seconds), pytest.approx(found.seconds * measure.UNKNOWN))
+    assert asked == [(plan, found.solve, how, 7, 3)]
+    assert found.solve_time == Span(14.0, pytest.approx(21.0 * measure.UNKNOWN))
     assert found.disk == plan.bytes and found.disk_free > 0 and found.solve_fits
     assert found.solve == placement.choose(600, classes=3)
     waiting = WAITING * 2 * 4 * 8**2
@@ -89,8 +104,14 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
 
 def test_several_workers_end_with_the_last_tile_of_the_one_that_has_most(backend, tmp_path):
     plan = Plan(100, 0, 10, len(SPEC.readouts))  # 55 tiles
-    cost = measure.Cost(plan, measure.Rate(10, 1, 1.0), 0, 0, 0, None, True)
-    assert cost.seconds_by(1) == cost.seconds == plan.pairs / 10
-    assert cost.seconds_by(5) == pytest.approx(cost.seconds / 5)
-    assert cost.seconds_by(10) == pytest.approx(cost.seconds * 6 / 55)
-    assert cost.seconds_by(55) == cost.seconds_by(1000) == pytest.approx(cost.seconds / 55)
+    cost = measure.Cost(plan, Rate(10, (1.0,)), 0, 0, 0, None, True, Forecast(1, None))
+    assert cost.seconds == plan.pairs / 10 and cost.share(1) == 1 and cost.solve_time is None
+    assert cost.share(5) == pytest.approx(1 / 5)
+    assert cost.share(10) == pytest.approx(6 / 55)
+    assert cost.share(55) == cost.share(1000) == pytest.approx(1 / 55)
+
+
+def test_a_rate_tells_its_fastest_and_its_slowest_call():
+    rate = Rate(100, (2.0, 1.0, 4.0))
+    assert (rate.runs, rate.seconds, rate.pairs_per_second) == (3, 2.0, 50)
+    assert rate.span(1000) == Span(10, 40)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cntk_bench.analyses.curve import sizes
 from cntk_bench.errors import UserError
 from cntk_bench.regression import cholesky, fit, nested, ridge
-from cntk_bench.runs.curve import sizes
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,10 @@ from cntk_bench import networks  # noqa: E402
 from cntk_bench.cli import program  # noqa: E402
 from cntk_bench.columns import find  # noqa: E402
 from cntk_bench.columns.network import Network  # noqa: E402
+from cntk_bench.config import config  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.report.flow import network_curve  # noqa: E402
-from cntk_bench.runs import config, images, train  # noqa: E402
+from cntk_bench.runs import images, train  # noqa: E402
 from cntk_bench.runs.material import jobs  # noqa: E402
 
 
@@ -53,10 +54,10 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     assert "4 of 4 trained" in call("status", "runs/nets")
     assert call("verify", "runs/nets") == "4 pieces of training checked, 0 damaged\n"
     stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
-    assert [stage["stage"] for stage in stages] == ["train", "solve"] and stages[0]["trained"] == 4
+    assert [stage["stage"] for stage in stages] == ["train", "solve", "verify"] and stages[0]["trained"] == 4
     assert stages[0]["settings"]["network"]["width"] == 16
     call("train", "nets.yaml")  # nothing is left to do, and nothing is said to be done
-    assert len(json.loads(Path("runs/nets/record.json").read_text())["stages"]) == 2
+    assert len(json.loads(Path("runs/nets/record.json").read_text())["stages"]) == 3
 
 
 def test_curves_have_the_units_of_the_kernels_flow(written):

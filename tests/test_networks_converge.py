@@ -10,17 +10,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cntk_bench import networks  # noqa: E402
+from cntk_bench.analyses import converge as stage  # noqa: E402
+from cntk_bench.analyses import finite, widths  # noqa: E402
 from cntk_bench.cli import program  # noqa: E402
+from cntk_bench.config import config  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
 from cntk_bench.kernels import convolutional  # noqa: E402
 from cntk_bench.kernels.spec import Readout  # noqa: E402
 from cntk_bench.networks.architecture import Architecture  # noqa: E402
 from cntk_bench.networks.empirical import nngp, ntk  # noqa: E402
+from cntk_bench.records.directory import Run  # noqa: E402
 from cntk_bench.report import listing as listings  # noqa: E402
 from cntk_bench.report import widths as report  # noqa: E402
-from cntk_bench.runs import config, finite, widths  # noqa: E402
-from cntk_bench.runs import converge as stage  # noqa: E402
-from cntk_bench.runs.directory import Run  # noqa: E402
 
 TOY = """
 name: toy
@@ -370,23 +371,16 @@ def test_the_command_from_end_to_end(toy, tmp_path):
     assert {name: (folder / name).read_bytes() for name in bits} == bits  # the same numbers, the same files
 
 
-def test_the_figure_shows_means_deviations_and_the_expected_slope(monkeypatch):
-    import sys
-
-    from matplotlib.figure import Figure
-
+def test_the_figure_shows_means_deviations_and_the_expected_slope():
     items = [item(w, s, error=(1 + s) / w**0.5, drift=1 / w) for w in (4, 16) for s in (0, 1)]
     how = {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}
     for one in items:
         one |= {"movement": 1 / one["width"], "layer": one["width"] ** -0.5}
     result = {"name": "n", "data": {"name": "digits", "images": 3}, "made": {"settings": {"converge": how}}}
     result |= widths.gathered(items)
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
-    with sys.modules["cntk_bench.report.plot"]._own_settings():
-        report._drawn(result, "png")
-    assert len(figures[0].axes) == 4  # neither NNGP error nor kappa was measured
-    axes = figures[0].axes[0]
+    drawn = report.figure(result)
+    assert len(drawn.axes) == 4  # neither NNGP error nor kappa was measured
+    axes = drawn.axes[0]
     line, _, (bars,) = axes.containers[0]
     np.testing.assert_allclose(line.get_xydata(), [[4, 0.75], [16, 0.375]])
     deviation = np.std([0.5, 1], ddof=1)

@@ -1,5 +1,6 @@
 """What `plan` tells of training: against training that is done, and on a clock that only steps move."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from trained import call, changed, material, write  # noqa: E402
 
 from cntk_bench import networks  # noqa: E402
 from cntk_bench.columns.training import Training  # noqa: E402
+from cntk_bench.config import config  # noqa: E402
+from cntk_bench.costs import effort  # noqa: E402
 from cntk_bench.networks import recipe as recipes  # noqa: E402
 from cntk_bench.networks import timing, training  # noqa: E402
 from cntk_bench.networks.architecture import Architecture  # noqa: E402
 from cntk_bench.networks.recipe import Recipe  # noqa: E402
 from cntk_bench.networks.training import Images  # noqa: E402
-from cntk_bench.runs import config, effort, images  # noqa: E402
-from cntk_bench.runs.directory import Run  # noqa: E402
+from cntk_bench.records.directory import Run  # noqa: E402
+from cntk_bench.runs import images  # noqa: E402
 from cntk_bench.runs.material import jobs  # noqa: E402
 
 ONE = ("network.trials=1", "network.rates=[30]", "network.momentum=0.5")
@@ -123,7 +126,8 @@ def test_plan_tells_it_and_spends_nothing(written, monkeypatch):
     assert " a step (timed on " in first and "CNN-V at depth 3: 4, each at most 6 epochs" in second
     names = ("disk, train", "memory, train", "time, train")
     assert all(any(line.startswith(name) for line in lines) for name in names)
-    assert "at most, in one process; less where networks fit all training images" in lines[-1]
+    assert "at most, in one process; less where networks fit all training images" in lines[-2]
+    assert re.fullmatch("time, all +.* (s|min), without columns that need no Gram matrix", lines[-1])  # RBF
     assert not Path("runs").exists()
     call("train", "nets.yaml", *changed("network.rates=[5]"))
     assert "networks         2 of 4 to be trained" in call("plan", "nets.yaml")

@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch")
 
 from trained import call, changed, solutions, write  # noqa: E402
 
+from cntk_bench.config import config  # noqa: E402
 from cntk_bench.networks.architecture import Architecture  # noqa: E402
 from cntk_bench.networks.recipe import Recipe  # noqa: E402
-from cntk_bench.runs import config, images  # noqa: E402
+from cntk_bench.runs import images  # noqa: E402
 
 CHOSEN = ("dataset.seed=22", "network.choose=validation", "network.validation=0.25")
 RATES, TRIALS, EPOCHS, AFTER = (10.0, 20.0, 40.0), 2, 8, 2

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cntk_bench import Readout, data, gram, report
+from cntk_bench.config import config
+from cntk_bench.records.directory import Run
 from cntk_bench.regression import normalize
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
-from cntk_bench.runs.directory import Run
 
 COLUMNS = {
     "CNTK-V": Readout("ntk", "v", 4), "CNTK-GAP": Readout("ntk", "gap", 4),

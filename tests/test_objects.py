@@ -13,26 +13,21 @@ from collections import Counter
 import numpy as np
 import pytest
 import s3
-from toy_store import direct, place, server  # noqa: F401
+from toy_store import direct, place, server, small  # noqa: F401
 
 from cntk_bench import open_run
+from cntk_bench.config import config
 from cntk_bench.grams import matrix, store
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 from cntk_bench.system.bucket import Bucket
 
 pytest.importorskip("moto", reason="moto is not installed")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
 
-CONFIG = """
-name: small
-dataset: {name: digits, train: 24, test: 8}
-kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
-compute: {tile: 4, backend: cpu}
-"""
+CONFIG = small(train=24, test=8, tile=4)
 
 
 def settings(folder, *overrides):

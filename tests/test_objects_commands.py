@@ -6,24 +6,19 @@ import re
 import numpy as np
 import pytest
 from test_cli import call
-from toy_store import direct, place, server  # noqa: F401
+from toy_store import direct, place, server, small  # noqa: F401
 
+from cntk_bench.config import config
 from cntk_bench.grams import store
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
-from cntk_bench.runs.directory import Run
 from cntk_bench.system import bucket as buckets
 from cntk_bench.system.bucket import Bucket
 
 pytest.importorskip("moto", reason="moto is not installed")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
 
-CONFIG = """
-name: small
-dataset: {name: digits, train: 24, test: 8}
-kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
-compute: {tile: 6, backend: cpu}
-"""
+CONFIG = small(train=24, test=8, tile=6)
 ONE = ("--column", "CNN-GP-V", "--depth", "3")
 
 

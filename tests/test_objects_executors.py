@@ -16,27 +16,22 @@ import numpy as np
 import pytest
 import s3
 from test_cli import call, start
-from toy_store import direct, place, server  # noqa: F401
+from toy_store import direct, place, server, small  # noqa: F401
 
 from cntk_bench import backends
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.executors.workers import AHEAD
 from cntk_bench.grams import store
 from cntk_bench.grams.compute import Job
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config
-from cntk_bench.runs.directory import Run
 from cntk_bench.system.bucket import Bucket
 
 pytest.importorskip("moto", reason="moto is not installed")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
 
-CONFIG = """
-name: small
-dataset: {name: digits, train: 36, test: 12}
-kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
-compute: {tile: 6, backend: cpu}
-"""
+CONFIG = small(train=36, test=12, tile=6)
 TILES = 6 * 7 // 2 + 2 * 6
 CREDENTIALS = f"[default]\naws_access_key_id = {s3.KEY}\naws_secret_access_key = {s3.SECRET}\n"
 NO_DASK = "Dask is not installed: pip install 'cntk-bench[cluster]'"
@@ -148,6 +143,9 @@ def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, execu
     flying = AHEAD if executor == "processes" else 2 * AHEAD  # Dask may have given all of them to one
     assert len(times) == TILES and sum(times.values()) - TILES <= flying
     require_same(run, local)
+    log = (run.path / "log.txt").read_text()
+    assert f"process {killer.killed[0]} on " in log and log.count("worker begun: ") >= 2
+    assert f"process {killer.killed[0]} on " not in "".join(re.findall(".*worker ended: .*", log))
     no_secrets(place, tmp_path, caplog.text.encode())
     told = call("status", run.path)
     assert told.returncode == 0 and f"{TILES} of {TILES} tiles done" in told.stdout

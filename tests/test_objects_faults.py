@@ -9,10 +9,10 @@ import pytest
 import s3
 from toy_store import PLAN, block_of, bucket, direct, fill, front, made, server, whole, written  # noqa: F401
 
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.grams.tiles import Tile
-from cntk_bench.runs import config
 from cntk_bench.system import accounts
 from cntk_bench.system import bucket as buckets
 from cntk_bench.system.bucket import Bucket
@@ -221,7 +221,7 @@ def test_other_urls_are_refused(url, tmp_path):
             config.load(file, ["=".join(asked)])
         assert s3.SECRET not in str(told.value) and s3.KEY not in str(told.value)
     file.write_text(f'compute: {{store: "{url}", workers: 2}}\n')
-    with pytest.raises(UserError, match=r"small.yaml: compute.store") as told:
+    with pytest.raises(UserError, match=r"small.yaml line 1: compute.store") as told:
         config.load(file, ["compute.threads=1"])
     assert s3.SECRET not in str(told.value) and s3.KEY not in str(told.value)
 

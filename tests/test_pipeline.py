@@ -9,13 +9,14 @@ import pytest
 
 from cntk_bench import Readout, columns, gram
 from cntk_bench.columns import Cell
+from cntk_bench.config import config
 from cntk_bench.data import load
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
+from cntk_bench.records import provenance, record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, provenance, record
 from cntk_bench.runs import solve as solving
-from cntk_bench.runs.directory import Run
 
 CONFIG = """
 name: small
@@ -207,7 +208,7 @@ def test_another_gram_store_in_the_run_has_no_solutions_of_the_old_one(run, tmp_
     ("wrong", "remedy"),
     [
         ("dataset.train=9999", "use at most 1437"),
-        ("compute.backend=abacus", "use 'auto', 'cuda' or 'cpu'"),
+        ("compute.backend=abacus", "use one of auto, cuda, cpu"),
         ("dataset.train=1", "a regression needs at least 2 images"),
     ],
 )
@@ -223,8 +224,9 @@ def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cpu, "source", lambda: "0" * 64)
     computing.compute(run, settings(tmp_path))
-    monkeypatch.setattr(cpu, "NUMERICS", 2)
-    with pytest.raises(UserError, match="numerics is 1 there, 2 here"):
+    now = cpu.NUMERICS
+    monkeypatch.setattr(cpu, "NUMERICS", now + 1)
+    with pytest.raises(UserError, match=f"numerics is {now} there, {now + 1} here"):
         computing.compute(run, settings(tmp_path))
     assert solving.solve(run, run.config())["solutions"]
 

@@ -254,9 +254,9 @@ def test_they_are_listed_and_suggested(guest):
     assert "counting" in (shown := call("info").stdout) and "stripes" in shown
     assert "did you mean stripes?" in call("compute", "guest.yaml", "--set", "dataset.name=stripe").stderr
     for key, word in (
-        ("compute.executor", "local, processes, dask, slurm, backwards"),
+        ("compute.executor", "auto, local, processes, dask, slurm, backwards"),
         ("solve.solver", "auto, cholesky, refined, cg, doubled"),
-        ("compute.backend", "'counting'"),
+        ("compute.backend", "auto, cuda, cpu, counting"),
     ):
         assert word in call("compute", "guest.yaml", "--set", f"{key}=zzz").stderr
 

@@ -216,3 +216,5 @@ def test_the_diagonal_is_that_of_the_gram():
     expected = np.einsum("rii->ri", direct.gram(x, readouts=readouts))
     np.testing.assert_array_equal(got, expected)
     assert len(seen) == 5
+    with pytest.raises(UserError, match="readout 'nngp' is not possible: give a list of Readout objects"):
+        direct.diagonal(x, readouts=["nngp"])

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from cntk_bench import data, report
+from cntk_bench.config import config
 from cntk_bench.data import whitening
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import config, record
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
-from cntk_bench.runs.directory import Run
 
 CONFIG = """
 name: white

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cntk_bench.runs import provenance
+from cntk_bench.records import provenance
 
 
 def test_the_machine_is_this_one():
@@ -48,7 +48,7 @@ def test_every_library_that_a_number_may_depend_on_has_its_version_told():
         *(line for name in ("cuda12", "cuda13", "torch", "gpytorch") for line in optional[name]),
     ]
     names = {re.match(r"[\w-]+", line)[0] for line in wanted}
-    names -= {"click", "rich", "threadpoolctl"}  # these print, or say how many threads there are
+    names -= {"click", "jinja2", "pooch", "rich", "threadpoolctl"}  # print, download, or count threads
     assert names | {"llvmlite"} == set(provenance.LIBRARIES)  # numba's compiler
     found = provenance.versions()
     assert found.pop("python") == platform.python_version()

@@ -14,6 +14,7 @@ from cntk_bench.report.published import (
     UNIT_DIAGONAL,
     Run,
     deviation,
+    elsewhere,
     published,
     sizes,
 )
@@ -60,6 +61,8 @@ def test_the_version_of_the_conference_comes_first():
         (Run("svhn", 50_000, 10_000), "CNTK-V", 3, None),
         (Run("npz", 50_000, 10_000), "CNTK-V", 3, None),
         (Run("cifar10", 50_000, 9_999), "CNTK-V", 3, None),
+        (replace(WHOLE, preprocess="zca"), "CNTK-V", 3, None),
+        (replace(WHOLE, preprocess="none"), "CNTK-GAP", 21, None),
     ],
 )
 def test_only_what_is_alike(run, column, depth, accuracy):
@@ -73,6 +76,7 @@ def test_sizes_are_those_of_the_columns_asked_for():
     assert sizes(Run("cifar10", 5, 5, (0, 1)), ("CNTK-V",)) == [(10_000, 2_000)]
     assert sizes(WHOLE, ("CNTK-LAP4",)) == []
     assert sizes(Run("digits", 5, 5), ("CNTK-V",)) == []
+    assert sizes(replace(WHOLE, preprocess="zca"), ("CNTK-V",)) == []
 
 
 @pytest.mark.parametrize(
@@ -121,3 +125,17 @@ def test_another_setting_is_compared_only_where_it_is_asked_for():
     assert published(WHOLE, "CNN-GP-LAP12-FLIP", 6, ENHANCED) == (82.13, ENHANCED)
     assert published(WHOLE, "CNTK-V-FLIP", 6, ENHANCED) == (69.87, ENHANCED)
     assert published(WHOLE, "CNTK-GAP-FLIP", 6) is None
+
+
+def test_as_many_training_images_and_other_test_images():
+    """Low data beside a run of 1,000 test images: mean and deviation of as many draws' images alone."""
+    run = Run("cifar10", 160, 1000, draws=10)
+    assert published(run, "CNTK-GAP", 15) is None
+    found = elsewhere(run, "CNTK-GAP", 15, 160)
+    assert found is not None and (found.accuracy, found.deviation, found.sizes) == (
+        30.48,
+        1.17,
+        (160, 10_000),
+    )
+    assert elsewhere(replace(run, n_train=161), "CNTK-GAP", 15, 161) is None
+    assert elsewhere(replace(run, draws=1), "CNTK-GAP", 15, 160) is None

@@ -9,7 +9,7 @@ import pytest
 
 import cntk_bench
 from cntk_bench.errors import UserError
-from cntk_bench.runs import record
+from cntk_bench.records import record
 from cntk_bench.text import short
 
 DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}

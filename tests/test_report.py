@@ -184,16 +184,27 @@ def test_json_is_a_list_of_objects_with_these_keys():
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
 
-LATEX = r"""\begin{table}
+LATEX = r"""% \usepackage{booktabs}
+\begin{table}[tbp]
   \centering
-  \caption{a\_run: digits, 200 training and 500 test images, preprocess standardize, ridge 0. NOTE}
-  \begin{tabular}{r|rrr|rr}
-    \multicolumn{1}{c}{} & \multicolumn{3}{c}{CNTK-V} & \multicolumn{2}{c}{published only} \\
+  \caption{a\_run: digits, 200 training and 500 test images, preprocess standardize, ridge 0.}
+  \label{tab:a-run}
+  \smallskip
+  \begin{tabular}{@{}rrrrrr@{}}
+    \toprule
+     & \multicolumn{3}{c}{CNTK-V} & \multicolumn{2}{c}{published only} \\
+    \cmidrule(lr){2-4} \cmidrule(lr){5-6}
     depth & accuracy & s.e. & difference & CNN-V & CNN-GAP \\
-    \hline
-    3 & 30.20 & 0.50 & $-0.10$ & $-$ & 63.81 \\
+    \midrule
+    3 & 30.20 & 0.50 & $-0.10$ & -- & 63.81 \\
     21 & 64.50? & 0.50 & $+0.41$ & 75.57 & 83.30 \\
+    \bottomrule
   \end{tabular}
+  \par\smallskip
+  \begin{minipage}{\linewidth}
+    \footnotesize
+    NOTE
+  \end{minipage}
 \end{table}
 """
 
@@ -244,14 +255,18 @@ def test_csv_reads_back():
 def test_latex_is_balanced_escaped_and_rectangular():
     text = report.table(record(), "latex")
     assert text.count("{") == text.count("}")
-    assert re.findall(r"\\begin{(\w+)}", text) == re.findall(r"\\end{(\w+)}", text)[::-1]
-    assert r"a\_run: cifar10" in text and not re.search(r"(?<!\\)[_%#]", text)
-    columns = re.search(r"\\begin{tabular}{([r|]+)}", text)[1].count("r")
+    pieces = re.findall(r"\\(begin|end){(\w+)}", text)
+    nested = ["table", *["tabular"] * 4, "minipage", "minipage", "table"]  # too wide for one line
+    assert [name for _, name in pieces] == nested
+    assert [way for way, _ in pieces] == ["begin", *["begin", "end"] * 3, "end"]
+    assert r"a\_run: cifar10" in text and not re.search(r"(?<!\\)[_%#]", text.split("\n", 1)[1])
+    widths = [len(found) for found in re.findall(r"\\begin{tabular}{@{}(r+)@{}}", text)]
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 4
-    assert sum(map(int, re.findall(r"\\multicolumn{(\d+)}", lines[0]))) == columns == 11
-    assert [line.count("&") for line in lines[1:]] == [columns - 1] * 3
-    assert "$+0.41$" in lines[3]
+    assert len(lines) == 8 and widths == [9, 3]  # the depths stand in both
+    for columns, part in zip(widths, (lines[:4], lines[4:]), strict=True):
+        assert 1 + sum(map(int, re.findall(r"\\multicolumn{(\d+)}", part[0]))) == columns
+        assert [line.count("&") for line in part[1:]] == [columns - 1] * 3
+    assert "$+0.41$" in lines[3] and lines[7].startswith("    21 & 75.57")
 
 
 def test_ridges_that_differ_get_their_own_column_and_jitter_a_note():

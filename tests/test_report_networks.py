@@ -1,6 +1,7 @@
 """Trained networks in a table, beside what was published of them."""
 
 from records import record
+from test_report_plot import plotting
 
 from cntk_bench import report
 
@@ -35,6 +36,16 @@ def test_a_trained_network_stands_beside_what_was_published():
     assert "CNN-V and CNN-GAP: trained networks of width 1024; an accuracy is the mean" in shown
 
 
+def test_networks_of_another_width_stand_beside_none_that_were_published():
+    shown = report.table(with_networks("CNN-V", width=32))
+    assert "59.97" not in shown and "60.50" in shown
+    assert "CNN-V: published networks have width 1024, and stand beside no others." in shown
+    assert "published networks have" not in report.table(with_networks("CNN-V"))
+    unlike = with_networks("CNN-V", width=32)
+    unlike["data"]["name"] = "npz"  # nothing was published of it
+    assert "published networks have" not in report.table(unlike)
+
+
 def test_only_what_is_not_computed_is_published_only():
     shown = report.table(with_networks("CNN-GAP"))
     assert shown.splitlines()[2].endswith("published only") and shown.splitlines()[3].endswith("CNN-V")
@@ -51,7 +62,10 @@ def test_what_has_chosen_the_rate_is_said():
         ("validation", "best on training images that were held out"),
         ("train", "best on the training images."),
     ):
-        assert words in report.table(with_networks("CNN-V", chosen_by=way, candidates=candidates))
+        past = with_networks("CNN-V", chosen_by=way, candidates=candidates)
+        assert words in report.table(past)
+        favoured = "Learning rates of CNN-V: those that are best on the test images." in plotting.note(past)
+        assert favoured == (way == "test")  # which a figure's caption has to say
     assert "learning rates" not in report.table(with_networks("CNN-V"))
 
 

@@ -47,7 +47,9 @@ def test_text_from_outside_keeps_every_table_a_table(text):
     assert not any(cell[:1] in ("=", "@", "+") for row in rows for cell in row)
     latex = report.table(past, "latex")
     known = (
-        "begin|end|centering|caption|multicolumn|hline|text(backslash|ascii(circum|tilde)|less|greater|bar)"
+        "begin|end|centering|caption|label|usepackage|multicolumn|(top|mid|bottom|cmid)rule|par|(small|med)skip|"
+        "footnotesize|setlength|tabcolsep|linewidth|ttfamily|char34|pm|to|"
+        "text(backslash|asciigrave|ascii(circum|tilde)|less|greater|bar)"
     )
     rest = re.sub(r"\\[&%$#_{}\\]", "", re.sub(rf"\\({known})\b", "", latex))
     assert "\\" not in rest and "^" not in rest and rest.count("{") == rest.count("}")
@@ -74,7 +76,9 @@ def test_markdown_shows_every_character_of_a_name(text):
 
 @given(SPECIAL | st.just(HOSTILE))
 def test_latex_prints_every_character_of_a_name(text):
-    caption = re.search(r"\\caption{(.*)}\n", report.table(hostile(text), "latex"))[1]
+    shown = report.table(hostile(text), "latex")
+    caption = re.search(r"\\caption{(.*)}\n", shown)[1]
+    below = re.search(r"\\footnotesize\n(.*)\n  \\end{minipage}", shown, re.DOTALL)[1].split("\n")
     names = {
         "backslash": "\\",
         "asciicircum": "^",
@@ -82,9 +86,19 @@ def test_latex_prints_every_character_of_a_name(text):
         "less": "<",
         "greater": ">",
         "bar": "|",
+        "asciigrave": "`",
     }
-    printed = re.sub(r"\\text(\w+){}|\\(.)", lambda found: names.get(found[1], found[2]), caption)
-    assert printed == " ".join([f"{title(hostile(text))}.", *notes(hostile(text))])
+    others = {r"{\ttfamily\char34}": '"', "-{}": "-", r"$\pm$": "±", r"$\to$": "→"}
+    escaped = "|".join([r"\\text(\w+){}", *map(re.escape, others), r"{([\[\]*'])}", r"\\(.)"])
+
+    def plain(found):
+        return names.get(found[1]) or others.get(found[0]) or found[2] or found[3]
+
+    def printed(latex):
+        return re.sub(escaped, plain, latex)
+
+    assert printed(caption) == f"{title(hostile(text))}."
+    assert [printed(line.strip()) for line in below] == [note.strip() for note in notes(hostile(text))]
 
 
 def test_no_address_becomes_a_link():

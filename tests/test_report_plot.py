@@ -8,10 +8,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from records import record
 
 from cntk_bench import report
+from cntk_bench.errors import UserError
+from cntk_bench.report.notes import title
 from cntk_bench.report.style import style
 
 plotting = sys.modules["cntk_bench.report.plot"]  # its function has the module's name
@@ -26,95 +29,110 @@ def test_plots_are_images_and_repeatable(tmp_path):
         assert (tmp_path / name).read_bytes() == first
 
 
-def drawn(past, monkeypatch, headline="title"):
+def drawn(past, monkeypatch=None, **how):
     """The axes of a record's figure."""
-    from matplotlib.figure import Figure
-
-    figures, save = [], Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
-    with plotting._own_settings():
-        plotting._drawn(report.rows(past), headline, "png")
-    monkeypatch.undo()
-    return figures[0].axes[0]
+    return plotting.figure(past, **how).axes[0]
 
 
-def test_the_plot_draws_what_the_table_says(monkeypatch):
-    axes = drawn(record(), monkeypatch)
+def test_the_plot_draws_what_the_table_says():
+    axes = drawn(record())
     bars = {bar.get_label(): bar for bar in axes.containers}
-    assert list(bars) == ["CNTK-V, n = 50,000", "CNTK-GAP, n = 50,000"]
-    line, _, (ends,) = bars["CNTK-GAP, n = 50,000"]
+    assert list(bars) == ["CNTK-V", "CNTK-GAP"]
+    line, _, (ends,) = bars["CNTK-GAP"]
     assert line.get_xydata().tolist() == [[3, 33.0], [21, 36.4]]
     assert [segment[:, 1].tolist() for segment in ends.get_segments()] == [[32.5, 33.5], [35.9, 36.9]]
     published = {line.get_label(): line for line in axes.lines}["CNTK-V, published"]
     assert published.get_ydata().tolist() == [64.47, 64.09] and published.get_linestyle() == "--"
-    assert len(drawn(record("digits"), monkeypatch).containers) == 2
+    assert published.get_markerfacecolor() == "white"
+    assert len(drawn(record("digits")).containers) == 2
 
 
-def test_a_column_has_its_colour_whatever_else_is_drawn(monkeypatch):
-    both = drawn(record(), monkeypatch).containers
-    alone = drawn(record(solutions=record()["solutions"][2:]), monkeypatch).containers
+def test_without_a_standard_error_there_is_no_bar():
+    solutions = record("digits")["solutions"]
+    solutions[0]["standard_error"] = None
+    _, _, (ends,) = drawn(record("digits", solutions=solutions)).containers[0]
+    none, some = ends.get_segments()
+    assert not np.isfinite(none).any() and np.isfinite(some).all()
+
+
+def test_a_column_has_its_colour_whatever_else_is_drawn():
+    both = drawn(record()).containers
+    alone = drawn(record(solutions=record()["solutions"][2:])).containers
     assert both[1][0].get_color() == alone[0][0].get_color() != both[0][0].get_color()
 
 
-def test_lines_markers_and_colours_are_those_of_the_columns(monkeypatch):
+def test_lines_markers_and_colours_are_those_of_the_columns():
     solutions = [
         {"column": column, "depth": depth, "accuracy": 50.0, "standard_error": 1.0, "ridge": 0.0}
         for column in ("FC-NTK", "CNTK-V-FLIP", "of another package")
         for depth in (3, 4)
     ]
-    axes = drawn(record("digits", solutions=solutions), monkeypatch)
+    axes = drawn(record("digits", solutions=solutions))
     assert axes.get_xlabel() == "depth (layers of weights)"  # fully connected networks have no convolutions
     for bars in axes.containers:
-        look, line = style(bars.get_label().removesuffix(", n = 50,000")), bars[0]
+        look, line = style(bars.get_label()), bars[0]
         assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)
         assert line.get_linestyle() == ("-" if look.line == "-" else "--")
 
 
-def test_a_doubt_is_drawn_beside_its_point(monkeypatch):
-    assert list(drawn(record(), monkeypatch).texts) == []
+def test_of_one_depth_each_column_has_a_row_of_its_own():
+    solutions = [solution for solution in record()["solutions"] if solution["depth"] == 3]
+    solutions.append({"column": "RBF", "depth": None, "accuracy": 20.0, "standard_error": 1.0})
+    axes = drawn(record(solutions=solutions))
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["CNTK-V", "CNTK-GAP", "RBF"]
+    assert [bars[0].get_xydata().tolist() for bars in axes.containers] == [[[30.2, 0]], [[33, 1]], [[20, 2]]]
+    published = [line for line in axes.lines if line.get_label() == "CNTK-GAP, published"]
+    assert published[0].get_xydata().tolist() == [[70.47, 1]]
+
+
+def test_a_doubt_is_drawn_beside_its_point():
+    assert list(drawn(record()).texts) == []
     solutions = record()["solutions"]
     solutions[2]["trusted"] = False
-    axes = drawn(record(solutions=solutions), monkeypatch)
+    axes = drawn(record(solutions=solutions))
     assert [(text.get_text(), text.xy) for text in axes.texts] == [("?", (3, 33.0))]
-    said = axes.figure.get_supxlabel()
-    assert said.startswith("Bars: one standard error. ?: not to be trusted. Published: Arora")
+    said = axes.figure.texts[-1].get_text()
+    assert said.startswith("Bars: one standard error. ?: not to be trusted. Published (hollow): Arora")
 
 
-def test_depths_are_named_where_there_is_room():
-    assert plotting._apart([3, 4, 6, 11, 21]) == [3, 4, 6, 11, 21]
-    assert plotting._apart([5]) == [5]
-    shown = plotting._apart(list(range(1, 1001)))
-    assert shown[:3] == [1, 2, 3] and len(shown) < 30
-    assert all(b / a >= 1000**0.035 for a, b in zip(shown, shown[1:], strict=False))
-
-
-def test_axes_say_what_they_are(monkeypatch):
-    axes = drawn(record(), monkeypatch)
+def test_axes_say_what_they_are():
+    axes = drawn(record())
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("depth (3x3 convolutions + 1)", "test accuracy (%)")
     assert axes.get_xscale() == "log" and axes.get_xticks(minor=True).size == 0
     assert [label.get_text() for label in axes.get_xticklabels()] == ["3", "21"]
-    assert axes.figure.get_suptitle() == "title"
+    assert axes.figure.texts[0].get_text().replace("\n", " ") == title(record())
     assert [name for name, spine in axes.spines.items() if spine.get_visible()] == ["left", "bottom"]
     assert [axes.containers[i][0].get_color() for i in (0, 1)] == ["#0072B2", "#D55E00"]
 
 
-def test_a_long_title_is_on_several_lines(monkeypatch):
-    for headline in ("word " * 40, "数 " * 80):
-        axes = drawn(record(), monkeypatch, headline)
-        lines = axes.figure.get_suptitle().splitlines()
-        assert len(lines) > 1 and " ".join(lines) == headline.strip()
-        box = axes.figure.texts[0].get_window_extent()
-        assert box.x1 < axes.figure.bbox.x1
+def test_without_words_the_axis_says_what_bars_are():
+    axes = drawn(record(), words=False)
+    assert axes.get_ylabel() == "test accuracy ± s.e. (%)"
+    assert [text.get_text() for text in axes.figure.texts] == ["", ""]
 
 
-def test_the_legend_names_each_column_before_its_published_line(monkeypatch):
-    (legend,) = drawn(record(), monkeypatch).figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [
-        "CNTK-V, n = 50,000",
-        "CNTK-V, published",
-        "CNTK-GAP, n = 50,000",
-        "CNTK-GAP, published",
-    ]
+def test_figures_have_the_width_that_is_asked_for():
+    for width, inches in (("column", 3.25), ("text", 5.5), ("page", 6.75), (4, 4.0), ("4.5", 4.5)):
+        assert drawn(record(), width=width).figure.get_figwidth() == inches
+    for width in ("wide", 1, "31", "nan", None):
+        with pytest.raises(UserError, match="width .* is not possible: use column"):
+            drawn(record(), width=width)
+
+
+def test_a_long_title_is_on_several_lines():
+    for name in ("word " * 14, "数 " * 40):
+        axes = drawn(record(name=name), width="column")
+        shown = axes.figure.texts[0]
+        assert len(shown.get_text().splitlines()) > 1
+        with plotting.own_settings():
+            assert shown.get_window_extent().x1 < axes.figure.bbox.x1
+
+
+def test_the_legend_names_each_column_and_what_is_published_once():
+    figure = drawn(record()).figure
+    (legend,) = figure.legends or [figure.axes[0].get_legend()]
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["CNTK-V", "CNTK-GAP", "published"]
 
 
 SETTINGS = {
@@ -156,6 +174,8 @@ def settings_of_all_kinds(path):
 DRAW = """
 import json, os, sys
 from cntk_bench import report
+from cntk_bench.errors import UserError
+from cntk_bench.report.notes import title
 before, here = dict(os.environ), os.getcwd()
 report.plot(json.loads(sys.argv[1]), sys.argv[2])
 assert (dict(os.environ), os.getcwd()) == (before, here)

@@ -158,7 +158,7 @@ def test_the_figure_draws_what_the_table_says(monkeypatch, tmp_path):
     assert [(text.get_text(), text.xy) for text in measured.texts] == [
         ("?", (4, past["solutions"][2]["accuracy"]))
     ]
-    assert ENHANCED in figures[-1].get_supxlabel().replace("\n", " ")
+    assert ENHANCED in figures[-1].texts[-1].get_text().replace("\n", " ")
     pooling.draw(study(n_train=50_000, n_test=10_000), tmp_path / "same.png")
     (alone,) = figures[-1].axes
     labels = [bar.get_label() for bar in alone.containers]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky, placement, prediction, ridge
+from cntk_bench.regression import cholesky, iterative, placement, prediction, ridge
 from cntk_bench.regression import fit as fit_room
 from cntk_bench.system import memory
 
@@ -278,7 +278,7 @@ class TestJitter:
         labels = np.r_[y, (y[7] + 1) % 3]
         monkeypatch.setattr(fit_room, "JITTERS", (1e-13,) if dtype == "float64" else (5e-7,))
         monkeypatch.setattr(cholesky, "_factor_block", lambda a, own, tolerance: np.linalg.cholesky(
-            a + 1e-15 * np.eye(len(a), dtype=a.dtype)).T.copy())  # fmt: skip
+            a + np.diag(8 * np.finfo(a.dtype).eps * own).astype(a.dtype)).T.copy())  # fmt: skip
         solution = ridge.solve(K[np.ix_(index, index)], labels, classes=3, dtype=dtype)
         if solution.chosen.doubt is not None:
             assert solution.chosen.largest_residual > fit_room.RESIDUAL
@@ -584,6 +584,62 @@ def test_the_memory_that_the_user_says_there_is(monkeypatch):
         placement.choose(20_000, classes=10, device="cpu", dtype="float64")
     assert placement.choose(20_000, classes=10, device="cpu", dtype="float64", limit=4).dtype == "float64"
     assert placement.choose(20_000, classes=10, device="cpu", limit=2).dtype == "float32"
+
+
+class TestWithoutLeaveOneOut:
+    """The figures of leaving one out are spared where one ridge is solved and they are not wanted."""
+
+    @pytest.mark.parametrize("dtype", ["float64", "float32"])
+    @pytest.mark.parametrize("solver", [ridge.solve, iterative.refined])
+    def test_all_else_is_the_same(self, solver, dtype, monkeypatch):
+        K, y, _, _ = problem()
+        kinds = {"classes": 3, "ridge": 1e-3} | ({"dtype": dtype} if solver is ridge.solve else {})
+        usual = solver(K, y, **kinds)
+        monkeypatch.setattr(cholesky.Cholesky, "inverse_diagonal", None)  # n^3 / 3 operations
+        found = solver(K, y, **kinds, leave_one_out=False)
+        np.testing.assert_array_equal(found.alpha, usual.alpha)
+        assert np.isnan([found.chosen.loo_error, found.chosen.loo_accuracy]).all()
+        same = {"loo_error": 0.0, "loo_accuracy": 0.0, "condition": 0.0, "seconds": 0.0}
+        assert replace(found.chosen, **same) == replace(usual.chosen, **same)
+        assert found.chosen.doubt is None and np.isfinite(usual.chosen.loo_error)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_the_condition_is_still_a_bound_within_a_third(self, seed):
+        """Of nearly singular matrices whose null vector is anything; against the inverse."""
+        rng = np.random.default_rng(seed)
+        n = 40
+        null = rng.standard_normal(n) * (rng.random(n) < 0.3)
+        Q, _ = np.linalg.qr(np.column_stack([null, rng.standard_normal((n, n - 1))]))
+        K = Q @ np.diag(np.r_[1e-7, rng.uniform(0.5, 2, n - 1)]) @ Q.T
+        K = (K + K.T) / 2
+        found = ridge.solve(K, np.arange(n) % 2, classes=2, leave_one_out=False).chosen
+        truth = np.linalg.cond(K, 1)
+        assert found.jitter == 0 and truth / 3 <= found.condition <= truth * (1 + 1e-6)
+
+    @pytest.mark.parametrize("value", [[0.1, 1.0], "loo"])
+    def test_several_ridges_are_chosen_by_it_all_the_same(self, value):
+        K, y, _, _ = problem()
+        one = ridge.solve(K, y, classes=3, ridge=value)
+        other = ridge.solve(K, y, classes=3, ridge=value, leave_one_out=False)
+        assert replace(one.chosen, seconds=0) == replace(other.chosen, seconds=0)
+
+
+@pytest.mark.parametrize("deep", [1, 2, 8])
+@pytest.mark.parametrize("n", [6, 7, 30, 61])
+def test_however_deep_products_are_the_factor_is_the_same(monkeypatch, n, deep):
+    """Blocks of 7: a factor, solutions and inverse diagonals against NumPy's."""
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, n))
+    matrix = x @ x.T + n * np.eye(n)
+    device = replace(cholesky.Device.named("cpu"), deep=deep)
+    factor = cholesky.Cholesky(matrix.copy(), device)
+    factor.factor(np.ones(n), 1e-9)
+    inverse = np.linalg.inv(matrix + np.eye(n))
+    b = rng.standard_normal((n, 3))
+    np.testing.assert_allclose(factor.solve(b), inverse @ b, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(factor.inverse_diagonal(), inverse.diagonal(), rtol=1e-10)
+    pivots = np.linalg.cholesky(matrix + np.eye(n)).diagonal() ** 2
+    np.testing.assert_allclose(factor.pivots(), pivots, rtol=1e-10)
 
 
 class TestPivots:

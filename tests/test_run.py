@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.runs import record
-from cntk_bench.runs import solves as runs
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records import solves as runs
+from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solves
 
 DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}
@@ -232,7 +232,7 @@ def test_a_kill_while_a_solve_is_published(run, step):
     put(run, 0.5)
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from cntk_bench.runs import solves\nfrom cntk_bench.runs.directory import Run\n"
+        "from cntk_bench.records import solves\nfrom cntk_bench.records.directory import Run\n"
         "sys.path.insert(0, sys.argv[2]); from test_run import put\n"
         "rename, left = Path.rename, [int(sys.argv[3])]\n"
         "def killing(*names):\n    rename(*names); left[0] -= 1\n"
@@ -250,8 +250,8 @@ def test_a_kill_while_a_solve_is_published(run, step):
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not(run):
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom cntk_bench.runs import solves\n"
-        "from cntk_bench.runs.directory import Run\n"
+        "import os, sys\nfrom pathlib import Path\nfrom cntk_bench.records import solves\n"
+        "from cntk_bench.records.directory import Run\n"
         f"with solves.new_solve(Run(Path({str(run.path)!r})), {{}}):\n"
         "    print(flush=True)\n    sys.stdin.read()"
     )

@@ -7,8 +7,8 @@ import pytest
 import s3
 from test_cli import call
 
+from cntk_bench.config import config
 from cntk_bench.errors import UserError
-from cntk_bench.runs import config
 
 CONFIG = """
 name: small
@@ -61,7 +61,7 @@ def test_credentials_in_a_config_are_refused_and_not_repeated(tmp_path, key):
     file.write_text(CONFIG.replace("backend: cpu", f'backend: cpu, slurm: {{{key}: ["{line}"]}}'))
     for command in ("slurm-script", "compute"):
         done = call(command, file, "--output", tmp_path / "run", "--verbose")
-        assert done.returncode == 2 and "small.yaml: compute.slurm: credentials" in done.stderr
+        assert done.returncode == 2 and "small.yaml line 5: compute.slurm: credentials" in done.stderr
         assert s3.SECRET not in done.stdout + done.stderr and not (tmp_path / "run").exists()
     usual = 'slurm: {environment: [module load aws, "export AWS_PROFILE=lab"]}'
     file.write_text(CONFIG.replace("backend: cpu", f"backend: cpu, {usual}"))

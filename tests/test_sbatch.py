@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from cntk_bench.cli.program import call
-from cntk_bench.runs import sbatch, sections
-from cntk_bench.runs.directory import Run
+from cntk_bench.config import sections
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import sbatch
 from cntk_bench.runs.status import Follower
 
 CONFIG = """

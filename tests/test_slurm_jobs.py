@@ -7,9 +7,9 @@ import pytest
 from errands import Errand, Job
 
 from cntk_bench import executors
+from cntk_bench.config.sections import Slurm
 from cntk_bench.errors import UserError
 from cntk_bench.executors import Workers
-from cntk_bench.runs.sections import Slurm
 
 pytest.importorskip("dask_jobqueue", reason="not installed: pip install 'cntk-bench[cluster]'")
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")

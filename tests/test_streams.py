@@ -191,7 +191,7 @@ def named(number, name):
     ids=lambda value: str(value)[:30],
 )
 def test_each_error_is_one_line_with_its_remedy_and_exit_code(monkeypatch, capsys, error, remedy, code):
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.records.directory import Run
 
     def fails(*_):
         raise error

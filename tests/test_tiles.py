@@ -77,7 +77,7 @@ GAP, V = 20 * 32**4, 20 * 32**2
 def test_auto_tile(n_train, n_test, work, tile_work):
     side = auto_tile(n_train, n_test, work, tile_work)
     plan = Plan(n_train, n_test, side, 5)
-    assert side % 8 == 0 and SMALLEST <= side <= LARGEST
+    assert side % 16 == 0 and SMALLEST <= side <= LARGEST
     if side > SMALLEST:  # no more than the intended work, unless tiles would be too many
         assert side**2 * work < 2 * tile_work or len(plan.tiles()) > MOST / 2
         assert len(plan.tiles()) > FEWEST / 2
@@ -86,15 +86,15 @@ def test_auto_tile(n_train, n_test, work, tile_work):
 
 def test_auto_tile_of_the_papers_columns():
     cpu, cuda = backends.tile_work("cpu"), backends.tile_work("cuda")
-    assert auto_tile(50_000, 10_000, GAP, cpu) == auto_tile(50_000, 10_000, GAP, cuda) == 296
-    assert auto_tile(50_000, 10_000, V, cpu) == 696
+    assert auto_tile(50_000, 10_000, GAP, cpu) == auto_tile(50_000, 10_000, GAP, cuda) == 288
+    assert auto_tile(50_000, 10_000, V, cpu) == 992
     assert auto_tile(50_000, 10_000, V, cuda) == LARGEST
-    assert auto_tile(200, 500, GAP, cpu) == 24
-    assert auto_tile(1280, 10_000, GAP, cuda) == 216  # 46,656 pairs
+    assert auto_tile(200, 500, GAP, cpu) == 32
+    assert auto_tile(1280, 10_000, GAP, cuda) == 224  # 50,176 pairs
 
 
-@pytest.mark.parametrize(("edge", "side"), [(19, 16), (20, 24), (27, 24), (28, 32)])
-def test_auto_tile_is_rounded_to_the_nearest_multiple_of_8(edge, side):
+@pytest.mark.parametrize(("edge", "side"), [(23, 16), (24, 32), (39, 32), (40, 48)])
+def test_auto_tile_is_rounded_to_the_nearest_multiple_of_16(edge, side):
     assert auto_tile(1000, 0, 1, edge**2) == side
 
 

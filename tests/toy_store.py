@@ -86,3 +86,13 @@ def written(bucket):
     """Lines of finished tiles in all journals."""
     texts = [bucket.get(one.name)[0].decode() for one in bucket.list("journals")]
     return [json.loads(line)["tile"] for text in texts for line in text.split("\n") if line]
+
+
+def small(train, test, tile):
+    """A config of two columns at one depth, as YAML."""
+    return f"""
+name: small
+dataset: {{name: digits, train: {train}, test: {test}}}
+kernel: {{columns: [CNTK-V, CNN-GP-V], depths: [3]}}
+compute: {{tile: {tile}, backend: cpu}}
+"""

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from cntk_bench.cli import program
 from cntk_bench.errors import UserError
-from cntk_bench.runs import record
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs.material import Material, jobs
 
 REPOSITORY = Path(__file__).parents[1]

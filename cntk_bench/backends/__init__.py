@@ -66,12 +66,16 @@ def names() -> tuple[str, ...]:
     return (*NAMES, *plugins.names(GROUP))
 
 
+def require_known(name: str) -> None:
+    """UserError if there is no backend of this name, and it is not "auto"."""
+    plugins.require_known("backend", name, ("auto", *names()))
+
+
 def choose(name: str = "auto") -> str:
     """The backend to use on this machine: `name`, or for "auto" the first one available."""
     if name == "auto":
         return next(name for name in NAMES if module(name).available())
-    if name not in names():
-        raise UserError(f"backend {name!r} is unknown: use 'auto', {' or '.join(map(repr, names()))}")
+    require_known(name)
     return name
 
 

@@ -23,5 +23,5 @@ def main() -> None:
         from cntk_bench.cli import failures, streams
 
         message, code = failures.told(stopped)
-        streams.complain(message or "interrupted")
+        streams.complain_at_length(message or "interrupted")
     sys.exit(code)

@@ -4,13 +4,12 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cntk_bench.cli import options, progress, streams
+from cntk_bench.cli import document, logfile, options, progress, streams
 from cntk_bench.errors import UserError
-from cntk_bench.report import FORMATS, cell_name
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 def _of_run(command: options.Command) -> options.Command:
     """What all of them are given: a run, which of its cells, how many training images, and how to print."""
     given = (
-        options.common,
-        click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True),
+        options.formatted,
         click.option("--train", type=click.IntRange(2), metavar="N",
-                     help="The first N training images only, which are as balanced as all."),
-        click.option("--depth", type=click.IntRange(1), metavar="D", help="This depth only."),
-        click.option("--column", metavar="NAME", help="This column only, such as CNTK-GAP."),
-        click.argument("directory", metavar="RUN"),
+                     help="Use the first N training images only, which are as balanced as all."),
+        click.option("--depth", type=click.IntRange(1), metavar="D", help="Analyse this depth only."),
+        options.of_column(help="Analyse this column only, such as CNTK-GAP."),
+        options.of_run,
     )  # fmt: skip
     for option in given:
         command = option(command)
@@ -37,13 +35,13 @@ def _of_run(command: options.Command) -> options.Command:
 @click.command()
 @_of_run
 @click.option("--times", metavar="T,T,...",
-              help="Times, relative: t trace(K)/n.  [default: all that matter, by the spectrum]")  # fmt: skip
+              help="Times, in units of n / trace(K).  [default: the range of the spectrum]")  # fmt: skip
 @click.option("--stop", type=click.Choice(["loo", "validation", "none"]), default="loo", show_default=True,
               help="Stop by exact leave-one-out, or by the last fifth of the training images.")  # fmt: skip
 @click.option("--ridge", type=click.FloatRange(0), default=0.0, show_default=True,
-              help="Relative to the mean diagonal: weight decay.")  # fmt: skip
+              help="Weight decay, relative to the mean diagonal.")  # fmt: skip
 @click.option("--network", "networks", multiple=True, metavar="FILE",
-              help="A finite network's curve (JSON), drawn over one cell's. May be given again.")  # fmt: skip
+              help="Curve of a finite network (JSON), to draw over a cell's. May be repeated.")  # fmt: skip
 def flow(
     directory: str,
     column: str | None,
@@ -61,30 +59,28 @@ def flow(
     the kernel regression of the table. The stopping time is chosen without the test images. Writes
     RUN/flow/COLUMN-DEPTH.json, .png and .svg.
     """
+    from cntk_bench.analyses import analysis
+    from cntk_bench.analyses import flow as stage
     from cntk_bench.report import flow as report
-    from cntk_bench.runs import analysis
-    from cntk_bench.runs import flow as stage
 
     listed = None if times is None else _numbers(times, "--times", "0.1,1,10")
     _require_finite(ridge, "--ridge")
-    curves = tuple(report.network_curve(options.path(file, "--network")) for file in networks)
+    curves = [report.network_curve(options.path(file, "--network")) for file in networks]
     opened = _opened(directory, train)
     cells = analysis.cells(opened, column, depth)
     if curves and len(cells) > 1:
-        raise UserError(f"--network is of one cell, and {len(cells)} are asked for: add --column and --depth")
+        raise UserError(
+            f"--network is the curve of one cell, but {len(cells)} are analysed: add --column and --depth"
+        )
 
     def one(cell: tuple[str, int]) -> dict:
-        return stage.follow(opened, *cell, times=listed, stop=stop, ridge=ridge)
-
-    def draw(facts: dict, path: Path) -> Any:
-        return report.draw(facts, path, curves)
+        facts = stage.follow(opened, *cell, times=listed, stop=stop, ridge=ridge)
+        return facts | {"networks": curves} if curves else facts
 
     results = []
     for facts, kept in _each(opened, "flow", cells, one):
         results.append(facts)
-        report.draw(facts, kept.with_suffix(".png"), curves) and report.draw(
-            facts, kept.with_suffix(".svg"), curves
-        )
+        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
         _print(report.listing(facts), form)
     return _end(opened, "flow", results, form)
 
@@ -95,6 +91,8 @@ def flow(
               help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
 @click.option("--ridge", type=click.FloatRange(0),
               help="Relative to the mean diagonal of all.  [default: solve.ridge of the run]")  # fmt: skip
+@click.option("--extrapolate", type=click.IntRange(2, 10**9), metavar="N",
+              help="Fit a power law, and extrapolate it to N training images.")  # fmt: skip
 def curve(
     directory: str,
     column: str | None,
@@ -103,37 +101,44 @@ def curve(
     form: str,
     sizes: str | None,
     ridge: float | None,
+    extrapolate: int | None,
 ) -> int:
     """Learning curves of RUN's kernels: test accuracy on the first N training images, for several N.
 
     One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order of
-    which every beginning is balanced over the classes. Writes RUN/curve/COLUMN-DEPTH.json, and
-    accuracy.png and .svg of all cells.
+    which every beginning is balanced over the classes. Of several draws: mean and deviation between draws.
+    Writes RUN/curve/COLUMN-DEPTH.json, and accuracy.png and .svg of all cells.
     """
+    from cntk_bench.analyses import analysis
+    from cntk_bench.analyses import curve as stage
     from cntk_bench.report import curve as report
-    from cntk_bench.runs import analysis
-    from cntk_bench.runs import curve as stage
+    from cntk_bench.report import extrapolation
 
     listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
     if ridge is not None:
         _require_finite(ridge, "--ridge")
-    opened = _opened(directory, train)
+    opened = _opened(directory, train, every=True)
     cells = analysis.cells(opened, column, depth)
 
     def one(cell: tuple[str, int]) -> dict:
-        return stage.follow(opened, *cell, listed=listed, ridge=ridge)
+        return stage.follow(opened, *cell, listed=listed, ridge=ridge, extrapolate=extrapolate)
 
     results = [facts for facts, _ in _each(opened, "curve", cells, one)]
     folder = analysis.folder(opened, "curve")
     report.draw(results, folder / "accuracy.png") and report.draw(results, folder / "accuracy.svg")
     _print(report.listing(results), form)
-    return _end(opened, "curve", results, form)
+    code = _end(opened, "curve", results, form)
+    refused = extrapolation.refusals(results)
+    if refused:
+        others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        streams.complain(refused[0] + others)
+    return 2 if refused else code
 
 
 @click.command()
 @_of_run
 @click.option("--ridge", type=click.FloatRange(0), metavar="R",
-              help="Noise relative to the mean diagonal.  [default: of maximum likelihood]")  # fmt: skip
+              help="Noise, relative to the mean diagonal.  [default: maximum likelihood]")  # fmt: skip
 @click.option("--path", metavar="FILE", help="The data set, if it has moved.")
 def posterior(
     directory: str,
@@ -144,15 +149,15 @@ def posterior(
     ridge: float | None,
     path: str | None,
 ) -> int:
-    """Gaussian process posterior of RUN's NNGP columns, CNN-GP-* and FC-NNGP: are its uncertainties right?
+    """Gaussian process posterior of the NNGP columns of RUN, CNN-GP-* and FC-NNGP: how well it is calibrated.
 
     Negative log likelihood of the test targets, coverage of intervals, and calibration of class
     probabilities. Reads the test images, for their kernels with themselves. Writes
     RUN/posterior/COLUMN-DEPTH.json, .npz, .png and .svg.
     """
+    from cntk_bench.analyses import analysis
+    from cntk_bench.analyses import posterior as stage
     from cntk_bench.report import posterior as report
-    from cntk_bench.runs import analysis
-    from cntk_bench.runs import posterior as stage
 
     if ridge is not None:
         _require_finite(ridge, "--ridge")
@@ -181,14 +186,16 @@ def posterior(
 COMMANDS = (flow, posterior, curve)
 
 
-def _opened(directory: str, train: int | None) -> "OpenRun":
+def _opened(directory: str, train: int | None, every: bool = False) -> "OpenRun":
+    """A run, and what of it is not analysed; `every` draw is, unless `train` is given."""
     from cntk_bench.runs.opened import open_run
 
     opened = open_run(options.path(directory, "RUN"))
+    logfile.begin(opened.run.path)
     if opened.run.config().solve.normalize != "none":
-        streams.complain("of the kernel as it is: solve.normalize is for the table alone")
-    if opened.draws > 1:
-        streams.complain(f"of the first of {opened.draws} draws of training images")
+        streams.complain("the kernel is analysed as it is: solve.normalize concerns the table alone")
+    if opened.draws > 1 and not (every and train is None):
+        streams.complain(f"only the first of {opened.draws} draws of training images is analysed")
     return opened if train is None else opened.first(train)
 
 
@@ -218,7 +225,7 @@ def _each(
     opened: "OpenRun", name: str, cells: Sequence[tuple[str, int]], one: Callable[[tuple[str, int]], dict]
 ) -> Iterator[tuple[dict, Path]]:
     """Analyse cell after cell, and keep each at once, so that nothing is lost: the facts, and their file."""
-    from cntk_bench.runs import analysis
+    from cntk_bench.analyses import analysis
 
     with progress.bar(name) as advance:
         advance(0, total=len(cells), done=0)
@@ -238,8 +245,10 @@ def _print(listing: "Listing", form: str) -> None:
 
 def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> int:
     """Say where results are, or all of them as JSON, and which are not to be trusted; the exit code."""
-    from cntk_bench.runs import analysis, record
+    from cntk_bench.analyses import analysis
+    from cntk_bench.records import record
 
+    document.add(run=opened.run.path, folder=analysis.folder(opened, name), results=results)
     if form == "json":
         streams.say(json.dumps(record.plain(results), indent=2, allow_nan=False))
     elif form == "text":
@@ -247,6 +256,8 @@ def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> in
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
         return 0
+    from cntk_bench.report import cell_name
+
     first = doubtful[0]
     streams.complain(
         f"{len(doubtful)} of {len(results)} results are not to be trusted: "

@@ -6,9 +6,9 @@ import traceback
 import click
 
 from cntk_bench.cli import streams
-from cntk_bench.errors import UserError
+from cntk_bench.errors import Mistakes, UserError
 from cntk_bench.system.interruption import Interrupted
-from cntk_bench.text import short
+from cntk_bench.text import one_line, short
 
 BROKEN_PIPE = 128 + 13  # as a shell has it of a program that SIGPIPE ended
 EXIT_CODES = {
@@ -37,7 +37,17 @@ _BY_NUMBER = {
 
 
 def told(error: BaseException) -> tuple[str | None, int]:
-    """The line for an exception that ended a command (None: nothing needs saying) and the exit code."""
+    """The line for an exception that ended a command (None: nothing needs saying) and the exit code.
+
+    Of several mistakes, lines.
+    """
+    if isinstance(error, Mistakes):
+        return f"error: {error}", error.exit_code
+    message, code = _told(error)
+    return None if message is None else one_line(message), code
+
+
+def _told(error: BaseException) -> tuple[str | None, int]:
     if isinstance(error, click.exceptions.Exit):
         return None, error.exit_code
     if isinstance(error, click.ClickException):  # bad usage
@@ -57,7 +67,7 @@ def told(error: BaseException) -> tuple[str | None, int]:
 
 def _while_printing(error: BaseException) -> bool:
     """Whether an error was raised by what prints to standard output, ours or click's."""
-    printers = (streams.say.__code__, click.echo.__code__)
+    printers = (streams.put.__code__, click.echo.__code__)
     return any(frame.f_code in printers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 

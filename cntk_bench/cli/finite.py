@@ -2,7 +2,7 @@
 
 import click
 
-from cntk_bench.cli import options, progress, streams
+from cntk_bench.cli import document, logfile, options, progress, streams
 
 
 @click.command()
@@ -11,13 +11,14 @@ def converge(config: str, overrides: tuple[str, ...], backend: str | None, outpu
     """Measure how finite networks approach the kernels of CONFIG with their width.
 
     For V, GAP and fully connected networks: the empirical kernels' error, their drift and the weights'
-    movement over training, and the lazy-training kappa, each with its slope against width. Goes on where an
+    movement over training, and the lazy-training kappa, each with its slope against width. Continues where an
     earlier call was interrupted. Writes RUN/converge: tables, JSON and figures.
     """
+    from cntk_bench.analyses import converge as stage
     from cntk_bench.report import listing, widths
-    from cntk_bench.runs import converge as stage
 
     settings, where = options.settings(config, overrides, backend, output)
+    logfile.begin(where.path)
     with progress.bar("measuring networks") as advance:
         try:
             result = stage.converge(where, settings, lambda done, total: advance(0, total=total, done=done))
@@ -26,6 +27,7 @@ def converge(config: str, overrides: tuple[str, ...], backend: str | None, outpu
             raise
     folder = stage.folder_of(where)
     widths.write(result, folder)
+    document.add(run=where.path, folder=folder, result=result)
     streams.say(listing.written(widths.listing(result)))
     streams.say(f"tables and figures are in {folder}")
     doubts = [f"{s['kind']} {s['measure']}: {s['doubt']}" for s in result["slopes"] if s["doubt"]]

@@ -6,7 +6,7 @@ from cntk_bench.cli import units
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
-    from cntk_bench.runs.measure import Cost
+    from cntk_bench.costs.measure import Cost
     from cntk_bench.system.bucket import Bucket
 
 
@@ -16,7 +16,7 @@ def lines(cost: "Cost", store: "Bucket", workers: int) -> dict[str, str]:
 
     plan = cost.tiles
     count, size = traffic.journals(plan, workers)
-    asked = traffic.computing(plan, cost.seconds_by(workers), workers)
+    asked = traffic.computing(plan, cost.seconds * cost.share(workers), workers)
     read, again = traffic.reading(plan), traffic.iteration(plan)
     each, streamed = units.size(plan.bytes // read.get), ""
     if cost.solve.method == "cg":

@@ -1,6 +1,6 @@
 """Arguments and options that several commands have, and what they stand for."""
 
-import logging
+import os
 import re
 import resource
 from collections.abc import Callable
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cntk_bench.cli import completion, document, streams
 from cntk_bench.errors import UserError
 from cntk_bench.system import paths
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
-    from cntk_bench.runs.config import Config
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.config.config import Config
+    from cntk_bench.records.directory import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+FORMATS = ("text", "markdown", "csv", "json", "latex")  # report.FORMATS, which --help would wait for
+MOVED = ("dataset.path", "dataset.labels")  # keys that tell where the data are now
 LEAST_MEMORY = 2**30  # bytes of address space; with fewer, Numba's compiler was found not to load
 
 
@@ -26,11 +29,15 @@ def common(command: Command) -> Command:
 
     def begin(_context: click.Context, _parameter: click.Parameter, verbose: bool) -> None:
         if verbose:
-            logging.getLogger("cntk_bench").setLevel(logging.INFO)
+            streams.tell_more()
         _require_memory()
 
     command = click.option(
-        "--verbose", is_flag=True, expose_value=False, callback=begin, help="Say what is being done."
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=begin, help="Report what is being done."
+    )(command)
+    # `document.opened` looks for it, so that what is wrong with the other options is told as JSON, too.
+    command = click.option(
+        document.OPTION, is_flag=True, expose_value=False, help="Print one JSON document instead of lines."
     )(command)
     return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
 
@@ -38,17 +45,56 @@ def common(command: Command) -> Command:
 def configured(command: Command) -> Command:
     """A config file, its overrides, and the run directory."""
     command = click.option(
-        "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
+        "-o", "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
     )(command)
     command = click.option(
         "--backend", metavar="NAME", help="Where to compute; the same as --set compute.backend=NAME."
     )(command)
-    return common(click.argument("config")(overridable("dataset.train=200")(command)))
+    argument = click.argument("config", shell_complete=completion.configs)
+    return common(argument(overridable("dataset.train=200")(command)))
+
+
+def of_run(command: Command) -> Command:
+    """A run directory that there is."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, named: str) -> str:
+        below = os.path.join("runs", named)
+        known = "/" not in named and os.path.isfile(os.path.join(below, "config.yaml"))
+        if known and not os.path.lexists(named):
+            raise UserError(f"there is no {short(named)}: did you mean {short(below)}?")
+        return named
+
+    argument = click.argument("directory", metavar="RUN", shell_complete=completion.runs, callback=check)
+    return common(argument(command))
+
+
+def of_column(**more: Any) -> Callable[[Command], Command]:
+    """A column of the run; `more` as of `click.option`."""
+    return click.option("--column", metavar="NAME", shell_complete=completion.columns, **more)
+
+
+def formatted(command: Command) -> Command:
+    """How a table is printed."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, form: str) -> str:
+        if document.asked() and form not in ("text", "json"):
+            raise UserError(f"--format {form} is no JSON: leave out --json, or --format")
+        return form
+
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="text",
+        show_default=True,
+        callback=check,
+        help="json prints the rows alone; --json also what belongs to them.",
+    )(command)
 
 
 def executor(command: Command) -> Command:
     """Who computes."""
-    text = "Who computes tiles; the same as --set compute.executor=NAME."
+    text = "What distributes the tiles to workers; the same as --set compute.executor=NAME."
     return click.option("--executor", metavar="NAME", help=text)(command)
 
 
@@ -65,8 +111,17 @@ def share(text: str | None, what: str) -> tuple[int, int]:
 
 def overridable(example: str) -> Callable[[Command], Command]:
     """Overrides of the config's keys."""
-    text = f"Override a key, such as {example}. May be given again."
-    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
+    text = f"Override a key, such as {example}. May be repeated."
+    return click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text, shell_complete=completion.keys
+    )
+
+
+def require_moved(overrides: tuple[str, ...]) -> None:
+    """UserError where an override is of anything but where the data are now (`MOVED`)."""
+    for override in overrides:
+        if override.partition("=")[0] not in MOVED:
+            raise UserError(f"--set {short(override)}: only {' and '.join(MOVED)} can change here")
 
 
 def path(text: str, what: str) -> Path:
@@ -79,13 +134,13 @@ def path(text: str, what: str) -> Path:
 
 def donor(command: Command) -> Command:
     """Another run to take from."""
-    text = "Take from RUN what is the same: tiles of the same images and readouts."
-    return click.option("--from", "donor", metavar="RUN", help=text)(command)
+    text = "Copy from RUN the tiles of the same images and readouts instead of computing them."
+    return click.option("--from", "donor", metavar="RUN", help=text, shell_complete=completion.runs)(command)
 
 
 def run_directory(text: str, what: str = "RUN") -> "Run":
     """The run in the directory given as the option or argument `what`."""
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.records.directory import Run
 
     return Run(path(text, what))
 
@@ -98,23 +153,26 @@ def settings(
     executor: str | None = None,
 ) -> "tuple[Config, Run]":
     """The config, and the run that it names."""
-    from cntk_bench.runs import config
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.config import config
+    from cntk_bench.records.directory import Run
 
-    if backend is not None:
-        overrides = (*overrides, f"compute.backend={backend}")
-    if executor is not None:
-        overrides = (*overrides, f"compute.executor={executor}")
+    overrides = with_choices(overrides, backend, executor)
     where = None if output is None else path(output, "--output")
     found = config.load(located(config_file), overrides)
     return found, Run(where or Path("runs", paths.from_utf8(found.name))).asked(found)
 
 
+def with_choices(overrides: tuple[str, ...], backend: str | None, executor: str | None) -> tuple[str, ...]:
+    """Overrides, with those that --backend and --executor stand for."""
+    choices = {"compute.backend": backend, "compute.executor": executor}
+    return (*overrides, *(f"{key}={value}" for key, value in choices.items() if value is not None))
+
+
 def located(config_file: str) -> Path:
     """The file of the argument CONFIG, which may be the mere name of one that ships."""
-    from cntk_bench.runs import config
+    from cntk_bench.config import source
 
-    return config.located(path(config_file, "CONFIG"))
+    return source.located(path(config_file, "CONFIG"))
 
 
 def _require_memory() -> None:

@@ -1,14 +1,30 @@
 """The group of all commands, and one call of it: whatever happens, one line and an exit code."""
 
-import logging
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
 
 import click
 from click.shell_completion import shell_complete
 
 from cntk_bench import __version__
-from cntk_bench.cli import analyses, costs, failures, finite, results, stages, streams
+from cntk_bench.cli import (
+    analyses,
+    comparing,
+    configs,
+    costs,
+    document,
+    failures,
+    figures,
+    finite,
+    logfile,
+    page,
+    plan,
+    results,
+    stages,
+    streams,
+)
 from cntk_bench.system import files, libraries
 
 NAME = "cntk-bench"
@@ -16,6 +32,12 @@ COMPLETION = "_CNTK_BENCH_COMPLETE"
 
 
 class _Group(click.Group):
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The whole first sentence of each command, which click's own would cut off."""
+        said = {name: " ".join((command.help or "").split()) for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said[name].partition(". ")[0].rstrip(".")) for name in sorted(said)])
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit codes"):
             formatter.write_dl(list(failures.EXIT_CODES.items()))
@@ -30,8 +52,9 @@ def cli() -> None:
     """
 
 
-for command in (*stages.COMMANDS, *results.COMMANDS, *analyses.COMMANDS, *finite.COMMANDS, *costs.COMMANDS):
-    cli.add_command(command)
+for room in (stages, results, figures, page, comparing, analyses, finite, plan, costs, configs):
+    for command in room.COMMANDS:
+        cli.add_command(command)
 
 
 def call(arguments: Sequence[str]) -> int:
@@ -44,21 +67,40 @@ def call(arguments: Sequence[str]) -> int:
     """
     streams.prepare()
     libraries.own_process()
-    with streams.logged(), files.not_for_all():
+    with (
+        logfile.kept(arguments),
+        document.opened(arguments, cli.commands),
+        streams.logged(),
+        files.not_for_all(),
+    ):
         try:
-            code = _invoke(list(arguments))
-        except (Exception, KeyboardInterrupt) as error:
-            if "--debug" in arguments and not isinstance(error, click.ClickException | click.exceptions.Exit):
-                raise
-            if isinstance(error, click.exceptions.NoArgsIsHelpError):
-                streams.complain_at_length(error.format_message())
-                return error.exit_code
-            message, code = failures.told(error)
-            if message is not None:
-                streams.complain(message)
+            return _ended(list(arguments))
         finally:
             streams.drain()
+
+
+def _ended(arguments: list[str]) -> int:
+    """The exit code of a command, however it ends; what is to be said of that is said and logged."""
+    try:
+        code = _invoke(arguments)
+        if document.asked():
+            streams.put(document.text(code))
+    except (Exception, KeyboardInterrupt) as error:
+        message, code = failures.told(error)
+        if "--debug" in arguments and not isinstance(error, click.ClickException | click.exceptions.Exit):
+            logfile.end(1, message, error)
+            raise
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            message = error.format_message()
+        if message is not None:
+            streams.complain_at_length(message)
+        if document.asked():
+            with suppress(OSError, ValueError):  # it may be what could not be written
+                streams.put(document.text(code, message))
+        logfile.end(code, message, error)
         return code
+    logfile.end(code)
+    return code
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -67,7 +109,8 @@ def _invoke(arguments: list[str]) -> int:
             return shell_complete(cli, {}, NAME, COMPLETION, instruction)
         except (KeyError, ValueError):  # the shell's variables are not there, or are nonsense
             return 1
-    logging.getLogger("cntk_bench").setLevel(logging.WARNING)
-    # Not click's own main, which prints an empty line where it is interrupted.
-    with cli.make_context(NAME, arguments) as context:
-        return cli.invoke(context) or 0
+    # What libraries print is no part of a document.
+    with redirect_stdout(sys.stderr) if document.asked() else nullcontext():
+        # Not click's own main, which prints an empty line where it is interrupted.
+        with cli.make_context(NAME, arguments) as context:
+            return cli.invoke(context) or 0

@@ -1,23 +1,70 @@
-"""Progress on a terminal."""
+"""Progress: a bar on a terminal; elsewhere, as in a batch job's output, lines that grow fewer with time."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TextIO, cast
 
-from cntk_bench.cli import streams
+from cntk_bench.cli import logfile, streams, units
 from cntk_bench.text import one_line
 
-SECONDS = 30.0  # between lines that say how far it is
+SECONDS = 30.0  # between lines that say how far it is, at least
+PAUSE = "CNTK_BENCH_PROGRESS_SECONDS"  # the variable that says another time than SECONDS; inf for no lines
+SHARE = 0.05  # of the time that has passed, after which the next line comes, if that is longer
 
 
 @contextmanager
 def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
-    """A progress bar on the terminal, nothing elsewhere; gives advance(count, total=, done=, said=)."""
-    if not streams.terminal():
-        yield lambda count, total=None, done=None, said=None: None
-        return
+    """Tell how far a stage is, and log its beginning and end; gives advance(count, total=, done=, said=)."""
+    began = time.monotonic()
+    logfile.note("begun", title)
+    try:
+        with (
+            _shown(title, unit) if streams.terminal() else nullcontext(_Lines(title, unit).advance) as advance
+        ):
+            yield advance
+    except BaseException as error:
+        logfile.note("stopped", f"{title} after {time.monotonic() - began:.1f} s by {type(error).__name__}")
+        raise
+    logfile.note("done", f"{title} in {time.monotonic() - began:.1f} s")
+
+
+class _Lines:
+    """Lines on standard error: how much is done, how fast, and how long the rest takes at that pace."""
+
+    def __init__(self, title: str, unit: str | None) -> None:
+        self.title, self.unit = title, f" {unit}" if unit else ""
+        self.total, self.now = 0, 0
+        self.first: int | None = None  # what was done before
+        self.began = self.last = time.monotonic()
+        self.pause = SECONDS
+        with suppress(ValueError):  # it is no number
+            self.pause = float(os.environ.get(PAUSE, SECONDS))
+
+    def advance(
+        self, count: int, total: int | None = None, done: int | None = None, said: str | None = None
+    ) -> None:
+        self.total = self.total if total is None else total
+        self.now = count + (self.now if done is None else done)
+        self.first = self.now - count if self.first is None else self.first
+        passed = time.monotonic() - self.began
+        if time.monotonic() - self.last >= max(self.pause, SHARE * passed):
+            self.last = time.monotonic()
+            self._tell((self.now - self.first) / passed if passed else 0)
+
+    def _tell(self, rate: float) -> None:
+        whole = f" of {self.total:,}" if self.total else ""
+        pace = f", {rate:,.0f}{self.unit}/s" if self.unit and rate else ""
+        left = (self.total - self.now) / rate if rate else 0
+        time_left = f", about {units.duration(left)} left" if left > 0 else ""
+        streams.tell(f"{self.title}: {self.now:,}{whole}{self.unit}{pace}{time_left}")
+
+
+@contextmanager
+def _shown(title: str, unit: str | None) -> Iterator[Callable]:
+    """A bar on the terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -51,7 +98,7 @@ def told(advance: Callable) -> Callable[[str], None]:
         nonlocal last
         advance(0, said=words)
         if time.monotonic() - last >= SECONDS:
-            streams.complain(words)
+            streams.tell(words)
             last = time.monotonic()
 
     return tell

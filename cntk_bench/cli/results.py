@@ -1,13 +1,14 @@
 """Commands that look at a run: table, solves, status, verify."""
 
+import shlex
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from cntk_bench.cli import options, progress, streams, units
+from cntk_bench.cli import document, logfile, options, progress, streams, units
 from cntk_bench.errors import UserError
-from cntk_bench.report import FORMATS
 from cntk_bench.text import short
 
 MOST_NAMED = 16  # processes that `status` names
@@ -15,36 +16,47 @@ MOST_NAMED = 16  # processes that `status` names
 if TYPE_CHECKING:
     from cntk_bench.grams.progress import Counts
     from cntk_bench.grams.verify import Verification
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.records.directory import Run
     from cntk_bench.runs.status import Status
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+@options.formatted
 @click.option(
-    "--solve", "number", type=click.IntRange(1), metavar="N", help="That of solve N.  [default: the last]"
+    "--solve",
+    "number",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The table of solve N.  [default: the last]",
 )
-@options.common
-def table(directory: str, form: str, number: int | None) -> None:
+@click.option("--caption", metavar="LATEX", help="With --format latex: a caption in place of the title.")
+@click.option(
+    "--label",
+    metavar="KEY",
+    help="With --format latex: the key for \\ref.  [default: tab:NAME, the run's name]",
+)
+@options.of_run
+def table(directory: str, form: str, number: int | None, caption: str | None, label: str | None) -> None:
     """Print the table of RUN, a solved run directory."""
     from cntk_bench import report
     from cntk_bench.runs.solve import solved
 
-    streams.say(report.table(solved(options.run_directory(directory), number), form))
+    found = solved(options.run_directory(directory), number)
+    document.add(run=directory, solve=found.get("solve"), rows=report.rows(found))
+    streams.say(report.table(found, form, caption=caption, label=label))
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
-@options.common
+@options.of_run
 def solves(directory: str) -> None:
-    """List the solves of RUN: when and how each was made, and the accuracies that it found."""
+    """List the solves of RUN: when and how each was made, and its accuracies."""
     from cntk_bench.runs import solve
 
     where = options.run_directory(directory)
     found = solve.solves(where)
     if not found:
         raise UserError(f"{short(str(where.path))} has no solves yet: run `cntk-bench solve` on it")
+    document.add(run=directory, solves=[_facts(solve) for solve in found])
     lines: list[tuple[str, ...]] = [("solve", "date (UTC)", "ridge", "precision", "device", "accuracy")]
     lines += [_line(solve) for solve in found]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -52,37 +64,49 @@ def solves(directory: str) -> None:
         streams.say("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _facts(solve: dict) -> dict:
+    """What is told of one solve.json; of a damaged one, why it is."""
+    if "damaged" in solve:
+        return solve
+    asked = solve.get("settings", {}).get("solve", {})
+    scores = [s["accuracy"] for s in solve["solutions"] if s["accuracy"] is not None]
+    return {
+        "solve": solve["solve"],
+        "started": solve.get("started"),
+        "ridge": asked.get("ridge"),
+        "precision": solve.get("precision", asked.get("precision")),
+        "device": solve.get("device", asked.get("device")),
+        "accuracy": [min(scores), max(scores)] if scores else None,
+    }
+
+
 def _line(solve: dict) -> tuple[str, ...]:
     """One solve.json as the cells of a row."""
     if "damaged" in solve:
         return str(solve["solve"]), short(f"damaged: {solve['damaged']}", 100), "-", "-", "-", "-"
-    asked = solve.get("settings", {}).get("solve", {})
-    scores = [s["accuracy"] for s in solve["solutions"] if s["accuracy"] is not None]
-    least, most = (f"{min(scores):.2f}", f"{max(scores):.2f}") if scores else ("-", "-")
-    ridge = asked.get("ridge", "-")
+    facts = _facts(solve)
+    least, most = (f"{score:.2f}" for score in facts["accuracy"]) if facts["accuracy"] else ("-", "-")
+    ridge = facts["ridge"]
     cells = (
-        solve["solve"],
-        str(solve.get("started", "-"))[:19].replace("T", " "),
+        facts["solve"],
+        None if facts["started"] is None else str(facts["started"])[:19].replace("T", " "),
         " ".join(map(str, ridge)) if isinstance(ridge, list) else ridge,
-        solve.get("precision", asked.get("precision", "-")),
-        solve.get("device", asked.get("device", "-")),
+        facts["precision"],
+        facts["device"],
         f"{least} %" if least == most else f"{least} to {most} %",
     )
-    return tuple(short(str(cell), 40) for cell in cells)
+    return tuple("-" if cell is None else short(str(cell), 40) for cell in cells)
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
-@click.option(
-    "--follow", "--watch", "follow", is_flag=True, help="Go on telling until all is computed, or Ctrl-C."
-)
+@click.option("--follow", "--watch", "follow", is_flag=True, help="Repeat until all is computed, or Ctrl-C.")
 @click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
-              metavar="SECONDS", help="With --follow, how often to look.")  # fmt: skip
-@options.common
+              metavar="SECONDS", help="With --follow: time between two looks.")  # fmt: skip
+@options.of_run
 def status(directory: str, follow: bool, every: float) -> None:
-    """Tell how far RUN is: tiles done, rate, time left, and of every column to be trained its networks.
+    """Show the progress of RUN: tiles, rate, time left, and trained networks of every column that has some.
 
-    With --follow, a run that is not there yet is waited for.
+    With --follow, it waits for a run that does not exist yet.
     """
     from cntk_bench.runs.status import Follower
 
@@ -101,6 +125,16 @@ def status(directory: str, follow: bool, every: float) -> None:
 
 
 def _tell(found: "Status", where: "Run") -> None:
+    document.add(
+        run=where.path,
+        finished=found.finished,
+        tiles=found.counts and asdict(found.counts),
+        pairs_per_second=found.pairs_per_second,
+        seconds_left=found.seconds_left,
+        at_work=found.writers,
+        workers_lost=found.lost,
+        trained=[asdict(cell) for cell in found.trained],
+    )
     if found.counts is not None:
         _tell_tiles(found, found.counts)
     elif not found.trained:
@@ -124,7 +158,7 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
         left = f", {units.duration(found.seconds_left)} left {who}" if found.seconds_left else ""
         streams.say(f"{found.pairs_per_second:,.1f} pairs per second and process{left}")
     if not found.writers and counts.tiles < counts.all_tiles:
-        streams.say("at work: nobody that can be seen from here; `compute` with the run's config goes on")
+        streams.say("at work: no process seen from here; `compute` with the run's config continues")
     if found.writers:
         places = [name.rsplit("-", 2)[:2] for name in found.writers]
         named = ", ".join(" process ".join(place) for place in places[:MOST_NAMED])
@@ -137,14 +171,13 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
-@click.option("--column", required=True, metavar="NAME", help="Such as CNTK-GAP.")
-@click.option("--depth", required=True, type=click.IntRange(1), metavar="D")
+@options.of_column(required=True, help="Column to export, such as CNTK-GAP.")
+@click.option("--depth", required=True, type=click.IntRange(1), metavar="D", help="Depth to export.")
 @click.option("--to", "target", required=True, metavar="FILE",
-              help="Ending in .npz, .npy (a file per array), .h5, .hdf5 or .pt.")  # fmt: skip
+              help="File to write: .npz, .npy (one file per array), .h5, .hdf5 or .pt.")  # fmt: skip
 @click.option("--draw", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="Of the training images, where dataset.draws are several.")  # fmt: skip
-@options.common
+              help="Which draw of the training images, if dataset.draws is more than 1.")  # fmt: skip
+@options.of_run
 def export(directory: str, column: str, depth: int, target: str, draw: int) -> None:
     """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
 
@@ -156,32 +189,39 @@ def export(directory: str, column: str, depth: int, target: str, draw: int) -> N
     file = options.path(target, "--to")
     formats.require(file)
     gram = open_run(options.path(directory, "RUN")).gram(column, depth, draw)
-    for written in formats.write(gram, file):
+    files = list(formats.write(gram, file))
+    document.add(run=directory, column=column, depth=depth, draw=draw, files=files)
+    for written in files:
         streams.say(f"written: {written}")
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
 @click.option("--sample", type=click.IntRange(0), default=4, show_default=True,
-              help="Pairs to compute again in float64.")  # fmt: skip
+              help="Number of pairs to compute again in float64.")  # fmt: skip
 @click.option("--repair", is_flag=True, help="Compute damaged tiles anew.")
 @options.overridable("dataset.path=FILE if the data have moved")
-@options.common
+@options.of_run
 def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]) -> int:
-    """Check RUN's tiles (checksums, consistency, a sample of entries in float64) and what is trained."""
+    """Check the tiles of RUN (checksums, consistency, a sample of entries in float64) and its networks."""
     from cntk_bench.runs import train, verify
 
     where = options.run_directory(directory)
     settings = where.config(overrides)
-    code = 0
+    if repair:  # else nothing of the run is touched
+        logfile.begin(where.path)
+    document.add(run=where.path)
+    stage, found = verify.begun(settings, sample, repair), None
     if settings.kernel.readouts or where.gram.exists():
         with progress.bar("verifying") as advance:
             found = verify.verify(where, settings, sample, repair, lambda *_: advance(1))
-        code = _tell_verified(found, where, directory)
     elif not train.needed(settings):
         streams.say(f"nothing to verify: the columns of {short(str(where.path))} need no Gram matrix")
     trained = train.checked(where, settings)
+    if found is not None or trained:
+        verify.keep(where, stage, found, trained)
+    code = 0 if found is None else _tell_verified(found, where, directory)
     damaged = {label: fault for label, fault in trained.items() if fault}
+    document.add(training={"checked": len(trained), "damaged": damaged})
     for label, fault in damaged.items():
         streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
     if trained:
@@ -193,6 +233,19 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
 
 def _tell_verified(found: "Verification", where: "Run", directory: str) -> int:
     """What was found of the tiles; the exit code."""
+    document.add(
+        tiles={
+            "checked": found.checked,
+            "missing": found.missing,
+            "damaged": {str(tile): fault for tile, fault in found.damaged.items()},
+            "unreadable": {str(tile): str(fault) for tile, fault in found.unreadable.items()},
+        },
+        entries=[
+            {name: getattr(entry, name) for name in ("row", "col", "stored", "exact", "error", "tolerance")}
+            | {"tile": str(entry.tile), "readout": str(entry.readout)}
+            for entry in found.entries
+        ],
+    )
     for kind, tiles in (("damaged", found.damaged), ("cannot be read", found.unreadable)):
         for tile, fault in tiles.items():
             streams.say(f"{kind}: {tile}: {short(str(fault), 200)}")
@@ -203,7 +256,9 @@ def _tell_verified(found: "Verification", where: "Run", directory: str) -> int:
         + (f", largest relative error {max(errors):.1e}" if errors else "")
     )
     if found.damaged:
-        streams.complain(f"run `cntk-bench verify {short(directory, 150)} --repair` to compute them anew")
+        streams.complain(
+            f"run `cntk-bench verify {short(shlex.quote(directory), 150)} --repair` to compute them anew"
+        )
         return 1
     if found.unreadable:
         raise UserError(

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cntk_bench.cli import options, progress, streams
+from cntk_bench.cli import document, logfile, options, progress, streams
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
+    from cntk_bench.config.config import Config
     from cntk_bench.grams.compute import Task
     from cntk_bench.grams.tiles import Plan
-    from cntk_bench.runs.config import Config
-    from cntk_bench.runs.directory import Run
+    from cntk_bench.records.directory import Run
+
+# Keys of the images that may differ between solves of one run.
+OF_IMAGES = ("dataset.train", "dataset.test", "dataset.draws", *options.MOVED)
 
 
 @click.command()
@@ -28,17 +31,20 @@ def run(
     executor: str | None,
     donor: str | None,
 ) -> int:
-    """Fetch, compute, train, solve and print the table of CONFIG, a YAML file or one that ships, by name."""
+    """Fetch, compute, train and solve CONFIG, and print its table.
+
+    CONFIG is a YAML file, or the name of a config that ships, such as quickstart.
+    """
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
 
     settings, where = options.settings(config, overrides, backend, output, executor)
     stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _compute(settings, where, donor)
-    _train(settings, where)
+    compute_run(settings, where, donor)
+    train_run(settings, where)
     code = _solve(where, settings)
-    streams.say(f"\nEverything of this run is in {where.path}")
+    streams.say(f"\nEverything of this run is in {where.path}; its page is report/index.html")
     return code
 
 
@@ -48,13 +54,15 @@ def run(
 @options.common
 def fetch(dataset: str, path: str | None) -> None:
     """Download DATASET, a name that `info` lists, or the data set of a config file."""
-    from cntk_bench.runs import config, images
+    from cntk_bench.config import config
+    from cntk_bench.runs import images
 
     folder = None if path is None else str(options.path(path, "--path"))
     if dataset.endswith((".yaml", ".yml")):
         settings = config.load(options.path(dataset, "DATASET")).dataset
         dataset, folder = settings.name, folder or settings.path
     kept = images.fetch(dataset, folder, streams.terminal())
+    document.add(dataset=dataset, path=kept)
     if kept is None:
         streams.say(f"{dataset} needs no download")
     else:
@@ -64,7 +72,11 @@ def fetch(dataset: str, path: str | None) -> None:
 @click.command()
 @options.configured
 @options.executor
-@click.option("--shard", metavar="I/N", help="Only the I-th of N shares of the tiles; others do the others.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Compute only the I-th of N shares of the tiles; other processes compute the others.",
+)
 @options.donor
 def compute(
     config: str,
@@ -75,20 +87,24 @@ def compute(
     shard: str | None,
     donor: str | None,
 ) -> None:
-    """Compute the Gram matrices of CONFIG; goes on where an earlier call was interrupted.
+    """Compute the Gram matrices of CONFIG, from where an earlier call was interrupted.
 
-    Several processes may compute the same run at once. A run that lacks images, columns or depths grows.
+    Several processes may compute the same run at once. Images, columns or depths that a run lacks are added.
     """
     settings, where = options.settings(config, overrides, backend, output, executor)
     share = options.share(shard, "--shard")
-    _compute(settings, where, donor, share)
+    compute_run(settings, where, donor, share)
     streams.say(f"computed: {where.gram}" if shard is None else f"computed: share {shard} of {where.gram}")
 
 
 @click.command("slurm-script")
 @options.configured
 @click.option(
-    "--shards", default=8, show_default=True, type=click.IntRange(1, 10_000), help="Jobs of the array."
+    "--shards",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 10_000),
+    help="Number of jobs in the array.",
 )
 def slurm_script(
     config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, shards: int
@@ -111,15 +127,17 @@ def slurm_script(
     path, asked = where.path.absolute(), settings.compute
     command += ["--output", str(path)]
     command += ["--executor", "auto"] if asked.executor == "slurm" else []  # these are the jobs already
-    streams.say(sbatch.script(asked.slurm.model_dump(), settings.name, command, path, Path.cwd(), shards))
+    script = sbatch.script(asked.slurm.model_dump(), settings.name, command, path, Path.cwd(), shards)
+    document.add(run=where.path, shards=shards, script=script)
+    streams.say(script)
 
 
 @click.command()
 @options.configured
 def train(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
-    """Train the networks of CONFIG; goes on where an earlier call was interrupted.
+    """Train the networks of CONFIG, from where an earlier call was interrupted.
 
-    Several processes may train the same run at once: each takes networks that no other has.
+    Several processes may train the same run at once: each trains networks that no other does.
     """
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
@@ -132,27 +150,25 @@ def train(config: str, overrides: tuple[str, ...], backend: str | None, output: 
         )
     stage.require(settings)
     images.fetch(settings.dataset.name, settings.dataset.path, streams.terminal())
-    _train(settings, where)
+    train_run(settings, where)
     streams.say(f"trained: {where.networks}")
 
 
 @click.command()
-@click.argument("directory", metavar="RUN")
 @options.overridable("solve.ridge=loo")
-@options.common
+@options.of_run
 def solve(directory: str, overrides: tuple[str, ...]) -> int:
     """Solve the kernel regressions of RUN, a computed run directory, and print its table.
 
     With --set dataset.train=N, dataset.test=N, kernel.columns=[...] or kernel.depths=[...], a part of what
-    was computed.
+    was computed is solved.
     """
     where = options.run_directory(directory)
     for override in overrides:
         if not _solvable(override.partition("=")[0]):
             raise UserError(
                 f"--set {short(override)}: only keys of solve, kernel and columns' own sections, "
-                "dataset.train, dataset.test, dataset.draws and dataset.path can change here; run `compute` "
-                "for the others"
+                f"{', '.join(OF_IMAGES)} can change here; run `compute` for the others"
             )
     return _solve(where, where.config(overrides))
 
@@ -166,16 +182,21 @@ def _solvable(key: str) -> bool:
 
     section, _, rest = key.partition(".")
     mine = section in ("solve", "kernel", *columns.section_names())
-    return bool(rest) and mine or key in ("dataset.train", "dataset.test", "dataset.draws", "dataset.path")
+    return bool(rest) and mine or key in OF_IMAGES
 
 
-def _compute(settings: "Config", where: "Run", donor: str | None, shard: tuple[int, int] = (1, 1)) -> None:
+def compute_run(settings: "Config", where: "Run", donor: str | None, shard: tuple[int, int] = (1, 1)) -> None:
     from cntk_bench.runs import compute
 
+    logfile.begin(where.path)
+    document.add(run=where.path, gram=where.gram, share=list(shard), computed={"tiles": 0, "pairs": 0})
     with progress.bar("computing", "pairs") as advance:
 
         def begin(plan: "Plan", tasks: "Sequence[Task]") -> "Callable[[Task], None]":
-            advance(0, total=sum(task.tile.pairs(plan) for task in tasks), done=0)
+            logfile.catch_up()
+            pairs = sum(task.tile.pairs(plan) for task in tasks)
+            document.add(computed={"tiles": len(tasks), "pairs": pairs})
+            advance(0, total=pairs, done=0)
             return lambda task: advance(task.tile.pairs(plan))
 
         try:
@@ -186,26 +207,32 @@ def _compute(settings: "Config", where: "Run", donor: str | None, shard: tuple[i
             raise
 
 
-def _train(settings: "Config", where: "Run") -> None:
+def train_run(settings: "Config", where: "Run") -> None:
     from cntk_bench.runs import train
 
+    logfile.begin(where.path)
     with progress.bar("training") as advance:
         try:
-            train.train(where, settings, lambda done, count, said: advance(0, count, done, said))
+            count = train.train(where, settings, lambda done, count, said: advance(0, count, done, said))
         except KeyboardInterrupt as stopped:
             stopped.add_note("what is trained is kept; the same command goes on from there")
             raise
+    document.add(run=where.path, networks=where.networks, trained=count)
 
 
 def _solve(where: "Run", settings: "Config") -> int:
     """Solve, print the table, and say which solutions are not to be trusted; the exit code."""
     from cntk_bench import report
+    from cntk_bench.analyses import page as pages
     from cntk_bench.runs import solve as stage
 
+    logfile.begin(where.path)
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
         solved = stage.solve(where, settings, lambda *_: advance(1), progress.told(advance))
+    document.add(run=where.path, solve=solved["solve"], rows=report.rows(solved))
     streams.say(report.table(solved))
+    pages.write_after_solve(where, settings, solved["solve"])
     doubtful = stage.doubtful(solved["solutions"])
     if not doubtful:
         return 0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from cntk_bench.cli import document, logfile
 from cntk_bench.text import MOST, one_line, visible
 
 STREAMS = ("stdin", "stdout", "stderr")  # by their file descriptors, 0 to 2
@@ -32,6 +33,12 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
+    """Print lines for people, as `put`; nothing where a document is printed instead (`document`)."""
+    if not document.asked():
+        put(text)
+
+
+def put(text: str) -> None:
     """Print lines to standard output, with what a terminal would obey as escapes.
 
     Raises
@@ -43,13 +50,30 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def line(name: str, value: object) -> None:
+    """Print a value after its name; errors as for `say`."""
+    say(f"{name:16} {value}")
+
+
 def complain(text: str, most: int = MOST) -> None:
-    """Print one line to standard error, if it takes it."""
+    """Warn in one line on standard error, in the run's log and in a document."""
+    logfile.note("warning", text)
+    _warn(text, most)
+
+
+def tell(text: str) -> None:
+    """Say in one line on standard error, and in the run's log, how far it is."""
+    logfile.note("progress", text)
+    complain_at_length(one_line(text))
+
+
+def _warn(text: str, most: int) -> None:
+    document.message(one_line(text, most))
     complain_at_length(one_line(text, most))
 
 
 def complain_at_length(text: str) -> None:
-    """Print lines of our own to standard error, if it takes them."""
+    """Print visible lines to standard error, if it takes them."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
@@ -82,17 +106,27 @@ def terminal() -> bool:
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        complain(self.format(record), MOST_LOGGED)
+        _warn(self.format(record), MOST_LOGGED)
+
+
+_lines = _Lines()
 
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Print what is logged, until the end: warnings of everything, and of this package what was asked for."""
-    lines, ours = _Lines(), logging.getLogger("cntk_bench")
+    """Print warnings that are logged, until the end; and what is done, from `tell_more` on."""
+    ours = logging.getLogger("cntk_bench")
     level = ours.level
-    logging.getLogger().addHandler(lines)
+    ours.setLevel(logging.INFO)  # the run's log has what is done in any case
+    _lines.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(_lines)
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(lines)
+        logging.getLogger().removeHandler(_lines)
         ours.setLevel(level)
+
+
+def tell_more() -> None:
+    """Print what is done, too, as --verbose asks."""
+    _lines.setLevel(logging.INFO)

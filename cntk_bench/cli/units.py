@@ -1,13 +1,14 @@
 """Quantities as people read them."""
 
+from math import inf
+from typing import TYPE_CHECKING
 
-def size(count: float) -> str:
-    """Bytes, such as 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:.1f} {unit}" if unit != "B" else f"{count} B"
+from cntk_bench.text import duration, size
+
+if TYPE_CHECKING:
+    from cntk_bench.costs.span import Span
+
+__all__ = ["brief", "duration", "size", "span"]
 
 
 def brief(seconds: float) -> str:
@@ -15,8 +16,19 @@ def brief(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, such as 14 min."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def span(seconds: "Span") -> str:
+    """A range of times in the unit of its end, such as 2.6 to 3.4 h."""
+    if seconds.high < 1:
+        return "less than 1 s"
+    unit, name = next(
+        (unit, name)
+        for most, unit, name in (
+            (120, 1, "s"),
+            (7200, 60, "min"),
+            (48 * 3600, 3600, "h"),
+            (inf, 86400, "days"),
+        )
+        if seconds.high <= most
+    )
+    low, high = (f"{x:.1f}" if x < 9.95 else f"{x:.0f}" for x in (seconds.low / unit, seconds.high / unit))
+    return f"{high} {name}" if low == high else f"{low} to {high} {name}"

@@ -114,21 +114,32 @@ class Curve:
 class Cell:
     """What fills one cell.
 
-    predicted : (m,) int64, the classes of the test images; or (r, m) of r predictions, such as of several
-        trained networks, whose accuracies are averaged. With r = 0 there is no accuracy: "doubt" says why.
-    facts : what the record is to say, plain numbers and strings; "doubt" says in a sentence why the cell
-        cannot be trusted, and is None or absent where it can; "note" says in a sentence what else a reader
-        of the table must know.
-    undecided : how many predictions the errors of stored kernels alone could change.
-    remedy : what a user can do where those are too many to trust the accuracy.
-    arrays : what is to be kept beside the predictions.
-    repeat : of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
+    Parameters
+    ----------
+    predicted : array (m,), int64
+        The classes of the test images; or (r, m) of r predictions, such as of several trained networks, whose
+        accuracies are averaged. With r = 0 there is no accuracy: "doubt" says why.
+    facts : mapping
+        What the record is to say, plain numbers and strings; "doubt" says in a sentence why the cell cannot
+        be trusted, and is None or absent where it can; "note" says in a sentence what else a reader of the
+        table must know.
+    undecided : int
+        How many predictions the errors of stored kernels alone could change.
+    arrays : mapping
+        What is to be kept beside the predictions.
+    repeat : tuple of int, optional
+        Of r predictions, which repetition (seed, draw) each belongs to, one for each by default; the
         deviation between repetitions is the cell's spread.
-    candidates : cells of which one is shown, such as of several learning rates; each one's score is recorded,
-        and `predicted` and `repeat` of this one are not used.
-    chosen : which of them, where the column has chosen; None: the one with the best accuracy on the test
-        images, which a fact "chosen_by" must let the table say.
-    curves : name -> how training went.
+    candidates : tuple of Cell
+        Cells of which one is shown, such as of several learning rates; each one's score is recorded, and
+        `predicted` and `repeat` of this one are not used.
+    chosen : int, optional
+        Which of them, where the column has chosen; None: the one with the best accuracy on the test images,
+        which a fact "chosen_by" must let the table say.
+    curves : mapping of str to Curve
+        How training went.
+    remedy : str
+        What a user can do where too many predictions are undecided to trust the accuracy.
     """
 
     predicted: np.ndarray

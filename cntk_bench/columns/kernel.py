@@ -67,7 +67,8 @@ class KernelColumn:
         if "scale" in more:
             test = normalize.scaled_blocks(test, more["scale"])
         chosen = solution.chosen
-        found = prediction.predict(solution.alpha, test, chosen.largest_residual)
+        others = getattr(solution, "alphas", ())  # another package's solver may not give them
+        found = prediction.predict(solution.alpha, test, chosen.largest_residual, others=others)
         facts = (
             asdict(chosen)
             | {**solution.facts}
@@ -78,6 +79,7 @@ class KernelColumn:
         )
         facts |= {"normalize": given.how.normalize} if more else {}
         arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
+        arrays |= {"outputs": found.outputs} | ({"path_predicted": found.others} if others else {})
         return Cell(found.classes, facts, found.undecided, arrays)
 
 
@@ -89,14 +91,15 @@ def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str,
     if method not in regression.ITERATIVE:
         gram = given.train(readout)
         more = {"scale": normalize.unit_diagonal(gram)} if scaled else {}
-        return solved(given, gram, given.how.ridge), more
+        return solved(given, gram, given.how.ridge, given.how.leave_one_out), more
     from cntk_bench.regression.attempts import How
 
     streamed = method == "cg"
     train: Any = given.stream(readout) if streamed else given.train(readout)
     own = stream.diagonal(train) if streamed else train.diagonal()
     more = {"scale": normalize.of_diagonal(own)} if scaled else {}
-    of = {"rank": given.place.rank} if streamed else {"device": given.device, "overwrite": True}
+    held = {"device": given.device, "overwrite": True, "leave_one_out": given.how.leave_one_out}
+    of = {"rank": given.place.rank} if streamed else held
     how = How(
         given.how.tolerance,
         given.how.iterations,
@@ -109,10 +112,11 @@ def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str,
     ), more
 
 
-def solved(given: Given, gram: np.ndarray, ridge: Any) -> Any:
+def solved(given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = True) -> Any:
     """The run's solver on a train Gram matrix (n, n), which it may overwrite; one of ours by a factor."""
     name = given.how.solver
     ours = name in (regression.AUTO, *regression.ITERATIVE)
+    less = {} if leave_one_out else {"leave_one_out": False}  # which another package's may not know
     return regression.solver("cholesky" if ours else name)(
         gram,
         given.y_train,
@@ -121,6 +125,7 @@ def solved(given: Given, gram: np.ndarray, ridge: Any) -> Any:
         device=given.device,
         dtype=given.dtype,
         overwrite=True,
+        **less,
     )
 
 

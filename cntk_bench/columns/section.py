@@ -5,10 +5,14 @@ error, and makes it a field of `columns.Sections`; another package registers its
 group `cntk_bench.sections`. A column reads it by `given.section(name)`.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat
+from pydantic_core import PydanticCustomError
 
+from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE
 
 Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
@@ -21,3 +25,19 @@ class Section(BaseModel):
     """A mapping of the YAML; every key has a default, and an unknown one is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+WHOLE = "whole"  # pydantic's type of an error whose words name the key and the value themselves
+
+
+def told(check: Callable) -> Callable:
+    """Make a validator's UserError one of pydantic's, so that it is told beside all others of a file."""
+
+    @wraps(check)
+    def checked(*given: Any) -> Any:
+        try:
+            return check(*given)
+        except UserError as error:
+            raise PydanticCustomError(WHOLE, "{reason}", {"reason": str(error)}) from None
+
+    return checked

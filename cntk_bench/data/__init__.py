@@ -1,12 +1,25 @@
 """Data sets: images (n, C, P, P) float32 and labels (n,) int64, checked, ordered and prepared.
 
-`dataset` is the way in; `digits`, `npz`, `official` and `idx` each read one kind of source;
-`checks` and `order` are what all of them share; `preparation` lists the steps that images are prepared by,
-of which `scaling` and `whitening` are two.
+`dataset` is the way in, and `sources` lists what can be read. `digits`, `npz`, `mapped` (.npy), `folder`
+(with `picture` and `table`) and `official` (with `cifar`, `binary`, `idx` and `download`) each read one kind
+of source; `checks`, `classes` and `order` are what all of them share; `preparation` lists the steps that
+images are prepared by, of which `scaling` and `whitening` are two.
 """
 
-from cntk_bench.data.dataset import Dataset, load, require_known
+from cntk_bench.data.dataset import Dataset, load
 from cntk_bench.data.official import FETCHABLE, fetch
 from cntk_bench.data.preparation import SCALES, STEPS, Recipe, steps
+from cntk_bench.data.sources import canonical, require_known
 
-__all__ = ["FETCHABLE", "SCALES", "STEPS", "Dataset", "Recipe", "fetch", "load", "require_known", "steps"]
+__all__ = [
+    "FETCHABLE",
+    "SCALES",
+    "STEPS",
+    "Dataset",
+    "Recipe",
+    "canonical",
+    "fetch",
+    "load",
+    "require_known",
+    "steps",
+]

@@ -78,7 +78,7 @@ def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:
     if y.dtype.kind not in "iu" or (y.ndim != 1 and y.shape[1:] != (1,)):
         raise UserError(
             f"{what} has the shape {short(y.shape)} and type {short(str(y.dtype))}: "
-            "store integer labels of shape (n,)"
+            "store labels of shape (n,), as integers or as text"
         )
     if len(y) != n:
         raise UserError(f"{what} has {len(y)} labels for {n} images: give one label per image")

@@ -10,6 +10,9 @@ import io
 import pickle
 import tarfile
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,62 @@ DAMAGED = (
 )
 
 
+@dataclass(frozen=True)
+class Archive:
+    """Where an archive of pickles is, its MD5, its batches (path in it -> MD5), and the key of their labels.
+
+    The addresses and checksums are those that torchvision has, the archives' own page among its sources.
+    """
+
+    url: str
+    md5: str
+    train: dict[str, str]
+    test: dict[str, str]
+    meta: dict[str, str]
+    key: str
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        """Where its batches are, once unpacked."""
+        return next(iter(self.test)).partition("/")[0]
+
+    @property
+    def batches(self) -> dict[str, str]:
+        """All of them."""
+        return self.train | self.test | self.meta
+
+
+ARCHIVES = {
+    "cifar10": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        {
+            "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "cifar-10-batches-py/data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "cifar-10-batches-py/data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "cifar-10-batches-py/data_batch_4": "634d18415352ddfa80567beed471001a",
+            "cifar-10-batches-py/data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        {"cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e"},
+        {"cifar-10-batches-py/batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
+        "labels",
+    ),
+    "cifar100": Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+        {"cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d"},
+        {"cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        {"cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48"},
+        "fine_labels",
+    ),
+}
+
+
 def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
     """Write the batches (path in the archive -> MD5) of an archive below a folder.
 
@@ -40,30 +99,52 @@ def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
     UserError
         If the archive cannot be read, lacks a batch, or holds another one than the published.
     """
-    left = dict(batches)
+    with _damage(archive):
+        for name, batch in _walked(gzip.open(archive), batches):
+            if digest(batch) != batches[name]:
+                raise ValueError(f"{short(name)} does not have its published checksum")
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, batch)
+
+
+def members(archive: bytes, names: Iterable[str], path: Path) -> dict[str, bytes]:
+    """The files (path in the archive -> content) of an archive's bytes; `path` names it in messages.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or lacks one.
+    """
+    with _damage(path):
+        return dict(_walked(gzip.open(io.BytesIO(archive)), names))
+
+
+def _walked(packed: gzip.GzipFile, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The plain files of these names in an archive and their content, as they come, until all are found."""
+    left = dict.fromkeys(names)
+    with packed:  # whole, for tarfile reads headers of any size that they claim
+        content = packed.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it unpacks to more than {LARGEST} bytes")
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as stream:
+        for member in stream:
+            if not 0 <= member.size <= LARGEST:  # a negative one would send tarfile back for ever
+                raise ValueError(f"{short(member.name)} claims {member.size} bytes")
+            if member.name not in left or not member.isreg():
+                continue
+            file = stream.extractfile(member)
+            yield member.name, file.read() if file else b""
+            del left[member.name]
+            if not left:
+                return
+    raise ValueError(f"it lacks {short(', '.join(left))}")
+
+
+@contextmanager
+def _damage(archive: Path) -> Iterator[None]:
     try:
-        with gzip.open(archive) as packed:  # whole, for tarfile reads headers of any size that they claim
-            content = packed.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise ValueError(f"it unpacks to more than {LARGEST} bytes")
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as stream:
-            for member in stream:
-                if not 0 <= member.size <= LARGEST:  # a negative one would send tarfile back for ever
-                    raise ValueError(f"{short(member.name)} claims {member.size} bytes")
-                md5 = left.get(member.name)
-                if md5 is None or not member.isreg():
-                    continue
-                file = stream.extractfile(member)
-                batch = file.read() if file else b""
-                if digest(batch) != md5:
-                    raise ValueError(f"{short(member.name)} does not have its published checksum")
-                path = folder / member.name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, batch)
-                del left[member.name]
-                if not left:
-                    return
-        raise ValueError(f"it lacks {short(', '.join(left))}")
+        yield
     except DAMAGED as error:
         raise UserError(
             f"{short(str(archive))} is not the published archive ({one_line(error, 100)}): "

@@ -2,34 +2,25 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cntk_bench.data import checks, digits, npz, official, preparation
-from cntk_bench.data.identity import KNOWN, is_published
-from cntk_bench.data.order import balanced_order
+from cntk_bench.data import checks, official, preparation, sources
+from cntk_bench.data import classes as named
+from cntk_bench.data.folder import Layout
+from cntk_bench.data.identity import KNOWN, is_published, of_places
+from cntk_bench.data.order import ORDERS
 from cntk_bench.data.preparation import Recipe
-from cntk_bench.data.scaling import prepared
+from cntk_bench.data.scaling import Some, prepared
 from cntk_bench.errors import UserError
-from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
-
-# One entry per data set: a function of the path that returns x_train, y_train, x_test, y_test in the data
-# set's own order and layout, which `load` then checks. Other packages add theirs under the entry point group.
-READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
-    "digits": digits.read,
-    "npz": npz.read,
-    **{name: partial(official.read, name) for name in official.FETCHABLE},
-}
-GROUP = "cntk_bench.datasets"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +51,11 @@ class Dataset:
         x_train holds so many draws of equally many images, one after another.
     fitted_on : int, optional
         How many training images the preparation was fitted on, if it was and is not plain.
+    class_names : tuple of str, optional
+        Names of the classes 0 .. k-1, where the source has names: those of folders and of labels that are
+        text, and the published names of CIFAR-10, CIFAR-100 and Fashion-MNIST.
+    test_images : str
+        A digest of the test images as the source has them, their places and labels, in whatever order.
     """
 
     name: str
@@ -75,6 +71,8 @@ class Dataset:
     recipe: str = ""
     draws: int = 1
     fitted_on: int | None = None
+    class_names: tuple[str, ...] | None = None
+    test_images: str = ""
 
     @property
     def told_by(self) -> tuple[np.ndarray, np.ndarray]:
@@ -89,19 +87,6 @@ class Dataset:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
-
-
-def require_known(name: str) -> None:
-    """UserError, with the nearest right name, if there is no such data set."""
-    if name not in names():
-        near = get_close_matches(str(name), names(), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names())}"
-        raise UserError(f"data set {short(name)} is unknown: {hint}")
-
-
-def names() -> tuple[str, ...]:
-    """The data sets known."""
-    return (*READERS, *plugins.names(GROUP))
 
 
 def _verified(name: str, path: str | Path | None, train: tuple, test: tuple) -> str:
@@ -135,39 +120,52 @@ def load(
     name: str,
     *,
     path: str | Path | None = None,
-    classes: Iterable[int] | None = None,
+    classes: Iterable[int | str] | None = None,
     train: int | None = None,
     test: int | None = None,
     draws: int = 1,
     seed: int = 0,
+    order: str = "balanced",
     preprocess: str | Sequence[str] = "standardize",
     statistics: str | Sequence[float] = "full",
+    size: int | None = None,
+    fit: str = "crop",
+    channels: int | None = None,
+    labels: str | Path | None = None,
+    test_share: float | None = None,
     **parameters: Any,
 ) -> Dataset:
     """Read a data set, select images and prepare them.
 
+    Public as `cntk_bench.load_images`. Arguments are the keys of a config's sections `dataset` and
+    `preprocess`, and errors name them so: dataset.size is `size`.
+
     Parameters
     ----------
     name : str
-        "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), or "cifar10",
-        "cifar100", "svhn", "mnist", "fashion-mnist" (fetched with `fetch` before).
+        "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), "npy" (a folder of mapped arrays,
+        `mapped`), "folder" (a folder of pictures, `folder`), or "cifar10", "cifar100", "svhn", "mnist",
+        "fashion-mnist" (fetched with `fetch` before); spelled as people do, too, such as "CIFAR-10".
     path : path-like, optional
-        The file of "npz"; the folder that an official data set was fetched to, or an .npz file
-        that holds it. "mnist" and "fashion-mnist" also take a folder that holds the four idx
-        files themselves. "digits" takes none.
-    classes : iterable of int, optional
-        Labels of the classes to use, all by default; they become 0, 1, 2, ... in the order given. The
-        result, statistics included, is that of a data set that has only these images.
+        The file of "npz"; the folder of "npy" and "folder"; the folder that an official data set was
+        fetched to, or an .npz file that holds it. "mnist" and "fashion-mnist" also take a folder that
+        holds the four idx files themselves. "digits" takes none.
+    classes : iterable of int or str, optional
+        Labels or names of the classes to use, all by default; they become 0, 1, 2, ... in the order given.
+        The result, statistics included, is that of a data set that has only these images.
     train, test : int, optional
-        How many images of these classes, all by default: the first ones of `order.balanced_order`,
-        so that every prefix is balanced over the classes and a larger number contains a smaller
-        one's images.
+        How many images of these classes, all by default: the first ones of an order, so that a larger
+        number contains a smaller one's images.
     draws : int, optional
         How many disjoint draws of `train` images: draw d = 0, 1, ... has the images d * train to
-        (d + 1) * train - 1 of that order. Where `train` is a multiple of the number of classes, and no class
-        has run out, each draw has equally many of each class; else their numbers differ by 2 at most.
+        (d + 1) * train - 1 of that order. In the balanced one, where `train` is a multiple of the number of
+        classes, and no class has run out, each draw has equally many of each class; else their numbers
+        differ by 2 at most.
     seed : int, optional
         Of that order, at least 0. Training and test images have a stream of their own.
+    order : {"balanced", "random"}, optional
+        Whether every prefix is balanced over the classes (`order.balanced_order`), or images are taken
+        whatever their classes are.
     preprocess : str or sequence of str, optional
         "none", a step of `preparation`, or several in order, such as ["contrast", "zca"].
     statistics : {"full", "subset"} or sequence of float, optional
@@ -176,6 +174,8 @@ def load(
         the first step, numbers, the mean of each channel and then the deviation of each, in the units of the
         source's pixels. With "full" a small training set profits from images that it does not have, though
         not from their labels.
+    size, fit, channels, labels, test_share : optional
+        Of "folder": `folder.Layout`.
     **parameters
         zca_regularizer, contrast_scale, contrast_floor: of `preparation.Recipe`.
 
@@ -189,30 +189,26 @@ def load(
         If an argument is not possible, the data cannot be read, or they are not square, finite
         images with labels 0 .. k-1 of at least two classes.
     """
-    require_known(name)
+    name = sources.canonical(name)
+    sources.require_known(name)
     chosen = statistics if isinstance(statistics, str) else tuple(statistics)
     recipe = Recipe(preparation.steps(preprocess), chosen, **parameters)
     checks.require_integer(seed, 0, "seed")
-    if name == "digits" and path is not None:
-        raise UserError(
-            f"path {short(str(path))} is not used by digits, which ships with scikit-learn: remove it"
-        )
-    if name in READERS and name != "digits" and path is None:
-        what = "the .npz file" if name == "npz" else "the folder it was fetched to (cntk-bench fetch)"
-        raise UserError(f"data set {name} needs a path: give {what}")
-
-    read = READERS[name] if name in READERS else plugins.load(GROUP, name)
-    x_train, y_train, x_test, y_test = read(None if path is None else official.place(path))
+    table = None if labels is None else official.place(labels)
+    layout = Layout(size, fit, channels, table, test_share)
+    x_train, y_train, x_test, y_test = sources.read(name, path, layout, seed)
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
+    y_train, y_test, class_names = named.numbered(y_train, y_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")
     k = checks.classes(y_train, y_test)
     name = _verified(name, path, (x_train, y_train), (x_test, y_test))
-    labels = checks.chosen(classes, k)
-    used = None if labels == tuple(range(k)) else labels
-    from_train, y_train = _of_classes(y_train, labels, "y_train")
-    from_test, y_test = _of_classes(y_test, labels, "y_test")
+    class_names = class_names or named.official(name, k)
+    picked = checks.chosen(named.resolved(classes, class_names), k)
+    used = None if picked == tuple(range(k)) else picked
+    from_train, y_train = _of_classes(y_train, picked, "y_train")
+    from_test, y_test = _of_classes(y_test, picked, "y_test")
     n_train = checks.drawn(train, draws, len(y_train))
     if draws > 1 and statistics == "subset" and recipe.fits:
         raise UserError(
@@ -221,13 +217,15 @@ def load(
         )
     n_test = checks.count(test, len(y_test), "test")
 
-    first_train = balanced_order(y_train, seed, stream=0)[:n_train]
-    first_test = balanced_order(y_test, seed, stream=1)[:n_test]
+    if order not in ORDERS:
+        raise UserError(f"order {short(order)} is unknown: use {' or '.join(ORDERS)}")
+    first_train = ORDERS[order](y_train, seed, stream=0)[:n_train]
+    first_test = ORDERS[order](y_test, seed, stream=1)[:n_test]
     train_index, test_index = from_train[first_train], from_test[first_test]
     if statistics == "subset":
         measured = x_train[train_index]
     else:
-        measured = x_train if used is None else x_train[from_train]
+        measured = x_train if used is None else Some(x_train, from_train)
     prepare = preparation.fitted(measured, recipe)
     told: dict[str, Any] = {}
     if not recipe.plain:
@@ -239,10 +237,12 @@ def load(
         y_train=y_train[first_train],
         x_test=prepared(x_test, test_index, prepare),
         y_test=y_test[first_test],
-        classes=len(labels),
+        classes=len(picked),
         train_index=train_index,
         test_index=test_index,
         classes_used=used,
         draws=int(draws),
+        class_names=class_names and tuple(class_names[label] for label in picked),
+        test_images=of_places(x_test, y_test[first_test], test_index),
         **told,
     )

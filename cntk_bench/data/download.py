@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import logging
 import ssl
 import sys
 import time
@@ -10,8 +11,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import write_whole
-from cntk_bench.text import one_line
+from cntk_bench.system.files import is_plain, write_whole
+from cntk_bench.text import one_line, short
 
 SILENCE = 60  # seconds without a byte, at most
 LONGEST = 4 * 3600  # seconds of a whole file
@@ -42,8 +43,45 @@ def download(urls: tuple[str, ...], path: Path, md5: str, progress: bool) -> Non
             write_whole(path, content)
             return
         failures.append(f"{url}: the bytes received do not have the published checksum")
-    raise UserError(
-        f"{path.name} could not be downloaded ({one_line('; '.join(failures), 180)}): "
+    raise _failed(path, "; ".join(failures))
+
+
+def retrieve(url: str, path: Path, sha256: str, progress: bool) -> None:
+    """As `download`, through pooch, which knows a file by its SHA-256 and puts it in place when it is whole.
+
+    Raises
+    ------
+    UserError
+        If the address does not have it.
+    OSError
+        If it cannot be written.
+    """
+    import pooch
+
+    if not is_plain(path):
+        raise UserError(f"{short(str(path))} is no plain file: remove it and fetch again")
+
+    def fetch(url: str, place: str, _: object) -> None:
+        try:
+            content = _fetched(url, path.name, progress)  # within our bounds of size and time
+        except NETWORK as error:
+            raise _failed(path, f"{url}: {one_line(error, 80) or type(error).__name__}") from None
+        write_whole(place, content)
+
+    said = pooch.get_logger()
+    level = said.level
+    said.setLevel(logging.ERROR)  # what it tells otherwise goes to stderr, whatever `progress` is
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent.absolute(), downloader=fetch)
+    except ValueError:  # pooch's, of the checksum
+        raise _failed(path, f"{url}: the bytes received do not have the published checksum") from None
+    finally:
+        said.setLevel(level)
+
+
+def _failed(path: Path, reasons: str) -> UserError:
+    return UserError(
+        f"{path.name} could not be downloaded ({one_line(reasons, 180)}): "
         "check the connection and fetch again; finished files are kept"
     )
 

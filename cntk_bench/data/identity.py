@@ -34,3 +34,20 @@ def digest(images: np.ndarray, labels: np.ndarray) -> str:
         sha256(bytes([label]) + image.tobytes()).digest() for image, label in zip(images, labels, strict=True)
     )
     return sha256(b"".join(sorted(each))).hexdigest()
+
+
+def of_places(images: np.ndarray, labels: np.ndarray, places: np.ndarray) -> str:
+    """SHA-256 (hex) of images as the source has them, whatever order they are listed in.
+
+    Parameters
+    ----------
+    images : (n, C, P, P)
+        All of the source's.
+    labels, places : (m,) int64
+        Of the images meant.
+    """
+    whole = sha256()
+    for place, label in sorted(zip(places.tolist(), labels.tolist(), strict=True)):
+        image = np.ascontiguousarray(images[place])
+        whole.update(f"{place} {label} {image.dtype.str}{image.shape}".encode() + image.tobytes())
+    return whole.hexdigest()

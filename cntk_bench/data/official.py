@@ -1,30 +1,34 @@
-"""The published data sets, downloaded and (SVHN) read through torchvision.
+"""The published data sets: downloaded, verified and read.
 
 Nothing official is opened before its checksum has been verified, neither after a download nor
-on any later load. The files, their addresses and their checksums are torchvision's. Its SVHN class
-verifies every file that it is about to open; its MNIST classes do not, and prefer a stray
+on any later load. Where torchvision is installed, CIFAR is fetched as the archive of pickles that it takes,
+too; elsewhere as the binary one (`binary`). Which of them a folder has decides how it is read, and neither
+needs torchvision. The files of SVHN and MNIST, their addresses and their checksums are torchvision's. Its
+SVHN class verifies every file that it is about to open; its MNIST classes do not, and prefer a stray
 `processed/training.pt` to the files they downloaded, so the verified .gz files of MNIST are read with
 `idx` instead; its CIFAR classes unpickle whatever has the right MD5, so `cifar` reads the batches.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from os.path import exists  # unlike Path.exists, False for what cannot be a path
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cntk_bench.data import cifar, idx, npz
+from cntk_bench.data import binary, cifar, idx, npz
 from cntk_bench.data.download import digest, download
 from cntk_bench.errors import UserError
 from cntk_bench.system.files import writing
 from cntk_bench.system.paths import expanded
 from cntk_bench.text import one_line, short
 
+CIFAR = tuple(cifar.ARCHIVES)
 # Name -> torchvision's class.
-CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 SVHN = {"svhn": "SVHN"}
 MNIST = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
-FETCHABLE = CIFAR | SVHN | MNIST
+FETCHABLE = (*CIFAR, *SVHN, *MNIST)
 
 
 def read(name: str, path: Path) -> Sequence[np.ndarray]:
@@ -35,8 +39,8 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
     name : str
         A key of FETCHABLE.
     path : Path
-        The folder given to `fetch`, laid out as torchvision does. Without torchvision: a file
-        whose name ends in .npz and that holds the images as in `npz`; for "mnist" and
+        The folder given to `fetch`, laid out as torchvision does; of "cifar10" and "cifar100", with either
+        archive. Also a file whose name ends in .npz and that holds the images as in `npz`; for "mnist" and
         "fashion-mnist" a folder with the four idx files themselves (as in Debian's
         dataset-fashion-mnist). Neither has a published checksum, and neither can execute code.
 
@@ -48,7 +52,7 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
     Raises
     ------
     UserError
-        If torchvision is missing, or a file is missing or does not have its checksum.
+        If torchvision is missing (SVHN, MNIST), or a file is missing or does not have its checksum.
     """
     if path.suffix == ".npz":
         return npz.read(path)
@@ -59,14 +63,18 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
             f"{short(str(path))} holds neither the four idx files of {name} nor a complete download: "
             "fetch it there (cntk-bench fetch)"
         )
+    if name in CIFAR:
+        if _is_binary(name, path):
+            return binary.read(name, path)
+        archive = cifar.ARCHIVES[name]
+        parts = [
+            cifar.read({path / file: md5 for file, md5 in files.items()}, archive.key)
+            for files in (archive.train, archive.test)
+        ]
+        return *parts[0], *parts[1]
     cls = _torchvision_class(name)
     if name in MNIST:
         return idx.read(_raw(name, path), md5s=dict(cls.resources))
-    if name in CIFAR:
-        key = {"cifar10": "labels", "cifar100": "fine_labels"}[name]
-        lists = (cls.train_list, cls.test_list)
-        parts = [cifar.read({path / cls.base_folder / f: md5 for f, md5 in files}, key) for files in lists]
-        return *parts[0], *parts[1]
     try:
         train, test = cls(path, split="train"), cls(path, split="test")
     except (RuntimeError, OSError):
@@ -96,7 +104,7 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
     Raises
     ------
     UserError
-        If the data set cannot be fetched, torchvision is missing, the network or the server
+        If the data set cannot be fetched, torchvision is missing (SVHN, MNIST), the network or the server
         fails, a downloaded file does not have its checksum, or the folder cannot be written.
     """
     if name not in FETCHABLE:
@@ -104,22 +112,38 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
     path = place(path)
     if name in MNIST and idx.complete(path):
         return
-    cls = _torchvision_class(name)
-    batches = _batches(cls) if name in CIFAR else {}
+    if name in CIFAR:
+        with writing(path):
+            return _fetch_cifar(name, path, progress)
+    files = _files(name, _torchvision_class(name), path)
     with writing(path):
-        if batches and all(_has(path / file, md5) for file, md5 in batches.items()):
-            return
-        for file, md5, urls in _files(name, cls, path):
+        for file, md5, urls in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             download(urls, file, md5, progress)
-        if batches:
-            cifar.unpack(path / cls.filename, path, batches)
+
+
+def _fetch_cifar(name: str, path: Path, progress: bool) -> None:
+    """Either archive: the one of which something is there, else pickles where torchvision is installed."""
+    if _is_binary(name, path):
+        return binary.fetch(name, path, progress)
+    archive = cifar.ARCHIVES[name]
+    if all(_has(path / file, md5) for file, md5 in archive.batches.items()):
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    download((archive.url,), path / archive.file, archive.md5, progress)
+    cifar.unpack(path / archive.file, path, archive.batches)
+
+
+def _is_binary(name: str, path: Path) -> bool:
+    """Whether a folder has, or is to have, the binary archive and not the pickles."""
+    archive = cifar.ARCHIVES[name]
+    if exists(path / archive.folder) or exists(path / archive.file):
+        return False
+    return exists(path / binary.ARCHIVES[name].file) or find_spec("torchvision") is None
 
 
 def _files(name: str, cls: Any, path: Path) -> list[tuple[Path, str, tuple[str, ...]]]:
     """Path, MD5 and addresses of every file of a data set."""
-    if name in CIFAR:
-        return [(path / cls.filename, cls.tgz_md5, (cls.url,))]
     if name in SVHN:
         parts = (cls.split_list[split] for split in ("train", "test"))
         return [(path / file, md5, (url,)) for url, file, md5 in parts]
@@ -127,12 +151,6 @@ def _files(name: str, cls: Any, path: Path) -> list[tuple[Path, str, tuple[str, 
         (_raw(name, path) / file, md5, tuple(mirror + file for mirror in cls.mirrors))
         for file, md5 in cls.resources
     ]
-
-
-def _batches(cls: Any) -> dict[str, str]:
-    """Path in the archive and MD5 of all of CIFAR's pickles, the classes' names among them."""
-    files = [*cls.train_list, *cls.test_list, (cls.meta["filename"], cls.meta["md5"])]
-    return {f"{cls.base_folder}/{file}": md5 for file, md5 in files}
 
 
 def _has(path: Path, md5: str) -> bool:
@@ -159,4 +177,4 @@ def _torchvision_class(name: str) -> Any:
             f"data set {name} needs torchvision, which cannot be imported ({one_line(error, 100)}): "
             "pip install 'cntk-bench[torch]', or give an .npz file"
         ) from None
-    return getattr(torchvision.datasets, FETCHABLE[name])
+    return getattr(torchvision.datasets, (SVHN | MNIST)[name])

@@ -1,6 +1,9 @@
-"""The seeded, class-balanced order of images, of which a subset is a prefix."""
+"""Seeded orders of images, class-balanced or plain, of which a subset is a prefix."""
 
 import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.text import short
 
 
 def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
@@ -21,7 +24,8 @@ def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
     seed : int
         At least 0.
     stream : int
-        Independent orders of one seed: 0 training images, 1 test images, 2 the split of digits.
+        Independent orders of one seed: 0 training images, 1 test images, 2 the split of digits, 3 that of
+        `held_out`.
 
     Returns
     -------
@@ -36,3 +40,44 @@ def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
     rounds = np.empty(len(labels), np.int64)
     rounds[by_class] = np.arange(len(labels)) - np.repeat(starts, counts)
     return np.lexsort((keys, rounds))
+
+
+def random_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
+    """An order that does not look at the classes; as `balanced_order` where all images are of one class."""
+    return balanced_order(np.zeros_like(labels), seed, stream)
+
+
+ORDERS = {"balanced": balanced_order, "random": random_order}
+
+
+def held_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stratified split: of each class the same share for testing, at least one image, and one left.
+
+    Parameters
+    ----------
+    labels : array (n,)
+        Classes, of any type that sorts.
+    share : float
+        Between 0 and 1; the number of a class's images is rounded.
+    seed : int
+        At least 0: which ones, by the keys of `balanced_order`.
+
+    Returns
+    -------
+    train, test : array of int64
+        Places in `labels`, ascending.
+
+    Raises
+    ------
+    UserError
+        If a class has a single image.
+    """
+    names, y = np.unique(labels, return_inverse=True)
+    shuffled = random_order(y, seed, stream=3)
+    test = np.zeros(len(y), bool)
+    for c, name in enumerate(names):
+        members = shuffled[y[shuffled] == c]
+        if len(members) < 2:
+            raise UserError(f"the class {short(str(name))} has one image, which cannot be split: add another")
+        test[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    return np.flatnonzero(~test), np.flatnonzero(test)

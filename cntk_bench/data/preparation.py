@@ -22,7 +22,7 @@ from math import isfinite
 import numpy as np
 
 from cntk_bench.data import scaling, whitening
-from cntk_bench.data.scaling import affine, chunks
+from cntk_bench.data.scaling import Images, affine, chunks
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
@@ -106,7 +106,7 @@ class Recipe:
             used["contrast_floor"] = self.contrast_floor
         return used
 
-    def told(self, training: np.ndarray) -> str:
+    def told(self, training: Images) -> str:
         """In a line, all that decides what becomes of an image: the steps, and the images they are fitted on.
 
         It is the same on every machine, as the prepared pixels are not: eigenvectors, and sums over many
@@ -142,7 +142,7 @@ def steps(value: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def fitted(training: np.ndarray, recipe: Recipe) -> Prepare:
+def fitted(training: Images, recipe: Recipe) -> Prepare:
     """What prepares images, at most `scaling.CHUNK` at a time.
 
     Parameters

@@ -9,13 +9,33 @@ from cntk_bench.errors import UserError
 CHUNK = 500  # images; bounds the float64 temporaries
 
 
-def chunks(x: np.ndarray) -> Iterator[np.ndarray]:
+class Some:
+    """The images x[index], taken when they are asked for: a part of a mapped array stays on the disk."""
+
+    def __init__(self, x: np.ndarray, index: np.ndarray):
+        self._x, self._index = x, index
+        self.dtype, self.shape = x.dtype, (len(index), *x.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, which: int | slice) -> np.ndarray:
+        return self._x[self._index[which]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self._x[place] for place in self._index)
+
+
+Images = np.ndarray | Some  # (n, C, P, P)
+
+
+def chunks(x: Images) -> Iterator[np.ndarray]:
     """Views of x, at most CHUNK images each."""
     return (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
 
 
 def scaling(
-    x_train: np.ndarray, preprocess: str, numbers: Sequence[float] | None = None
+    x_train: Images, preprocess: str, numbers: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale of each channel.
 

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
 
-from cntk_bench.errors import UserError
 from cntk_bench.executors.workers import Workers
 from cntk_bench.system import plugins
-from cntk_bench.text import short
 
-__all__ = ["NAMES", "Workers", "names", "require", "run"]
+__all__ = ["NAMES", "Workers", "names", "require", "require_known", "run"]
 
 NAMES = ("local", "processes", "dask", "slurm")
 GROUP = "cntk_bench.executors"
@@ -29,10 +27,15 @@ def names() -> tuple[str, ...]:
     return (*NAMES, *plugins.names(GROUP))
 
 
-def require(name: str) -> None:
-    """UserError if there is no executor of that name."""
-    if name not in names():
-        raise UserError(f"compute.executor is {short(name)}: use one of {', '.join(names())}")
+def require_known(name: str) -> None:
+    """UserError if there is no executor of this name, and it is not "auto"."""
+    plugins.require_known("executor", name, ("auto", *names()))
+
+
+def require(name: str) -> Callable:
+    """The executor's function; UserError if there is none of that name, or it lacks a library."""
+    require_known(name)
+    return import_module(f"{__name__}.{name}").run if name in NAMES else plugins.load(GROUP, name)
 
 
 def run(
@@ -63,6 +66,4 @@ def run(
     UserError
         If there is no such executor; or what a task raised, once all others that were begun have ended.
     """
-    require(name)
-    found = import_module(f"{__name__}.{name}").run if name in NAMES else plugins.load(GROUP, name)
-    found(job, tasks, report, stopped, workers or Workers())
+    require(name)(job, tasks, report, stopped, workers or Workers())

@@ -23,7 +23,7 @@ class Workers:
     scheduler : str or None
         Address of a Dask scheduler that runs already.
     slurm : mapping
-        What jobs ask of Slurm (`runs.sections.Slurm`).
+        What jobs ask of Slurm (`config.sections.Slurm`).
     lost : callable
         Called, in words, with how each worker ended that was lost.
     """

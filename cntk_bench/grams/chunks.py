@@ -112,7 +112,8 @@ class Chunks:
         try:
             if not is_plain(self.file(tile, readout)):
                 return None, "something else has the place of a chunk"
-            return self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)], None
+            where = (readout, tile.rows(self.plan), tile.cols(self.plan))
+            return self._arrays[tile.part].get_basic_selection(where), None
         except ValueError as error:  # a checksum, or a chunk of a wrong length
             return None, one_line(f"{type(error).__name__}: {error}", 120)
         except OSError as error:

@@ -10,9 +10,10 @@ Processes need not know of each other (`tasks`). A tile that two of them compute
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from cntk_bench import backends, executors
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
-from cntk_bench.executors import Workers
+from cntk_bench.executors import Workers, logged
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
 from cntk_bench.grams.flight import flight
@@ -30,6 +31,7 @@ from cntk_bench.grams.tasks import Task, pending
 from cntk_bench.grams.tiles import Plan, Tile, auto_tile
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.system import cores
+from cntk_bench.system import log as logs
 from cntk_bench.system.interruption import noted
 
 WRITING = 2  # tiles that are being written at once
@@ -69,6 +71,10 @@ class Job:
         One that is made already, for workers of this process.
     threads : int, optional
         Of each worker's CPU backend; by default what the system and the environment allow.
+    log : Path, optional
+        The absolute path of the run's log, for workers in other processes than the one `home`.
+    home : (str, int)
+        Where the job was made (`system.log.place`).
     """
 
     store: Store
@@ -78,16 +84,21 @@ class Job:
     donor: Donor | None = None
     ready: Backend | None = None
     threads: int | None = None
+    log: Path | None = None
+    home: logs.Place = field(default_factory=logs.place)
 
     def __getstate__(self) -> dict:
         return {**vars(self), "ready": None}
 
-    @contextmanager
-    def worker(self) -> Iterator[Callable[[Task], Callable[[], Future]]]:
+    def worker(self) -> AbstractContextManager[logged.Start]:
         """A function that starts a task, to use within the context; leaving waits for what is written.
 
         What it returns ends the task, and gives the future of its numbers being stored.
         """
+        return logged.logged(self._worker(), self.log, self.home)
+
+    @contextmanager
+    def _worker(self) -> Iterator[logged.Start]:
         with (
             cores.limited(self.threads),
             self.store.shared(),

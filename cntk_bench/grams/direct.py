@@ -48,11 +48,7 @@ def gram(
     """
     x = checked(x, "x")
     z = x if z is None else checked(z, "z", like=x)
-    readouts = tuple(readouts) if isinstance(readouts, Iterable) else (readouts,)
-    for readout in readouts:
-        if not isinstance(readout, Readout):
-            raise UserError(f"readout {readout!r} is not possible: give a list of Readout objects")
-    worker = backends.create(backends.choose(backend), Spec(readouts, *x.shape[1:3]))
+    worker = backends.create(backends.choose(backend), Spec(_listed(readouts), *x.shape[1:3]))
     prepared = worker.prepare(x)
     other = prepared if z is x else worker.prepare(z)
     return finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
@@ -65,13 +61,30 @@ def diagonal(
     backend: str = "auto",
     progress: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """Exact kernels of each image of x with itself: float32 (len(readouts), n), the diagonal of `gram`.
+    """Exact kernels of each image of x with itself, the diagonal of `gram`, without the other pairs.
 
-    The other pairs are not computed. `progress` is called after each image. Other parameters, errors: as for
-    `gram`.
+    A Gaussian process needs them for its variances, and whoever scales a kernel to a diagonal of one.
+
+    Parameters
+    ----------
+    x : array (n, C, P, P), float
+        As for `gram`.
+    readouts : sequence of Readout
+    backend : {"auto", "cpu", "cuda"}
+    progress : callable, optional
+        Called after each image.
+
+    Returns
+    -------
+    array (len(readouts), n), float32
+
+    Raises
+    ------
+    UserError
+        As `gram`.
     """
     x = checked(x, "x")
-    worker = backends.create(backends.choose(backend), Spec(tuple(readouts), *x.shape[1:3]))
+    worker = backends.create(backends.choose(backend), Spec(_listed(readouts), *x.shape[1:3]))
     out = np.empty((len(worker.spec.readouts), len(x)), np.float32)
     for i in range(len(x)):
         image = worker.prepare(x[i : i + 1])
@@ -79,6 +92,15 @@ def diagonal(
         if progress is not None:
             progress()
     return finite(out, "the kernel of an image with itself")
+
+
+def _listed(readouts: Iterable[Readout] | Readout) -> tuple[Readout, ...]:
+    """Readouts as a tuple; UserError for anything else."""
+    found = tuple(readouts) if isinstance(readouts, Iterable) else (readouts,)
+    for readout in found:
+        if not isinstance(readout, Readout):
+            raise UserError(f"readout {readout!r} is not possible: give a list of Readout objects")
+    return found
 
 
 def checked(x: ArrayLike, name: str, like: np.ndarray | None = None) -> np.ndarray:

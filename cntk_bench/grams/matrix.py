@@ -1,5 +1,6 @@
 """Whole matrices out of a store, assembled tile by tile: peak memory is the result and a few tiles."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,20 @@ def require_done(
             f"{missing} of {plan.count} tiles of {short(str(store.path))} are not computed yet for "
             f"{store.readouts[index]}: run `compute`"
         )
+
+
+def fingerprint(store: "Store", readout: object, sizes: tuple[int, int] | None = None, draws: int = 1) -> str:
+    """SHA-256 (hex) of the stored numbers of a readout's matrices, by the digests of their tiles.
+
+    Stores that hold the same bits in the same tiles have the same. It depends on the tiles' side, and on the
+    images that a tile at the end holds beside those of `sizes`. Nothing but journals is read.
+    """
+    plan, index = view(store, sizes, draws), store.index(readout)
+    found = hashlib.sha256(f"{store.readouts[index]} {plan.tile}\n".encode())
+    for tile in plan.tiles():
+        digests = sorted(store.progress.digests(tile, index))
+        found.update(f"{tile} {store.progress.shape(tile, index)} {digests}\n".encode())
+    return found.hexdigest()
 
 
 def view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:

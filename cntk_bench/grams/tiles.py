@@ -225,7 +225,7 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     A tile holds some seconds of work: little is lost by an interruption, and the overhead of a tile
     (some milliseconds) does not show. Two bounds come first: a computation has at least about 100
     tiles, to show its progress and to resume by, and at most about 20,000, because each tile is a
-    file for each readout. The side is a multiple of 8
+    file for each readout. The side is a multiple of 16, as many pairs as a CPU computes side by side,
     between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
 
     Of several draws each should be whole tiles, so that no pair of two draws is computed: of the sides from
@@ -252,7 +252,7 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     draw = n_train // draws
     pairs = draws * _count(draw, 0, 1) + n_train * n_test
     area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
-    side = min(max((isqrt(area) + 4) // 8 * 8, SMALLEST), LARGEST)
+    side = min(max((isqrt(area) + 8) // 16 * 16, SMALLEST), LARGEST)
     if draws == 1 or draw <= side:
         return side if draws == 1 else draw
     return min(range(side, side // 2, -1), key=lambda tile: Plan(n_train, 0, tile, 1, draws).wasted)

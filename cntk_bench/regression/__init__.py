@@ -1,7 +1,8 @@
 """Solving: kernel regression on matrices, whatever kernel they come from.
 
 `eigen` decomposes a Gram matrix for gradient flow (`flow`) and Gaussian processes (`posterior`, whose
-uncertainties `calibration` judges); `nested` solves every beginning of the training images at once.
+uncertainties `calibration` judges); `nested` solves every beginning of the training images at once, and
+`powerlaw` fits the learning curve that they make.
 
 A matrix in memory is solved by `ridge`, by a Cholesky factor, or with one in float32 by `iterative`, which
 also solves one that is larger than memory and is streamed (`stream`); `placement` chooses.
@@ -15,9 +16,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
-from cntk_bench.text import short
 
 SOLVERS = {  # name -> module of this room, function
     "cholesky": ("ridge", "solve"),
@@ -36,6 +35,11 @@ def solvers() -> tuple[str, ...]:
     return (AUTO, *SOLVERS, *plugins.names(GROUP))
 
 
+def require_known(name: str) -> None:
+    """UserError if there is no solver of this name, and it is not "auto"."""
+    plugins.require_known("solver", name, solvers())
+
+
 def require(name: str) -> None:
     """UserError if a solver, or "auto", is unknown, or another package's is broken."""
     if name != AUTO:
@@ -47,6 +51,5 @@ def solver(name: str) -> Callable[..., Any]:
     if name in SOLVERS:
         module, function = SOLVERS[name]
         return getattr(import_module(f"{__name__}.{module}"), function)
-    if name not in plugins.names(GROUP):
-        raise UserError(f"solve.solver is {short(name)}: use one of {', '.join(solvers())}")
+    require_known(name)
     return plugins.load(GROUP, name)

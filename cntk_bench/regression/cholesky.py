@@ -6,7 +6,7 @@ diagonal blocks of U are kept apart. So another S needs no second copy of A: 20 
 50,000 images.
 
 Diagonal blocks are factored by LAPACK on the host, where a failing pivot can be told; everything
-else is matrix products and triangular solves on the device, on operands that span at most n x BLOCK
+else is matrix products and triangular solves on the device, on operands that span at most n x 8 BLOCK
 entries: far from the 2^31 of libraries that count in 32 bits, which 50,000 x 50,000 exceeds.
 """
 
@@ -34,22 +34,25 @@ class NotPositiveDefinite(ArithmeticError):
 class Device:
     """What differs between the CPU and a GPU.
 
-    `solve(u, b, transposed)` returns x with u x = b, or u^T x = b, for upper triangular u.
+    `solve(u, b, transposed)` returns x with u x = b, or u^T x = b, for upper triangular u. `deep` is how
+    many row blocks of U a product takes: many spare passes over its result, which one core makes while the
+    others wait; CuPy copies operands, so that they would cost memory on a GPU.
     """
 
     xp: ModuleType
     to_host: Callable
     solve: Callable
+    deep: int
 
     @classmethod
     def named(cls, name: str) -> "Device":
         """The device "cpu" (NumPy, BLAS) or "cuda" (CuPy, cuBLAS)."""
         if name == "cpu":
-            return cls(np, np.asarray, _solve_on_cpu)
+            return cls(np, np.asarray, _solve_on_cpu, 8)
         import cupy
         from cupyx.scipy.linalg import solve_triangular as solve
 
-        return cls(cupy, cupy.asnumpy, lambda u, b, transposed: solve(u, b, trans=int(transposed)))
+        return cls(cupy, cupy.asnumpy, lambda u, b, transposed: solve(u, b, trans=int(transposed)), 1)
 
 
 def _solve_on_cpu(u: np.ndarray, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -74,6 +77,7 @@ class Cholesky:
         self.matrix = matrix
         self.device = device
         self.blocks = [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+        self.deep = device.deep * BLOCK
 
     def factor(self, shift: np.ndarray, tolerance: float) -> float:
         """Factor A + S, S = diag(shift), in n^3 / 3 operations; return the smallest pivot, in units of A.
@@ -98,7 +102,8 @@ class Cholesky:
         smallest = np.inf
         for j, J in enumerate(self.blocks):
             row = A[J.start :, J].T.copy()
-            for above in self.blocks[:j]:
+            for start in range(0, J.start, self.deep):
+                above = slice(start, min(start + self.deep, J.start))
                 row -= A[above, J].T @ A[above, J.start :]
             width = J.stop - J.start
             corner = np.array(self.device.to_host(row[:, :width]))
@@ -127,6 +132,12 @@ class Cholesky:
         for J, u in zip(reversed(self.blocks), reversed(self.diagonal), strict=True):
             x[J] = self.device.solve(u, x[J] - self.matrix[J, J.stop :] @ x[J.stop :], False)
         return self.device.to_host(x)
+
+    def pivots(self) -> np.ndarray:
+        """The pivots, squared diagonal entries of U, a host array (n,)."""
+        return (
+            np.concatenate([self.device.to_host(u.diagonal()) for u in self.diagonal]).astype(np.float64) ** 2
+        )
 
     def inverse_diagonal(self) -> np.ndarray:
         """The diagonal of (A + S)^-1 as a host array (n,), in n^3 / 3 operations.
@@ -171,12 +182,19 @@ class Cholesky:
 
     def _forward(self, z: Array) -> None:
         """Solve U^T x = z in place; z holds the last len(z) rows, those above being zero."""
-        first = len(self.matrix) - len(z)
-        for J, u in zip(self.blocks, self.diagonal, strict=True):
-            if J.start >= first:
-                here, below = slice(J.start - first, J.stop - first), slice(J.stop - first, None)
-                z[here] = self.device.solve(u, z[here], True)
-                z[below] -= self.matrix[J, J.stop :].T @ z[here]
+        n = len(self.matrix)
+        first = n - len(z)
+        for start in range(first, n, self.deep):
+            stop = min(start + self.deep, n)
+            for J, u in zip(self.blocks, self.diagonal, strict=True):
+                if start <= J.start < stop:
+                    above, here = (
+                        slice(start - first, J.start - first),
+                        slice(J.start - first, J.stop - first),
+                    )
+                    z[here] -= self.matrix[start : J.start, J].T @ z[above]
+                    z[here] = self.device.solve(u, z[here], True)
+            z[stop - first :] -= self.matrix[start:stop, stop:].T @ z[start - first : stop - first]
 
 
 def _factor_block(a: np.ndarray, own: np.ndarray, tolerance: float) -> np.ndarray:

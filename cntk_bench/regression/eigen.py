@@ -8,6 +8,7 @@ orthogonal to 1e-12 only. Peak memory: the matrix, which becomes U, and a worksp
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
@@ -63,6 +64,19 @@ def decompose(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
         If it is not n x n, or larger than LAPACK can do, holds NaN or infinity, has no positive diagonal,
         or has a negative eigenvalue that the rounding of stored kernels cannot explain.
     """
+    return _decomposed(gram, overwrite, True)
+
+
+def eigenvalues(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
+    """As `decompose`, without eigenvectors: `vectors` is (n, 0).
+
+    It costs 4/3 n^3 operations, four Cholesky factors, half of them products of a matrix and a vector, and no
+    memory beside the matrix.
+    """
+    return _decomposed(gram, overwrite, False)
+
+
+def _decomposed(gram: np.ndarray, overwrite: bool, with_vectors: bool) -> Spectrum:
     gram = np.asarray(gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
         raise UserError(f"a Gram matrix of shape {gram.shape} has no eigenvalues: it must be n x n, n >= 2")
@@ -82,7 +96,11 @@ def decompose(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
     work = gram if usable else np.array(gram, np.float64, order="C")
     try:
         # The transpose is in Fortran's order, so that LAPACK works in place; its upper triangle is read.
-        values, vectors = eigh(work.T, lower=False, overwrite_a=True, check_finite=False, driver="evd")
+        how: dict[str, Any] = {"lower": False, "overwrite_a": True, "check_finite": False, "driver": "evd"}
+        if with_vectors:
+            values, vectors = eigh(work.T, **how)
+        else:
+            values, vectors = eigh(work.T, **how, eigvals_only=True), np.empty((n, 0))
     except LinAlgError as error:
         raise UserError(
             f"the train Gram matrix could not be decomposed ({error}): use fewer training images"

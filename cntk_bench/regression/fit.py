@@ -38,7 +38,7 @@ class Fit:
     ridge : relative to trace(K) / n; added to the diagonal.
     jitter : relative to each image's own K_ii; added to the diagonal, too.
     loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
-        as a fraction; NaN where the targets are no classes.
+        as a fraction; NaN where they were not asked for, the accuracy also where the targets are no classes.
     condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
         rarely below a third of the truth (Hager 1984, Higham 1988).
     residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
@@ -85,6 +85,7 @@ def fit(
     ridge: float,
     mean_diagonal: float,
     norm: float,
+    leave_one_out: bool = True,
 ) -> tuple[np.ndarray, Fit]:
     """The fit of the least jitter whose solution can be trusted; else that of the smallest residual.
 
@@ -100,6 +101,8 @@ def fit(
         Relative to the mean diagonal.
     mean_diagonal, norm : float
         Of K; its 1-norm.
+    leave_one_out : bool
+        Whether its figures are wanted, which cost as many operations as the factor.
 
     Returns
     -------
@@ -117,14 +120,16 @@ def fit(
         largest = float(np.abs(residual).max())
         if best is not None and not largest < best[1].largest_residual:
             continue
-        inverse_diagonal = factor.inverse_diagonal()
-        left_out = alpha / inverse_diagonal[:, None]  # y_i - f_{-i}(x_i)
+        inverse_diagonal = factor.inverse_diagonal() if leave_one_out else None
+        left_out = (
+            None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
+        )  # y_i - f_{-i}(x_i)
         best = (
             alpha,
             Fit(
                 ridge=ridge,
                 jitter=jitter,
-                loo_error=float((left_out**2).mean()),
+                loo_error=float("nan") if left_out is None else float((left_out**2).mean()),
                 loo_accuracy=accuracy(y, left_out, labels),
                 condition=(norm + float(shift.max())) * inverse_norm(factor, inverse_diagonal),
                 residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
@@ -189,15 +194,19 @@ def unsolved(residual: float) -> str | None:
     return None
 
 
-def accuracy(y: np.ndarray, left_out: np.ndarray, labels: np.ndarray | None) -> float:
-    """The share of images left out that get their label; NaN without labels."""
-    return float("nan") if labels is None else float((_classes(y, left_out) == labels).mean())
+def accuracy(y: np.ndarray, left_out: np.ndarray | None, labels: np.ndarray | None) -> float:
+    """The share of images left out that get their label; NaN without labels, or if none was left out."""
+    return (
+        float("nan")
+        if labels is None or left_out is None
+        else float((_classes(y, left_out) == labels).mean())
+    )
 
 
-def _doubt(residual: float, left_out: np.ndarray) -> str | None:
+def _doubt(residual: float, left_out: np.ndarray | None) -> str | None:
     if reason := unsolved(residual):
         return reason
-    if not np.isfinite(left_out).all():
+    if left_out is not None and not np.isfinite(left_out).all():
         return "its leave-one-out residuals are not finite; raise solve.ridge, or use float64"
     return None
 
@@ -233,15 +242,17 @@ def refined(factor: Cholesky, y: np.ndarray, shift: np.ndarray) -> tuple[np.ndar
     return alpha, residual
 
 
-def inverse_norm(factor: Cholesky, inverse_diagonal: np.ndarray) -> float:
+def inverse_norm(factor: Cholesky, inverse_diagonal: np.ndarray | None) -> float:
     """Estimate the 1-norm of the inverse: Hager's ascent over its columns.
 
     It starts at the column of the largest diagonal entry, which no null vector of a nearly singular
-    matrix can hide from, as it can from the usual start (the mean of the columns).
+    matrix can hide from, as it can from the usual start (the mean of the columns); where the diagonal is not
+    known, at that of the smallest pivot, whose reciprocal is no larger than its diagonal entry.
     """
-    column, norm = int(inverse_diagonal.argmax()), 0.0
+    column = int(factor.pivots().argmin() if inverse_diagonal is None else inverse_diagonal.argmax())
+    n, norm = len(factor.matrix), 0.0
     for _ in range(5):
-        x = factor.solve(np.eye(1, len(inverse_diagonal), column).T)
+        x = factor.solve(np.eye(1, n, column).T)
         if not np.abs(x).sum() > norm:
             break
         norm = float(np.abs(x).sum())

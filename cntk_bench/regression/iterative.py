@@ -95,6 +95,7 @@ def refined(
     ridge: float | str | Sequence[float] = 0.0,
     device: str = "cpu",
     overwrite: bool = False,
+    leave_one_out: bool = True,
     scale: np.ndarray | None = None,
     how: How = USUAL,
 ) -> Solution:
@@ -106,7 +107,7 @@ def refined(
     -------
     Solution
         Leave-one-out figures, condition and smallest pivot are those of the float32 factor; NaN where it
-        needed a jitter that the solution has not.
+        needed a jitter that the solution has not, or where they are not wanted.
     """
     started, value = time.perf_counter(), one_ridge(ridge, "refined")
     with loaded(gram, device, "float32", overwrite) as (factor, unit, _, norm):
@@ -120,10 +121,11 @@ def refined(
         found = attempts.solved(problem, lambda _: _of(factor), how, Checkpoint(None, ""))
         alpha, more = found.outcome.x, {"solver": "refined", "factor_jitter": jitter}
         if jitter == found.jitter:
-            inverse = factor.inverse_diagonal()
-            left_out = problem.scale[:, None] * alpha / inverse[:, None]  # y_i - f_{-i}(x_i)
-            more["loo_error"] = float((left_out**2).mean())
-            more["loo_accuracy"] = fit.accuracy(problem.y * problem.scale[:, None], left_out, labels)
+            inverse = factor.inverse_diagonal() if leave_one_out else None
+            if inverse is not None:
+                left_out = problem.scale[:, None] * alpha / inverse[:, None]  # y_i - f_{-i}(x_i)
+                more["loo_error"] = float((left_out**2).mean())
+                more["loo_accuracy"] = fit.accuracy(problem.y * problem.scale[:, None], left_out, labels)
             more["condition"] = (norm + float(shift.max())) * fit.inverse_norm(factor, inverse)
             more["smallest_pivot"] = smallest / problem.mean
         alpha = alpha / unit if scale is None else alpha / scale[:, None]

@@ -1,6 +1,6 @@
 """Classes of test images from dual coefficients, and how many of them rounding could change."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +12,27 @@ STORED = 2.0**-23  # relative error of an ordinary stored kernel, about: the bac
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes (m,), int64, and how many of them the errors of stored kernels alone could change."""
+    """What is predicted for m test images.
+
+    classes : (m,) int64.
+    undecided : how many of them the errors of stored kernels alone could change.
+    outputs : (m, k) float64, of which the largest decides the class.
+    others : (r, m) int64, the classes by other dual coefficients, where some were given.
+    """
 
     classes: np.ndarray
     undecided: int
+    outputs: np.ndarray
+    others: np.ndarray
 
 
-def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0, error: float = STORED) -> Prediction:
+def predict(
+    alpha: np.ndarray,
+    blocks: Iterable,
+    residual: float = 0.0,
+    error: float = STORED,
+    others: Sequence[np.ndarray] = (),
+) -> Prediction:
     """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
 
     `residual` is the largest entry that the solution leaves of the targets; scores err by about as much.
@@ -27,13 +41,24 @@ def predict(alpha: np.ndarray, blocks: Iterable, residual: float = 0.0, error: f
     opposite signs, as two almost equal images of different classes get, make the kernels' errors as large as
     the scores: an image whose best two scores are closer than the errors' standard deviation,
     error sqrt(sum_i (K_i alpha_i)^2), or than the residual, is undecided.
+
+    `others` are r further (n, k), such as those of other ridges, for which each block is read only once.
     """
-    classes, undecided = [], 0
+    outputs, undecided, also = [], 0, []
+    n, k = alpha.shape
+    stacked = np.stack([*others], axis=1).reshape(n, -1) if others else np.empty((n, 0))
     for block in blocks:
         scores, noise = scored(alpha, block, error)
         undecided += int(unsure(scores, noise, residual).sum())
-        classes.append(scores.argmax(axis=1))  # of equal scores, the first
-    return Prediction(np.concatenate(classes), undecided)
+        outputs.append(scores)
+        if others:
+            block = np.asarray(block, np.float64)
+            found = (block @ _together(stacked, block)).reshape(len(block), len(others), k)
+            also.append(found.argmax(axis=2).T)
+    whole = np.concatenate(outputs)
+    classes = whole.argmax(axis=1)  # of equal scores, the first
+    by_others = np.concatenate(also, axis=1) if also else np.empty((0, len(whole)), np.int64)
+    return Prediction(classes, undecided, whole, by_others)
 
 
 def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple[np.ndarray, np.ndarray]:

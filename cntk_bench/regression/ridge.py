@@ -44,6 +44,7 @@ class Solution:
     path : those of all ridges tried.
     edge : "smallest" or "largest" where the chosen ridge is at that end of those tried, else None.
     facts : what else the solver tells, for the record.
+    alphas : the dual coefficients (n, k) of each of the path, where several were tried and they are kept.
     """
 
     alpha: np.ndarray
@@ -51,6 +52,7 @@ class Solution:
     path: tuple[Fit, ...]
     edge: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    alphas: tuple[np.ndarray, ...] = ()
 
 
 def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
@@ -80,6 +82,7 @@ def solve(
     device: str = "cpu",
     dtype: str = "float64",
     overwrite: bool = False,
+    leave_one_out: bool = True,
 ) -> Solution:
     """Fit every ridge asked for and choose the one of least leave-one-out squared error.
 
@@ -104,6 +107,8 @@ def solve(
     overwrite : bool
         On the CPU, work inside `gram` (its upper triangle is lost) if it has this dtype and C
         order; otherwise a copy is made. On a GPU `gram` is never changed.
+    leave_one_out : bool
+        Whether its figures are wanted of a single ridge, too; they cost as many operations as the factor.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def solve(
     """
     gram = _square(gram)
     labels = checked(labels, len(gram), classes)
-    return _path(gram, targets(labels, classes), labels, ridge, device, dtype, overwrite)
+    return _path(gram, targets(labels, classes), labels, ridge, device, dtype, overwrite, leave_one_out)
 
 
 def regress(
@@ -155,7 +160,7 @@ def regress(
     scale = np.where(scale > 1e-9 * largest, scale, largest)
     scale[scale == 0] = 1
     found = _path(gram, y / scale, None, ridge, device, dtype, overwrite)
-    return replace(found, alpha=found.alpha * scale * size)
+    return replace(found, alpha=found.alpha * scale * size, alphas=())
 
 
 def _path(
@@ -166,18 +171,21 @@ def _path(
     device: str,
     dtype: str,
     overwrite: bool,
+    leave_one_out: bool = True,
 ) -> Solution:
     """Fit every ridge to targets y (n, k), and choose."""
     values = list(ridges(ridge))
+    leave_one_out = leave_one_out or len(values) > 1  # it chooses
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
-        best, path, refused = None, [], None
+        best, path, alphas, refused = None, [], [], None
         for value in values:  # which grows
             try:
-                found = fit(factor, y, labels, value, mean_diagonal, norm)
+                found = fit(factor, y, labels, value, mean_diagonal, norm, leave_one_out)
             except UserError as error:  # it cannot be solved; others of the path may be
                 refused = refused or error
                 continue
             path.append(found[1])
+            alphas.append(found[0] / unit)
             if best is None or rank(found[1]) < rank(best[1]):
                 best = found
             largest = value == values[-1] == best[1].ridge
@@ -187,7 +195,8 @@ def _path(
         assert refused is not None  # there is one ridge at least
         raise refused
     alpha, chosen = best
-    return Solution(alpha / unit, chosen, tuple(path), _edge(chosen.ridge, values))
+    kept = tuple(alphas) if len(path) > 1 else ()
+    return Solution(alpha / unit, chosen, tuple(path), _edge(chosen.ridge, values), alphas=kept)
 
 
 @contextmanager

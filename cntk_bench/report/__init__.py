@@ -1,13 +1,17 @@
 """A record as tables and as a plot; nothing is computed here but differences.
 
 `rows` says what is known of each cell, `grids` what stands where, `notes` what stands above and below it;
-`formats` write it as text, Markdown, CSV, JSON and LaTeX; `plot` and `pooling` draw it.
+`formats` write it as text, Markdown, CSV, JSON and `latex`; `plot` and `pooling` draw it. Every figure is
+made by a function `figure`, in the `style` of all and with what `axes` share; `confusion`, `misclassified`,
+`ridges` and `spectrum` draw plain arrays. `page_figures` says what each figure of a solve is (`sketch`), for
+a page and for a paper. `page` is all of it as one HTML page, with what is found beyond the record
+(`findings`).
 """
 
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.report import pooling
+from cntk_bench.report import formats, pooling
 from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.plot import plot
 from cntk_bench.report.rows import cell_name, rows
@@ -18,16 +22,20 @@ from cntk_bench.text import short
 __all__ = ["FORMATS", "cell_name", "plot", "rows", "table", "write"]
 
 
-def table(record: dict, format: str = "text") -> str:
-    """The table in one of `FORMATS`, ending in a newline.
+def table(record: dict, format: str = "text", *, caption: str | None = None, label: str | None = None) -> str:
+    """The table in one of `FORMATS`, ending in a newline; caption and label are of LaTeX alone.
 
     Raises
     ------
     UserError
-        If nothing has been solved yet, or the format is unknown.
+        If nothing has been solved yet, the format is unknown, or caption or label is for another format.
     """
     if format not in FORMATS:
         raise UserError(f"format {short(format)} is unknown: use one of {', '.join(FORMATS)}")
+    if format == "latex":
+        return formats.latex(record, caption, label)
+    if caption is not None or label is not None:
+        raise UserError(f"a caption or label is for the format latex, not {format}: leave it out")
     return FORMATS[format][1](record)
 
 

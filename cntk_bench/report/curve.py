@@ -1,54 +1,97 @@
-"""Learning curves as a table and a figure: accuracy against the number of training images (`runs.curve`)."""
+"""Learning curves as a table and a figure: accuracy against the training images (`analyses.curve`)."""
 
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report import extrapolation
+from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, mark_doubted, plain_ticks, save, write_around
-from cntk_bench.report.rows import DOUBTED, count
-from cntk_bench.report.style import style
+from cntk_bench.report.rows import DOUBTED, count, draws
+from cntk_bench.report.style import inches, own_settings, save, style
 from cntk_bench.text import short
+
+PUBLISHED = "published"
+ELSEWHERE = "published at other sizes"  # as many training images, other test images
+RING: dict[str, Any] = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "linestyle": "none"}
+MOST_NAMED = 12  # sizes that all have ticks; else powers of ten
 
 
 def listing(results: list[dict]) -> Listing:
-    """The table of all cells: a row for each cell and size."""
+    """The table of all cells: a row for each cell and size, measured or extrapolated."""
     forms = {"column": "s", "depth": "d", "n": "d", "accuracy": ".2f", "s.e.": ".2f"}
-    if any(point["published"] is not None for facts in results for point in facts["points"]):
+    points = [point for facts in results for point in facts["points"]]
+    beyond = [facts["extrapolation"] for facts in extrapolation.found(results)]
+    if extrapolation.asked(results):
+        forms = {"column": "s", "depth": "d", "n": "d", "kind": "s", "accuracy": ".2f", "s.e.": ".2f"}
+    if _draws(results[0]) > 1:
+        forms["spread"] = ".2f"
+    if beyond:
+        forms |= {"lowest": ".2f", "highest": ".2f"}
+    if any(one["published"] is not None for one in [*points, *beyond]):
         forms["published"] = ".2f"
+    if any(_elsewhere(point) for point in points):
+        forms[ELSEWHERE] = ".2f"
+    if any(_its_spread(point) is not None for point in points):
+        forms["its spread"] = ".2f"
     if any(facts["ridge"] for facts in results):
         forms["ridge"] = ".4g"
-    pairs = [(facts, point) for facts in results for point in facts["points"]]
-    rows = [
-        {
-            "column": facts["column"],
-            "depth": facts["depth"],
-            "n": point["train"],
-            "accuracy": point["accuracy"],
-            "s.e.": point["standard_error"],
-            "published": point["published"],
-            "ridge": point["ridge"],
-        }
-        for facts, point in pairs
-    ]
-    doubtful = frozenset(place for place, (_, point) in enumerate(pairs) if point["doubt"])
-    return Listing(title(results[0]), forms, rows, tuple(notes(results)), doubtful)
+    rows: list[dict] = []
+    doubtful = []
+    for facts in results:
+        doubtful += [len(rows) + place for place, point in enumerate(facts["points"]) if point["doubt"]]
+        rows += [_row(facts, point) for point in facts["points"]]
+        if facts in extrapolation.found(results):
+            doubtful += [len(rows)] if facts["extrapolation"]["doubt"] else []
+            rows.append(_cell(facts) | extrapolation.row(facts["extrapolation"]))
+    return Listing(title(results[0]), forms, rows, tuple(notes(results)), frozenset(doubtful))
+
+
+def _cell(facts: dict) -> dict[str, Any]:
+    return {"column": facts["column"], "depth": facts["depth"]}
+
+
+def _row(facts: dict, point: dict) -> dict[str, Any]:
+    return _cell(facts) | {
+        "n": point["train"],
+        "kind": "measured",
+        "accuracy": point["accuracy"],
+        "s.e.": point["standard_error"],
+        "spread": point.get("spread"),
+        "published": point["published"],
+        ELSEWHERE: _elsewhere(point).get("accuracy"),
+        "its spread": _its_spread(point),
+        "ridge": point["ridge"],
+    }
+
+
+def _draws(facts: dict) -> int:
+    return draws(facts["data"])
+
+
+def _elsewhere(point: dict) -> dict[str, Any]:
+    """What was published for as many training images and other test images; empty where nothing was."""
+    return point.get("elsewhere") or {}
+
+
+def _its_spread(point: dict) -> float | None:
+    """The deviation between draws that was published with what stands beside a point."""
+    return _elsewhere(point).get("spread") if _elsewhere(point) else point.get("published_spread")
 
 
 def title(facts: dict) -> str:
     """The data and the ridge, in a line."""
     data = facts["data"]
+    several = f"each of {count(_draws(facts))} draws of " if _draws(facts) > 1 else ""
     return (
-        f"{short(facts['run'])}: learning curves on the first n of {count(data['n_train'])} training images, "
-        f"{short(data['name'])}, {count(data['n_test'])} test images, ridge {facts['ridge']:.3g}"
+        f"{short(facts['run'])}: learning curves on the first n of {several}{count(data['n_train'])} "
+        f"training images, {short(data['name'])}, {count(data['n_test'])} test images, "
+        f"ridge {facts['ridge']:.3g}"
     )
 
 
 def notes(results: list[dict]) -> list[str]:
     """What a reader must know to read the numbers rightly."""
-    said = [
-        "Accuracies in percent, with their binomial standard errors. The first n images are as balanced over "
-        "the classes as the data allow; they are nested, and the test images the same: errors are correlated."
-    ]
+    said = _of_sets(results[0])
     if any(facts["ridge"] for facts in results):
         said.append(
             "The absolute ridge is that of all images, for every n; ridge is relative to the mean diagonal "
@@ -57,81 +100,173 @@ def notes(results: list[dict]) -> list[str]:
     jitter = max(facts["jitter"] for facts in results)
     if jitter:
         said.append(f"The solver had to add jitter to the diagonal, {jitter:.0e} at most, for every n alike.")
+    said += extrapolation.notes(results)
     points = [point for facts in results for point in facts["points"]]
-    sources = dict.fromkeys(point["source"] for point in points if point["source"])
+    beyond = [facts["extrapolation"] for facts in extrapolation.found(results)]
+    sources = dict.fromkeys(one["source"] for one in [*points, *beyond] if one["source"])
     said += [f"Published, for as many training and test images: {source}." for source in sources]
-    doubts = dict.fromkeys(point["doubt"] for point in points if point["doubt"])
+    others = [_elsewhere(point) for point in points if _elsewhere(point)]
+    for n_test, source in dict.fromkeys((one["n_test"], one["source"]) for one in others):
+        said.append(
+            f"{ELSEWHERE}: for as many training images and {count(n_test)} test images, here "
+            f"{count(results[0]['data']['n_test'])}, so no difference is told, and "
+            f"the fewer test images, the larger is a spread: {source}."
+        )
+    if any(_its_spread(point) is not None for point in points):
+        said.append("its spread: the deviation between draws that was published with it.")
+    doubts = dict.fromkeys(one["doubt"] for one in [*points, *beyond] if one["doubt"])
     return said + [f"{DOUBTED} Not to be trusted: {doubt}." for doubt in doubts]
 
 
-def draw(results: list[dict], path: str | Path) -> bool:
+def _of_sets(facts: dict) -> list[str]:
+    """What the accuracies are of: sets of training images, of one draw or several, and their errors."""
+    data, several = facts["data"], _draws(facts)
+    whole = several == 1 or data["n_train"] % data["classes"] == 0
+    by_class = "are as balanced over the classes as the data allow"
+    if not whole:
+        by_class = (
+            f"may have two more of one class than of another, for {count(data['n_train'])} is no multiple of "
+            f"{data['classes']} classes"
+        )
+    if data.get("order") == "random":
+        by_class = "are taken at random, not by classes"
+    if several == 1:
+        return [
+            f"Accuracies in percent, with their binomial standard errors. The first n images {by_class}; "
+            "they are nested, and the test images the same: errors are correlated."
+        ]
+    return [
+        f"Accuracies in percent, means over {count(several)} draws; s.e.: binomial standard error over the "
+        "test images, which all draws share; spread: standard deviation between draws, dividing by one less "
+        "than their number.",
+        f"The first n images of a draw {by_class}. Two draws share no image; the sets of one draw are "
+        "nested: errors are correlated.",
+    ]
+
+
+def draw(results: list[dict], path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
     """Accuracy against n, a line per cell, with bars of one standard error; published accuracies as rings.
+
+    Of several draws the bars are of one deviation between draws. An extrapolation is a broken line.
 
     Parameters
     ----------
     results : list of dict
-        Of `runs.curve.follow`, one for each cell.
+        Of `analyses.curve.follow`, one for each cell.
     path : path-like
         A file ending in .png, .svg or .pdf.
+    width, words
+        As for `plot.figure`.
 
     Returns
     -------
     bool
         Whether there is a figure (`plot.save`).
     """
-    return save(path, lambda kind: _drawn(results, kind))
+    return save(path, lambda: figure(results, width=width, words=words))
 
 
-def _drawn(results: list[dict], kind: str) -> bytes:
+@own_settings()
+def figure(results: list[dict], *, width: float | str = "page", words: bool = True) -> Any:
+    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    axes: Any = figure.add_subplot()
+    size = inches(width)
+    made = Figure(figsize=(size, 0.36 * size + 0.75), layout="constrained")
+    axes: Any = made.add_subplot()
     depths = sorted({facts["depth"] for facts in results})
     for facts in results:
         look = style(facts["column"])
         # Deeper is paler.
         strength = 1 - 0.7 * depths.index(facts["depth"]) / len(depths)
-        points = facts["points"]
-        axes.errorbar(
-            [point["train"] for point in points],
-            [point["accuracy"] for point in points],
-            [point["standard_error"] for point in points],
-            label=f"{facts['column']}, depth {facts['depth']}",
-            color=look.colour,
-            alpha=strength,
-            marker=look.marker,
-            linestyle=look.line,
-            markersize=4,
-            linewidth=1.5,
-            elinewidth=1,
-            capsize=2,
-        )
-        known = [point for point in points if point["published"] is not None]
-        if known:
-            axes.plot(
-                [point["train"] for point in known],
-                [point["published"] for point in known],
-                label=f"{facts['column']}, depth {facts['depth']}, published",
-                color=look.colour,
-                alpha=strength,
-                marker="o",
-                markersize=9,
-                markerfacecolor="none",
-                linestyle="none",
-            )
-        for point in points:
+        _measured(axes, facts, strength)
+        if facts in extrapolation.found(results):
+            extrapolation.dashed(axes, facts, look.colour, strength, look.marker)
+            if facts["extrapolation"]["doubt"]:
+                mark_doubted(axes, facts["extrapolation"]["train"], facts["extrapolation"]["accuracy"])
+        _published(axes, facts, strength)
+        for point in facts["points"]:
             if point["doubt"]:
                 mark_doubted(axes, point["train"], point["accuracy"])
     axes.set_xscale("log")
-    sizes = sorted({point["train"] for facts in results for point in facts["points"]})
-    plain_ticks(axes.xaxis)
-    if len(sizes) <= 8:
-        axes.set_xticks(sizes, [count(size) for size in sizes])
+    sizes = {point["train"] for facts in results for point in facts["points"]}
+    sizes |= {facts["extrapolation"]["train"] for facts in extrapolation.found(results)}
+    shown = apart(sorted(sizes), 72 * (0.88 * size - 0.5))
+    decades(axes.xaxis)
+    if len(sizes) <= MOST_NAMED:
+        axes.set_xticks(shown, [count(size) for size in shown])
         axes.set_xticks([], minor=True)
     axes.set_xlabel("training images n")
-    axes.set_ylabel("test accuracy (%)")
+    bar = "s.e." if _draws(results[0]) == 1 else "s.d. of draws"
+    axes.set_ylabel("test accuracy (%)" if words else f"test accuracy ± {bar} (%)")
+    percents(axes.yaxis)
     dress(axes)
-    write_around(figure, title(results[0]), " ".join(["Bars: one standard error.", *notes(results)]))
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
-    return image(figure, kind)
+    said = (title(results[0]), note(results)) if words else None
+    finish(made, [axes], _handles(results, axes), said)
+    return made
+
+
+def note(results: list[dict]) -> str:
+    """What a reader must know of the figure."""
+    bars = "Bars: one standard error."
+    if _draws(results[0]) > 1:
+        bars = "Bars: one standard deviation between draws."
+    return " ".join([bars, *notes(results)])
+
+
+def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
+    """What is to stand in the legend: each cell, and once each what was published and extrapolated."""
+    from matplotlib.lines import Line2D
+
+    found = labelled([axes])
+    kept = {label: found[label] for label in map(cell_label, results) if label in found}
+    for words, looks in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
+                         (ELSEWHERE, RING)):  # fmt: skip
+        if any(label.endswith(f", {words}") for label in found):
+            kept[words] = Line2D([], [], color="0.35", **looks)
+    return kept
+
+
+def _measured(axes: Any, facts: dict, strength: float) -> None:
+    """The line of a cell, with its bars."""
+    look, points = style(facts["column"]), facts["points"]
+    axes.errorbar(
+        [point["train"] for point in points],
+        [point["accuracy"] for point in points],
+        [point["spread" if _draws(facts) > 1 else "standard_error"] for point in points],
+        label=cell_label(facts),
+        color=look.colour,
+        alpha=strength,
+        marker=look.marker,
+        linestyle=look.line,
+        elinewidth=0.8,
+    )
+
+
+def _published(axes: Any, facts: dict, strength: float) -> None:
+    """Rings where something was published, with bars of its deviation between draws where it has one."""
+    beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
+    for place, words in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
+        known = []
+        for one in [*facts["points"], *beyond]:
+            value = _elsewhere(one).get("accuracy") if place == "elsewhere" else one["published"]
+            if value is not None:
+                known.append((one["train"], value, _its_spread(one)))
+        if known:
+            sizes, values, spreads = zip(*known, strict=True)
+            barred = any(spread is not None for spread in spreads)
+            axes.errorbar(
+                sizes,
+                values,
+                [spread or 0.0 for spread in spreads] if barred else None,
+                label=f"{cell_label(facts)}, {words}",
+                color=style(facts["column"]).colour,
+                alpha=strength,
+                elinewidth=0.8,
+                **RING,
+            )
+
+
+def cell_label(facts: dict) -> str:
+    """A cell in a legend."""
+    return f"{facts['column']}, depth {facts['depth']}"

@@ -1,14 +1,14 @@
-"""Gradient flow as a table and a figure: accuracy and loss against time (`runs.flow.follow`)."""
+"""Gradient flow as a table and a figure: accuracy and loss against time (`analyses.flow.follow`)."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import cell_name, count, number
-from cntk_bench.report.style import PALETTE, style
+from cntk_bench.report.style import PALETTE, inches, own_settings, save, style
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
@@ -70,7 +70,8 @@ def notes(facts: dict) -> list[str]:
         said.append(
             f"Stopped at t tr(K)/n = {stopped['relative_time']:.4g}, t = {stopped['time']:.4g}, by {rule}: "
             f"test accuracy {stopped['test_accuracy']:.2f} +- {stopped['standard_error']:.2f}; at infinite "
-            f"time {facts['limit']['test_accuracy']:.2f}. The test images choose nothing."
+            f"time {facts['limit']['test_accuracy']:.2f} +- {facts['limit']['standard_error']:.2f}. "
+            "The test images choose nothing."
         )
         if stopped["edge"] == "last" and facts["ended"]:
             said.append("Stopping early gains nothing: the last time listed is the best.")
@@ -94,7 +95,7 @@ def notes(facts: dict) -> list[str]:
 def network_curve(path: str | Path) -> dict:
     """A finite network's curve, to be drawn over the flow of its kernel.
 
-    The file is a JSON object:
+    The file is a JSON object::
 
         time           list of numbers, at least 0, ascending: absolute time t, in the units of gradient flow
                        of half the sum over training images and classes of the squared error, at rate 1. For
@@ -149,37 +150,47 @@ def _wrong(found: Any) -> str | None:
     return None
 
 
-def draw(facts: dict, path: str | Path, networks: tuple[dict, ...] = ()) -> bool:
+def draw(
+    facts: dict,
+    path: str | Path,
+    *,
+    width: float | str = "page",
+    words: bool = True,
+) -> bool:
     """Accuracy and loss against t, on training and test images, with the stopping time and the end marked.
 
     Parameters
     ----------
     facts : dict
-        Of `runs.flow.follow`.
+        Of `analyses.flow.follow`; under networks, if it has that, curves of finite networks
+        (`network_curve`), which are drawn over it.
     path : path-like
         A file ending in .png, .svg or .pdf.
-    networks : tuple of dict
-        Curves (`network_curve`) of finite networks.
+    width, words
+        As for `plot.figure`.
 
     Returns
     -------
     bool
         Whether there is a figure (`plot.save`).
     """
-    return save(path, lambda kind: _drawn(facts, networks, kind))
+    return save(path, lambda: figure(facts, width=width, words=words))
 
 
-def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
+    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11.5 if networks else 9.5, 6.5), dpi=150, layout="constrained")
-    accuracy, loss = figure.subplots(2, 1, sharex=True)
+    size = inches(width)
+    made = Figure(figsize=(size, 0.45 * size + 1.3), layout="constrained")
+    accuracy, loss = made.subplots(2, 1, sharex=True)
     colour = style(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
     t = [point["relative_time"] for point in points]
     for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
-        axes.plot(t, [p[f"test_{key}"] for p in points], color=colour, linewidth=2, label="kernel, test")
-        axes.plot(t, [p[f"train_{key}"] for p in points], color=colour, linewidth=1.2, linestyle="--",
+        axes.plot(t, [p[f"test_{key}"] for p in points], color=colour, linewidth=1.6, label="kernel, test")
+        axes.plot(t, [p[f"train_{key}"] for p in points], color=colour, linewidth=1.0, linestyle="--",
                   label="kernel, training")  # fmt: skip
         axes.axhline(facts["limit"][f"test_{key}"], color=colour, linewidth=1, linestyle=":",
                      label="kernel, test, infinite time")  # fmt: skip
@@ -209,6 +220,7 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
         )
         for axes in (accuracy, loss):
             axes.axvline(facts["stopped"]["relative_time"], color="0.3", linewidth=1, label=f"stop by {rule}")
+    networks = facts.get("networks", ())
     for network, (shade, marker) in zip(networks, _styles(len(networks)), strict=True):
         _overlay((accuracy, loss), network, unit, shade, marker)
     accuracy.set_ylabel("accuracy (%)")
@@ -220,11 +232,18 @@ def _drawn(facts: dict, networks: tuple[dict, ...], kind: str) -> bytes:
     loss.set_xlabel("time t, in units of n / trace(K)")
     top = accuracy.secondary_xaxis("top", functions=(lambda x: x * unit, lambda x: x / unit))
     top.set_xlabel("time t of the flow of half the sum of squares")
-    for axis in (loss.xaxis, loss.yaxis, top.xaxis):
-        plain_ticks(axis)
-    write_around(figure, title(facts), " ".join(["Band: one standard error.", *notes(facts)]))
-    one_legend(figure, (accuracy, loss), "outside right center")
-    return image(figure, kind)
+    for axis in (loss.xaxis, loss.yaxis):
+        decades(axis)
+    powers(top.xaxis)
+    percents(accuracy.yaxis)
+    said = (title(facts), note(facts)) if words else None
+    finish(made, (accuracy, loss), labelled((accuracy, loss)), said)
+    return made
+
+
+def note(facts: dict) -> str:
+    """What a reader must know of the figure."""
+    return " ".join(["Band: one standard error.", *notes(facts)])
 
 
 def _styles(number: int) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from cntk_bench.report.grids import Groups, grids
+from cntk_bench.report.latex import floating
 from cntk_bench.report.notes import notes, title
 from cntk_bench.report.rows import rows
 from cntk_bench.text import visible
@@ -61,48 +62,18 @@ def _escaped(found: re.Match) -> str:
     return entities.get(character, f"\\{character}")
 
 
-def latex(record: dict) -> str:
-    """The table, depth by column, as a LaTeX table that needs no package; columns without depths below it."""
-    caption = " ".join([f"{title(record)}.", *notes(record)])
-    tables = r" \par\medskip".join(map(_tabular, grids(record)))
-    return "\n".join(
-        [r"\begin{table}", r"  \centering", rf"  \caption{{{in_latex(caption)}}}{tables}", r"\end{table}", ""]
-    )
+def latex(record: dict, caption: str | None = None, label: str | None = None) -> str:
+    """The table, depth by column, as a LaTeX float with booktabs; columns without depths below it.
 
-
-def _tabular(groups: Groups) -> str:
-    names = [rf"\multicolumn{{{len(group)}}}{{c}}{{{in_latex(name)}}}" for name, group in groups]
-    heads = [in_latex(head) for _, group in groups for head in group]
-    columns = [cells for _, group in groups for cells in group.values()]
-    lines = [
-        [f"${cell}$" if cell[0] in "+-" else in_latex(cell) for cell in line]
-        for line in zip(*columns, strict=True)
-    ]
-    return "\n".join(
-        [
-            "",
-            rf"  \begin{{tabular}}{{{'|'.join('r' * len(group) for _, group in groups)}}}",
-            *(rf"    {' & '.join(line)} \\" for line in (names, heads)),
-            r"    \hline",
-            *(rf"    {' & '.join(line)} \\" for line in lines),
-            r"  \end{tabular}",
-        ]
-    )
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
-
-
-def in_latex(value: str) -> str:
-    """Visible text without a meaning in LaTeX."""
-    return re.sub(r"[\\^~<>|&%$#_{}]", lambda found: _LATEX.get(found[0], f"\\{found[0]}"), visible(value))
+    Parameters
+    ----------
+    record : dict
+    caption : str, optional
+        In LaTeX; by default the title.
+    label : str, optional
+        By default tab: and the run's name.
+    """
+    return floating(grids(record), title(record), notes(record), record["name"], caption, label)
 
 
 def comma_separated(record: dict) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.formats import FORMATS, as_csv, in_latex, in_markdown
+from cntk_bench.report.formats import FORMATS, as_csv, in_markdown
+from cntk_bench.report.latex import floating, in_parts
 from cntk_bench.report.rows import DOUBTED, cell
 from cntk_bench.text import short
 
@@ -18,6 +19,8 @@ class Listing:
     rows : for each row, head -> number, text or None.
     notes : lines below it.
     doubtful : which rows are marked as not to be trusted, by their places.
+    marked : head of the column that has the mark; by default the last.
+    above : lines between title and table.
     """
 
     title: str
@@ -25,17 +28,20 @@ class Listing:
     rows: list[dict]
     notes: tuple[str, ...] = ()
     doubtful: frozenset[int] = frozenset()
+    marked: str | None = None
+    above: tuple[str, ...] = ()
 
     def cells(self) -> list[list[str]]:
-        """The rows as text; a doubtful one's last cell is marked."""
+        """The rows as text; of a doubtful one the cell under `marked` has the mark."""
         lines = []
+        place_of_mark = -1 if self.marked is None else list(self.forms).index(self.marked)
         for place, row in enumerate(self.rows):
             line = [
                 str(row.get(head) or "") if form == "s" else cell(row.get(head), form)
                 for head, form in self.forms.items()
             ]
             if place in self.doubtful:
-                line[-1] += DOUBTED
+                line[place_of_mark] += DOUBTED
             lines.append(line)
         return lines
 
@@ -58,7 +64,7 @@ def _text(listing: Listing) -> str:
     lines = [list(listing.forms), *listing.cells()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(str.rjust, line, widths)).rstrip() for line in lines]
-    return "\n".join([listing.title, "", *table, "", *listing.notes]).rstrip("\n") + "\n"
+    return "\n".join([listing.title, *listing.above, "", *table, "", *listing.notes]).rstrip("\n") + "\n"
 
 
 def _markdown(listing: Listing) -> str:
@@ -66,7 +72,9 @@ def _markdown(listing: Listing) -> str:
     table = ["| " + " | ".join(in_markdown(text) if i != 1 else text for text in line) + " |"
              for i, line in enumerate(lines)]  # fmt: skip
     said = [f"- {in_markdown(note)}" for note in listing.notes]
-    return "\n".join([f"**{in_markdown(listing.title)}**", "", *table, "", *said]) + "\n"
+    above = [f"- {in_markdown(line)}" for line in listing.above]
+    head = [f"**{in_markdown(listing.title)}**", "", *above, *([""] if above else [])]
+    return "\n".join([*head, *table, "", *said]) + "\n"
 
 
 def _csv(listing: Listing) -> str:
@@ -75,19 +83,6 @@ def _csv(listing: Listing) -> str:
 
 
 def _latex(listing: Listing) -> str:
-    lines = [list(listing.forms), *listing.cells()]
-    table = [" & ".join(in_latex(text) for text in line) + r" \\" for line in lines]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{in_latex(' '.join([f'{listing.title}.', *listing.notes]))}}}",
-            rf"  \begin{{tabular}}{{{'r' * len(listing.forms)}}}",
-            f"    {table[0]}",
-            r"    \hline",
-            *(f"    {line}" for line in table[1:]),
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    columns = zip(*listing.cells(), strict=True)
+    cells = {head or " ": list(column) for head, column in zip(listing.forms, columns, strict=True)}
+    return floating([in_parts(cells)], listing.title, [*listing.above, *listing.notes], listing.title)

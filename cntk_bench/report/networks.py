@@ -63,6 +63,14 @@ def notes(solutions: list[dict]) -> list[str]:
     return found
 
 
+def favoured(solutions: list[dict]) -> str:
+    """A sentence on the columns whose learning rates the test images chose; empty where there are none."""
+    columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("chosen_by") == "test")
+    return (
+        f"Learning rates of {_and(list(columns))}: those that are best on the test images." if columns else ""
+    )
+
+
 def draws_of(solution: dict) -> list[dict]:
     """What each draw of the training images says of a cell; of one draw, the cell itself."""
     found = solution.get("draws")

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cntk_bench.regression.accuracy import bound
 from cntk_bench.report import networks
 from cntk_bench.report.grids import PUBLISHED_ONLY, grid
-from cntk_bench.report.published import sizes
+from cntk_bench.report.published import ENHANCED, WIDTH, sizes
 from cntk_bench.report.rows import (
     DOUBTED,
     MISSING,
@@ -27,9 +28,10 @@ def title(record: dict) -> str:
     """Name, data, sizes and ridge, in a line."""
     table, data = rows(record), record["data"]
     several = f"{count(draws(data))} draws of " if draws(data) > 1 else ""
+    by_chance = " taken at random, not by classes," if data.get("order") == "random" else ""
     text = (
         f"{short(record['name'].strip())}: {short(data['name'])}{_classes(data)}, "
-        f"{several}{count(data['n_train'])} training and {count(data['n_test'])} test images, "
+        f"{several}{count(data['n_train'])} training and {count(data['n_test'])} test images,{by_chance} "
         f"preprocess {short(data['preprocess'])}"
     )
     used = ridges(row for row in table if row["depth"] is not None)  # else beside the column
@@ -43,10 +45,11 @@ def title(record: dict) -> str:
 
 def _classes(data: Mapping[str, Any]) -> str:
     """Which classes were used, where not all were: accuracies on two classes are no accuracies on ten."""
-    used = data.get("classes_used")
-    return (
-        f" (classes {short(', '.join(map(str, used[:40])), 60)})" if isinstance(used, list) and used else ""
-    )
+    used, names = data.get("classes_used"), data.get("class_names")
+    if not isinstance(used, list) or not used:
+        return ""
+    told = names if isinstance(names, list) and len(names) == len(used) else used
+    return f" (classes {short(', '.join(map(str, told[:40])), 60)})"
 
 
 def notes(record: dict) -> list[str]:
@@ -57,6 +60,12 @@ def notes(record: dict) -> list[str]:
         found[0] = (
             f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
             "images, in percentage points. Ridge relative to the mean diagonal."
+        )
+    if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in table):
+        found.append(
+            f"An s.e. of 0 says nothing: where all of {count(data['n_test'])} test images are right, up to "
+            f"{bound(data['n_test']):.2g} % of others may be wrong (at 95 % confidence); likewise where none "
+            "is."
         )
     if any(row["repeats"] is not None for row in table):
         found.append(
@@ -82,7 +91,7 @@ def notes(record: dict) -> list[str]:
         found.append(
             f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
             "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
-            "alone does not say whether a difference is significant."
+            "alone does not say whether a difference is significant." + _otherwise(table)
         )
     elif theirs := dict.fromkeys(one.source for one in beside(record).values()):
         found.append(
@@ -91,11 +100,20 @@ def notes(record: dict) -> list[str]:
         )
     else:
         at = sorted(
-            {size for one in record["solutions"] for size in sizes(alike(data, one), (one["column"],))}
+            {
+                size
+                for one in record["solutions"]
+                for size in sizes(alike(data, one), (one["column"],))
+                if size != (data["n_train"], data["n_test"])
+            }
         )
         if at:
             known = ", ".join(f"{train:,} / {test:,}" for train, test in at)
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
+    if narrow := _of_another_width(record):
+        found.append(
+            f"{' and '.join(narrow)}: published networks have width {WIDTH}, and stand beside no others."
+        )
     shown = dict(grid(record)).get(PUBLISHED_ONLY)
     if shown:
         one = len(shown) == 1
@@ -104,6 +122,22 @@ def notes(record: dict) -> list[str]:
             "not computed here."
         )
     return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
+
+
+def _of_another_width(record: dict) -> list[str]:
+    """The columns of trained networks that were published, though of another width."""
+    found = []
+    for one in record["solutions"]:
+        column, like = one["column"], alike(record["data"], one)
+        if like.is_of_another_width(column) and sizes(like, (column,)):
+            found.append(short(column))
+    return list(dict.fromkeys(found))
+
+
+def _otherwise(table: list[dict]) -> str:
+    """That published numbers of kernels are without a ridge, where measured ones have one beside them."""
+    ridged = any(row["ridge"] and row["source"] and not row["source"].startswith(ENHANCED) for row in table)
+    return " Published kernels are solved without a ridge." if ridged else ""
 
 
 def _warnings(solutions: list[dict]) -> list[str]:

@@ -1,41 +1,29 @@
-"""Accuracy against depth, as a figure that other people's plotting settings do not change."""
+"""Accuracy against depth, as a figure."""
 
-import io
-import logging
-import os
-import sys
-import textwrap
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from math import log as ln
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from cntk_bench.errors import UserError
+from cntk_bench.report import networks
+from cntk_bench.report.axes import (
+    apart,
+    cut,
+    dress,
+    every,
+    finish,
+    letters,
+    mark_doubted,
+    percents,
+)
 from cntk_bench.report.notes import title
-from cntk_bench.report.rows import DOUBTED, count, rows
-from cntk_bench.report.style import Style, style
-from cntk_bench.system.files import write_whole
-from cntk_bench.text import one_line, short
+from cntk_bench.report.rows import DOUBTED, rows
+from cntk_bench.report.style import Style, inches, own_settings, save, style
 
-log = logging.getLogger(__name__)
-
-SETTINGS = {
-    "svg.hashsalt": "cntk-bench",  # the same record gives the same file
-    "text.parse_math": False,  # a name may hold dollars
-    "font.family": ["DejaVu Sans"],
-}
-KINDS = (".png", ".svg", ".pdf")
-UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
-VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
+PUBLISHED = "published"
+TALLEST = 12.0  # inches
 
 
-def plot(record: dict, path: str | Path) -> bool:
-    """Accuracy against depth, one line per column, with bars of one standard error; published ones dashed.
-
-    A column without depths is a broken level line, its band one standard error to either side.
+def plot(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+    """Write `figure` to a file.
 
     Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
 
@@ -45,6 +33,8 @@ def plot(record: dict, path: str | Path) -> bool:
         A record with solutions.
     path : path-like
         A file ending in .png, .svg or .pdf.
+    width, words
+        As for `figure`.
 
     Returns
     -------
@@ -56,210 +46,157 @@ def plot(record: dict, path: str | Path) -> bool:
     UserError
         If nothing has been solved yet, or the file cannot be written or is of another kind.
     """
-    table, headline = rows(record), title(record)
-    return save(path, lambda kind: _drawn(table, headline, kind))
+    return save(path, lambda: figure(record, width=width, words=words))
 
 
-def save(path: str | Path, draw: Callable[[str], bytes]) -> bool:
-    """Write a figure, drawn with our own settings; where Matplotlib cannot, warn, and write nothing.
+@own_settings()
+def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
+    """Accuracy against depth, a line for each column, with bars of one standard error; published ones hollow.
+
+    A column without depths is a broken level line, with its bar at the right end. Where there are not two
+    depths, columns stand below each other instead.
 
     Parameters
     ----------
-    path : path-like
-        A file ending in .png, .svg or .pdf.
-    draw : callable
-        Given "png", "svg" or "pdf", returns the file's bytes (`image`).
+    record : dict
+        A record with solutions.
+    width : float or str
+        Inches, or a name of `style.WIDTHS`.
+    words : bool
+        Whether `headline` stands above and `note` below; without, they belong into a caption.
 
     Returns
     -------
-    bool
-        Whether there is a figure.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be written or is of another kind.
+    matplotlib.figure.Figure
     """
-    path = Path(path)
-    if path.suffix not in KINDS:
-        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {', '.join(KINDS)}")
-    try:
-        with _own_settings():
-            image = draw(path.suffix[1:])
-    except Exception as error:  # somebody else's program, settings and fonts: the tables do without
-        reason = one_line(f"{type(error).__name__}: {error}", 150)
-        log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
-        return False
-    write_whole(path, image)
-    return True
+    from matplotlib.figure import Figure
 
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """Matplotlib with its own defaults and ours; afterwards everything is as the user had it."""
-    variables = {name: os.environ.get(name) for name in VARIABLES}  # Matplotlib sets one when it is imported
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it says of settings that are not used
-    try:
-        matplotlib = _matplotlib()
-        defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as letters that the font has not, or settings that retire
-            with matplotlib.rc_context(defaults | SETTINGS):
-                yield
-    finally:
-        logger.setLevel(level)
-        for name, value in variables.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-def _matplotlib() -> ModuleType:
-    """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
-    named = Path(os.environ.get("MATPLOTLIBRC") or ".")
-    theirs = [Path("matplotlibrc"), named, named / "matplotlibrc"]
-    # Reading a pipe might never end.
-    readable = all(not path.exists() or path.is_file() or path.is_dir() for path in theirs)
-    if readable or "matplotlib" in sys.modules:
-        with suppress(OSError, ValueError):
-            import matplotlib
-
-            return matplotlib
-    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-        del sys.modules[name]  # what the import that failed has left
-    for name in VARIABLES:
-        os.environ.pop(name, None)
-    os.environ["MPLCONFIGDIR"] = os.devnull  # no folder: Matplotlib makes an empty one
-    here = os.open(".", os.O_RDONLY)
-    try:
-        os.chdir("/")  # the file matplotlibrc of the current directory comes before all others
-        import matplotlib
-    finally:
-        os.fchdir(here)
-        os.close(here)
-    return matplotlib
-
-
-def _drawn(table: list[dict], headline: str, kind: str) -> bytes:
-    from matplotlib.artist import Artist
-    from matplotlib.container import Container
-    from matplotlib.figure import Figure  # without pyplot: no display, no global state
-
+    table, size = rows(record), inches(width)
     depths = sorted({row["depth"] for row in table if row["depth"] is not None})
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    drawn: list[Artist | Container] = []  # in the order of the legend
+    made = Figure(figsize=(size, 0.36 * size + 0.75), layout="constrained")
+    axes = made.add_subplot()
+    label = "test accuracy (%)" if words else "test accuracy ± s.e. (%)"
+    if len(depths) < 2:
+        handles = _below_each_other(made, axes, table)
+        axes.set_xlabel(label if not depths else f"{label} at depth {depths[0]}")
+        percents(axes.xaxis)
+    else:
+        handles = _against_depth(axes, table)
+        axes.set_xscale("log")  # or the paper's depths 3, 4, 6 crowd together
+        ticks = apart(depths, 72 * (0.88 * size - 0.5))
+        axes.set_xticks(ticks, [str(depth) for depth in ticks])
+        axes.set_xticks([], minor=True)
+        dense = any(row["column"].startswith("FC-") for row in table)
+        what = "layers of weights" if dense else "3x3 convolutions + 1"  # of a CNTK they are the same
+        axes.set_xlabel(f"depth ({what})")
+        axes.set_ylabel(label)
+        percents(axes.yaxis)
+    dress(axes)
+    said = (title(record), note(record)) if words else None
+    finish(made, [axes], handles, said)
+    return made
+
+
+def note(record: dict) -> str:
+    """What a reader must know of the figure: its bars and marks, and where accuracies were published."""
+    table = rows(record)
+    said = ["Bars: one standard error."]
+    if not all(row["trusted"] for row in table):
+        said.append(f"{DOUBTED}: not to be trusted.")
+    if favoured := networks.favoured(record["solutions"]):
+        said.append(favoured)
+    sources = dict.fromkeys(row["source"] for row in table if row["source"])
+    said += [f"Published (hollow): {source}." for source in sources]
+    return " ".join(said)
+
+
+def _against_depth(axes: Any, table: list[dict]) -> dict[str, Any]:
+    """The lines of all columns; what is to stand in the legend."""
+    handles: dict[str, Any] = {}
+    levels = 0
     for column in dict.fromkeys(row["column"] for row in table):
         cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
         look = style(column)
         level = next((row for row in cells if row["depth"] is None), None)
         if level:
-            drawn.append(_level(axes, level, look))
+            levels += 1
+            handles[column] = _level(axes, level, look, 1 - 0.02 * levels)
         cells = sorted((row for row in cells if row["depth"] is not None), key=lambda row: row["depth"])
         if not cells:
             continue
-        drawn.append(
-            axes.errorbar(
-                [row["depth"] for row in cells],
-                [row["accuracy"] for row in cells],
-                [row["standard_error"] or 0 for row in cells],
-                label=f"{column}, n = {count(table[0]['n_train'])}",
-                color=look.colour,
-                marker=look.marker,
-                linestyle=look.line,
-                linewidth=2,
-                elinewidth=1,
-                capsize=3,
-            )
+        handles[column] = axes.errorbar(
+            [row["depth"] for row in cells],
+            [row["accuracy"] for row in cells],
+            _errors(cells),
+            label=column,
+            color=look.colour,
+            marker=look.marker,
+            linestyle=look.line,
+            elinewidth=0.8,
         )
         known = [row for row in cells if row["published"] is not None]
         if known:
-            drawn += axes.plot(
+            axes.plot(
                 [row["depth"] for row in known],
                 [row["published"] for row in known],
-                label=f"{column}, published",
+                label=f"{column}, {PUBLISHED}",
                 color=look.colour,
                 marker=look.marker,
                 linestyle="--",
                 markerfacecolor="white",
-                linewidth=1.2,
+                linewidth=0.8,
+                zorder=1.5,
             )
         for row in cells:
             if not row["trusted"]:
                 mark_doubted(axes, row["depth"], row["accuracy"])
-    axes.set_xscale("log" if depths else "linear")  # or the paper's depths 3, 4, 6 crowd together
-    ticks = _apart(depths)
-    axes.set_xticks(ticks, [str(depth) for depth in ticks])
-    axes.set_xticks([], minor=True)
-    dense = any(row["column"].startswith("FC-") for row in table)
-    what = "layers of weights" if dense else "3x3 convolutions + 1"  # of a CNTK they are the same
-    axes.set_xlabel(f"depth ({what})" if depths else "")
-    axes.set_ylabel("test accuracy (%)")
-    dress(axes)
-    said = ["Bars: one standard error."]
-    if not all(row["trusted"] for row in table):
-        said.append(f"{DOUBTED}: not to be trusted.")
-    said += [f"Published: {source}." for source in dict.fromkeys(row["source"] for row in table) if source]
-    write_around(figure, headline, " ".join(said))
-    figure.legend(handles=drawn, loc="outside right center", frameon=False, fontsize=9)
-    return image(figure, kind)
+    return handles | _published(table, "--")
 
 
-def image(figure: Any, kind: str) -> bytes:
-    """A Matplotlib figure as the bytes of a file without a date: the same figure gives the same file."""
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, metadata={UNDATED[kind]: None} if kind in UNDATED else None)
-    return file.getvalue()
+def _errors(cells: list[dict]) -> list[float]:
+    """Standard errors; NaN, which draws no bar, where there is none."""
+    missing = float("nan")
+    return [row["standard_error"] if row["standard_error"] is not None else missing for row in cells]
 
 
-def _level(axes: Any, row: dict, look: Style) -> Any:
-    """Draw a column without depths across the whole figure."""
+def _published(table: list[dict], line: Any) -> dict[str, Any]:
+    """One entry of the legend for all published accuracies."""
+    from matplotlib.lines import Line2D
+
+    if all(row["published"] is None or row["accuracy"] is None for row in table):
+        return {}
+    return {
+        PUBLISHED: Line2D([], [], color="0.35", marker="o", markerfacecolor="white", linestyle=line, lw=0.8)
+    }
+
+
+def _level(axes: Any, row: dict, look: Style, place: float) -> Any:
+    """Draw a column without depths across the whole figure, its bar at a place from 0 to 1 along the axis."""
     error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
-    low, high = row["accuracy"] - error, row["accuracy"] + error
-    axes.axhspan(low, high, color=look.colour, alpha=0.08, linewidth=0)
-    label = f"{row['column']}, n = {count(row['n_train'])}{doubt}"
     line = look.line if look.line != "-" else ":"
-    return axes.axhline(row["accuracy"], label=label, color=look.colour, linestyle=line, linewidth=1.6)
+    axes.plot([place, place], [row["accuracy"] - error, row["accuracy"] + error], color=look.colour,
+              marker="_", linewidth=0.8, transform=axes.get_yaxis_transform())  # fmt: skip
+    label = f"{row['column']}{doubt}"
+    return axes.axhline(row["accuracy"], label=label, color=look.colour, linestyle=line, linewidth=1.2)
 
 
-def mark_doubted(axes: Any, x: float, y: float) -> None:
-    """The mark beside a point that is not to be trusted."""
-    axes.annotate(DOUBTED, (x, y), (7, 7), textcoords="offset points", fontsize=14, weight="bold")
-
-
-def one_legend(figure: Any, panels: Iterable[Any], place: str) -> None:
-    """A legend of several panels, outside them, in which each label stands once."""
-    handles = {label: handle for axes in panels
-               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
-    figure.legend(handles.values(), handles, loc=place, frameon=False, fontsize=9)
-
-
-def dress(axes: Any) -> None:
-    """The look that the axes of all figures have."""
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def plain_ticks(axis: Any) -> None:
-    """Numbers such as 0.01 and 1e+06 at a logarithmic axis' ticks: mathematics is not set (`SETTINGS`)."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def write_around(figure: Any, headline: str, note: str) -> None:
-    """A title above a figure and a note below, on as many lines as they need."""
-    headline = textwrap.fill(headline, 100 if headline.isascii() else 60)
-    figure.suptitle(headline, x=0.01, horizontalalignment="left", fontsize=10)
-    note = textwrap.fill(note, 150)
-    figure.supxlabel(note, x=0.01, horizontalalignment="left", fontsize=7, color="0.35")
-
-
-def _apart(depths: list[int]) -> list[int]:
-    """The depths that have room for a number each, on a logarithmic axis."""
-    shown = depths[:1]
-    for depth in depths[1:]:
-        if ln(depth / shown[-1]) >= 0.035 * ln(depths[-1] / depths[0]):
-            shown.append(depth)
-    return shown
+def _below_each_other(made: Any, axes: Any, table: list[dict]) -> dict[str, Any]:
+    """A line of its own for each column, with its name; what is to stand in the legend."""
+    cells = [row for row in table if row["accuracy"] is not None]
+    width = made.get_figwidth()
+    names = cut([row["column"] for row in cells], letters(72 * width * 0.42, 7))
+    made.set_figheight(min(TALLEST, 0.55 + 0.2 * max(1, len(cells))))
+    for place, row in enumerate(cells):
+        look = style(row["column"])
+        error = row["standard_error"]
+        axes.errorbar(row["accuracy"], place, xerr=error, color=look.colour, marker=look.marker,
+                      linestyle="none", elinewidth=0.8, label=row["column"])  # fmt: skip
+        if row["published"] is not None:
+            axes.plot(row["published"], place, color=look.colour, marker=look.marker, linestyle="none",
+                      markerfacecolor="white", label=f"{row['column']}, {PUBLISHED}", zorder=1.5)  # fmt: skip
+        if not row["trusted"]:
+            mark_doubted(axes, row["accuracy"], place)
+    shown = range(0, len(cells), every(len(cells), 72 * (made.get_figheight() - 0.5), 7))
+    axes.set_yticks(shown, [names[place] for place in shown])
+    axes.set_ylim(len(cells) - 0.4, -0.6)
+    return _published(cells, "none")

@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report.axes import LETTER, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.notes import title
-from cntk_bench.report.plot import dress, image, mark_doubted, one_legend, save, write_around
 from cntk_bench.report.rows import DOUBTED, count, rows
-from cntk_bench.report.style import style
+from cntk_bench.report.style import inches, own_settings, save, style
 from cntk_bench.report.windows import Kernels, beside, studied
 
+LEAST = 2.2  # inches of a panel; narrower ones stand below each other
 
-def draw(record: dict, path: str | Path) -> bool:
+
+def draw(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
     """Accuracy against the half-width c, a line for each kernel and depth, with bars of one standard error.
 
     What was published for as many images is dashed; for others it has a panel of its own.
@@ -21,23 +23,30 @@ def draw(record: dict, path: str | Path) -> bool:
         A record with solutions, of which `windows.studied` finds kernels.
     path : path-like
         A file ending in .png, .svg or .pdf.
+    width, words
+        As for `plot.figure`.
 
     Returns
     -------
     bool
         Whether there is a figure (`plot.save`).
     """
-    return save(path, lambda kind: _drawn(record, kind))
+    return save(path, lambda: figure(record, width=width, words=words))
 
 
-def _drawn(record: dict, kind: str) -> bytes:
+@own_settings()
+def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
+    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     table, known = {(row["column"], row["depth"]): row for row in rows(record)}, beside(record)
     kernels = studied(column for column, _ in table)
     sizes = sorted({one.sizes for one in known.values()})
-    figure = Figure(figsize=(8 + 2 * len(sizes), 4.5), dpi=150, layout="constrained")
-    first, *others = figure.subplots(1, 1 + len(sizes), sharex=True, squeeze=False)[0]
+    size, panels = inches(width), 1 + len(sizes)
+    across = panels if size / panels >= LEAST else 1
+    down = -(-panels // across)
+    made = Figure(figsize=(size, down * (0.45 * size / across**0.7 + 0.6)), layout="constrained")
+    first, *others = made.subplots(down, across, sharex=True, squeeze=False).flatten()
     measured = {key: row for key, row in table.items() if row["accuracy"] is not None}
     _lines(first, kernels, {key: row["accuracy"] for key, row in measured.items()},
            {key: row["standard_error"] or 0 for key, row in measured.items()})  # fmt: skip
@@ -49,23 +58,47 @@ def _drawn(record: dict, kind: str) -> bytes:
                 if name == column and not row["trusted"]:
                     mark_doubted(first, c, row["accuracy"])
     data = record["data"]
-    first.set_title(f"measured, {count(data['n_train'])} / {count(data['n_test'])}", fontsize=9)
+    first.set_title(f"measured, {count(data['n_train'])} / {count(data['n_test'])}")
     for axes, there in zip(others, sizes, strict=True):
         _lines(axes, kernels, {key: one.accuracy for key, one in known.items() if one.sizes == there})
-        axes.set_title(f"published, {' / '.join(map(count, there))}", fontsize=9)
+        axes.set_title(f"published, {' / '.join(map(count, there))}")
     for axes in (first, *others):
-        axes.set_xlabel("half-width c of the window, (2c + 1) x (2c + 1) pixels")
-        axes.set_xticks(sorted({c for windows in kernels.values() for c in windows}))
+        _ticks(axes, sorted({c for windows in kernels.values() for c in windows}), 72 * 0.8 * size / across)
+        percents(axes.yaxis)
         dress(axes)
-    first.set_ylabel("test accuracy (%)")
-    said = ["Bars: one standard error. Titles: training / test images."]
-    if not all(row["trusted"] for row in table.values()):
+        axes.set_ylabel("test accuracy (%)")
+    first.set_ylabel("test accuracy (%)" if words else "test accuracy ± s.e. (%)")
+    for axes in (first, *others)[-across:]:
+        axes.set_xlabel("half-width c of the window")
+    finish(
+        made, (first, *others), labelled((first, *others)), (title(record), note(record)) if words else None
+    )
+    return made
+
+
+def note(record: dict) -> str:
+    """What a reader must know of the figure."""
+    table, known = rows(record), beside(record)
+    said = [
+        "Bars: one standard error. Titles: training / test images. A window of half-width c has "
+        "(2c + 1) x (2c + 1) pixels."
+    ]
+    if not all(row["trusted"] for row in table):
         said.append(f"{DOUBTED}: not to be trusted.")
-    sources = [one.source for one in known.values()] + [row["source"] for row in table.values()]
+    sources = [one.source for one in known.values()] + [row["source"] for row in table]
     said += [f"Published: {source}." for source in dict.fromkeys(sources) if source]
-    write_around(figure, title(record), " ".join(said))
-    one_legend(figure, (first, *others), "outside right center")
-    return image(figure, kind)
+    return " ".join(said)
+
+
+def _ticks(axes: Any, halves: list[int], points: float) -> None:
+    """A tick for each half-width, and numbers at as many as have room on an axis so long."""
+    wide = 7 * LETTER * (len(str(halves[-1])) + 1)
+    shown = halves[:1]
+    for c in halves[1:]:
+        if (c - shown[-1]) * points >= wide * max(1, halves[-1] - halves[0]):
+            shown.append(c)
+    axes.set_xticks(shown)
+    axes.set_xticks(halves, minor=True)
 
 
 def _lines(
@@ -90,10 +123,7 @@ def _lines(
                 color=look.colour,
                 alpha=1 - 0.7 * place / len(depths),
                 marker=look.marker,
-                markersize=5,
                 markerfacecolor="white" if dashed else None,
                 linestyle="--" if dashed else look.line,
-                linewidth=1.5,
-                elinewidth=1,
-                capsize=2,
+                elinewidth=0.8,
             )

@@ -1,14 +1,16 @@
-"""The Gaussian process posterior as tables and a figure: coverage and calibration (`runs.posterior`)."""
+"""The Gaussian process posterior as tables and a figure: coverage and calibration (`analyses.posterior`)."""
 
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.regression.accuracy import standard_error
+from cntk_bench.report.axes import dress, finish, labelled
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.plot import dress, image, save, write_around
 from cntk_bench.report.rows import DOUBTED, cell_name, count
-from cntk_bench.report.style import style
+from cntk_bench.report.style import inches, own_settings, save, style
 from cntk_bench.text import short
 
+BESIDE = 5.0  # inches in which two panels have room beside each other
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
 EDGES = {
     "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
@@ -101,29 +103,36 @@ def notes(results: list[dict]) -> list[str]:
     return said
 
 
-def draw(facts: dict, path: str | Path) -> bool:
+def draw(facts: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
     """Calibration of one cell: class probabilities against how often they are right; interval coverage.
 
     Parameters
     ----------
     facts : dict
-        Of `runs.posterior.infer`.
+        Of `analyses.posterior.infer`.
     path : path-like
         A file ending in .png, .svg or .pdf.
+    width, words
+        As for `plot.figure`.
 
     Returns
     -------
     bool
         Whether there is a figure (`plot.save`).
     """
-    return save(path, lambda kind: _drawn(facts, kind))
+    return save(path, lambda: figure(facts, width=width, words=words))
 
 
-def _drawn(facts: dict, kind: str) -> bytes:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
+    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.8), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    size = inches(width)
+    beside = size >= BESIDE
+    high = 0.48 * size if beside else 1.7 * size
+    made = Figure(figsize=(size, high), layout="constrained")
+    left, right = made.subplots(1, 2) if beside else made.subplots(2, 1)
     colour, marker, _ = style(facts["column"])
     bins = facts["reliability"]
     total = sum(one["count"] for one in bins)
@@ -132,19 +141,19 @@ def _drawn(facts: dict, kind: str) -> bytes:
         [one["count"] / total for one in bins],
         [one["high"] - one["low"] for one in bins],
         align="edge",
-        color="0.85",
+        color="0.87",
         label="share of test images",
     )
     left.errorbar(
         [one["confidence"] for one in bins],
         [one["accuracy"] for one in bins],
-        [(one["accuracy"] * (1 - one["accuracy"]) / one["count"]) ** 0.5 for one in bins],
+        [standard_error(one["accuracy"], one["count"]) / 100 for one in bins],
         color=colour,
         marker=marker,
-        capsize=3,
-        elinewidth=1,
-        label=f"{cell_name(facts)}, ECE {100 * facts['ece']:.2f} points",
+        elinewidth=0.8,
+        label=cell_name(facts),
     )
+    left.set_title(f"expected calibration error {100 * facts['ece']:.2f} points")
     left.set_xlabel("probability of the likeliest class")
     left.set_ylabel("share of it that is right")
     right.plot(
@@ -152,19 +161,23 @@ def _drawn(facts: dict, kind: str) -> bytes:
         [one["observed"] for one in facts["coverage"]],
         color=colour,
         marker=marker,
-        markersize=4,
-        label=f"{cell_name(facts)}, targets",
+        label=cell_name(facts),
     )
     right.set_xlabel("probability of the central interval")
     right.set_ylabel("share of test targets within it")
     for axes in (left, right):
-        axes.plot([0, 1], [0, 1], color="0.3", linewidth=1, linestyle="--", label="as they should be")
+        axes.plot([0, 1], [0, 1], color="0.3", linewidth=0.8, linestyle="--", label="calibrated")
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         dress(axes)
-        axes.legend(loc="upper left", frameon=False, fontsize=8)
-    write_around(figure, title(facts), " ".join(["Bars: one standard error.", *notes([facts])]))
-    return image(figure, kind)
+    said = (title(facts), note(facts)) if words else None
+    finish(made, (left, right), labelled((left, right)), said)
+    return made
+
+
+def note(facts: dict) -> str:
+    """What a reader must know of the figure."""
+    return " ".join(["Bars: one standard error.", *notes([facts])])
 
 
 def _head(level: float) -> str:

@@ -1,9 +1,9 @@
 """Published accuracies, each with the version, data and sizes that it belongs to.
 
-A number is compared only with a run of the same data set, classes, number of training images and
-number of test images. Where several versions of a table hold the same cell, the first table below
-counts: the NeurIPS version (arXiv v2) before the others. A table of another setting is kept, but
-compared with nothing unless its source is asked for.
+A number is compared only with a run of the same data set, classes, preparation of images, number of training
+images and number of test images, and of networks of the same width. Where several versions of a table hold
+the same cell, the first table below counts: the NeurIPS version (arXiv v2) before the others. A table of
+another setting is kept, but compared with nothing unless its source is asked for.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,11 @@ ENHANCED = "Li et al. 2019, arXiv:1911.00809"
 # those less 0.1 give the same classes.
 UNIT_DIAGONAL = "kernels scaled to a diagonal of one, ridge 5e-5"
 
+PREPARED = "standardize"  # how the images of all these tables were prepared
 ALL = tuple(range(10))  # the classes of CIFAR-10
 CIFAR10, CIFAR2 = ("cifar10", ALL), ("cifar10", (0, 1))
 FINITE = ("CNN-V", "CNN-GAP")  # trained networks
+WIDTH = 1024  # channels of their layers (v2, appendix A)
 DEPTHS = (3, 4, 6, 11, 21)
 
 
@@ -177,6 +179,10 @@ class Run:
         Of the training images, n_train each. A mean over draws is compared with means over draws.
     setting : str
         What was done otherwise than by default, as a table says it; empty where nothing was.
+    preprocess : str
+        How images were prepared.
+    width : int or None
+        Channels of a layer of trained networks; None where it is not known, or there are no networks.
     """
 
     dataset: str
@@ -185,15 +191,24 @@ class Run:
     classes: tuple[int, ...] = ALL
     draws: int = 1
     setting: str = ""
+    preprocess: str = PREPARED
+    width: int | None = None
 
     def is_alike(self, table: Table) -> bool:
         """Whether the table is for the same data and sizes."""
         same = (self.dataset, self.classes) == table.data and self.fits(table)
         return same and (self.n_train, self.n_test) == (table.n_train, table.n_test)
 
+    def is_of_another_width(self, column: str) -> bool:
+        """Whether a column is of trained networks whose width differs from the published ones'."""
+        return column in FINITE and self.width not in (None, WIDTH)
+
     def fits(self, table: Table) -> bool:
-        """Whether both are of one training set, or both of several; a table of one fits a mean as well."""
-        return self.draws > 1 or not table.deviations
+        """Whether images were prepared as the table's, and both are of one training set, or both of several.
+
+        A table of one fits a mean as well.
+        """
+        return self.preprocess == PREPARED and (self.draws > 1 or not table.deviations)
 
 
 def deviation(run: Run, column: str, depth: int) -> float | None:
@@ -218,6 +233,8 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
     source : str, optional
         One version; by default the first of this tool's setting that has the cell.
     """
+    if run.is_of_another_width(column):
+        return None
     for table in TABLES:
         same = table.setting == run.setting if source is None else table.source == source
         if run.is_alike(table) and same:
@@ -229,25 +246,31 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """accuracy in percent; its source; sizes : training and test images that it is for."""
+    """accuracy in percent; its source; sizes : training and test images of it; deviation between draws."""
 
     accuracy: float
     source: str
     sizes: tuple[int, int]
+    deviation: float | None = None
 
 
-def elsewhere(run: Run, column: str, depth: int) -> Elsewhere | None:
-    """As `published`, for other numbers of images of the same data, solved in the same setting."""
+def elsewhere(run: Run, column: str, depth: int, n_train: int | None = None) -> Elsewhere | None:
+    """As `published`, for other numbers of images of the same data, solved in the same setting.
+
+    With `n_train`, of so many training images alone: then only the test images are others.
+    """
     for table in TABLES:
         accuracy = table.columns.get(column, {}).get(depth)
         same = (run.dataset, run.classes) == table.data and run.setting == table.setting and run.fits(table)
+        same = same and n_train in (None, table.n_train)
         if same and not run.is_alike(table) and accuracy is not None:
-            return Elsewhere(accuracy, table.source, (table.n_train, table.n_test))
+            between = table.deviations.get(column, {}).get(depth)
+            return Elsewhere(accuracy, table.source, (table.n_train, table.n_test), between)
     return None
 
 
 def sizes(run: Run, columns: tuple[str, ...]) -> list[tuple[int, int]]:
-    """The sizes (n_train, n_test) at which these columns were published for the run's data."""
+    """The sizes (n_train, n_test) at which these columns were published for the run's data, of any width."""
     found = {
         (table.n_train, table.n_test)
         for table in TABLES

@@ -150,12 +150,13 @@ def run(data: Mapping[str, Any]) -> Run:
         classes = tuple(sorted(used))
     else:
         classes = ()  # nobody knows which: like nothing
-    return Run(data["name"], data["n_train"], data["n_test"], classes, draws(data))
+    name, sizes, prepared = data["name"], (data["n_train"], data["n_test"]), data["preprocess"]
+    return Run(name, *sizes, classes, draws(data), preprocess=prepared)
 
 
 def alike(data: Mapping[str, Any], solution: Mapping[str, Any]) -> Run:
     """What of a record's data and of how a cell was solved decides which published numbers are alike."""
-    return replace(run(data), setting=_setting(solution))
+    return replace(run(data), setting=_setting(solution), width=solution.get("width"))
 
 
 def _setting(solution: Mapping[str, Any]) -> str:

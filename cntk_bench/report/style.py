@@ -1,12 +1,27 @@
-"""What a column looks like in every figure: colour, marker and line, by its name alone.
+"""The style of every figure: what a column looks like, how large figures are, and how they are saved.
 
-Colours are told apart by the colour-blind, too, and no figure relies on them alone: markers differ, and of
-lines without markers their dashes.
+A column has its colour, marker and line by its name alone. Colours are told apart by the colour-blind, too,
+and no figure relies on them alone: markers differ, and of lines without markers their dashes.
 """
 
+import io
+import logging
+import os
 import re
-from typing import NamedTuple
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 from zlib import crc32
+
+from cntk_bench.errors import UserError
+from cntk_bench.system.files import write_whole
+from cntk_bench.text import one_line, short
+
+log = logging.getLogger(__name__)
 
 Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib has it
 
@@ -78,3 +93,169 @@ def _derived(column: str) -> Style:
 def _darker(colour: str) -> str:
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(SHADE * part):02X}" for part in parts)
+
+
+# How figures are drawn and saved.
+
+WIDTHS = {"column": 3.25, "text": 5.5, "page": 6.75}  # inches
+"""Widths of figures: a column of ICML's two, the one of NeurIPS and ICLR, both columns of ICML."""
+NARROWEST, WIDEST = 2.0, 30.0  # inches
+KINDS = ("png", "svg", "pdf")
+UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
+SETTINGS = {
+    # Letters as large as a caption's, or a little smaller, at the sizes of `WIDTHS`.
+    "font.family": ["DejaVu Sans"],  # comes with Matplotlib
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,  # or dashes do not show
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 1.8,
+    "hatch.linewidth": 0.4,
+    "savefig.dpi": 300,
+    "text.parse_math": False,  # a name may hold dollars
+    "svg.hashsalt": "cntk-bench",  # the same record gives the same file
+    "svg.fonttype": "path",  # looks the same without the font
+    "pdf.fonttype": 42,  # TrueType: conferences refuse Type 3
+}
+VARIABLES = ("MPLBACKEND", "MPLCONFIGDIR", "MATPLOTLIBRC")
+
+
+def inches(width: float | str) -> float:
+    """A width in inches: one of `WIDTHS` by its name, or a number.
+
+    Raises
+    ------
+    UserError
+        If it is neither, or not from 2 to 30.
+    """
+    try:
+        found = WIDTHS[width] if isinstance(width, str) and width in WIDTHS else float(width)
+    except (TypeError, ValueError):
+        found = 0.0
+    if not NARROWEST <= found <= WIDEST:
+        names = ", ".join(f"{name} ({size:g})" for name, size in WIDTHS.items())
+        raise UserError(
+            f"width {short(width)} is not possible: use {names}, or inches from {NARROWEST:g} to {WIDEST:g}"
+        )
+    return found
+
+
+def save(path: str | Path, make: Callable[[], Any]) -> bool:
+    """Write a figure; where Matplotlib cannot draw, for whatever reason, warn, and write nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        A file ending in .png, .svg or .pdf.
+    make : callable
+        Returns the matplotlib Figure.
+
+    Returns
+    -------
+    bool
+        Whether there is a figure.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written or is of another kind, or `make` raises one.
+    """
+    path = Path(path)
+    kind = path.suffix[1:]
+    if kind not in KINDS:
+        endings = ", ".join(f".{one}" for one in KINDS)
+        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {endings}")
+    try:
+        with own_settings():
+            found = image(make(), kind)
+    except UserError:
+        raise
+    except Exception as error:  # somebody else's program, settings and fonts: the tables do without
+        reason = one_line(f"{type(error).__name__}: {error}", 150)
+        log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
+        return False
+    write_whole(path, found)
+    return True
+
+
+def image(figure: Any, kind: str) -> bytes:
+    """A Matplotlib figure as the bytes of a file without a date: the same figure gives the same file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    kind : {"png", "svg", "pdf"}
+    """
+    file = io.BytesIO()
+    with own_settings():
+        lay_out(figure)
+        figure.savefig(file, format=kind, metadata={UNDATED[kind]: None} if kind in UNDATED else None)
+    return file.getvalue()
+
+
+def lay_out(figure: Any) -> None:
+    """Place what a figure has, once and for all: Matplotlib would draw it twice, first to find the places."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(SETTINGS["savefig.dpi"])
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # the settings name no other
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Matplotlib with its own defaults and ours; afterwards everything is as the user had it.
+
+    Also a decorator, `@own_settings()`, of functions that make figures: what is drawn takes some settings as
+    it is made, and some as it is saved.
+    """
+    variables = {name: os.environ.get(name) for name in VARIABLES}  # Matplotlib sets one when it is imported
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # what it says of settings that are not used
+    try:
+        matplotlib = _matplotlib()
+        defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as letters that the font has not, or settings that retire
+            with matplotlib.rc_context(defaults | SETTINGS):
+                yield
+    finally:
+        logger.setLevel(level)
+        for name, value in variables.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _matplotlib() -> ModuleType:
+    """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
+    named = Path(os.environ.get("MATPLOTLIBRC") or ".")
+    theirs = [Path("matplotlibrc"), named, named / "matplotlibrc"]
+    # Reading a pipe might never end.
+    readable = all(not path.exists() or path.is_file() or path.is_dir() for path in theirs)
+    if readable or "matplotlib" in sys.modules:
+        with suppress(OSError, ValueError):
+            import matplotlib
+
+            return matplotlib
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+        del sys.modules[name]  # what the import that failed has left
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    os.environ["MPLCONFIGDIR"] = os.devnull  # no folder: Matplotlib makes an empty one
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir("/")  # the file matplotlibrc of the current directory comes before all others
+        import matplotlib
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return matplotlib

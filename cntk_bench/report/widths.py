@@ -1,12 +1,12 @@
-"""Finite networks against width, as a table and a figure (`runs.converge`)."""
+"""Finite networks against width, as a table and a figure (`analyses.converge`)."""
 
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report.axes import dash, decades, dress, finish, labelled
 from cntk_bench.report.listing import Listing, written
-from cntk_bench.report.plot import dress, image, one_legend, plain_ticks, save, write_around
 from cntk_bench.report.rows import count
-from cntk_bench.report.style import style
+from cntk_bench.report.style import inches, own_settings, save, style
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
 
@@ -20,7 +20,7 @@ NAMES = {
     "kappa": ("kappa", "lazy-training kappa\nat initialisation"),
 }
 LIMITS = {"V": "CNTK-V", "GAP": "CNTK-GAP", "FC": "FC-NTK"}  # of a kind: the column of its kernel
-LINES = ("-", "--", ":", "-.")
+LEAST = 1.8  # inches of a panel
 
 
 def measured(result: dict) -> list[str]:
@@ -102,7 +102,7 @@ def write(result: dict, folder: Path) -> None:
             break  # a Matplotlib that cannot draw would say so again
 
 
-def draw(result: dict, path: str | Path) -> bool:
+def draw(result: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
     """Every measure against width, log-log, with the deviation between networks, and the slope expected.
 
     Returns
@@ -110,25 +110,37 @@ def draw(result: dict, path: str | Path) -> bool:
     bool
         Whether there is a figure (`plot.save`).
     """
-    return save(path, lambda kind: _drawn(result, kind))
+    return save(path, lambda: figure(result, width=width, words=words))
 
 
-def _drawn(result: dict, kind: str) -> bytes:
+@own_settings()
+def figure(result: dict, *, width: float | str = "page", words: bool = True) -> Any:
+    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     shown = measured(result)
-    across = min(3, len(shown))
+    size = inches(width)
+    across = min(3, len(shown), max(1, int(size / LEAST)))
     down = -(-len(shown) // across)
-    figure = Figure(figsize=(4.2 * across, 0.9 + 3.2 * down), dpi=150, layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).flatten()
+    made = Figure(figsize=(size, down * (0.3 + min(2.2, 0.85 * size / across))), layout="constrained")
+    panels = made.subplots(down, across, squeeze=False).flatten()
     for axes, name in zip(panels, shown, strict=False):
         _panel(axes, result, name)
     for axes in panels[len(shown) :]:
         axes.remove()
-    note = " ".join(["Grey: the slope expected of large widths.", *notes(result)])
-    write_around(figure, title(result), note)
-    one_legend(figure, panels[: len(shown)], "outside right upper")
-    return image(figure, kind)
+    finish(
+        made,
+        list(panels[: len(shown)]),
+        labelled(panels[: len(shown)]),
+        (title(result), note(result)) if words else None,
+    )
+    return made
+
+
+def note(result: dict) -> str:
+    """What a reader must know of the figure."""
+    said = "Bars: deviation between networks. Grey: the slope expected of large widths."
+    return " ".join([said, *notes(result)])
 
 
 def _panel(axes: Any, result: dict, name: str) -> None:
@@ -150,11 +162,8 @@ def _panel(axes: Any, result: dict, name: str) -> None:
             label=f"{kind}, depth {depth}",
             color=colour,
             marker=marker,
-            markersize=4,
-            linewidth=1.5,
-            elinewidth=1,
-            capsize=2,
-            linestyle=LINES[depths.index(depth) % len(LINES)],
+            elinewidth=0.8,
+            linestyle=dash(depths, depth),
         )
         slope = next((s for s in _of(result["slopes"], kind, depth) if s["measure"] == name), None)
         if slope and slope["expected"] is not None:  # through the last mean
@@ -163,9 +172,11 @@ def _panel(axes: Any, result: dict, name: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xlabel("width")
-    axes.set_title(NAMES[name][1], fontsize=9)
-    for axis in (axes.xaxis, axes.yaxis):
-        plain_ticks(axis)
+    axes.set_title(NAMES[name][1])
+    decades(axes.yaxis)
+    measured_at = sorted({row["width"] for row in result["means"]})
+    axes.set_xticks(measured_at, [f"{tick:g}" for tick in measured_at])
+    axes.set_xticks([], minor=True)
     dress(axes)
 
 

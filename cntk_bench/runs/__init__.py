@@ -1,1 +1,1 @@
-"""One experiment: what it is asked (`config`), what it did (`record`), where it is kept (`directory`)."""
+"""The stages of one experiment: images, Gram matrices, training, solving, verifying; its files for others."""

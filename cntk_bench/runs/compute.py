@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from cntk_bench import backends, columns, regression
+from cntk_bench.config import config
+from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
@@ -20,9 +22,11 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
-from cntk_bench.runs import config, images, record, workers
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import images, workers
+from cntk_bench.system import log as logs
+from cntk_bench.system import memory
 from cntk_bench.system.files import remove_partial, write_whole, writing
 from cntk_bench.text import short
 
@@ -120,10 +124,11 @@ def compute(
     draws, crew = loaded.draws, replace(crew, lost=lost)
     try:
         loaded = _enough(settings, loaded, grams.needed_images(target.plan, sizes))
-        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads)
+        file = run.path.absolute() / logs.NAME
+        job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads, file)
         grams.compute(job, wanted, sizes, done, executor, draws, crew, shard)
     finally:  # however it ends: the tiles finished until then are kept
-        stage |= {"seconds": time.perf_counter() - started}
+        stage |= {"seconds": time.perf_counter() - started, "peak_memory": memory.peak()}
         stage |= _told(target, finished, donor is not None)
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))

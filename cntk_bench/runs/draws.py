@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.columns import Cell, Curve
+from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.runs import scoring
 
 
@@ -29,7 +30,7 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
     }
     found |= {
         "accuracy": mean,
-        "standard_error": None if mean is None else scoring.standard_error(mean / 100, n_test),
+        "standard_error": None if mean is None else standard_error(mean / 100, n_test),
         "accuracies": accuracies,
         "spread": scoring.spread(accuracies),
         "undecided": float(np.mean([one["undecided"] for one in scored])),

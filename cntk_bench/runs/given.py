@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.columns import Asked
+from cntk_bench.config.config import Config, Solve
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.grams import growth, matrix, store, stream
@@ -17,11 +18,11 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run, require_no_link
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs import images, record
-from cntk_bench.runs.config import Config, Solve
-from cntk_bench.runs.directory import Run, require_no_link
+from cntk_bench.runs import images
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
@@ -124,6 +125,13 @@ class Given(Material):
     def dtype(self) -> str:
         """As `columns.Given`."""
         return self._held.dtype
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of the Gram matrices of each readout needed (`matrix.fingerprint`), by its name."""
+        return {
+            str(readout): matrix.fingerprint(self._grams, readout, self.sizes, self.draws)
+            for readout in self._needed
+        }
 
     def __enter__(self) -> "Given":
         self._reader = ThreadPoolExecutor(1)

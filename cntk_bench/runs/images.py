@@ -5,15 +5,16 @@ from pathlib import Path
 
 from cntk_bench import data
 from cntk_bench.columns import Asked
+from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset, Recipe
 from cntk_bench.grams.images import Images, digests
-from cntk_bench.runs.config import Config
 
 FETCHED = "data"  # where official data sets are kept when the config names no path
 
 
 def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
     """Download an official data set, unless it is there; returns its folder. None: nothing to fetch."""
+    name = data.canonical(name)
     data.require_known(name)
     if name not in data.FETCHABLE or Path(path or "").suffix == ".npz":
         return None
@@ -33,14 +34,13 @@ def load(settings: Config, train: int | None = None, test: int | None = None) ->
 
 
 def with_path(settings: Config) -> Config:
-    """The config with the path of its data written out, so that it holds from any working directory."""
-    path = settings.dataset.path
+    """The config with the paths of its data written out, so that they hold from any working directory."""
+    path, labels = settings.dataset.path, settings.dataset.labels
     if path is None and settings.dataset.name in data.FETCHABLE:
         path = FETCHED
-    if path is None:
-        return settings
-    found = settings.dataset.model_copy(update={"path": str(Path(path).expanduser().absolute())})
-    return settings.model_copy(update={"dataset": found})
+    given = {name: value for name, value in (("path", path), ("labels", labels)) if value is not None}
+    whole = {name: str(Path(value).expanduser().absolute()) for name, value in given.items()}
+    return settings.model_copy(update={"dataset": settings.dataset.model_copy(update=whole)})
 
 
 def kept(images: Dataset) -> Images:
@@ -69,11 +69,22 @@ def described(settings: Config) -> dict:
         "preprocess": asked.preprocess if isinstance(asked.preprocess, str) else list(asked.preprocess),
         "preprocess.statistics": statistics if isinstance(statistics, str) else list(statistics),
     } | {f"preprocess.{name}": value for name, value in recipe.parameters.items()}
+    found |= _pictures(settings)
+    if asked.order != "balanced":
+        found["order"] = asked.order
     if statistics == "subset":
         found["training_images"] = asked.train
         if recipe.fits:  # then no image stays as it was where their number changes
             found["what_prepares_every_image"] = f"statistics of {asked.train or 'all'} training images"
     return found
+
+
+def _pictures(settings: Config) -> dict:
+    """How pictures became images, where they did."""
+    asked = settings.dataset
+    found = {key: getattr(asked, key) for key in ("size", "channels", "test_share")}
+    found["fit"] = None if asked.size is None else asked.fit
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _recipe(settings: Config) -> Recipe:
@@ -115,7 +126,11 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         "statistics": settings.model_dump(mode="json")["preprocess"]["statistics"],
         "train_index": " ".join(map(str, images.train_index)),
         "test_index": " ".join(map(str, images.test_index)),
+        **({"test_images": images.test_images} if images.test_images else {}),
+        **({} if settings.dataset.order == "balanced" else {"order": settings.dataset.order}),
         **({} if images.fitted_on is None else {"fitted_on": images.fitted_on}),
         **_recipe(settings).parameters,
         **({"classes_used": list(images.classes_used)} if images.classes_used else {}),
+        **({"class_names": list(images.class_names)} if images.class_names else {}),
+        **_pictures(settings),
     }

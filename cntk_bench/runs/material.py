@@ -12,10 +12,11 @@ import numpy as np
 from cntk_bench import columns
 from cntk_bench.columns import Job
 from cntk_bench.columns.column import Done, Effort
+from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
-from cntk_bench.runs import images, record
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import images
 
 
 class Material:

@@ -10,8 +10,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.runs import record
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.system import paths
 from cntk_bench.text import short
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.columns import Cell
+from cntk_bench.regression.accuracy import standard_error
 
 
 def accuracy(right: np.ndarray) -> tuple[float, float]:
@@ -15,11 +16,6 @@ def accuracy(right: np.ndarray) -> tuple[float, float]:
     """
     share = float(right.mean())
     return 100 * share, standard_error(share, right.shape[-1])
-
-
-def standard_error(share: float, n: int) -> float:
-    """That of a share of n independent images, in percent."""
-    return 100 * (share * (1 - share) / n) ** 0.5
 
 
 def spread(accuracies: Sequence[float]) -> float | None:

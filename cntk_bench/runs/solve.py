@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 
 from cntk_bench import columns, report
 from cntk_bench.columns import Cell, Curve
+from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.runs import candidates, draws, record
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.records.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
+from cntk_bench.runs import candidates, draws
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.filling import filled
 from cntk_bench.runs.given import Given
 from cntk_bench.runs.scoring import scored
-from cntk_bench.runs.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
+from cntk_bench.system import memory
 from cntk_bench.system.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ def solve(
     if settings.kernel.readouts:
         place = given.place
         stage |= {"device": place.device, "precision": place.dtype, "solver": place.method}
-        stage |= {"memory": place.host}
+        stage |= {"memory": place.host, "grams": given.fingerprints()}
     solutions = []
     asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
     columns.require(settings.kernel.columns, given.asked)
@@ -83,7 +85,7 @@ def solve(
             solutions.append(solution)
             if progress is not None:
                 progress((name, depth))
-        stage |= {"seconds": time.perf_counter() - started}
+        stage |= {"seconds": time.perf_counter() - started, "peak_memory": memory.peak()}
         return publish(
             run, folder, record.plain(stage | {"data": given.facts, "solutions": solutions}), report.write
         )

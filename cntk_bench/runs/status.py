@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from cntk_bench.columns import Job
+from cntk_bench.config.config import Config
 from cntk_bench.grams import description, store
 from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
-from cntk_bench.runs import record
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.text import short
 

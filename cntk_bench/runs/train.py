@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 
 from cntk_bench import columns
 from cntk_bench.columns import Job
+from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import description, growth, store
-from cntk_bench.runs import compute, images, record
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import compute, images
 from cntk_bench.runs.material import Material, jobs
-from cntk_bench.system import interruption, lock
+from cntk_bench.system import interruption, lock, memory
 from cntk_bench.system.files import writing
 from cntk_bench.text import short
 
@@ -84,7 +85,7 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
         with interruption.noted() as asked_to_end:
             _train(left, len(every), done, progress, asked_to_end)
     finally:  # however it ends: what is trained until then is kept
-        stage |= {"seconds": time.perf_counter() - started, "trained": done[0]}
+        stage |= {"seconds": time.perf_counter() - started, "trained": done[0], "peak_memory": memory.peak()}
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
     return done[0]

@@ -1,22 +1,29 @@
 """The stage `verify`: whether a run's stored numbers are what they should be."""
 
+import logging
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 
 from cntk_bench import backends
+from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import store
 from cntk_bench.grams import verify as audit
 from cntk_bench.grams.compute import Job
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.verify import Verification
-from cntk_bench.runs import images, record
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import images
 from cntk_bench.runs.compute import mended, require_same
-from cntk_bench.runs.config import Config
-from cntk_bench.runs.directory import Run
+from cntk_bench.text import one_line
+
+log = logging.getLogger(__name__)
 
 
 def verify(
@@ -71,3 +78,42 @@ def _check(
     _ = target.labels  # damaged ones are an error
     x = (loaded.x_train, loaded.x_test) if loaded else (None, None)
     return audit.verify(target, *x, sample=sample, draws=draws, progress=progress)
+
+
+def begun(settings: Config, sample: int, repair: bool) -> dict:
+    """The stage `verify` of a record, which starts now."""
+    stage = record.stage("verify", settings.sections("dataset", "preprocess"))
+    return stage | {"sample": sample, "repair": repair}
+
+
+def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, str | None]) -> None:
+    """Let the record tell what was found; a run that cannot be written to is as well verified without.
+
+    Parameters
+    ----------
+    run : Run
+    stage : dict
+        From `begun`.
+    found : Verification or None
+        Of the tiles; None where there are none to check.
+    trained : dict
+        Of pieces of training (`train.checked`).
+    """
+    started = datetime.fromisoformat(stage["started"])
+    stage = stage | {"seconds": (datetime.now(UTC) - started).total_seconds()}
+    if found is not None:
+        errors = [entry.error for entry in found.entries]
+        stage |= {"checked": found.checked, "missing": found.missing, "damaged": len(found.damaged)}
+        stage |= {"unreadable": len(found.unreadable), "entries": len(errors)}
+        stage |= {"entries_wrong": sum(not entry.ok for entry in found.entries)}
+        stage |= {"largest_error": max(errors, default=None)}
+    stage |= {
+        "trained": len(trained),
+        "trained_damaged": sum(fault is not None for fault in trained.values()),
+    }
+    try:
+        with run.lock(math.inf):
+            if run.record.exists():
+                run.update(lambda past: record.with_stage(past, stage))
+    except (UserError, OSError) as error:
+        log.info("the record does not tell of this check: %s", one_line(error, 200))

@@ -35,7 +35,7 @@ def chosen(asked: Any, backend: str) -> tuple[str, Workers, int | None]:
 
     Parameters
     ----------
-    asked : runs.config.Compute
+    asked : config.config.Compute
     backend : str
     """
     devices = backends.devices(backend)

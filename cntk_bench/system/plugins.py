@@ -7,6 +7,8 @@ pyproject.toml, for example
     RBF = "my_package:rbf"
 """
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -23,6 +25,14 @@ def _found(group: str) -> dict[str, EntryPoint]:
 def names(group: str) -> tuple[str, ...]:
     """Names that other packages registered under a group, sorted."""
     return tuple(_found(group))
+
+
+def require_known(what: str, name: str, known: Sequence[str]) -> None:
+    """UserError, with the nearest right name, if there is no such data set, backend, executor or solver."""
+    if name not in known:
+        near = get_close_matches(str(name).casefold(), known, n=1, cutoff=0.7)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+        raise UserError(f"{what} {short(name)} is unknown: {remedy}")
 
 
 @cache

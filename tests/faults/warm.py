@@ -16,8 +16,11 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from contextlib import suppress
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import warm_program  # noqa: E402
 
 
 def main():
@@ -42,15 +45,10 @@ def main():
 
 def warm_up():
     """Import what every command imports, and compile the kernels that the runs use."""
-    import numpy as np
-    import sklearn.datasets  # noqa: F401
-    from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
+    from cntk_bench.report import sketch
 
-    import cntk_bench.cli.program  # noqa: F401
-    from cntk_bench import Readout, gram
-    from cntk_bench.regression import prediction, ridge  # noqa: F401
-    from cntk_bench.runs import compute, measure, opened, solve, status, verify  # noqa: F401
-
+    # Figures of HTML pages take seconds, and are drawn as the table's own figure is, which stays.
+    sketch.drawn = lambda make, kind: ("data:image/png;base64,", 1, 1)
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
         if value:
@@ -58,8 +56,7 @@ def warm_up():
             setattr(importlib.import_module(module), constant, float(value))
         else:
             importlib.import_module(name)
-    images = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype("f4")
-    gram(images, readouts=[Readout("ntk", "v", 3), Readout("ntk", "gap", 3)], backend="cpu")
+    warm_program.compile_kernels()
 
 
 def command(request):
@@ -76,19 +73,13 @@ def command(request):
         resource.setrlimit(getattr(resource, name), (most, most))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
     sys.argv = ["cntk-bench", *request["arguments"]]
-    from cntk_bench import cli
-
     shim = ctypes.CDLL(None)
     if request["fault"]:
         calls, part, first, last, what = request["fault"]
         shim.arm(calls.encode(), os.fsencode(part), ctypes.c_long(first), ctypes.c_long(last), what)
     code = 1
     try:
-        cli.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    except BaseException:
-        traceback.print_exc()
+        code = warm_program.ended()
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 30))
         matched = shim.matched()

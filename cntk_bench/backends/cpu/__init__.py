@@ -1,18 +1,23 @@
-"""The CPU backend: cuts a tile's displacements into tasks and runs them in threads.
+"""The CPU backend: cuts a tile into jobs, of some images x and LANES images z, and runs them in threads.
 
 Fully connected kernels are in `fully_connected`.
 """
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil, floor, log2
 from pathlib import Path
+from weakref import finalize
 
 import numpy as np
 
 from cntk_bench.backends import rings as all_rings
+from cntk_bench.backends.cpu import activation, lanes
+from cntk_bench.backends.cpu import layers as cpu_layers
 from cntk_bench.backends.cpu import planes as cpu_planes
+from cntk_bench.backends.cpu import slabs as cpu_slabs
 from cntk_bench.backends.cpu.fully_connected import FullyConnected
 from cntk_bench.backends.rings import rings
 from cntk_bench.kernels.spec import Readout, Spec
@@ -20,23 +25,31 @@ from cntk_bench.system.cores import threads
 
 __all__ = ["Backend", "FullyConnected", "available", "source"]
 
-NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
-TILE_WORK = 10**10  # entry-layers of a tile: some seconds of two cores
-SLAB = 1024  # entries of a slab, at most (or one plane): its arrays stay in the L1 cache
-BLOCK = 4  # column images of a task, so that a row image's deviations are read once for all
+NUMERICS = 2  # raised when the bits of results change (tests/test_numerics.py)
+TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of two cores
+LEAST = 64  # rectangles of a job, at least: laying out its images z must not count
+JOBS = 16  # of each thread, so that none is left alone with the last one for long
 
-Prepared = dict[type, tuple[np.ndarray, ...]]  # dtype: images and deviations, planes flat
+BRIGHTEST = 30  # images are scaled by powers of two until their brightest pixel is in 2^29 to 2^30, or less
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images scaled by 2^-exponents, and their deviations, planes flat, in each dtype that a pass wants."""
+
+    exponents: np.ndarray  # (n,)
+    arrays: dict[type, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Pass:
     """Displacements computed alike: in one precision, with the same trainings, for the same pools."""
 
-    wide: type  # dtype of S, n and u
-    columns: list[int]  # displacements b
-    rows: list[np.ndarray]  # displacements a, for each b
+    wide: type  # dtype of S, n and n - S
+    places: list[tuple[int, int]]  # displacements (a, b), -P < a, b < P
     states: np.ndarray  # trainings whose T is run: HIDDEN, ALL
     reads: np.ndarray  # (r, 4) of layer, readout, quantity, pool; ascending layers
+    slabs: tuple  # `slabs.slabs` of the places
 
 
 def passes(spec: Spec) -> list[Pass]:
@@ -46,21 +59,28 @@ def passes(spec: Spec) -> list[Pass]:
 
 
 def _one_pass(spec: Spec, ring: all_rings.Ring, wide: type) -> Pass:
-    columns = sorted({b for _, b in ring.displacements})
-    rows = [np.array([a for a, other in ring.displacements if other == b]) for b in columns]
     reads = sorted(
         (readout.depth - 2, number, _quantity(readout), spec.pools.index(readout.pooling))
         for number, readout in enumerate(spec.readouts)
         if readout.pooling in ring.pools
     )
-    trained = {quantity for _, _, quantity, _ in reads} - {cpu_planes.NNGP}
-    return Pass(wide, columns, rows, np.array(sorted(trained)), np.array(reads))
+    trained = {quantity for _, _, quantity, _ in reads} - {cpu_layers.NNGP}
+    places, states = _places(spec, ring), np.array(sorted(trained), np.int64)
+    return Pass(wide, places, states, np.array(reads), cpu_slabs.slabs(spec.size, places, wide))
+
+
+def _places(spec: Spec, ring: all_rings.Ring) -> list[tuple[int, int]]:
+    """Displacements (a, b) that a ring's cyclic ones stand for, where one of its pools has a weight."""
+    size = spec.size
+    weights = sum(pool.counts(size) != 0 for pool in ring.pools)
+    used = {d for d in range(1 - size, size) if np.diagonal(weights, d).any()}
+    return [(a, b) for a in sorted(used) for b in sorted(used) if (a % size, b % size) in ring.displacements]
 
 
 def _quantity(readout: Readout) -> int:
     if readout.kernel == "nngp":
-        return cpu_planes.NNGP
-    return cpu_planes.ALL if readout.train == "all" else cpu_planes.HIDDEN
+        return cpu_layers.NNGP
+    return cpu_layers.ALL if readout.train == "all" else cpu_layers.HIDDEN
 
 
 class Backend:
@@ -73,78 +93,126 @@ class Backend:
         self.spec = spec
         self.source = source()
         self.passes = passes(spec)
-        self.weights = np.array([pool.weights(spec.size) for pool in spec.pools])
+        size = spec.size
+        counts = np.array([pool.counts(size) for pool in spec.pools], np.float64)
+        # n is below 9 C times the brightest pixels' product, and its square has to be a float32, too.
+        self.brightest = BRIGHTEST - max(0, ceil((log2(9 * spec.channels) - 2) / 2))
+        self.scales = scales(spec, self.brightest)
+        self.numbers = counts, self.scales, activation.CONSTANTS
+        self.divisors = np.array([readout.pooling.divisor(size) ** 2 for readout in spec.readouts])
 
     def prepare(self, images: np.ndarray) -> Prepared:
-        """Images (n, C, P, P) -> {dtype: (images, deviations sqrt(v_h))}, planes flat."""
+        """Images (n, C, P, P) -> scaled images and their deviations sqrt(v_h)."""
         n, size = len(images), self.spec.size
+        exponents = np.frexp(abs(images).max((1, 2, 3)))[1] - self.brightest
+        scaled = np.ldexp(images.astype(np.float64), -exponents[:, None, None, None])
         deviations = np.empty((n, self.spec.layers, size, size))
-        v = box2((images.astype(np.float64) ** 2).sum(1))
-        for layer in range(self.spec.layers):
+        v = box2((scaled**2).sum(1))
+        for layer, scale in enumerate(self.scales):
+            v *= scale
             deviations[:, layer] = np.sqrt(v)
             v = box2(v / 9)
-        arrays = [array.reshape(n, -1, size * size) for array in (images, deviations)]
-        return {each.wide: tuple(a.astype(each.wide) for a in arrays) for each in self.passes}
+        flat = scaled.reshape(n, -1, size * size), deviations.reshape(n, -1, size * size)
+        wides = {each.wide for each in self.passes}
+        return Prepared(exponents, {wide: (flat[0].astype(wide), flat[1].astype(wide)) for wide in wides})
 
     def tile(self, x: Prepared, z: Prepared, symmetric: bool = False) -> np.ndarray:
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
-        n, m = len(x[np.float64][0]), len(z[np.float64][0])
-        total = np.zeros((len(self.spec.readouts), n, m))
-        for each in self.passes:
-            # One after the other, whatever the tile: the order of a sum decides its bits.
-            for part in self._displacements(each, x[each.wide], z[each.wide], symmetric, total.shape):
-                total += part
-        if symmetric:
-            total += np.tril(total, -1).swapaxes(1, 2)
-        return total.astype(np.float32)
+        return self.start(x, z, symmetric)()
 
     def start(self, x: Prepared, z: Prepared, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """The numbers are computed when they are asked for: the CPU has nothing to run beside."""
-        return lambda: self.tile(x, z, symmetric)
+        """Begin a tile in threads: they go on while the next images are prepared and the next tile begins."""
+        n, m = len(x.exponents), len(z.exponents)
+        total = np.zeros((len(self.spec.readouts), n, m))
+        groups = range(0, m, lanes.LANES)
+        least = -(-LEAST // sum(len(each.places) for each in self.passes))
+        rows = max(least, n * len(groups) // (JOBS * threads()))
+
+        def run(begin: int, first: int) -> None:
+            some = slice(max(begin, first) if symmetric else begin, begin + rows)
+            block = slice(first, first + lanes.LANES)
+            out = np.zeros_like(total[:, some, block])
+            for each in self.passes:  # one after the other: the order of a sum decides its bits
+                self._add(each, x, some, z, block, out)
+            total[:, some, block] = out
+
+        jobs = [(begin, first) for first in groups for begin in range(0, n, rows)]
+        with_pairs = [job for job in jobs if not symmetric or job[0] + rows > job[1]]
+        pool = ThreadPoolExecutor(threads())
+        begun = [pool.submit(run, *job) for job in with_pairs]
+        pool.shutdown(wait=False)  # its threads end with the last job
+
+        def finish() -> np.ndarray:
+            for job in begun:
+                job.result()  # raises what the job raised
+            tile = np.ldexp(total / self.divisors[:, None, None], x.exponents[:, None] + z.exponents)
+            if symmetric:
+                tile = np.tril(tile) + np.tril(tile, -1).swapaxes(1, 2)
+            return tile.astype(np.float32)
+
+        finalize(finish, _cancel, begun)  # nobody will ask for the tile any more
+        return finish
+
+    def _add(self, each: Pass, x: Prepared, some: slice, z: Prepared, block: slice, out: np.ndarray) -> None:
+        """Add what a pass gives of some images x and a block of z to out (readouts, n, up to LANES)."""
+        xs = tuple(array[some] for array in x.arrays[each.wide])
+        zs = tuple(array[block] for array in z.arrays[each.wide])
+        spec, counts, trained = self.spec, self.numbers[0], len(each.states)
+        room = cpu_slabs.room_of(
+            spec.size, spec.channels, spec.layers, each.wide, trained, len(each.reads), len(counts)
+        )
+        cpu_planes.recursion(
+            spec.size,
+            *each.slabs,
+            xs,
+            zs,
+            each.states,
+            each.reads,
+            *self.numbers,
+            *room,
+            out,
+        )
 
     def limit(self) -> None:
         """Not known."""
         return None
 
-    def _displacements(
-        self,
-        each: Pass,
-        x: tuple[np.ndarray, ...],
-        z: tuple[np.ndarray, ...],
-        symmetric: bool,
-        shape: tuple[int, ...],
-    ) -> np.ndarray:
-        """What every column of displacements of a pass adds: (columns, readouts, n, m)."""
-        size, m = self.spec.size, shape[2]
-        planes = min(max(1, SLAB // size**2), max(map(len, each.rows)))
-        x = tuple(np.tile(array, planes) for array in x)
-        out = np.zeros((len(each.columns), *shape))
-
-        def run(job: tuple[int, int]) -> None:
-            column, first = job
-            block = tuple(array[first : first + BLOCK] for array in z)
-            cpu_planes.task(size, planes, each.rows[column], each.columns[column], x, block, first,
-                            each.states, each.reads, self.weights, symmetric, out[column])  # fmt: skip
-
-        with ThreadPoolExecutor(threads()) as pool:
-            jobs = [(column, first) for column in range(len(out)) for first in range(0, m, BLOCK)]
-            for _ in pool.map(run, jobs):
-                pass  # raises what a job raised
-        return out
-
     def tile_bytes(self, side: int) -> int:
-        """Two prepared blocks, what each column of displacements adds, and the threads' arrays."""
-        image = self.spec.size**2 * (self.spec.channels + self.spec.layers)
-        prepared = sum(np.dtype(each.wide).itemsize for each in self.passes) * image
-        parts = max(len(each.columns) for each in self.passes) + 2
-        return (
-            side * 3 * prepared + parts * len(self.spec.readouts) * side**2 * 8 + threads() * BLOCK * prepared
-        )
+        """Of a tile and the next one, three prepared blocks, the sums, and the threads' arrays."""
+        size, spec = self.spec.size, self.spec
+        widths = {np.dtype(each.wide).itemsize for each in self.passes}
+        image = sum(widths) * size**2 * (spec.channels + spec.layers)
+        plane = (size + 1) * max(size, cpu_slabs.SHORTEST)
+        of_z, of_planes = max(widths) * size**2 * (spec.channels + spec.layers), (max(widths) + 8) * plane
+        own = lanes.LANES * (of_z + of_planes)
+        return 3 * side * image + 4 * len(spec.readouts) * side**2 * 8 + 2 * threads() * own
+
+
+def scales(spec: Spec, brightest: int) -> np.ndarray:
+    """Powers of two, one per layer, by which its S, T and n are multiplied, so that n^2 stays a float32.
+
+    Each layer's zero padding shrinks them: in one of 2 x 2 pixels to 4 / 9. The largest n, of images that are
+    bright everywhere, is kept within 2^-32 of what it is in the first layer. In CIFAR-10's all are 1.
+    """
+    v = box2(np.full((1, spec.size, spec.size), spec.channels * 4.0**brightest))
+    top, found = v.max(), np.ones(spec.layers)
+    for layer in range(1, spec.layers):
+        v = box2(v / 9)
+        if v.max() < top * 2.0**-32:
+            found[layer] = 2.0 ** floor(log2(top / v.max()))
+            v *= found[layer]
+    return found
+
+
+def _cancel(jobs: list[Future]) -> None:
+    for job in jobs:
+        job.cancel()
 
 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
-    files = (Path(__file__), Path(cpu_planes.__file__), Path(all_rings.__file__))
+    modules = (cpu_planes, cpu_layers, cpu_slabs, activation, lanes, all_rings)
+    files = (Path(__file__), *(Path(str(module.__file__)) for module in modules))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -1,0 +1,175 @@
+"""What the analyses of a computed run have in common: its kernel cells, their labels, and files of results.
+
+An analysis needs nothing but the run's Gram matrices (the posterior its images, too), changes none of its
+solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cntk_bench import columns
+from cntk_bench.errors import UserError
+from cntk_bench.grams import matrix
+from cntk_bench.records import record
+from cntk_bench.records.directory import require_no_link
+from cntk_bench.regression.fit import targets
+from cntk_bench.report.published import deviation, elsewhere, published
+from cntk_bench.report.rows import run as comparable
+from cntk_bench.runs.export import npz
+from cntk_bench.runs.opened import OpenRun
+from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
+from cntk_bench.text import short
+
+FORMAT = 1
+
+
+def cells(
+    opened: OpenRun,
+    column: str | None,
+    depth: int | None,
+    fits: Callable[[Any], bool] = lambda readout: True,
+    example: str = "CNTK-V",
+) -> list[tuple[str, int]]:
+    """The cells (column, depth) to analyse: of the run's config, those with one Gram matrix each.
+
+    Parameters
+    ----------
+    opened : OpenRun
+    column, depth : str, int, optional
+        Only these; they may be computed without being in the config.
+    fits : callable, optional
+        Which readouts can be analysed.
+    example : str
+        A column whose readouts can be; an error names it where the run has none.
+
+    Raises
+    ------
+    UserError
+        If none is left, or one is not computed.
+    """
+    kernel = opened.run.config().kernel
+    names = kernel.columns if column is None else (column,)
+    depths = kernel.depths if depth is None else (depth,)
+    found = _fitting(names, depths, fits)
+    for cell in found:
+        opened.readout(*cell)  # says now, not after hours, if it is not there
+    if not found:
+        what, where = short(", ".join(names), 100), short(str(opened.run.path))
+        others = dict.fromkeys(name for name, _ in _fitting(kernel.columns, kernel.depths, fits))
+        remedy = (
+            f"use --column {short(', '.join(others), 100)}" if others else f"compute {example} or another"
+        )
+        raise UserError(f"none of {what} in {where} can be analysed so: {remedy}")
+    return found
+
+
+def _fitting(
+    names: Sequence[str], depths: Sequence[int], fits: Callable[[Any], bool]
+) -> list[tuple[str, int]]:
+    found = []
+    for name, depth in columns.cells(names, depths):
+        needed = columns.find(name).needs(depth)
+        if depth is not None and len(needed) == 1 and fits(needed[0]):
+            found.append((name, depth))
+    return found
+
+
+def data(opened: OpenRun) -> dict:
+    """The record's facts of the images, of as many as the analysis uses."""
+    facts = record.computed(record.load(opened.run.record))
+    kept = ("name", "classes", "classes_used", "preprocess", "statistics", "fingerprint", "images", "order")
+    sizes = dict(zip(("n_train", "n_test"), opened.sizes, strict=True))
+    return {key: facts[key] for key in kept if key in facts} | sizes
+
+
+def truth(opened: OpenRun) -> tuple[np.ndarray, np.ndarray, int]:
+    """Targets of the training images (n, k), labels of the test images (m,), and k."""
+    y_train, y_test = opened.labels
+    classes = data(opened)["classes"]
+    return targets(y_train, classes), y_test, classes
+
+
+def lower(
+    opened: OpenRun, column: str, depth: int, dtype: Any = np.float64, draw: matrix.Draw = matrix.ONE
+) -> np.ndarray:
+    """The train Gram matrix (n, n) of a cell; only its lower triangle is filled."""
+    readout, sizes = opened.readout(column, depth), _together(opened, draw)
+    return matrix.matrix(opened.store, "train", readout, dtype, triangle="lower", sizes=sizes, draw=draw)
+
+
+def blocks(opened: OpenRun, column: str, depth: int, draw: matrix.Draw = matrix.ONE) -> Iterator[np.ndarray]:
+    """The test x train matrix, float64, a block (h, n) of test images at a time."""
+    readout, sizes = opened.readout(column, depth), _together(opened, draw)
+    return (block for _, block in matrix.row_blocks(opened.store, readout, sizes=sizes, draw=draw))
+
+
+def _together(opened: OpenRun, draw: matrix.Draw) -> tuple[int, int]:
+    """Training images of so many draws together, and test images."""
+    return opened.sizes[0] * draw[1], opened.sizes[1]
+
+
+def begun(opened: OpenRun, name: str, settings: dict) -> dict:
+    """What every result begins with; `settings` are the analysis' own."""
+    return {
+        "format": FORMAT,
+        "analysis": name,
+        "run": record.load(opened.run.record)["name"],
+        "data": data(opened),
+        "made": record.stage(name, settings),
+    }
+
+
+def compared(
+    opened: OpenRun, column: str, depth: int, train: int | None = None, draws: int = 1
+) -> dict | None:
+    """The published accuracy in percent of a cell for the same data and sizes, and its source; or None.
+
+    Of several draws there is a spread, too: the published deviation between draws, or None.
+    """
+    like = comparable(data(opened) | {"draws": draws} | ({} if train is None else {"n_train": train}))
+    found = published(like, column, depth)
+    if found is None:
+        return None
+    of_draws = {"spread": deviation(like, column, depth)} if draws > 1 else {}
+    return dict(zip(("accuracy", "source"), found, strict=True)) | of_draws
+
+
+def compared_elsewhere(opened: OpenRun, column: str, depth: int, train: int, draws: int) -> dict | None:
+    """What was published for as many training images and another number of test images; or None."""
+    like = comparable(data(opened) | {"draws": draws, "n_train": train})
+    found = elsewhere(like, column, depth, train)
+    if found is None:
+        return None
+    return {
+        "accuracy": found.accuracy,
+        "spread": found.deviation,
+        "source": found.source,
+        "n_test": found.sizes[1],
+    }
+
+
+def folder(opened: OpenRun, name: str) -> Path:
+    """RUN/name, made where it is missing."""
+    path = opened.run.path / name
+    require_no_link(path)
+    with writing(path):
+        path.mkdir(exist_ok=True)
+    remove_partial(path)
+    return path
+
+
+def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write arrays as RUN/name/stem.npz, whole."""
+    path = folder(opened, name) / f"{stem}.npz"
+    write_whole(path, npz(arrays))
+    return path
+
+
+def save(opened: OpenRun, name: str, stem: str, facts: dict) -> Path:
+    """Write results as RUN/name/stem.json, whole; what is not a finite number becomes null."""
+    path = folder(opened, name) / f"{stem}.json"
+    write_json(path, record.plain(facts))
+    return path

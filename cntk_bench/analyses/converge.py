@@ -1,0 +1,152 @@
+"""The analysis `converge`: finite networks of growing width beside their limit (`finite`: what is measured).
+
+    RUN/converge/networks/KIND-DEPTH-WIDTH-SEED.json   what one network gave, and what it was asked
+    RUN/converge/converge.json                         all of them, means over networks, slopes against width
+    RUN/converge/converge.txt, .md, .png, .svg, .pdf   the report
+    RUN/converge/lock                                  held by the one process that works there
+
+A network that is there is not measured again: a call that was interrupted goes on, and more widths, seeds,
+depths or kinds add to what there is.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from cntk_bench import networks
+from cntk_bench.analyses import finite, widths
+from cntk_bench.config.config import Config
+from cntk_bench.config.sections import Converge
+from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.runs import images
+from cntk_bench.system import lock
+from cntk_bench.system.files import read_plain, write_json, writing
+from cntk_bench.text import short
+
+FORMAT = 1
+WHICH = ("kinds", "depths", "widths", "seeds", "trained", "memory")  # keys that change no network's numbers
+
+
+def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | None = None) -> dict:
+    """Measure the networks that are missing, and gather all.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config
+        Its section `converge` says which networks, `dataset` which images.
+    progress : callable, optional
+        Called with the number of networks that are done and that of all.
+
+    Returns
+    -------
+    dict
+        What converge.json holds: made (a stage as in a record), data, networks, means and slopes.
+
+    Raises
+    ------
+    UserError
+        If PyTorch is missing, the directory holds networks of another kind, or anything else is in the way.
+    """
+    networks.require()
+    how = settings.converge
+    loaded = images.load(settings, how.images, 1)
+    if how.outputs > loaded.classes:
+        raise UserError(
+            f"converge.outputs is {how.outputs}: use at most {loaded.classes}, the number of classes"
+        )
+    for kind, depth, width in product(how.kinds, how.depths, sorted(how.widths)):
+        finite.require(kind, depth, width, loaded, how)
+    asked = {key: value for key, value in how.model_dump(mode="json").items() if key not in WHICH}
+    asked |= {"fingerprint": images.kept(loaded).fingerprint}
+    stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
+    folder = folder_of(run)
+    require_no_link(folder)
+    with writing(folder):
+        (folder / "networks").mkdir(parents=True, exist_ok=True)
+    every = list(product(how.kinds, how.depths, sorted(how.widths), range(how.seeds)))
+    exact = cache(
+        lambda kind, depth: finite.limit(loaded.x_train, kind, depth, how.beta, settings.compute.backend)
+    )
+    with lock.held(folder / "lock"):
+        found = {one: kept for one in every if (kept := _kept(folder, one, asked, how)) is not None}
+        for one in sorted(set(every) - set(found), key=lambda one: (one[2], every.index(one))):
+            if progress:
+                progress(len(found), len(every))
+            found[one] = _measured(folder, one, asked, loaded, exact(*one[:2]), how)
+        if progress:
+            progress(len(found), len(every))
+        data = {"name": loaded.name, "images": how.images, "classes": loaded.classes,
+                "train_index": " ".join(map(str, loaded.train_index))}  # fmt: skip
+        result = {"format": FORMAT, "name": settings.name, "made": stage, "data": data}
+        result |= widths.gathered([found[one] for one in every])
+        result = record.plain(result)
+        write_json(folder / "converge.json", result)
+    return result
+
+
+def folder_of(run: Run) -> Path:
+    """Where a run keeps the analysis."""
+    return run.path / "converge"
+
+
+def _path(folder: Path, one: tuple) -> Path:
+    return folder / "networks" / f"{'-'.join(map(str, one))}.json"
+
+
+def _measured(
+    folder: Path, one: tuple, asked: dict, loaded: Dataset, exact: finite.Limit, how: Converge
+) -> dict:
+    from cntk_bench.networks.device import fitting
+
+    kind, depth, width, seed = one
+    with fitting(
+        f"{kind} at depth {depth}, width {width:,}", "use smaller converge.widths or converge.images"
+    ):
+        found = finite.measure(kind, depth, width, seed, loaded, exact, how)
+    place = {"kind": kind, "depth": depth, "width": width, "seed": seed}
+    more = {"trained": seed < how.trained}
+    item = record.plain({"format": FORMAT, "asked": asked, **place, **more, **found})
+    write_json(_path(folder, one), item)
+    return item
+
+
+def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
+    """What an earlier call measured; None where there is nothing, too little, or it is damaged.
+
+    Raises
+    ------
+    UserError
+        If it was asked something else.
+    """
+    path = _path(folder, one)
+    try:
+        item = json.loads(read_plain(path))
+        numbers = all(item[name] is None or isinstance(item[name], int | float) for name in finite.MEASURES)
+        if item["format"] != FORMAT or not numbers or item["trained"] < (one[3] < how.trained):
+            return None
+        before = item["asked"]
+        different = [key for key in asked if before.get(key) != asked[key]]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read {short(str(path))} ({error.strerror}): make it readable") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not what we wrote
+        return None
+    if different:
+        key = different[0]
+        told = (
+            "other images"
+            if key == "fingerprint"
+            else f"converge.{key}={short(before.get(key))}, not {short(asked[key])}"
+        )
+        raise UserError(
+            f"{short(str(folder))} holds networks of {told}: use another --output, or remove that folder"
+        )
+    return item

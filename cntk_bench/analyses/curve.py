@@ -1,0 +1,179 @@
+"""Learning curve of a cell of a computed run: accuracy against the number of training images.
+
+Of several draws of the training images there is a curve for each, and what is told are means over the draws.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cntk_bench.analyses import analysis, extrapolation
+from cntk_bench.errors import UserError
+from cntk_bench.regression import nested, placement, prediction
+from cntk_bench.runs import draws, images, scoring
+from cntk_bench.runs.opened import OpenRun
+
+
+def sizes(n: int, classes: int) -> list[int]:
+    """Numbers of training images that a curve shows by default: n halved, down to two per class."""
+    found = [n]
+    while found[-1] // 2 >= max(2, 2 * classes):
+        found.append(found[-1] // 2)
+    return found[::-1]
+
+
+def follow(
+    opened: OpenRun,
+    column: str,
+    depth: int,
+    *,
+    listed: Sequence[int] | None = None,
+    ridge: float | None = None,
+    extrapolate: int | None = None,
+) -> dict:
+    """Solve a cell on the first m training images for several m, from one factor (`regression.nested`).
+
+    Training images are in a seeded order (`data.order`). Of a balanced one, every prefix is as balanced over
+    the classes as the data allow. So is every prefix of a draw whose number of images is a multiple of the
+    number of classes; of another, which may begin in the middle of a round of all classes, the counts of two
+    classes differ by two at most. Draws share no image. The accuracies of a curve are of nested sets and of
+    the same test images: their errors are correlated.
+
+    Parameters
+    ----------
+    opened : OpenRun
+    column, depth : str, int
+    listed : sequence of int, optional
+        By default `sizes`.
+    ridge : float, optional
+        Relative to the mean diagonal of the whole, of each draw; by default the config's.
+    extrapolate : int, optional
+        To how many training images the curve is extrapolated.
+
+    Returns
+    -------
+    dict
+        Plain numbers, by these names: ridge, jitter, device, precision, and points, one for each size:
+        train (m), accuracy and standard_error in percent, ridge (relative to the mean diagonal of these m),
+        undecided in percent, largest_residual, doubt, and published, an accuracy for as many training images,
+        or None, with its source. Of several draws these are merged (`draws.merged`), with accuracies of all
+        draws, their spread, and what each draw says under draws; published_spread is the published deviation
+        between draws, and elsewhere what was published for another number of test images, or None. With
+        `extrapolate`, extrapolation as `extrapolation.extrapolated`, with published and its source, too.
+
+    Raises
+    ------
+    UserError
+        If the config's ridge is no single number and none is given; if it does not fit into memory, is not
+        computed, or a value is not possible.
+    """
+    started = time.perf_counter()
+    how, n = opened.run.config().solve, opened.sizes[0]
+    if ridge is None:
+        if not isinstance(how.ridge, float):
+            raise UserError(
+                "solve.ridge of the run is not one number, as a learning curve needs: give --ridge"
+            )
+        ridge = how.ridge
+    _, _, classes = analysis.truth(opened)
+    chosen = sizes(n, classes) if listed is None else list(listed)
+    if extrapolate is not None:
+        extrapolation.require(chosen, extrapolate)
+    place = placement.choose(n, classes=classes, device=how.device, dtype=how.precision, limit=how.memory)
+    facts = analysis.begun(opened, "curve", {"sizes": chosen, "ridge": ridge})
+    stored = np.float32 if place.device == "cuda" else place.dtype
+    known, scored, right = opened.store.images((n * opened.draws, opened.sizes[1])).labels, [], []
+    jitter = 0.0
+    for number in range(opened.draws):
+        draw = number, opened.draws
+        parts = nested.solve(
+            analysis.lower(opened, column, depth, stored, draw),
+            known[0][images.of_draw(number, n)],
+            classes=classes,
+            sizes=chosen,
+            ridge=ridge,
+            device=place.device,
+            dtype=place.dtype,
+            overwrite=True,
+        )
+        jitter = max(jitter, parts[0].jitter)
+        hits, undecided = _tested(opened, column, depth, parts, draw)
+        right.append(hits)
+        scored.append([_scored(*one) for one in zip(parts, hits, undecided, strict=True)])
+    points = [_merged(of_draws, opened.sizes[1]) for of_draws in zip(*scored, strict=True)]
+    points = [_beside(opened, column, depth, point) for point in points]
+    doubts = [point["doubt"] for point in points]
+    if opened.draws > 1:
+        facts["data"]["draws"] = opened.draws
+    if extrapolate is not None:
+        beyond = extrapolation.extrapolated(points, np.array(right), extrapolate)
+        there = analysis.compared(opened, column, depth, extrapolate, opened.draws) or {}
+        beyond |= {"published": there.get("accuracy"), "source": there.get("source")}
+        doubts.append(beyond["doubt"])
+        facts["extrapolation"] = beyond
+    facts |= {
+        "column": column,
+        "depth": depth,
+        "ridge": ridge,
+        "jitter": jitter,
+        "device": place.device,
+        "precision": place.dtype,
+        "points": points,
+        "doubt": next((doubt for doubt in doubts if doubt), None),
+    }
+    facts["made"]["seconds"] = time.perf_counter() - started
+    return facts
+
+
+def _tested(
+    opened: OpenRun, column: str, depth: int, parts: Sequence[nested.Part], draw: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which test images each part classifies rightly (k, m), and how many are undecided (k,); one pass."""
+    _, y_test = opened.labels
+    right = np.zeros((len(parts), len(y_test)), bool)
+    undecided, first = np.zeros(len(parts), np.int64), 0
+    for block in analysis.blocks(opened, column, depth, draw):
+        rows = slice(first, first := first + len(block))
+        for i, part in enumerate(parts):
+            scores, noise = prediction.scored(part.alpha, block[:, : part.train])
+            right[i, rows] = scores.argmax(axis=1) == y_test[rows]
+            undecided[i] += int(prediction.unsure(scores, noise, part.largest_residual).sum())
+    return right, undecided
+
+
+def _scored(part: nested.Part, right: np.ndarray, undecided: int) -> dict[str, Any]:
+    """What is said of a part by itself."""
+    accuracy, error = scoring.accuracy(right)
+    unsolved = part.doubt and part.doubt.replace("solve.ridge", "--ridge")
+    return {
+        "train": part.train,
+        "accuracy": accuracy,
+        "standard_error": error,
+        "ridge": part.ridge,
+        "largest_residual": part.largest_residual,
+        "undecided": 100 * undecided / len(right),
+        "doubt": unsolved or scoring.doubt(undecided, error, len(right), "raise --ridge"),
+    }
+
+
+def _merged(of_draws: Sequence[dict], n_test: int) -> dict[str, Any]:
+    """A point of one draw, as it is; of several, as one."""
+    if len(of_draws) == 1:
+        return of_draws[0]
+    found = draws.merged([one | {"trusted": one["doubt"] is None} for one in of_draws], n_test)
+    found["ridge"] = float(np.mean([one["ridge"] for one in of_draws]))  # each has its own mean diagonal
+    found["largest_residual"] = max(one["largest_residual"] for one in of_draws)
+    return found
+
+
+def _beside(opened: OpenRun, column: str, depth: int, point: dict) -> dict[str, Any]:
+    """A point with what was published for as many training images."""
+    where = opened, column, depth, point["train"], opened.draws
+    known = analysis.compared(*where) or {}
+    found = point | {"published": known.get("accuracy"), "source": known.get("source")}
+    if opened.draws > 1:
+        found["published_spread"] = known.get("spread")
+        found["elsewhere"] = None if known else analysis.compared_elsewhere(*where)
+    return found

@@ -1,0 +1,161 @@
+"""The figures of a run, of what was solved and analysed, for a paper; each with what its caption must say."""
+
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cntk_bench.analyses import findings
+from cntk_bench.config.config import Config
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.report import curve, flow, notes, page_figures, posterior, style, widths
+from cntk_bench.report.findings import Findings
+from cntk_bench.report.sketch import Sketch
+from cntk_bench.runs.solve import solved
+from cntk_bench.system.files import write_whole, writing
+from cntk_bench.text import short
+
+CAPTIONS = "captions.txt"
+OF_RECORD = ("accuracy", "windows")
+FOUND = ("ridges", "confusion", "mistakes", "spectra")
+ANALYSES = ("curve", "flow", "posterior", "converge")
+NAMES = (*OF_RECORD, *FOUND, *ANALYSES)
+
+
+class Drawing(NamedTuple):
+    """One figure.
+
+    name : of its file, without an ending.
+    make : given width and words, as `report.plot.figure`, returns the matplotlib Figure.
+    title, note : what its caption must say where it has no words itself.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    title: str
+    note: str
+
+
+def found(
+    run: Run, settings: Config | None = None, number: int | None = None, only: Collection[str] = ()
+) -> tuple[list[Drawing], dict[str, str]]:
+    """The figures that a run has: of a solve (by default the last), flows, curves, posteriors, widths.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config, optional
+        Says where the data set is now; by default the run's own.
+    number : int, optional
+        Of the solve.
+    only : collection of str
+        Some of `NAMES`; by default all that there are. Nothing is computed for the others.
+
+    Returns
+    -------
+    drawings : list of Drawing
+    absent : dict of str
+        Names of figures of the solve that cannot be drawn -> why.
+
+    Raises
+    ------
+    UserError
+        If nothing of it was solved or analysed, one of `only` is not there, or a file is damaged.
+    """
+    wanted = tuple(name for name in NAMES if not only or name in only)
+    drawings, absent = _of_solve(run, settings, number, wanted)
+    drawings += _of_analyses(run, wanted)
+    there = {drawing.name.partition("-")[0] for drawing in drawings}
+    for name in only:
+        if name not in there:
+            why = absent.get(name, _how(name))
+            raise UserError(f"{short(str(run.path))} has no figure {short(name)}: {why}")
+    if not drawings:
+        raise UserError(f"{short(str(run.path))} has nothing to draw yet: solve it, or analyse it, first")
+    return drawings, absent
+
+
+def _how(name: str) -> str:
+    """What would give a figure that nothing is known of."""
+    return {
+        "accuracy": "run `solve` first",
+        "windows": "it is of columns with several windows, such as CNTK-LAP4 and CNTK-LAP8",
+        "ridges": "it is of a solve of several ridges, such as --set 'solve.ridge=[0.0, 0.1]'",
+        "confusion": "run `solve` first",
+        "mistakes": "it is of the test images that a kernel misclassifies",
+        "spectra": "it is of kernels, whose Gram matrices are computed",
+    }.get(name, f"run `{name}` first")
+
+
+def _of_solve(
+    run: Run, settings: Config | None, number: int | None, wanted: Collection[str]
+) -> tuple[list[Drawing], dict[str, str]]:
+    if not run.record.exists() and number is None:
+        return [], {}  # such as a run of finite networks alone
+    past = solved(run, number)
+    if not past["solutions"]:
+        return [], {}
+    known, folder = Findings(), run.solves / str(past.get("solve"))
+    if set(wanted) & set(FOUND) and folder.is_dir():
+        known = findings.gather(run, settings or run.config(), past, folder, {*wanted} & {*FOUND})
+    makers, title = page_figures.of_solve(past, known), notes.title(past)
+    sketches = [makers[name]() for name in wanted if name in makers]
+    drawings = [_drawn(sketch, title) for sketch in sketches if sketch is not None]
+    return drawings, {name: why for name, why in known.absent.items() if name in wanted}
+
+
+def _drawn(sketch: Sketch, title: str) -> Drawing:
+    def make(width: float | str, words: bool) -> Any:
+        return sketch.make(width=width, words=(title, sketch.caption) if words else None)
+
+    return Drawing(sketch.key, make, title, sketch.caption)
+
+
+def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
+    for name, of in (("flow", flow), ("posterior", posterior)):
+        for file, facts in _kept(run, name) if name in wanted else ():
+            yield _drawing(f"{name}-{file.stem}", of, facts, of.title, facts, file)
+    curves = _kept(run, "curve") if "curve" in wanted else []
+    if curves:
+        all_of = [facts for _, facts in curves]
+        yield _drawing("curve", curve, all_of, curve.title, all_of[0], curves[0][0])
+    for file, facts in _kept(run, "converge") if "converge" in wanted else ():
+        yield _drawing("converge", widths, facts, widths.title, facts, file)
+
+
+def _drawing(name: str, of: Any, facts: Any, title: Callable[[Any], str], titled: Any, file: Path) -> Drawing:
+    try:
+        return Drawing(name, partial(of.figure, facts), title(titled), of.note(facts))
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
+        raise UserError(f"{short(str(file))} holds no result of this version: analyse again") from None
+
+
+def _kept(run: Run, name: str) -> list[tuple[Path, Any]]:
+    """The results of an analysis that are kept: files, and what they say."""
+    return [(file, record.read_json(file)) for file in sorted((run.path / name).glob("*.json"))]
+
+
+def write(
+    drawings: list[Drawing], folder: Path, kinds: tuple[str, ...], width: float | str, words: bool
+) -> list[Path]:
+    """Write each figure in each kind, and `CAPTIONS`; the files.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or the width is not possible.
+    """
+    style.inches(width)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        folder / f"{one.name}.{kind}"
+        for one in drawings
+        for kind in kinds
+        if style.save(folder / f"{one.name}.{kind}", partial(one.make, width=width, words=words))
+    ]
+    said = [f"{one.name}\n{one.title}. {one.note}\n" for one in drawings]
+    write_whole(folder / CAPTIONS, "\n".join(said))
+    return files

@@ -1,0 +1,258 @@
+"""What is found for the page of a solve beyond its record (`report.findings`): mistakes, spectra, curves.
+
+All of it comes from what the run keeps, and costs little beside the solve; of the data set, test images are
+read again. What cannot be found costs no page: it says why.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cntk_bench import columns
+from cntk_bench.analyses import spectrum
+from cntk_bench.config import yaml12
+from cntk_bench.config.config import Config
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run
+from cntk_bench.records.solves import stem
+from cntk_bench.regression.accuracy import standard_error
+from cntk_bench.report import confusion, misclassified
+from cntk_bench.report.findings import Findings, Mistakes, RidgePath, Tried
+from cntk_bench.report.rows import is_trusted, number
+from cntk_bench.runs import images, scoring
+from cntk_bench.system.files import read_plain
+from cntk_bench.text import one_line, redacted, short
+
+FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")
+SHOWN = 24  # misclassified images
+FOLDERS = re.compile(r"(?<![\w.])~?(/[^/\s:]+)+/(?=[^/\s])")  # of paths, which pages do not tell
+CURVES = 200  # files of RUN/curve that are read at most
+
+Found = TypeVar("Found")
+
+
+def gather(
+    run: Run, settings: Config, solved: dict, folder: Path, wanted: Collection[str] = FIGURES
+) -> Findings:
+    """What a page shows of a solve.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config
+        Says where the data set is.
+    solved : dict
+        The run's record with the solve's data, stages and solutions.
+    folder : Path
+        Where the solve's arrays are.
+    wanted : collection of str
+        Some of `FIGURES`: nothing is read or computed for the others.
+    """
+    absent: dict[str, str] = {}
+
+    def attempt(name: str, find: Callable[[], Found]) -> Found | None:
+        if name not in wanted:
+            return None
+        try:
+            return find()
+        except (UserError, OSError, MemoryError) as error:
+            absent[name] = one_line(FOLDERS.sub("", str(error))) or type(error).__name__
+            return None
+
+    solutions, data = solved["solutions"], solved["data"]
+    of_cell = "confusion" if "confusion" in wanted else "mistakes"  # of both; told once
+    cell, among, arrays = attempt(of_cell, lambda: _best(solutions, folder)) or (None, "", {})
+    spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions)) or ([], None)
+    curves, others = attempt("curves", lambda: _curves(run, data, solutions)) or ([], None)
+    absent |= {name: why for name, why in (("spectra", missing), ("curves", others)) if why}
+    return Findings(
+        config=configuration(solved),
+        cell=cell,
+        among=among,
+        counts=_counts(arrays, data["classes"]) if cell else None,
+        repeats=len(np.atleast_2d(arrays["predicted"])) if cell else 1,
+        mistakes=attempt("mistakes", lambda: _mistakes(settings, data, arrays)) if cell else None,
+        spectra=tuple(spectra),
+        paths=tuple(attempt("ridges", lambda: _paths(solutions, folder, data["n_train"])) or ()),
+        curves=tuple(curves),
+        absent=absent,
+    )
+
+
+def _public(value: Any) -> Any:
+    """Plain values without what may be a secret, such as in the shell lines of Slurm's jobs."""
+    if isinstance(value, dict):
+        return {key: _public(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner) for inner in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def configuration(solved: dict) -> str:
+    """The config that does a solve again, as YAML; of paths their last part; without secrets."""
+    stages = solved["stages"]
+    of_solve = [s for s in stages if s["stage"] == "solve" and s.get("solve") == solved.get("solve")]
+    computed = [s for s in stages if s["stage"] == "compute"]
+    asked: dict = {"name": solved["name"]}
+    for stage in (*computed[-1:], *of_solve[-1:]):
+        asked |= {name: value for name, value in stage["settings"].items() if isinstance(value, dict)}
+    for key in ("path", "labels"):
+        if isinstance(path := asked.get("dataset", {}).get(key), str):
+            asked["dataset"] = asked["dataset"] | {key: Path(path).name}
+    asked |= {"compute": _public(asked["compute"])} if "compute" in asked else {}
+    order = ("name", "dataset", "preprocess", "kernel", "compute", "solve")
+    return yaml12.write(
+        {name: asked[name] for name in (*order, *sorted(set(asked) - {*order})) if name in asked}
+    )
+
+
+def _best(solutions: list[dict], folder: Path) -> tuple[dict | None, str, dict[str, np.ndarray]]:
+    """The cell whose mistakes are shown, of which cells it is the most accurate, and its arrays: of
+    kernels that are trusted, for they have outputs; where there are none, of all cells that are trusted, or
+    of all."""
+    scored = [one for one in solutions if number(one["accuracy"]) is not None]
+    ranked = sorted(scored, key=lambda one: (is_trusted(one), one["accuracy"]), reverse=True)
+    trusted = [one for one in ranked if is_trusted(one)]
+    kernels = [one for one in trusted if _is_kernel(one)]
+    for among, some in (("kernels that are trusted", kernels), ("cells that are trusted", trusted),
+                        ("cells, none of which is trusted", ranked)):  # fmt: skip
+        if some:
+            return some[0], among, _arrays(folder, some[0])
+    return None, "", {}
+
+
+def _is_kernel(solution: dict) -> bool:
+    try:
+        return bool(solution["depth"] and columns.find(solution["column"]).needs(solution["depth"]))
+    except UserError:
+        return False
+
+
+def _arrays(folder: Path, solution: dict) -> dict[str, np.ndarray]:
+    """What a solve keeps of a cell, but its coefficients; UserError where it cannot be read."""
+    file = folder / f"{stem(solution['column'], solution['depth'])}.npz"
+    wanted = ("predicted", "y_test", "outputs", "path_predicted")
+    try:
+        with np.load(io.BytesIO(read_plain(file)), allow_pickle=False) as kept:
+            return {name: kept[name] for name in wanted if name in kept.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{short(file.name)} of the solve cannot be read ({one_line(error, 100)}): solve again"
+        ) from None
+
+
+def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
+    """(k, k), summed over repetitions and draws."""
+    found = np.zeros((classes, classes), np.int64)
+    for line in np.atleast_2d(arrays["predicted"]):
+        found += confusion.counted(arrays["y_test"], line, classes)
+    return found
+
+
+def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
+    """Images of mistakes, of the first draw; None where there are none."""
+    if "outputs" not in arrays:
+        raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")
+    outputs, y = arrays["outputs"], arrays["y_test"]
+    outputs = outputs if outputs.ndim == 2 else outputs[0]
+    which, predicted, margins = misclassified.sample(outputs, y, SHOWN)
+    if not len(which):
+        return None
+    pixels, places = _pixels(settings, data, y)
+    wrong = int((outputs.argmax(1) != y).sum())
+    return Mistakes(pixels[which], y[which], predicted, margins, places[which], wrong, len(y))
+
+
+def _pixels(settings: Config, data: dict, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The test images as the source has them, (m, C, P, P), and their places there; with one training image.
+
+    Raises
+    ------
+    UserError
+        If the data cannot be read, or are not those of the solve, or no pictures.
+    """
+    name, path = settings.dataset.name, settings.dataset.path
+    name = "npz" if Path(path or "").suffix == ".npz" else name  # not looked over once more
+    asked = settings.dataset.model_copy(update={"name": name, "preprocess": "none"})
+    plain = settings.model_copy(update={"dataset": asked, "preprocess": type(settings.preprocess)()})
+    loaded = images.load(plain, train=1, test=data["n_test"])
+    same = " ".join(map(str, loaded.test_index)) == data.get("test_index")
+    if not same or not np.array_equal(loaded.y_test, y):
+        raise UserError(
+            "the data set has other test images than this solve: name it by --set dataset.path=FILE"
+        )
+    channels, side = loaded.x_test.shape[1:3]
+    if channels not in (1, 3) or side < 2:
+        raise UserError(f"data of shape {loaded.x_test.shape[1:]} are no pictures")
+    return loaded.x_test, loaded.test_index
+
+
+def _paths(solutions: list[dict], folder: Path, n_train: int) -> list[RidgePath]:
+    """Of each cell for which several ridges were tried, on so many training images in each draw."""
+    found = []
+    for solution in solutions:
+        several = solution.get("draws")
+        paths: list[list[dict]] = []
+        for one in several if isinstance(several, list) else [solution]:
+            paths += [one["path"]] if isinstance(one.get("path"), list) and len(one["path"]) > 1 else []
+        if len(paths) != (len(several) if isinstance(several, list) else 1):
+            continue
+        arrays = _arrays(folder, solution)
+        y, predicted = arrays["y_test"], arrays.get("path_predicted")
+        if predicted is not None:
+            predicted = predicted if predicted.ndim == 3 else predicted[None]  # (draws, ridges, m)
+            if predicted.shape[:2] != (len(paths), len(paths[0])):
+                predicted = None
+        alike = all([p["ridge"] for p in path] == [p["ridge"] for p in paths[0]] for path in paths)
+        if alike:
+            tried = [
+                _tried([path[i] for path in paths], n_train, y, predicted, i) for i in range(len(paths[0]))
+            ]
+            chosen = number(solution.get("ridge"))
+            by_ridge = sorted(tried, key=lambda one: one.ridge)
+            found.append(RidgePath(solution["column"], solution["depth"], tuple(by_ridge), chosen))
+    return found
+
+
+def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray | None, place: int) -> Tried:
+    """One ridge: means over the draws."""
+
+    def mean(key: str) -> float | None:
+        values = [number(fit.get(key)) for fit in fits]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if len(known) == len(values) else None
+
+    accuracy = error = None
+    if predicted is not None:
+        accuracy, _ = scoring.accuracy(predicted[:, place] == y)
+        error = standard_error(accuracy / 100, len(y))
+    loo, doubts = mean("loo_accuracy"), [fit["doubt"] for fit in fits if fit.get("doubt")]
+    its_error = None if loo is None else standard_error(loo, n_train * len(fits))  # draws share no image
+    loo = None if loo is None else 100 * loo
+    doubt = doubts[0] if doubts else None
+    return Tried(fits[0]["ridge"], loo, its_error, mean("loo_error"), accuracy, error, doubt)
+
+
+def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], str | None]:
+    """Learning curves that were computed for the same images; and why those there are are not shown."""
+    files = sorted((run.path / "curve").glob("*.json"))[:CURVES]
+    read = [record.read_json(file) for file in files]
+    found = [one for one in read if isinstance(one, dict) and isinstance(one.get("data"), dict)]
+    key = "images" if "images" in data else "fingerprint"
+    same = [one for one in found if one["data"].get(key) == data.get(key) and one.get("points")]
+    if same or not files:
+        order = [(one["column"], one["depth"]) for one in solutions]
+        same.sort(key=lambda one: order.index(cell) if (cell := _cell(one)) in order else len(order))
+        return same, None
+    return [], "The learning curves of this run are of other images than this solve: run `curve` again"
+
+
+def _cell(facts: dict) -> tuple:
+    return facts.get("column"), facts.get("depth")

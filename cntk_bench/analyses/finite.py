@@ -1,0 +1,191 @@
+"""One finite network beside its limit: how far its kernels are from the exact ones, and how lazily it trains.
+
+Every number is free of units, so it does not depend on the scale of kernel or output:
+
+    error       |Theta_0 - Theta| / |Theta|                 Theta_0 empirical, Theta exact NTK, on the images
+    nngp_error  |Sigma_0 - Sigma| / |Sigma|                 the same of the NNGP kernels
+    drift       |Theta_t - Theta_0| / |Theta_0|             after gradient descent for the time t
+    movement    |w_t - w_0| / |w_0|                         over all weights that are trained
+    layer       the largest movement of a tensor of weights
+    kappa       |f_0 - y| |D^2 f| / |D f|^2                 Chizat and Bach's, at first (`networks.lazy`)
+
+with Frobenius norms of matrices. The output's factor is such that f_0 has a variance of 1, averaged over the
+images, in the limit of infinite width, whatever the kind; y are the labels' targets, one-hot minus 0.1. Every
+width trains for the same time t = steps x rate / largest eigenvalue of the exact kernel.
+
+What is expected of large widths n (`expected`). A kernel is a mean over n channels: errors are n^(-1/2). A
+layer's change has the norm O(1), for the outputs must change by O(1) and |D f| is O(1); a tensor of n x n
+weights N(0, 1) has the norm n, one of n x constant n^(1/2). So `movement` is n^(-1) where a layer of n x n is
+trained, as is every layer that GAP trains, and `layer` n^(-1/2) where the first or the last one is. `drift`:
+its first order in the weights' change is a sum of n terms n^(-3/2) of random sign, its second order one of n
+terms n^(-2) of the same sign: n^(-1) (Lee et al. 2019, figure 1; Dyer and Gur-Ari 2020). |D^2 f| is n^(-1/2),
+hence kappa.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cntk_bench.config.sections import Converge
+from cntk_bench.data import Dataset
+from cntk_bench.errors import UserError
+from cntk_bench.grams import direct
+from cntk_bench.kernels.spec import Readout
+from cntk_bench.regression.fit import targets
+from cntk_bench.system import memory
+
+if TYPE_CHECKING:
+    from cntk_bench.networks.architecture import Architecture
+
+COPIES = 4  # of the weights while they are trained: at first, before and after a step, and its gradient
+MEASURES = ("error", "nngp_error", "drift", "movement", "layer", "kappa")
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """The exact kernels of one architecture on the images: ntk and nngp, (n, n) float64."""
+
+    ntk: np.ndarray
+    nngp: np.ndarray
+
+    @property
+    def output_factor(self) -> float:
+        """What the output is multiplied by, so that its variance is 1 on average over the images."""
+        return float(self.nngp.diagonal().mean() ** -0.5)
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue of the NTK of the output so multiplied."""
+        return float(np.linalg.eigvalsh(self.ntk)[-1]) * self.output_factor**2
+
+
+def limit(x: np.ndarray, kind: str, depth: int, beta: float, backend: str = "auto") -> Limit:
+    """The exact kernels of images (n, C, P, P), of "V", "GAP" or "FC"."""
+    if kind == "FC":
+        readouts = [Readout(kernel, "", depth, bias=beta) for kernel in ("fc-ntk", "fc-nngp")]
+    else:
+        readouts = [Readout(kernel, kind.lower(), depth) for kernel in ("ntk", "nngp")]
+    return Limit(*direct.gram(x, readouts=readouts, backend=backend).astype(np.float64))
+
+
+def expected(measure: str, kind: str, depth: int) -> float | None:
+    """The slope of log(measure) against log(width) at large widths; None where the measure is zero."""
+    if measure == "drift":
+        return -1.0
+    if measure == "movement":
+        return -1.0 if depth > 2 else -0.5
+    if measure == "layer":
+        return -1.0 if kind == "GAP" else -0.5
+    if measure == "kappa" and kind == "GAP" and depth == 3:  # linear in its one trained layer, but for kinks
+        return None
+    return -0.5
+
+
+def seed_of(kind: str, depth: int, width: int, seed: int) -> int:
+    """The seed of a network's weights: with the same one, those of two widths would begin alike."""
+    place = ("V", "GAP", "FC").index(kind)
+    return int(
+        np.random.SeedSequence((seed, place, depth, width)).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )
+
+
+def network(
+    kind: str, depth: int, width: int, images: Dataset, how: Converge, factor: float = 1.0
+) -> "Architecture":
+    """The network that is measured; `factor`: its output's (`Limit.output_factor`)."""
+    from cntk_bench.networks.architecture import Architecture
+
+    channels, size = images.x_train.shape[1:3]
+    beta = how.beta if kind == "FC" else 0.0
+    return Architecture(kind.lower(), depth, width, channels, size, how.outputs, factor, beta)
+
+
+def require(kind: str, depth: int, width: int, images: Dataset, how: Converge) -> None:
+    """UserError if a network does not fit into the memory; to be asked before narrower ones are measured."""
+    from cntk_bench.networks import empirical
+
+    net, itemsize = network(kind, depth, width, images, how), np.dtype(how.dtype).itemsize
+    empirical.plan(net, net.trained, len(images.x_train), itemsize, round(how.memory * memory.GIB))
+    copies = COPIES if how.trained and (how.steps or how.iterations) else 1
+    need, free = copies * itemsize * sum(map(math.prod, net.shapes.values())), memory.available()
+    if need > free:
+        raise UserError(
+            f"{kind} at depth {depth}, width {width:,} needs {need / memory.GIB:.3g} GiB for its weights, "
+            f"and {free / memory.GIB:.3g} GiB of memory are free: use smaller converge.widths"
+        )
+
+
+def measure(
+    kind: str, depth: int, width: int, seed: int, images: Dataset, exact: Limit, how: Converge
+) -> dict[str, float | None]:
+    """Measure one network.
+
+    Parameters
+    ----------
+    kind : {"V", "GAP", "FC"}
+    depth, width, seed : int
+        Where seed is below how.trained, the network is trained, and kappa measured.
+    images : Dataset
+        Of which the training images and their labels are used.
+    exact : Limit
+        The kernels' limit on them.
+    how : Converge
+        Number of outputs, training, precision and memory.
+
+    Returns
+    -------
+    dict of str to float
+        `MEASURES`, None for what was not asked; the parts of kappa (distance, first, second) and the loss
+        before and after. Not finite where training diverged, or where no output depends on the weights,
+        before or after it, as of narrow networks without an active unit: what they do is no training.
+
+    Raises
+    ------
+    UserError
+        If the memory is not enough for the width.
+    """
+    import torch
+
+    from cntk_bench.networks import descent, empirical, lazy
+
+    factor = exact.output_factor
+    net = network(kind, depth, width, images, how, factor)
+    dtype, most = getattr(torch, how.dtype), round(how.memory * memory.GIB)
+    first_seed = seed_of(kind, depth, width, seed)
+    weights = net.weights(first_seed, dtype)
+    trained = {name: weights[name] for name in net.trained}
+    x = torch.tensor(images.x_train, dtype=dtype)
+    y = torch.tensor(targets(images.y_train, images.classes)[:, : how.outputs], dtype=dtype)
+    before = empirical.ntk(net, weights, x, memory=most).numpy()
+    found: dict[str, float | None] = dict.fromkeys(MEASURES)
+    found["error"] = _relative(before, factor**2 * exact.ntk)
+    found["nngp_error"] = _relative(
+        empirical.nngp(net, weights, x, memory=most).numpy(), factor**2 * exact.nngp
+    )
+    if seed < how.trained and how.iterations:
+        lazily = lazy.laziness(
+            lambda some: net.forward({**weights, **some}, x),
+            trained,
+            y,
+            first_seed,
+            iterations=how.iterations,
+        )
+        found |= {"distance": lazily.distance, "first": lazily.first, "second": lazily.second}
+        found["kappa"] = lazily.kappa
+    if seed < how.trained and how.steps:
+        after = descent.descend(net, weights, x, y, how.rate / exact.largest, how.steps)
+        kernel = empirical.ntk(net, after, x, memory=most).numpy()
+        found["drift"] = _relative(kernel, before) if kernel.any() else math.nan
+        found["movement"] = descent.movement(trained, after)
+        found["layer"] = max(descent.movement({name: trained[name]}, after) for name in trained)
+        for name, at in (("loss_before", weights), ("loss_after", after)):
+            found[name] = float(((net.forward(at, x) - y) ** 2).sum() / 2)
+    return found
+
+
+def _relative(found: np.ndarray, true: np.ndarray) -> float:
+    """|found - true| / |true|; NaN where the true one is zero."""
+    norm = float(np.linalg.norm(true))
+    return float(np.linalg.norm(found - true)) / norm if norm else math.nan

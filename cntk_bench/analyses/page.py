@@ -1,0 +1,80 @@
+"""The page of a solve, written again: of any solve of a run, with what was found out since."""
+
+import logging
+import math
+from pathlib import Path
+
+from cntk_bench.analyses import findings, spectrum
+from cntk_bench.config.config import Config
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.solves import numbers
+from cntk_bench.report import page
+from cntk_bench.runs.solve import solved
+from cntk_bench.system.files import write_whole, writing
+from cntk_bench.text import one_line, short
+
+log = logging.getLogger(__name__)
+
+
+def write(
+    run: Run,
+    settings: Config,
+    number: int | None = None,
+    output: Path | None = None,
+    with_spectrum: bool = False,
+) -> list[Path]:
+    """Write the page of a solve, by default of the last.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Config
+        The run's; only its data path may have changed since.
+    number : int, optional
+        Of the solve.
+    output : Path, optional
+        The file; by default index.html in the solve's report, and of the last solve in RUN/report, too.
+    with_spectrum : bool
+        Compute eigenvalues, whatever they cost, and keep them in RUN/spectrum.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    UserError
+        If there is no such solve, or the page cannot be written.
+    """
+    shown = solved(run, number)
+    if "solve" not in shown or not numbers(run):
+        raise UserError(f"{short(str(run.path))} has no solves yet: run `cntk-bench solve` on it")
+    folder = run.solves / str(shown["solve"])
+    if with_spectrum:
+        spectrum.compute(run, shown["data"], shown["solutions"])
+    text = page.html(shown, findings.gather(run, settings, shown, folder))
+    if output is not None:
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, text)
+        return [output]
+    with run.lock(math.inf):
+        last = record.load(run.record).get("solve") == shown["solve"]
+        files = [place / page.FILE for place in (folder / "report", *([run.report] if last else []))]
+        for file in files:
+            require_no_link(file.parent)
+            with writing(file.parent):
+                file.parent.mkdir(exist_ok=True)
+            write_whole(file, text)
+    return files
+
+
+def write_after_solve(run: Run, settings: Config, number: int) -> None:
+    """As `write`; where the page cannot be written, a warning says so: the solve is there without it."""
+    try:
+        write(run, settings, number)
+    except (UserError, OSError, MemoryError) as error:
+        log.warning("solve %d has no page (%s): `cntk-bench page` writes it", number, one_line(error, 200))

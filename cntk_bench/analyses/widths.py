@@ -1,0 +1,109 @@
+"""Networks of several widths, gathered: means over the networks of a width, and slopes against width."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cntk_bench.analyses import finite
+
+TRAINED = ("drift", "movement", "layer")  # measures that need training
+
+
+def gathered(items: list[dict]) -> dict:
+    """Items, means over the networks of each width, and slopes against width.
+
+    Parameters
+    ----------
+    items : list of dict
+        With kind, depth, width, seed and `finite.MEASURES`, None for what was not measured, or failed.
+
+    Returns
+    -------
+    dict
+        networks: the items. means: for each kind, depth and width the number of networks, of those that
+        failed ("diverged", see `failed`), and of each measure the mean and the deviation between networks.
+        slopes: for each kind, depth and measure the slope, its standard_error (null if unknown), what is
+        expected of large widths, and a doubt in a sentence, or null.
+    """
+    means: list[dict] = []
+    slopes: list[dict] = []
+    for kind, depth in dict.fromkeys((item["kind"], item["depth"]) for item in items):
+        mine = [item for item in items if (item["kind"], item["depth"]) == (kind, depth)]
+        place = {"kind": kind, "depth": depth}
+        widths = sorted({item["width"] for item in mine})
+        rows = [_row([item for item in mine if item["width"] == width]) for width in widths]
+        means += [place | {"width": width} | row for width, row in zip(widths, rows, strict=True)]
+        lost = sum(row["diverged"] for row in rows)
+        for measure in finite.MEASURES:
+            found = [(width, row) for width, row in zip(widths, rows, strict=True) if row[measure]]
+            if len(found) < 2:
+                continue
+            line, error = slope(
+                [width for width, _ in found],
+                [row[measure] for _, row in found],
+                [row[f"{measure}_error"] for _, row in found],
+            )
+            doubt = f"training of {lost} networks failed" if lost and measure in TRAINED else None
+            if measure == "kappa" and (without := sum(map(constant, mine))):
+                doubt = f"no output of {without} networks depended on a weight"
+            said = {"slope": line, "standard_error": error, "expected": finite.expected(measure, kind, depth)}
+            slopes.append(place | {"measure": measure} | said | {"doubt": doubt})
+    return {"networks": items, "means": means, "slopes": slopes}
+
+
+def _row(items: list[dict]) -> dict:
+    """Of the networks of one width: their number, how many failed, and each measure's mean, the deviation
+    between networks, and the mean's standard error (None for one network)."""
+    row: dict = {"networks": len(items), "diverged": sum(map(failed, items))}
+    for measure in finite.MEASURES:
+        valid = [item for item in items if measure not in TRAINED or not failed(item)]
+        values = [item[measure] for item in valid if item[measure] is not None]
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        row[measure] = float(np.mean(values)) if values else None
+        row[f"{measure}_deviation"] = deviation
+        row[f"{measure}_error"] = None if deviation is None else deviation / len(values) ** 0.5
+    return row
+
+
+def constant(item: dict) -> bool:
+    """Whether kappa was asked for and is none, for no output of a network depended on a weight."""
+    return item.get("distance") is not None and item["kappa"] is None
+
+
+def failed(item: dict) -> bool:
+    """Whether a network could not be trained: its training ended in numbers that are not finite or with a
+    loss that is not lower, or no output depended on a weight, before or after it."""
+    if "loss_after" not in item:
+        return constant(item)
+    if any(item[key] is None for key in ("loss_after", *TRAINED)):
+        return True
+    return item.get("loss_before") is not None and not item["loss_after"] < item["loss_before"]
+
+
+def slope(
+    x: Sequence[float], y: Sequence[float], errors: Sequence[float | None]
+) -> tuple[float, float | None]:
+    """The slope of log(y) against log(x) by least squares, and its standard error.
+
+    Parameters
+    ----------
+    x, y : sequence of float (w,)
+        Positive; at least two different x.
+    errors : sequence of float or None (w,)
+        Standard errors of y, independent of each other. log(y) then has the error e / y, to first order, and
+        the slope sum_i c_i log(y_i), with c = (log x - mean) / |log x - mean|^2, has the square root of
+        sum_i (c_i e_i / y_i)^2. Where one is None (of a single network), the standard error is that of the
+        residuals, with w - 2 degrees of freedom; None for two points.
+    """
+    u, v = np.log(x), np.log(y)
+    u = u - u.mean()
+    c = u / (u @ u)
+    found = float(c @ v)
+    known = [error for error in errors if error is not None]
+    if len(known) == len(x):
+        return found, float(np.linalg.norm(c * np.divide(known, y)))
+    if len(x) < 3:
+        return found, None
+    residuals = v - v.mean() - found * u
+    return found, math.sqrt(float(residuals @ residuals) / (len(x) - 2)) * float(np.linalg.norm(c))

@@ -1,0 +1,258 @@
+"""Vectors for Numba: LANES numbers, one of each pair of images that are computed side by side.
+
+Numba has no type for a vector, and leaves it to LLVM to find loops that can be computed by vectors. Here a
+vector is a type of its own, with + - * and the functions below, which become LLVM's instructions for it: the
+code says what is to be in a register. LLVM maps it to the registers that a CPU has.
+
+A lane knows nothing of its neighbours, and nothing is fused or reordered unless the code says so: results
+have the same bits whatever LANES is, on every CPU with fused multiply-adds.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, cast
+
+import numba
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba.core import cgutils, types
+from numba.core.datamodel.models import PrimitiveModel
+from numba.core.errors import TypingError
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
+
+__all__ = [
+    "LANES", "absolute", "doubled", "filled", "fma", "fms", "fnma", "greater", "load", "narrow",
+    "reciprocal_root", "splat", "spread", "store", "widen",
+]  # fmt: skip
+
+
+def _lanes() -> int:
+    """As many float32 as one register of this CPU holds, but 8 at least."""
+    features = getattr(numba.config, "CPU_FEATURES", None)  # the environment variable NUMBA_CPU_FEATURES
+    wide = "+avx512f" in features if features else get_host_cpu_features().get("avx512f", False)
+    return 16 if wide and "-avx512f" not in (features or "") else 8
+
+
+LANES = _lanes()
+ROOT = 0x5F370000
+declared = cast(Any, intrinsic)  # its types ask for the context, which Numba gives, at every call
+Generated = tuple[Any, Callable[..., Any]]
+
+
+class Vector(types.Type):
+    """LANES floats of 32 or 64 bits."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        super().__init__(name=f"float{bits}x{LANES}")
+
+    @property
+    def llvm(self) -> ir.VectorType:
+        """What it is for LLVM."""
+        return ir.VectorType(ir.FloatType() if self.bits == 32 else ir.DoubleType(), LANES)
+
+
+SINGLE, DOUBLE = Vector(32), Vector(64)
+
+
+@register_model(Vector)
+class _Model(PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, vector.llvm)
+
+
+def _of(scalar: Any) -> Vector:
+    return SINGLE if scalar == types.float32 else DOUBLE
+
+
+def _in(array: Any) -> Vector:
+    if array.ndim != 1 or array.layout != "C":
+        raise TypingError(f"a vector is of a contiguous array of one dimension, not of {array}")
+    return _of(array.dtype)
+
+
+def _operator(function: Callable, instruction: str) -> None:
+    """Let `function` of two vectors of one kind be an instruction of LLVM."""
+
+    class Template(AbstractTemplate):
+        def generic(self, args: tuple, kws: dict) -> Any:
+            one, other = args
+            return signature(one, one, one) if isinstance(one, Vector) and one == other else None
+
+    def lower(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return getattr(builder, instruction)(*args)
+
+    infer_global(function)(Template)
+    for vector in (SINGLE, DOUBLE):
+        lower_builtin(function, vector, vector)(lower)
+
+
+for _function, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _operator(_function, _instruction)
+
+
+def _everywhere(builder: Any, vector: Vector, number: Any) -> Any:
+    empty, integer = ir.Constant(vector.llvm, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(empty, number, ir.Constant(integer, 0))
+    return builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(integer, LANES), [0] * LANES))
+
+
+def _call(builder: Any, name: str, result: Vector, args: tuple) -> Any:
+    """One of LLVM's functions for vectors of any width."""
+    kind = ir.FunctionType(result.llvm, [arg.type for arg in args])
+    full = f"llvm.{name}.v{LANES}f{result.bits}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
+
+
+def _address(context: Any, builder: Any, array: Any, args: tuple) -> Any:
+    data = context.make_array(array)(context, builder, args[0]).data
+    return builder.bitcast(builder.gep(data, [args[1]]), _of(array.dtype).llvm.as_pointer())
+
+
+@declared
+def load(typing_context: Any, array: Any, start: Any) -> Generated:
+    """The LANES numbers of a contiguous array from `start` on; nobody looks whether it is that long."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return builder.load(_address(context, builder, array, args), align=array.dtype.bitwidth // 8)
+
+    return _in(array)(array, types.intp), generate
+
+
+@declared
+def spread(typing_context: Any, array: Any, place: Any) -> Generated:
+    """One number of a contiguous array, in every lane; nobody looks whether it is that long."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        return _everywhere(builder, _of(array.dtype), builder.load(builder.gep(data, [args[1]])))
+
+    return _in(array)(array, types.intp), generate
+
+
+@declared
+def store(typing_context: Any, array: Any, start: Any, vector: Any) -> Generated:
+    """Write a vector into a contiguous array of its numbers' type, from `start` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        builder.store(args[2], _address(context, builder, array, args), align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _in(array)), generate
+
+
+@declared
+def splat(typing_context: Any, number: Any) -> Generated:
+    """A float in every lane."""
+    vector = _of(number)
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return _everywhere(builder, vector, args[0])
+
+    return vector(number), generate
+
+
+@declared
+def filled(typing_context: Any, number: Any, like: Any) -> Generated:
+    """A float64 in every lane of a vector of another's type."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        number = args[0] if like.bits == 64 else builder.fptrunc(args[0], ir.FloatType())
+        return _everywhere(builder, like, number)
+
+    return like(types.float64, like), generate
+
+
+def _fused(a: Vector, minus_product: bool, minus_c: bool) -> Generated:
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        one, other, c = args
+        one, c = builder.fneg(one) if minus_product else one, builder.fneg(c) if minus_c else c
+        return _call(builder, "fmuladd", a, (one, other, c))
+
+    return a(a, a, a), generate
+
+
+@declared
+def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
+    """a b + c, rounded once where the CPU can; so are the next two."""
+    return _fused(a, False, False)
+
+
+@declared
+def fms(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
+    """a b - c."""
+    return _fused(a, False, True)
+
+
+@declared
+def fnma(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
+    """c - a b."""
+    return _fused(a, True, False)
+
+
+@declared
+def absolute(typing_context: Any, a: Any) -> Generated:
+    """|a|."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return _call(builder, "fabs", a, args)
+
+    return a(a), generate
+
+
+@declared
+def narrow(typing_context: Any, a: Any) -> Generated:
+    """In float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return args[0] if a.bits == 32 else builder.fptrunc(args[0], SINGLE.llvm)
+
+    return SINGLE(a), generate
+
+
+@declared
+def widen(typing_context: Any, a: Any, like: Any) -> Generated:
+    """A float32 vector in the type of another vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return args[0] if like.bits == 32 else builder.fpext(args[0], like.llvm)
+
+    return like(a, like), generate
+
+
+@declared
+def doubled(typing_context: Any, a: Any) -> Generated:
+    """In float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return args[0] if a.bits == 64 else builder.fpext(args[0], DOUBLE.llvm)
+
+    return DOUBLE(a), generate
+
+
+@declared
+def greater(typing_context: Any, a: Any, b: Any, one: Any, other: Any) -> Generated:
+    """`one` where a > b, `other` elsewhere, and where a or b is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return one(a, a, one, one), generate
+
+
+@declared
+def reciprocal_root(typing_context: Any, a: Any) -> Generated:
+    """1 / sqrt(a) within 4 %, of a > 0 in float32.
+
+    A float's bits, as an integer, are about 2^23 (log2 of it + 127). So the integer ROOT less half of a's
+    bits are those of about 1 / sqrt(a); ROOT makes 1 - a / root^2 vary least (scripts/fit_polynomials.py).
+    The estimates that CPUs have differ from one to the other.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
+        integers = ir.VectorType(ir.IntType(32), LANES)
+        half = builder.lshr(builder.bitcast(args[0], integers), ir.Constant(integers, [1] * LANES))
+        return builder.bitcast(builder.sub(ir.Constant(integers, [ROOT] * LANES), half), SINGLE.llvm)
+
+    return SINGLE(a), generate

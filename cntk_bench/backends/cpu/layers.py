@@ -1,0 +1,201 @@
+"""One layer of the CPU's recursion, in a slab: rectangles side by side, LANES pairs of images at once.
+
+A layer runs through a slab once, row after row: it turns S into K and T into G, sums them over three
+columns, and adds these to the sums of the two rows before, which a ring keeps: the new S and T of the row
+before. A row is done in two loops, because the chain from S to G is so long that a CPU would see too few
+entries of it at once.
+
+S, n and n - S are float32 or float64; all else is float32. In float32, angles that only rounding can have
+made count as 0: in flat backgrounds they would err the same way everywhere.
+
+Symbols follow `cntk_bench.kernels.convolutional`; `activation` has the mathematics, `planes` calls this.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from cntk_bench.backends.cpu.activation import held, k0_and_gain, root_of_ratio, with_sign
+from cntk_bench.backends.cpu.compilation import wide_vectors
+from cntk_bench.backends.cpu.lanes import (
+    LANES,
+    absolute,
+    doubled,
+    filled,
+    fma,
+    fms,
+    load,
+    narrow,
+    splat,
+    spread,
+    store,
+    widen,
+)
+
+ZERO: Any = np.float32(0)
+Array = np.ndarray
+
+# What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
+NNGP, HIDDEN, ALL = range(3)
+
+compiled = njit(nogil=True, error_model="numpy")
+inlined = njit(nogil=True, forceinline=True, error_model="numpy")
+
+
+@inlined
+def beside(edges: tuple, e: int, one: Any, two: Any, three: Any) -> Any:
+    """The sum of a row's entry e, `two`, and its neighbours `one` and `three`, of those that it has."""
+    left, right = edges
+    return fma(spread(right, e), three, fma(spread(left, e), one, two))
+
+
+@inlined
+def push(total: Any, ring: Array, old: int, last: int, out: Array, at: int) -> None:
+    """A new sum over three columns: store in `out` its sum with the same of the two rows before, and in the
+    ring, whose `last` is of the row before and `old` of that before it, the new one in place of the old."""
+    store(out, at, load(ring, old) + load(ring, last) + total)
+    store(ring, old, total)
+
+
+@inlined
+def finish(h: int, width: int, ring: Array, out: Array) -> None:
+    """The last row of `out`, below which there is nothing; the ring is emptied for the next layer."""
+    nothing = splat(ring.dtype.type(0))
+    old, last = h % 2 * width, (h + 1) % 2 * width
+    for t in range(0, width, LANES):
+        store(out, h * width + t, load(ring, old + t) + load(ring, last + t))
+        store(ring, old + t, nothing)
+        store(ring, last + t, nothing)
+
+
+@compiled
+def products(
+    P: int, h: int, columns: Array, edges: tuple, channels: int, x: tuple, z: tuple, ring: Array, S: Array
+) -> None:
+    """S becomes the sums over 3 x 3 neighbours of sum_c x_c z_c, in a slab.
+
+    x, z : images, flat: (.., C, P * P) and (C, P * P, LANES); and the rows' first pixel in them
+    h, columns, edges : see `layer`
+    """
+    wide_vectors()
+    (xs, x_at), (zs, z_at) = x, z
+    width, zero = len(columns) * LANES, splat(S.dtype.type(0))
+    for i in range(h):
+        old, last, above = i % 2 * width, (i + 1) % 2 * width, i * width
+        one = other = zero
+        for e in range(len(columns)):
+            total, t = zero, (e - 1) * LANES
+            for c in range(channels):
+                row = (c * P + i) * P
+                of_x, of_z = x_at + row + columns[e, 0], z_at + row + columns[e, 1]
+                total = fma(spread(xs, of_x), load(zs, of_z * LANES), total)
+            if e > 0:
+                push(beside(edges, e - 1, one, other, total), ring, old + t, last + t, S, above + t)
+            one, other = other, total
+        t = width - LANES
+        push(beside(edges, len(columns) - 1, one, other, zero), ring, old + t, last + t, S, above + t)
+    finish(h, width, ring, S)
+
+
+@inlined
+def read(i: int, width: int, Ks: Array, hidden: Array, all: Array, readout: tuple) -> None:
+    """Adds what row i gives to the sums that are read out at a layer.
+
+    hidden, all : rows of G, of the training that HIDDEN reads and of that which ALL reads
+    readout : of reads (r, 4), this layer's first and the one after its last; the pools' weights of each row
+        (pools, P), and along it (pools, ..); what S and T are multiplied by; sums (r * LANES)
+    """
+    reads, first, end, of_rows, of_columns, scale, sums = readout
+    for number in range(first, end):
+        quantity, pool = reads[number, 2], reads[number, 3]
+        weights, total = of_columns[pool], splat(ZERO)
+        if quantity == HIDDEN:
+            for t in range(0, width, LANES):
+                total = fma(spread(weights, t // LANES), load(hidden, t) - load(Ks, t), total)
+        else:
+            values = Ks if quantity == NNGP else all
+            for t in range(0, width, LANES):
+                total = fma(spread(weights, t // LANES), load(values, t), total)
+        added = fma(splat(of_rows[pool, i] / scale), doubled(total), load(sums, number * LANES))
+        store(sums, number * LANES, added)
+
+
+@compiled
+def layer(
+    P: int, h: int, columns: Array, edges: tuple, x: tuple, z: tuple, S: Array, T: Array | None,
+    T2: Array | None, rows: tuple, rings: tuple, readout: tuple | None, constants: Array,
+) -> None:  # fmt: skip
+    """One layer of a slab, in place: S and T become the sums over neighbours of K and G.
+
+    h, columns, edges : number of rows; of each entry of a row its column in x and in z (w, 2); whether it has
+        a neighbour to the left (w,), and one to the right, as 1 or 0, in S's type and in float32
+    x, z : deviations, flat: (.., P * P) and (.., P * P, LANES); and this layer's first pixel of the rows
+    S, T, T2 : row i at row i + 1, so that what is stored before the first row has a place
+    rows, rings : room for four rows of float32; for two rows of S and of each T
+    readout : see `read`; None where S is known not to be negative, and nothing is read out
+    """
+    wide_vectors()
+    (xs, x_at), (zs, z_at) = x, z
+    (gaps, roots, larges, seconds), (S_ring, T_ring, T2_ring) = rows, rings
+    numbers, none = held(constants), splat(S.dtype.type(0))
+    _, _, _, (_, ninth32, _, snap, zero) = numbers
+    width, exact, ninth = len(columns) * LANES, S.itemsize == 8, filled(1 / 9, none)
+    least = zero if exact else snap  # in float64, a small gap is no rounding
+    of_S, of_T = edges
+    for i in range(h):
+        begin, above, old, last = (i + 1) * width, i * width, i % 2 * width, (i + 1) % 2 * width
+        x_row, z_row = x_at + i * P, z_at + i * P
+        for e in range(len(columns)):
+            t = e * LANES
+            large = load(S, begin + t)
+            if readout is not None:
+                large = absolute(large)
+            n_x, n_z = spread(xs, x_row + columns[e, 0]), load(zs, (z_row + columns[e, 1]) * LANES)
+            gap = narrow(fms(n_x, n_z, large))
+            store(gaps, t, gap)
+            if exact:
+                store(larges, t, narrow(large))
+            store(roots, t, root_of_ratio(gap, narrow(large), least, numbers))
+        K1 = K2 = none
+        G1 = G2 = H1 = H2 = zero
+        for e in range(len(columns)):
+            t, before, c = e * LANES, (e - 1) * LANES, e - 1
+            signed = load(S, begin + t)
+            k0, gain = k0_and_gain(load(gaps, t), load(roots, t), numbers)
+            large = signed if readout is None else absolute(signed)
+            K = fma(large, ninth, widen(gain, signed))
+            K32 = fma(load(larges, t), ninth32, gain) if exact else narrow(K)  # for fewer conversions
+            if readout is not None:
+                k0, K, K32 = with_sign(signed, k0, K, K32, numbers)
+                store(larges, t, K32)
+            if e > 0:
+                push(beside(of_S, c, K1, K2, K), S_ring, old + before, last + before, S, above + before)
+            K1, K2 = K2, K
+            if T is not None:
+                G = fma(k0, load(T, begin + t), K32)
+                if e > 0:
+                    push(beside(of_T, c, G1, G2, G), T_ring, old + before, last + before, T, above + before)
+                G1, G2 = G2, G
+                if readout is not None:
+                    store(gaps, t, G)
+            if T2 is not None:
+                H = fma(k0, load(T2, begin + t), K32)
+                if e > 0:
+                    push(beside(of_T, c, H1, H2, H), T2_ring, old + before, last + before, T2, above + before)
+                H1, H2 = H2, H
+                if readout is not None:
+                    store(seconds, t, H)
+        t, c = width - LANES, len(columns) - 1
+        push(beside(of_S, c, K1, K2, none), S_ring, old + t, last + t, S, above + t)
+        if T is not None:
+            push(beside(of_T, c, G1, G2, zero), T_ring, old + t, last + t, T, above + t)
+        if T2 is not None:
+            push(beside(of_T, c, H1, H2, zero), T2_ring, old + t, last + t, T2, above + t)
+        if readout is not None:
+            read(i, width, larges, gaps, gaps if T2 is None else seconds, readout)
+    finish(h, width, S_ring, S)
+    if T is not None:
+        finish(h, width, T_ring, T)
+    if T2 is not None:
+        finish(h, width, T2_ring, T2)

@@ -1,0 +1,176 @@
+"""Commands that set several solves beside each other: compare, sweep."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from cntk_bench.cli import completion, document, logfile, options, progress, stages, streams
+from cntk_bench.errors import UserError
+from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    from cntk_bench.comparisons.axes import Combination
+    from cntk_bench.comparisons.sweep import Part
+    from cntk_bench.records.directory import Run
+    from cntk_bench.report.listing import Listing
+
+
+@click.command()
+@click.argument("given", metavar="RUN...", nargs=-1, required=True, shell_complete=completion.runs)
+@options.formatted
+@click.option(
+    "--paired", is_flag=True, help="Print paired tests of the differences, on the same test images."
+)
+@click.option("--against", metavar="COLUMN", help="With --paired: only pairs that have this column.")
+@click.option(
+    "-o", "--output", metavar="DIR", help="Write tables and tests as one HTML page, DIR/index.html."
+)
+@options.common
+def compare(given: tuple[str, ...], form: str, paired: bool, against: str | None, output: str | None) -> None:
+    """Compare solves of several runs: settings that differ are columns, those that agree are listed once.
+
+    RUN is a run directory (its last solve), RUN@N (its solve N, as `solves` lists them), RUN@all, or a
+    record.json, which needs no run directory. Solves that agree in every setting share a row.
+
+    With --paired: whether columns of one solve, or the same cells of several solves, differ significantly.
+    McNemar's exact test, or Student's t over draws, with Holm's correction.
+    """
+    from cntk_bench.comparisons import alike, compared_page, entries, pairs, table
+    from cntk_bench.report import compared
+    from cntk_bench.report import paired as tests
+
+    if against is not None and not paired and output is None:
+        raise click.UsageError("--against needs --paired: give both.")
+    cells = alike.cells(entries.entries(given))
+    if output is not None:
+        folder = options.path(output, "--output")
+        written = compared_page.write(cells, ["compare", *given], folder, against)
+        document.add(page=written)
+        streams.say(f"written: {written}")
+        return
+    if paired:
+        found = pairs.compare(cells, against)
+        _print(found, lambda: tests.listing(found, pairs.count(cells, against)), form)
+        return
+    rows = table.rows(cells)
+    _print(rows, lambda: compared.listing(rows), form)
+
+
+@click.command()
+@options.configured
+@options.executor
+@click.option("--over", multiple=True, required=True, metavar="KEY[=VALUES]",
+              help="A key and a list of values, such as solve.ridge=[0,1e-4]; KEY alone stands for each "
+              "value of the config's list. May be repeated, for all combinations.")  # fmt: skip
+@options.formatted
+def sweep(
+    config: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    executor: str | None,
+    over: tuple[str, ...],
+    form: str,
+) -> int:
+    """Solve CONFIG with every combination of some values, and compare: one Gram, every solve kept.
+
+    The Gram is computed once, for the largest needs. Each value of a key that decides
+    the images, such as dataset.seed, has a run of its own, in DIR/KEY=VALUE. After an interruption, what is
+    solved with the same settings and images is not solved again. Writes DIR/sweep.
+    """
+    from cntk_bench.comparisons import sweep
+    from cntk_bench.runs import images
+
+    overrides = options.with_choices(overrides, backend, executor)
+    where = None if output is None else options.path(output, "--output")
+    parts = sweep.parts(options.located(config), overrides, over, where)
+    made: list[tuple[Run, Combination, int]] = []
+    failed: list[tuple[Run, Combination, str]] = []
+    logfile.begin(parts[0].run.path)
+    for part in parts:
+        first = part.computed[0]
+        images.fetch(first.dataset.name, first.dataset.path, streams.terminal())
+        _computed(part, failed)
+    with progress.bar("solving", "combinations") as advance:
+        advance(0, total=sum(len(part.combinations) for part in parts), done=0)
+        for part in parts:
+            _solved(part, made, failed, lambda: advance(1))
+    if not made:
+        run, one, reason = failed[0]
+        raise UserError(f"{sweep.label(one)}: {reason}")
+    cells, rows, table = sweep.compared(made)
+    kept = sweep.keep(parts, made, failed, cells, rows, table)
+    _print(rows, lambda: table, form)
+    document.add(sweep=kept.parent, failed=[sweep.label(one) for _, one, _ in failed])
+    if form == "text":
+        streams.say(f"\nEverything of this sweep is in {kept.parent}; this table in {kept}")
+    return _end(rows, failed)
+
+
+def _computed(part: "Part", failed: "list[tuple[Run, Combination, str]]") -> None:
+    """Compute what a part's combinations need, and train; one that fails there does not end the others."""
+    from cntk_bench.runs import train
+
+    for settings in part.computed:
+        train.require(settings)
+        stages.compute_run(settings, part.run, None)
+    trained = [one for one in part.combinations if train.needed(one.settings)]
+    for one in trained:
+        train.require(one.settings)
+    for one in trained:
+        try:
+            stages.train_run(one.settings, part.run)
+        except UserError as error:
+            failed.append((part.run, one, str(error)))
+    if trained or len(part.computed) > 1:  # the run's config says the largest of what was asked
+        stages.compute_run(part.computed[0], part.run, None)
+
+
+def _solved(
+    part: "Part",
+    made: "list[tuple[Run, Combination, int]]",
+    failed: "list[tuple[Run, Combination, str]]",
+    advance: Callable[[], None],
+) -> None:
+    """Solve those combinations of a part that are not solved; one that cannot be does not end the others."""
+    from cntk_bench.comparisons import sweep
+    from cntk_bench.runs import solve
+
+    solved, lost = sweep.Solved(part.run), [one for _, one, _ in failed]
+    for one in part.combinations:
+        if one not in lost:
+            number = solved.number(one.settings)
+            try:
+                number = number or solve.solve(part.run, one.settings)["solve"]
+                made.append((part.run, one, number))
+            except UserError as error:
+                failed.append((part.run, one, str(error)))
+        advance()
+
+
+def _end(rows: Sequence[dict], failed: "Sequence[tuple[Run, Combination, str]]") -> int:
+    """Say what could not be solved, and what is not to be trusted; the exit code."""
+    from cntk_bench.comparisons import sweep
+
+    for _, one, reason in failed:
+        streams.complain(f"not solved: {short(sweep.label(one), 100)}: {reason}")
+    doubtful = sum(not row["trusted"] for row in rows)
+    if doubtful:
+        streams.complain(f"{doubtful} of {len(rows)} rows are not to be trusted: the table says why")
+    return 2 if failed or doubtful else 0
+
+
+def _print(facts: list[dict], listing: "Callable[[], Listing]", form: str) -> None:
+    from cntk_bench.records import record
+    from cntk_bench.report.listing import written
+
+    document.add(rows=facts)
+    if form == "json":
+        streams.say(json.dumps(record.plain(facts), indent=2, allow_nan=False))
+    else:
+        streams.say(written(listing(), form))
+
+
+COMMANDS = (compare, sweep)

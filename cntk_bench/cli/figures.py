@@ -1,0 +1,61 @@
+"""Commands that draw: figures."""
+
+import click
+
+from cntk_bench.cli import document, options, streams
+
+NAMES = ("accuracy", "windows", "ridges", "confusion", "mistakes", "spectra", "curve", "flow", "posterior",
+         "converge")  # fmt: skip  # analyses.figures.NAMES, which --help would wait for
+
+
+@click.command()
+@click.option("--only", type=click.Choice(NAMES), multiple=True, metavar="FIGURE",
+              help=f"One of {', '.join(NAMES)}. May be repeated.  [default: all]")  # fmt: skip
+@click.option("--format", "kinds", type=click.Choice(["pdf", "svg", "png"]), multiple=True,
+              default=("pdf",), show_default=True, help="Kind of file. May be repeated.")  # fmt: skip
+@click.option("--width", default="text", show_default=True, metavar="WIDTH",
+              help="column (3.25 inches), text (5.5), page (6.75), or a number of inches.")  # fmt: skip
+@click.option("-o", "--output", metavar="DIR", help="Folder to write to.  [default: RUN/figures]")
+@click.option(
+    "--solve", "number", type=click.IntRange(1), metavar="N", help="Figures of solve N.  [default: the last]"
+)
+@click.option("--words", is_flag=True, help="Write title and notes into the figures, too.")
+@options.overridable("dataset.path=FILE if the data have moved")
+@options.of_run
+def figures(
+    directory: str,
+    only: tuple[str, ...],
+    kinds: tuple[str, ...],
+    width: str,
+    output: str | None,
+    number: int | None,
+    words: bool,
+    overrides: tuple[str, ...],
+) -> int:
+    """Write the figures of RUN for a paper: all that its HTML page shows, and of every analysis that it has.
+
+    Fonts are embedded, and a column has the same colour in every figure. captions.txt tells what each
+    figure's caption must say.
+    """
+    from cntk_bench.analyses import figures as stage
+    from cntk_bench.report import style
+
+    size = style.inches(width)
+    options.require_moved(overrides)
+    where = options.run_directory(directory)
+    folder = where.path / "figures" if output is None else options.path(output, "--output")
+    settings = where.config(overrides) if overrides else None
+    drawings, absent = stage.found(where, settings, number, dict.fromkeys(only))
+    kinds = tuple(dict.fromkeys(kinds))
+    files = stage.write(drawings, folder, kinds, size, words)
+    captions = folder / stage.CAPTIONS
+    document.add(run=directory, figures=files, captions=captions, absent=absent)
+    for file in files:
+        streams.say(f"written: {file}")
+    streams.say(f"captions: {captions}")
+    for name, why in absent.items():
+        streams.complain(f"no figure {name}: {why}")
+    return 0 if len(files) == len(drawings) * len(kinds) else 2
+
+
+COMMANDS = (figures,)

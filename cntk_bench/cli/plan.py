@@ -1,0 +1,249 @@
+"""The command that tells before: plan."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from cntk_bench.cli import document, objects, options, streams, units
+from cntk_bench.errors import UserError
+from cntk_bench.text import short
+
+if TYPE_CHECKING:
+    from cntk_bench.config.config import Config
+    from cntk_bench.costs.measure import Cost
+    from cntk_bench.costs.span import Span
+    from cntk_bench.data import Dataset
+    from cntk_bench.kernels.spec import Readout
+    from cntk_bench.records.directory import Run
+
+
+@click.command()
+@options.configured
+@click.option("--workers", type=click.IntRange(1, 100_000), default=1, metavar="N",
+              help="Number of workers of a cluster, each as fast as this machine.")  # fmt: skip
+@click.option("--price-per-hour", "price", type=click.FloatRange(0, 1e9), metavar="P",
+              help="Price of an hour of one worker: also estimate the money.")  # fmt: skip
+@click.option("--currency", metavar="WORD", help="Currency of --price-per-hour, such as EUR.")
+def plan(
+    config: str,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    output: str | None,
+    workers: int,
+    price: float | None,
+    currency: str | None,
+) -> None:
+    """Estimate what CONFIG would cost here: tiles, disk, memory and time, from short measurements.
+
+    A range of times begins with the fastest measurement, and ends a quarter above the slowest. For columns
+    that are trained: the largest numbers of networks, steps and epochs, and their time, from some steps that
+    are timed. Money is for all workers until the last of them ends, and for one afterwards.
+    """
+    from cntk_bench import columns
+    from cntk_bench.costs.span import Span
+    from cntk_bench.runs import images, train
+
+    _require_price(price, currency)
+    settings, where = options.settings(config, overrides, backend, output)
+    trains = train.needed(settings)
+    if not settings.kernel.readouts and not trains:
+        streams.say("nothing to compute: these columns need no Gram matrix")
+        return
+    if trains:
+        train.require(settings)
+    loaded = images.load(settings)
+    known, unknown, paid = [], [], Span(0, 0)
+    if settings.kernel.readouts:
+        cost = _plan_grams(settings, where, loaded, workers)
+        known.append(cost.time * cost.share(workers))
+        paid = known[0] * (workers - 1)  # beside this one
+        if cost.solve_time is None:
+            unknown.append("the solve")
+        else:
+            known.append(cost.solve_time)
+    if trains:
+        training, told = _plan_training(settings, where, loaded)
+        known.append(training)
+        unknown += [] if told else ["some of the training"]
+    if any(not readouts and columns.trained(name) is None for name, readouts in _cells(settings)):
+        unknown.append("columns that need no Gram matrix")
+    whole = sum(known, Span(0, 0))
+    document.add(time_all=asdict(whole), not_in_time_all=unknown)
+    without = f", without {' and '.join(unknown)}" if unknown else ""
+    if settings.kernel.readouts:  # training alone is the only stage that takes long
+        streams.line("time, all", units.span(whole) + without)
+    if price is not None:
+        _tell_money(whole + paid, price, currency, without)
+
+
+def _require_price(price: float | None, currency: str | None) -> None:
+    if price is not None and math.isnan(price):
+        raise UserError("--price-per-hour nan: give a number, such as 2.5")
+    if currency is not None and price is None:
+        raise UserError(f"--currency {short(currency)} needs a price: add --price-per-hour")
+
+
+def _tell_money(time: "Span", price: float, currency: str | None, without: str) -> None:
+    """Tell what so many seconds of workers, all together, cost."""
+    money = time * (price / 3600)
+    low, high = (f"{some:,.2f}" for some in (money.low, money.high))
+    unit = f" {short(currency, 20)}" if currency else ""
+    document.add(
+        time_paid=asdict(time), money=asdict(money) | {"price_per_hour": price, "currency": currency}
+    )
+    streams.line(
+        "money",
+        f"{low if low == high else f'{low} to {high}'}{unit}, at {price:g}{unit} for each hour of a worker, "
+        f"{units.span(time)} of all together{without}",
+    )
+
+
+def _cells(settings: "Config") -> "list[tuple[str, tuple[Readout, ...]]]":
+    """Each cell's column, and the readouts that it needs."""
+    from cntk_bench import columns
+
+    return [(name, columns.find(name).needs(depth)) for name, depth in settings.kernel.cells]
+
+
+def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> "Cost":
+    from cntk_bench import backends
+    from cntk_bench.costs import measure
+    from cntk_bench.runs import compute
+    from cntk_bench.system.bucket import Bucket
+
+    backend = compute.backend_name(settings.compute.backend, where)
+    spec, tiles = compute.cut(settings, loaded, backend, where)
+    worker = backends.create(backend, spec)
+    matrices = sum(bool(readouts) for _, readouts in _cells(settings)) * tiles.draws
+    how = settings.solve
+    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes, how, matrices)
+    solving = units.size(cost.solve.host) + (
+        f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
+    )
+    if not cost.solve_fits:
+        solving += ", which this machine does not have free"
+    solving += f", by {cost.solve.words}"
+    disk = {"disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free"}
+    kept = objects.lines(cost, where.gram, workers) if isinstance(where.gram, Bucket) else disk
+    document.add(run=where.path, **_facts(cost, worker.name, workers))
+    for name, value in {
+        "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
+        "pairs": f"{tiles.pairs:,}"
+        + (f", {tiles.wasted:,} of them of two draws, which are not used" if tiles.wasted else ""),
+        "tiles": f"{len(tiles.tiles()):,} of {tiles.tile} x {tiles.tile} pairs",
+        **kept,
+        "memory, compute": units.size(cost.compute_memory),
+        "memory, solve": solving,
+        "rate": f"{cost.rate.pairs_per_second:,.1f} pairs per second ({worker.name}, measured here)",
+        "time, tile": (units.brief if cost.tile_seconds < 1 else units.duration)(cost.tile_seconds),
+        "time, compute": units.span(cost.time),
+    }.items():
+        streams.line(name, value)
+    if workers > 1:
+        busy = min(workers, cost.tiles.count)
+        streams.line(
+            "time, cluster",
+            f"{units.span(cost.time * cost.share(workers))} with {busy:,} workers, "
+            "each as fast as this machine"
+            + (
+                f"; {workers - busy:,} have nothing to do: use a smaller compute.tile"
+                if busy < workers
+                else ""
+            ),
+        )
+    streams.line("time, solve", _solving(cost))
+    return cost
+
+
+def _facts(cost: "Cost", backend: str, workers: int) -> dict:
+    """The plan of the Gram matrices as JSON has it: bytes, and seconds from `low` to `high`."""
+    plan, solving = cost.tiles, cost.solve_time
+    return {
+        "backend": backend,
+        "readouts": plan.readouts,
+        "pairs": plan.pairs,
+        "pairs_not_used": plan.wasted,
+        "tiles": len(plan.tiles()),
+        "tile": plan.tile,
+        "disk": cost.disk,
+        "disk_free": cost.disk_free,
+        "memory_compute": cost.compute_memory,
+        "memory_solve": cost.solve.host,
+        "memory_solve_gpu": cost.solve.gpu,
+        "memory_solve_fits": cost.solve_fits,
+        "solver": cost.solve.method,
+        "pairs_per_second": cost.rate.pairs_per_second,
+        "time_tile": cost.tile_seconds,
+        "time_compute": asdict(cost.time),
+        "workers": workers,
+        "time_compute_by_workers": asdict(cost.time * cost.share(workers)),
+        "matrices": cost.solving.matrices,
+        "time_solve": solving and asdict(solving),
+    }
+
+
+def _solving(cost: "Cost") -> str:
+    """What is said of the time of the solve."""
+    from cntk_bench.costs.measure import UNKNOWN
+
+    solving = cost.solving
+    of = f"{solving.matrices:,} {'matrix' if solving.matrices == 1 else 'matrices'}"
+    if cost.solve_time is not None and solving.each is not None:
+        each = f", {units.span(solving.each.beyond(UNKNOWN))} each" if solving.matrices > 1 else ""
+        return f"{units.span(cost.solve_time)}: {of}{each}"
+    if solving.one_pass is not None:
+        one = units.span(solving.one_pass.beyond(UNKNOWN))
+        return (
+            f"not known before: {of}, {one} for each iteration of conjugate gradients, however many it takes"
+        )
+    return f"not known before: {of}, by a solver of another package"
+
+
+def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> "tuple[Span, bool]":
+    """Tell of the training; its time, and whether that is of all of it."""
+    from cntk_bench.costs import effort
+    from cntk_bench.costs.span import Span
+
+    cells = effort.efforts(where, settings, loaded)
+    left = sum(cell.left for cell in cells)
+    count = sum(cell.count for cell in cells)
+    streams.line("networks", f"{left:,} of {count:,} to be trained" if left else f"all {count:,} are trained")
+    known = [(cell, cell.each) for cell in cells if cell.each is not None]
+    for cell, each in known:
+        streams.line(
+            "training",
+            f"{cell.label}: {cell.left:,}, each at most {each.epochs:,} epochs, {each.steps:,} steps of "
+            f"{each.batch:,} images, {units.brief(each.step_seconds)} a step (timed on {each.basis}): "
+            f"{units.duration(cell.left * each.seconds)}",
+        )
+    for cell in cells:
+        if cell.left and cell.each is None:
+            streams.line(
+                "training", f"{cell.label}: {cell.left:,}, of which the column does not tell the time"
+            )
+    seconds = sum(cell.left * each.seconds for cell, each in known)
+    document.add(networks={"all": count, "left": left}, time_train=_of_cells(known))
+    if known:
+        disk = sum(cell.left * each.disk for cell, each in known)
+        streams.line("disk, train", f"{units.size(disk + max(each.checkpoint for _, each in known))} at most")
+        streams.line("memory, train", units.size(max(each.memory for _, each in known)))
+        streams.line(
+            "time, train",
+            f"{units.duration(seconds)} at most, in one process; less where networks fit all training images",
+        )
+    return Span(0, seconds), all(cell.each is not None for cell in cells if cell.left)
+
+
+def _of_cells(known: Sequence[tuple]) -> list[dict]:
+    """Networks whose time is known before, by cell: seconds at most."""
+    return [
+        {"label": cell.label, "left": cell.left, "epochs": each.epochs, "steps": each.steps,
+         "seconds": cell.left * each.seconds}
+        for cell, each in known
+    ]  # fmt: skip
+
+
+COMMANDS = (plan,)

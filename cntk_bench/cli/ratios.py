@@ -1,0 +1,70 @@
+"""A comparison with another library, as `bench --baseline` tells it."""
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cntk_bench.cli import units
+from cntk_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from cntk_bench.costs.comparison import Comparison, Library, Refusal
+
+NAMES = ("neural-tangents",)
+
+
+def library(name: str | None, backend: str) -> "Library | None":
+    """The library to compare with, if one is asked for; UserError where that is not possible."""
+    if name is None:
+        return None
+    from cntk_bench import backends
+    from cntk_bench.costs import neural_tangents
+
+    if (chosen := backends.choose(backend)) != "cpu":
+        raise UserError(f"--baseline compares on the CPU, and the backend is {chosen!r}: add --backend cpu")
+    return neural_tangents.library()
+
+
+def line(found: "Comparison | Refusal") -> str:
+    """It as one line, below that of its column."""
+    from cntk_bench.costs.comparison import Refusal
+
+    if isinstance(found, Refusal):
+        return f"{'':12} {found.library}: not compared: {found.reason}"
+    ours, theirs, ratios = found.ours, found.theirs, found.ratios
+    least, middle, most = map(_number, (min(ratios), median(ratios), max(ratios)))
+    return (
+        f"{'':12} {found.library}: {_time(theirs.seconds_per_pair)} per pair, {middle} times the "
+        f"{_time(ours.seconds_per_pair)} of cntk-bench ({least} to {most} in {len(ratios)} rounds, by turns)"
+        f"; numbers agree to {found.difference:.1e}; tiles of {theirs.tile} x {theirs.tile} and "
+        f"{ours.tile} x {ours.tile} pairs; cores kept busy, of {found.threads}: {theirs.cores_busy:.1f} and "
+        f"{ours.cores_busy:.1f}"
+    )
+
+
+def facts(found: "Comparison | Refusal") -> dict[str, Any]:
+    """It as JSON has it; a column that is not compared has no times and no ratio."""
+    from cntk_bench.costs.comparison import Refusal
+
+    if isinstance(found, Refusal):
+        return {"library": found.library, "not_compared": found.reason}
+    return {
+        "library": found.library,
+        "difference": found.difference,
+        "seconds_per_pair": found.theirs.seconds_per_pair,
+        "own_seconds_per_pair": found.ours.seconds_per_pair,
+        "ratio": median(found.ratios),
+        "ratios": list(found.ratios),
+        "tile": found.theirs.tile,
+        "own_tile": found.ours.tile,
+        "threads": found.threads,
+        "cores_busy": found.theirs.cores_busy,
+        "own_cores_busy": found.ours.cores_busy,
+    }
+
+
+def _time(seconds: float) -> str:
+    return units.brief(seconds) if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"

@@ -1,0 +1,1 @@
+"""Solves beside each other: which settings they share, paired tests, and sweeps that make them."""

@@ -1,0 +1,108 @@
+"""With what a cell was solved: the settings that decide its number, and the circumstances that should not.
+
+Settings have the dotted keys of the YAML. What was asked is replaced by what came of it where that says more:
+the number of images for "all", the solver that was chosen for "auto".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cntk_bench import columns
+from cntk_bench.comparisons.entries import Entry
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.regression import ITERATIVE
+
+# They change where, when and from which file something is done, not what.
+NO_SETTINGS = (
+    "dataset.path",
+    "dataset.labels",
+    "solve.memory",
+    "solve.device",
+    "solve.leave_one_out",
+    "network.device",
+)
+ONLY_ITERATIVE = ("solve.tolerance", "solve.iterations")
+PREPARATION = ("statistics", "zca_regularizer", "contrast_scale", "contrast_floor")
+
+
+def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of what decides a cell; a key that an older record does not tell is not there."""
+    found: dict[str, Any] = {}
+    for stage in (*entry.computed[-1:], entry.stage):
+        for section, values in stage.get("settings", {}).items():
+            if isinstance(values, dict):
+                found |= {f"{section}.{key}": value for key, value in values.items()}
+    sections = ("dataset", *sections_of(solution["column"]))
+    found = {
+        key: value
+        for key, value in found.items()
+        if key.partition(".")[0] in sections and key not in NO_SETTINGS
+    }
+    found |= _images(entry.data)
+    found |= _solved(entry.stage, solution) if "solve" in sections else {}
+    if found.get("solve.solver") not in (*ITERATIVE, "auto", None):
+        found = {key: value for key, value in found.items() if key not in ONLY_ITERATIVE}
+    return found
+
+
+def sections_of(column: str) -> tuple[str, ...]:
+    """The sections of the YAML that decide a column's cells, beside the images."""
+    try:
+        if columns.is_foreign(column):
+            return "solve", *columns.section_names()
+        if columns.trained(column) is not None:
+            return ("network",)
+        return ("solve",) if columns.has_depth(columns.find(column)) else ("baseline",)
+    except UserError:  # of a package that is not installed here
+        return "solve", *columns.section_names()
+
+
+def _images(data: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "dataset.name": data["name"],
+        "dataset.classes": data.get("classes_used"),
+        "dataset.train": data["n_train"],
+        "dataset.test": data["n_test"],
+        "dataset.draws": record.draws(dict(data)),
+        "dataset.preprocess": data["preprocess"],
+    }
+    return found | {f"preprocess.{key}": data[key] for key in PREPARATION if key in data}
+
+
+def _solved(stage: Mapping[str, Any], solution: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"solve.precision": stage["precision"]} if "precision" in stage else {}
+    found |= {"solve.solver": stage["solver"]} if "solver" in stage else {}
+    return found | ({"solve.normalize": solution["normalize"]} if "normalize" in solution else {})
+
+
+def circumstances(entry: Entry) -> dict[str, Any]:
+    """machine, version, commit, device: as text, or None where the record does not tell them; and times.
+
+    compute_seconds is of all that the run computed, solve_seconds of the whole solve.
+    """
+    stages = [*entry.computed, *([entry.stage] if entry.stage else [])]
+    machines = dict.fromkeys(map(_machine, stages))
+    computing = [stage["seconds"] for stage in entry.computed if _is_number(stage.get("seconds"))]
+    commit = entry.stage.get("commit")
+    seconds = entry.stage.get("seconds")
+    return {
+        "machine": "; ".join(name for name in machines if name) or None,
+        "version": entry.stage.get("tool"),
+        "commit": None if not isinstance(commit, str) else commit[:10] + "-dirty" * commit.endswith("-dirty"),
+        "device": entry.stage.get("device"),
+        "compute_seconds": sum(computing) if computing else None,
+        "solve_seconds": seconds if _is_number(seconds) else None,
+    }
+
+
+def _machine(stage: Mapping[str, Any]) -> str | None:
+    machine = stage.get("machine", {})
+    cpu, cores, gpus = machine.get("cpu"), machine.get("cores"), machine.get("gpus")
+    found = f"{cores} cores of {cpu}" if cores and cpu else cpu
+    named = ", ".join(map(str, gpus)) if isinstance(gpus, list) else ""
+    return ", ".join(filter(None, (found, named))) or None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,57 @@
+"""The page of a comparison: its table and, where cells can be paired, its tests."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cntk_bench.comparisons import pairs
+from cntk_bench.comparisons.alike import Alike
+from cntk_bench.comparisons.table import rows
+from cntk_bench.errors import UserError
+from cntk_bench.records.directory import require_no_link
+from cntk_bench.report import compared_page, paired
+from cntk_bench.report.listing import Listing
+from cntk_bench.system.files import remove_partial, write_whole, writing
+from cntk_bench.text import visible
+
+
+def write(
+    cells: Sequence[Alike],
+    command: Sequence[str],
+    folder: Path,
+    against: str | None = None,
+    table: Listing | None = None,
+) -> Path:
+    """Write index.html into a folder, which is made where it is missing; returns the file.
+
+    Parameters
+    ----------
+    cells : sequence of Alike
+    command : sequence of str
+        What compares them, without the program's name.
+    folder : Path
+    against : str, optional
+        As for `pairs.compare`.
+    table : Listing, optional
+        The table of their rows, where it says more than by default.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written; or `against` is no column.
+    """
+    try:
+        found = pairs.compare(cells, against)
+        tests = paired.listing(found, pairs.count(cells, against))
+    except UserError:
+        if against is not None:
+            raise
+        tests = None
+    again = shlex.join(["cntk-bench", *map(visible, command), "--output", visible(folder)])
+    text = compared_page.html(rows(cells), again, table, tests)
+    require_no_link(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
+    write_whole(folder / "index.html", text)
+    return folder / "index.html"

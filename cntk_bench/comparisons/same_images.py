@@ -1,0 +1,92 @@
+"""Which test images two solves have in common: by what identifies them, never by their places in a list."""
+
+from collections import Counter
+
+import numpy as np
+
+from cntk_bench import data
+from cntk_bench.comparisons.entries import Entry
+
+TOLD_BY_NAME = ("digits", *data.FETCHABLE)  # whose images a name and a place tell, for they were verified
+
+
+def common(first: Entry, second: Entry) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where each of both has the test images that both have.
+
+    Images are the same where they have the same place in the same data set (of a name that was verified, of
+    the same run, or of the same digest of all test images), or the same digest in both runs' Gram stores.
+
+    Returns
+    -------
+    (places, places) of int64 (k,), in the order of the first; None where nothing tells whether images are
+    the same.
+    """
+    if _same_list(first, second):
+        every = np.arange(first.data["n_test"])
+        return every, every
+    a, b = first.test_index, second.test_index
+    if a is not None and b is not None and _same_source(first, second):
+        _, i, j = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+        order = np.argsort(i)
+        return i[order], j[order]
+    ours, theirs = _digests(first), _digests(second)
+    if ours is None or theirs is None:
+        return None
+    there = {key: place for place, key in enumerate(theirs)}
+    pairs = [(place, there[key]) for place, key in enumerate(ours) if key in there]
+    if not pairs:  # prepared otherwise, for all that digests can tell
+        return None
+    i, j = np.array(pairs, np.int64).T
+    return i, j
+
+
+def same(first: Entry, second: Entry) -> bool:
+    """Whether the test images of both are known to be the same, all of them."""
+    found = common(first, second)
+    sizes = first.data["n_test"], second.data["n_test"]
+    return found is not None and len(found[0]) == sizes[0] == sizes[1]
+
+
+def same_training(first: Entry, second: Entry) -> bool:
+    """Whether the training images of both are known to be the same, in the same order and draws."""
+    one, other = first.data, second.data
+    if first is second or _same_list(first, second):
+        return True
+    alike = all(one.get(key) == other.get(key) for key in ("train_index", "n_train", "draws"))
+    return alike and one.get("train_index") is not None and _same_source(first, second)
+
+
+def _same_list(first: Entry, second: Entry) -> bool:
+    """Whether training and test images are the same in the same order, by their digest."""
+    one, other = first.data, second.data
+    if one["n_test"] != other["n_test"]:
+        return False
+    digests = ((one.get(key), other.get(key)) for key in ("images", "fingerprint"))
+    return any(mine is not None and mine == its for mine, its in digests)
+
+
+def _same_source(first: Entry, second: Entry) -> bool:
+    """Whether equal places mean equal images and labels."""
+    one, other = first.data, second.data
+    if one.get("classes_used") != other.get("classes_used") or one["classes"] != other["classes"]:
+        return False
+    if one["name"] == other["name"] in TOLD_BY_NAME:
+        return True
+    if one.get("test_images") is not None and one.get("test_images") == other.get("test_images"):
+        return True
+    # A store has one list of images; solves of a run whose images were replaced since have none in common.
+    here = first.run is not None and second.run is not None and first.run.path.samefile(second.run.path)
+    return here and first.stored is not None and second.stored is not None
+
+
+def _digests(entry: Entry) -> list[tuple[int, int, int]] | None:
+    """A key of each test image: its digest, its label, and which of those that are alike in both it is."""
+    known = entry.stored
+    if known is None or known.digests is None:
+        return None
+    seen: Counter = Counter()
+    keys = []
+    for digest, label in zip(known.digests[1].tolist(), known.labels[1].tolist(), strict=True):
+        keys.append((digest, label, seen[digest, label]))
+        seen[digest, label] += 1
+    return keys

@@ -1,0 +1,216 @@
+"""A sweep: combinations of settings, each solved and kept as a solve of its own, from as few Grams as can be.
+
+    OUTPUT            the run that serves all combinations: its Gram, and a solve for each of them
+    OUTPUT/KEY=VALUE  instead, a run for each value of a key that decides the images themselves
+    OUTPUT/sweep      which solve is of which combination (sweep.json), and the comparison of them all
+
+What was solved with the same settings, of the same images and by the same version, is not solved again. Each
+ridge has a Cholesky factor of its own, as on a ridge path: one eigendecomposition for all would take as long
+as ten factors and three times their memory (`regression.ridge`).
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from cntk_bench import __version__, columns
+from cntk_bench.comparisons import alike, axes, compared_page, entries
+from cntk_bench.comparisons.axes import Combination
+from cntk_bench.comparisons.table import rows as rows_of
+from cntk_bench.config.config import Config
+from cntk_bench.errors import UserError
+from cntk_bench.records import record, solves
+from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.report import FORMATS
+from cntk_bench.report.compared import listing
+from cntk_bench.report.listing import Listing, written
+from cntk_bench.runs import images
+from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
+from cntk_bench.system.paths import from_utf8
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """The combinations that are solves of one run.
+
+    computed : configs of which the run's Gram is to be computed, the largest first.
+    """
+
+    run: Run
+    computed: list[Config]
+    combinations: list[Combination]
+
+
+def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Path | None) -> list[Part]:
+    """What a sweep consists of, checked; nothing is computed.
+
+    Parameters
+    ----------
+    file, overrides, over
+        As for `axes.combinations`.
+    output : Path, optional
+        By default runs/NAME.
+
+    Raises
+    ------
+    UserError
+        As `axes.combinations`.
+    """
+    found: dict[str, list[Combination]] = {}
+    for one in axes.combinations(file, overrides, over):
+        found.setdefault(axes.folder(one.apart), []).append(one)
+    out = []
+    for name, some in found.items():
+        settings = axes.union(file, overrides, some)
+        place = output or Path("runs", from_utf8(settings[0].name))
+        out.append(Part(Run(place / name if name else place).asked(settings[0]), settings, some))
+    return out
+
+
+def place(given: Sequence[Part]) -> Path:
+    """The folder of the whole sweep."""
+    first = given[0]
+    return first.run.path.parent if first.combinations[0].apart else first.run.path
+
+
+class Solved:
+    """Which combinations of a part a run has solved already."""
+
+    def __init__(self, run: Run):
+        self._run, self._fingerprints = run, dict[str, str]()
+        self._known: dict[int, dict] = {}
+
+    def number(self, settings: Config) -> int | None:
+        """The newest solve with these settings, of the same images, by this version; None without one."""
+        asked = _asked(settings)
+        for number in reversed(solves.numbers(self._run)):
+            if number not in self._known:
+                try:
+                    self._known[number] = solves.read_solve(self._run, number)
+                except UserError:  # damaged: solved again
+                    self._known[number] = {}
+            found = self._known[number]
+            if found.get("tool") != __version__ or _without_path(found.get("settings", {})) != asked:
+                continue
+            if found.get("data", {}).get("fingerprint") == self._fingerprint(settings):
+                return number
+        return None
+
+    def _fingerprint(self, settings: Config) -> str:
+        key = json.dumps(settings.sections("dataset", "preprocess"), sort_keys=True)
+        if key not in self._fingerprints:
+            self._fingerprints[key] = images.load(settings).fingerprint
+        return self._fingerprints[key]
+
+
+def _asked(settings: Config) -> dict:
+    """The settings that a solve records, but for where its data are: their digest says what they are."""
+    names = ("dataset", "preprocess", "kernel", "solve", *columns.section_names())
+    return _without_path(record.plain(settings.sections(*names)))
+
+
+def _without_path(settings: Mapping[str, Any]) -> dict:
+    dataset = settings.get("dataset")
+    plain = (
+        {key: value for key, value in dataset.items() if key != "path"} if isinstance(dataset, dict) else {}
+    )
+    return {**settings, "dataset": plain}
+
+
+def compared(
+    made: Sequence[tuple[Run, Combination, int]],
+) -> tuple[list[alike.Alike], list[dict], Listing]:
+    """Cells of a sweep, their rows (`table.rows`), and their table with what leave-one-out chooses."""
+    found = [
+        entries.of_solve(run, number) for run, number in {(run, number): None for run, _, number in made}
+    ]
+    cells = alike.cells(found)
+    rows = rows_of(cells)
+    table = listing(rows, loo=any(row["loo_error"] is not None for row in rows))
+    chosen = [words for some in _by_training(cells) for words in _chosen(cells, rows, some)]
+    return (
+        cells,
+        rows,
+        Listing(
+            table.title,
+            table.forms,
+            table.rows,
+            (*table.notes, *chosen),
+            table.doubtful,
+            table.marked,
+            table.above,
+        ),
+    )
+
+
+def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
+    """Rows of the same training images and classes, by place: their leave-one-out errors can be compared."""
+    groups: dict[str, list[int]] = {}
+    for row, one in enumerate(cells):
+        data = one.entries[0].data
+        told = data.get("train_index") or data["fingerprint"]
+        key = [data["name"], data["n_train"], data.get("draws"), data.get("classes_used"), told]
+        groups.setdefault(json.dumps(key), []).append(row)
+    return list(groups.values())
+
+
+def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[int]) -> list[str]:
+    """The row of least leave-one-out error, in words; none where there is nothing to choose."""
+    known = [row for row in some if cells[row].trusted and rows[row]["loo_error"] is not None]
+    known = [row for row in known if isfinite(rows[row]["loo_error"])]
+    if len(known) < 2:
+        return []
+    best = rows[min(known, key=lambda row: rows[row]["loo_error"])]
+    depth = "" if best["depth"] is None else f" at depth {best['depth']}"
+    ridge = "" if best["ridge"] is None else f", ridge {best['ridge']:.3g}"
+    return [
+        f"Least leave-one-out error of {len(known)} rows of {best['settings']['dataset.train']:,} training "
+        f"images: {best['loo_error']:.5f}, {best['column']}{depth}{ridge} ({best['runs'][0]}), "
+        f"accuracy {best['accuracy']:.2f}, s.e. {best['standard_error']:.2f}. The test images had no part in "
+        "this choice."
+    ]
+
+
+def keep(
+    given: Sequence[Part],
+    made: Sequence[tuple[Run, Combination, int]],
+    failed: Sequence[tuple[Run, Combination, str]],
+    cells: Sequence[alike.Alike],
+    rows: Sequence[dict],
+    table: Listing,
+) -> Path:
+    """Write OUTPUT/sweep: which solve is of which combination, and the comparison; the last sweep's replaces
+    those before."""
+    folder = place(given) / "sweep"
+    require_no_link(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
+
+    def told(run: Run, one: Combination) -> dict:
+        relative = str(run.path.relative_to(place(given)))
+        return {"run": relative, "values": dict(one.values)}
+
+    facts = {
+        "format": FORMAT,
+        "solves": [told(run, one) | {"solve": number} for run, one, number in made],
+        "failed": [told(run, one) | {"reason": reason} for run, one, reason in failed],
+    }
+    write_json(folder / "sweep.json", record.plain(facts))
+    write_json(folder / "table.json", record.plain(list(rows)))
+    for form, (suffix, _) in FORMATS.items():
+        if form != "json":
+            write_whole(folder / f"table.{suffix}", written(table, form))
+    names = [f"{run.path}@{number}" for run, _, number in made]
+    compared_page.write(cells, ["compare", *names], folder, table=table)
+    return folder
+
+
+def label(one: Combination) -> str:
+    """A combination in words."""
+    return " ".join(f"{key}={json.dumps(value)}" for key, value in one.values.items())

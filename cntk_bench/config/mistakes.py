@@ -1,0 +1,108 @@
+"""What is wrong with a config, in words: the key, the value, and the remedy."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+
+from pydantic import BaseModel
+
+from cntk_bench import backends, data, executors, regression
+from cntk_bench.columns.section import WHOLE
+from cntk_bench.config.source import EXTENDS, show
+from cntk_bench.errors import Mistakes, UserError
+from cntk_bench.text import one_line, short
+
+MOST = 20  # mistakes that are told at once
+# Of what other packages may add, too: what refuses a name that nothing has.
+NAMED: dict[tuple[str, str], Callable[[str], None]] = {
+    ("dataset", "name"): lambda name: data.require_known(data.canonical(name)),
+    ("compute", "backend"): backends.require_known,
+    ("compute", "executor"): executors.require_known,
+    ("solve", "solver"): regression.require_known,
+}
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Every dotted key of the YAML and what it expects."""
+    found = {}
+    for name, field in model.model_fields.items():
+        found[prefix + name] = field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= fields(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+def explained(errors: Iterable[Mapping], raw: Mapping, model: type[BaseModel]) -> dict[str, str]:
+    """Every dotted key that is wrong, and what is wrong with it, in our words, from pydantic's errors."""
+    found: dict[str, str] = {}
+    for error in errors:
+        key, problem = _explained(error, raw, model)
+        # Several are of one key: of a union's branches one may know more than that it is none of them.
+        if key not in found or error["type"] == "less_than_equal":
+            found[key] = problem
+    return found
+
+
+def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[str, str]:
+    known, location = fields(model), error["loc"]
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        key = ".".join(map(str, location))
+        return key, f"unknown key {short(key) or repr(key)}: {_remedy(key[:100], [*known, EXTENDS])}"
+    # pydantic appends list indices and branches of a union to the location
+    prefixes = (".".join(map(str, location[:n])) for n in range(len(location), 1, -1))
+    key = next((prefix for prefix in prefixes if prefix in known), str(location[0]))
+    if error["type"] == WHOLE:
+        return key, error["msg"]
+    value = raw
+    for part in key.split("."):
+        value = value[part]
+    if error["type"] == "told":
+        problem = error["msg"]
+    elif error["type"] == "less_than_equal":
+        problem = f"use at most {error['ctx']['le']:,}"
+    else:
+        inner = next((one for one in known if one.startswith(f"{key}.")), None)
+        problem = (
+            f"expected keys of its own, such as {inner}: write some, or leave it out"
+            if inner
+            else f"expected {known[key]}"
+        )
+    if key == "name" and isinstance(value, int | float):
+        problem = f"{problem}; in quotes, a number or a truth value is a name"
+    return key, f"{key} is {show(value)}: {problem}"
+
+
+def unknown_names(raw: Mapping) -> dict[str, str]:
+    """Dotted keys whose values are names that nothing has, and what is wrong with each."""
+    wrong = {}
+    for (section, key), require in NAMED.items():
+        keys = raw.get(section)
+        name = keys.get(key) if isinstance(keys, Mapping) else None
+        if isinstance(name, str) and name:
+            try:
+                require(name)
+            except UserError as error:
+                wrong[f"{section}.{key}"] = str(error)
+    return wrong
+
+
+def together(told: Sequence[str], where: str) -> UserError:
+    """What is wrong, each with its place, as one error."""
+    if len(told) == 1:
+        return UserError(told[0])
+    lines = [f"  {one_line(line)}" for line in told[:MOST]]
+    more = [f"  and {len(told) - MOST} more"] if len(told) > MOST else []
+    return Mistakes("\n".join([f"{len(told)} mistakes in {where}:", *lines, *more]))
+
+
+def _remedy(key: str, known: list[str]) -> str:
+    section, _, name = key.rpartition(".")
+
+    def likeness(candidate: str) -> float:
+        place, _, leaf = candidate.rpartition(".")
+        return SequenceMatcher(None, name.lower(), leaf).ratio() + 0.1 * (place == section)
+
+    nearest = max(known, key=likeness)
+    if likeness(nearest) >= 0.6:
+        return f"did you mean {nearest}?"
+    siblings = [k for k in known if k.rpartition(".")[0] == section]
+    return f"the keys here are {', '.join(siblings)}"

@@ -1,0 +1,40 @@
+"""What the training of a run's networks will take here, cell by cell, before it is spent."""
+
+from dataclasses import dataclass
+
+from cntk_bench.columns.column import Effort
+from cntk_bench.config.config import Config
+from cntk_bench.data import Dataset
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import images
+from cntk_bench.runs.material import Material, jobs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The training of one cell.
+
+    label : column and depth.
+    count, left : its pieces of training, and those that are not done.
+    each : what one piece takes at most; None where the column cannot tell.
+    """
+
+    label: str
+    count: int
+    left: int
+    each: Effort | None
+
+
+def efforts(run: Run, settings: Config, loaded: Dataset) -> list[Cell]:
+    """What every cell that has to be trained takes at most; some steps of each are timed.
+
+    Pieces that were begun count as if they were not.
+    """
+    material = Material(run, settings, images.facts(settings, loaded, images.kept(loaded)), loaded)
+    found = []
+    for name, depth, some in jobs(settings, material):
+        left = sum(not job.done().finished for job in some)
+        told = getattr(some[0], "effort", None) if some else None
+        each = told() if told is not None and left else None
+        found.append(Cell(f"{name} at depth {depth}", len(some), left, each))
+    return found

@@ -1,0 +1,272 @@
+"""What a computation will cost on this machine, from a short measurement, before it is spent."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from cntk_bench import backends
+from cntk_bench.backends import Backend
+from cntk_bench.config.config import Solve
+from cntk_bench.costs.forecast import Forecast, forecast
+from cntk_bench.costs.span import Span
+from cntk_bench.errors import UserError
+from cntk_bench.executors.local import WAITING
+from cntk_bench.grams import compute as grams
+from cntk_bench.grams import growth, stream
+from cntk_bench.grams.compute import Job
+from cntk_bench.grams.images import Images
+from cntk_bench.grams.tiles import Plan
+from cntk_bench.kernels.spec import Spec
+from cntk_bench.regression import AUTO, placement
+from cntk_bench.regression.placement import Place
+from cntk_bench.runs.given import chosen_place
+from cntk_bench.system import memory
+from cntk_bench.system.files import writing
+
+IMAGES = 4096  # made up, to time a backend on
+LEAST = 16  # along a side of a timed tile: a CPU computes so many pairs at once, in one pair's time
+USUAL = Solve()
+# How much longer it may take than the slowest of the short measurements, which do not see what begins later
+# on this machine: an assumption, not a bound. Runs of 15 and 12 minutes in `results/`, of the same kernels on
+# two busy cores of one kind (cifar10-cntk-v-2k, cifar10-cntk-v-4000) differ by 11 % in pairs per second.
+UNKNOWN = 1.25
+SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a backend computes pairs: `pairs` in each of some calls, which took `times`, in seconds."""
+
+    pairs: int
+    times: tuple[float, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many calls there were."""
+        return len(self.times)
+
+    @property
+    def seconds(self) -> float:
+        """Of a call (median)."""
+        return median(self.times)
+
+    @property
+    def pairs_per_second(self) -> float:
+        return self.pairs / self.seconds
+
+    def span(self, pairs: int) -> Span:
+        """What so many pairs take, at the pace of the fastest call to that of the slowest."""
+        return Span.of(self.times) * (pairs / self.pairs)
+
+
+def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int = 3) -> Rate:
+    """Time a backend on square tiles of images, after a warm-up that also compiles.
+
+    Parameters
+    ----------
+    backend : Backend
+    images : array (n, C, P, P), float32
+        As many as the largest tile to be tried needs; fewer make it smaller.
+    seconds : float
+        The tile is enlarged until it takes about so long, or no images are left.
+    runs : int
+        Timed repetitions of that tile.
+    """
+    _times(backend, images[:1])
+    side, (elapsed,) = 1, _times(backend, images[:1])
+    while (elapsed < seconds / 2 or side < LEAST) and side < len(images):
+        side = min(2 * side, len(images))
+        (elapsed,) = _times(backend, images[:side])
+    return Rate(side**2, tuple(_times(backend, images[:side], runs)))
+
+
+def _times(backend: Backend, images: np.ndarray, runs: int = 1) -> list[float]:
+    """Seconds of each of several runs of a tile of prepared images.
+
+    Where a backend prepares some of them when it first needs them, that is in the first run's time, which the
+    median of three leaves out.
+    """
+    x, z = backend.prepare(images), backend.prepare(images)
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        backend.tile(x, z)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def stage(
+    backend: Backend,
+    images: np.ndarray,
+    alone: Rate,
+    seconds: float,
+    folder: Path,
+    look: Callable | None = None,
+) -> Rate:
+    """Time the `compute` stage: tiles computed, checked, and stored on the disk.
+
+    Parameters
+    ----------
+    backend : Backend
+        Warm.
+    images : array (n, C, P, P), float32
+        Repeated, if they are too few.
+    alone : Rate
+        The backend's own rate.
+    seconds : float
+        What the stage is to take, about; less where it would write more than SCRATCH.
+    folder : Path
+        Where the tiles go; they are removed afterwards.
+    look : callable, optional
+        Called with the store and the images before the tiles are removed.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written, or has too little space.
+    """
+    pairs = min(alone.pairs_per_second * seconds, SCRATCH / (4 * len(backend.spec.readouts)))
+    n = max(2, isqrt(int(2 * pairs)))
+    # Tiles as in a large computation, but six at least, unless they would be tiny.
+    tile = min(grams.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(-(-n // 3), 24))
+    plan = grams.make_plan(backend.spec, n, 0, backend.name, tile)
+    images = np.resize(images, (n, *images.shape[1:]))
+    attributes = {"readouts": [str(readout) for readout in backend.spec.readouts]}
+    with writing(folder):
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix="cntk-bench-")
+    with scratch as path:
+        free = shutil.disk_usage(folder).free
+        if plan.bytes > free:
+            raise UserError(
+                f"{folder} has {free / 2**30:.1f} GiB free, the timed tiles need "
+                f"{plan.bytes / 2**30:.1f} GiB: free space there, or use another --scratch"
+            )
+        labels = np.zeros(n, int), np.zeros(0, int)
+        target = growth.create(Path(path) / "gram.zarr", plan, attributes, Images(labels))
+        started = time.perf_counter()
+        grams.compute(Job(target, lambda _: backend, images, images[:0]))
+        elapsed = time.perf_counter() - started
+        if look is not None:
+            look(target, images)
+        return Rate(plan.pairs, (elapsed,))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a run: sizes in bytes, times in seconds; `disk_free` where the run is to go."""
+
+    tiles: Plan
+    rate: Rate
+    disk: int
+    disk_free: int
+    compute_memory: int
+    solve: Place
+    solve_fits: bool
+    solving: Forecast
+
+    @property
+    def seconds(self) -> float:
+        """Of computing the Gram matrices, about."""
+        return self.tiles.pairs / self.rate.pairs_per_second
+
+    @property
+    def time(self) -> Span:
+        """Of computing the Gram matrices."""
+        return self.rate.span(self.tiles.pairs).beyond(UNKNOWN)
+
+    @property
+    def tile_seconds(self) -> float:
+        """Of computing a tile of full size."""
+        return self.tiles.tile**2 / self.rate.pairs_per_second
+
+    @property
+    def solve_time(self) -> Span | None:
+        """Of solving them all; None where that is not known before."""
+        return self.solving.whole and self.solving.whole.beyond(UNKNOWN)
+
+    def share(self, workers: int) -> float:
+        """What several workers take of the time of computing: they end with whoever has most tiles."""
+        return -(-self.tiles.count // workers) / self.tiles.count
+
+
+def cost(
+    spec: Spec,
+    tiles: Plan,
+    images: np.ndarray,
+    backend: Backend,
+    output: Path,
+    classes: int,
+    how: Solve = USUAL,
+    matrices: int = 1,
+) -> Cost:
+    """Predict a run's tiles, bytes, memory and time; measures the backend for a few seconds.
+
+    Parameters
+    ----------
+    spec, tiles : Spec, Plan
+    images : array (n, C, P, P), float32
+        Training images to measure on.
+    backend : Backend
+    output : Path
+        Where the run is to go.
+    classes : int
+    how : Solve
+        How it is to be solved.
+    matrices : int
+        How many are solved.
+    """
+    existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    try:
+        n = tiles.n_train // tiles.draws
+        place, fits = chosen_place(how, n, classes, tiles), True
+    except UserError:
+        if how.solver in (AUTO, "cg"):
+            place = placement.streamed(n, classes=classes, free=0, streaming=stream.memory(tiles))
+        else:
+            place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
+        fits = False
+    measured = rate(backend, images[: tiles.tile], runs=5)
+    # What this process has needed up to now, which has loaded the images and compiled, and tiles.
+    tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
+    taken = memory.peak() + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes
+    return Cost(
+        tiles=tiles,
+        rate=measured,
+        disk=tiles.bytes,
+        disk_free=shutil.disk_usage(existing).free,
+        compute_memory=taken,
+        solve=place,
+        solve_fits=fits,
+        solving=forecast(tiles, place, how, matrices, classes),
+    )
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A backend's name, its rate alone, that of the `compute` stage, and the hardware's limit if known."""
+
+    backend: str
+    alone: Rate
+    stage: Rate
+    limit: float | None
+
+
+def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
+    """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
+    backend = backends.create(backends.choose(backend_name), spec)
+    images = made_up(spec)
+    alone = rate(backend, images, seconds)
+    return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())
+
+
+def made_up(spec: Spec) -> np.ndarray:
+    """Random images of a spec's shape, always the same: (IMAGES, C, P, P), float32."""
+    shape = (IMAGES, spec.channels, spec.size, spec.size)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,83 @@
+"""Which data sets there are, how they are called, and what reads each of them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.data import digits, folder, mapped, npz, official
+from cntk_bench.data.folder import Layout
+from cntk_bench.errors import UserError
+from cntk_bench.system import plugins
+from cntk_bench.text import short
+
+FOLDER = "folder"
+# One entry per data set: a function of the path that returns x_train, y_train, x_test, y_test in the data
+# set's own order and layout, which `dataset.load` then checks; labels are numbers, or text, which names
+# classes. Other packages add theirs under the entry point group.
+READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
+    "digits": digits.read,
+    "npz": npz.read,
+    "npy": mapped.read,
+    FOLDER: folder.read,
+    **{name: partial(official.read, name) for name in official.FETCHABLE},
+}
+GROUP = "cntk_bench.datasets"
+PATHS = {
+    "npz": "the .npz file",
+    "npy": "the folder of x_train.npy, y_train.npy, x_test.npy and y_test.npy",
+    FOLDER: "the folder of pictures",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The data sets known."""
+    return (*READERS, *plugins.names(GROUP))
+
+
+def canonical(name: str) -> str:
+    """The name of the data set that is meant: "CIFAR-10" is "cifar10". One that none has stays as it is."""
+    if not isinstance(name, str) or name in READERS:
+        return name
+    known = names()
+    same = [one for one in known if _bare(one) == _bare(name)]
+    return name if name in known or len(same) != 1 else same[0]
+
+
+def _bare(name: str) -> str:
+    """A name without what people write in different ways: case, hyphens, underscores and spaces."""
+    return "".join(c for c in name.casefold() if c not in "-_ ")
+
+
+def require_known(name: str) -> None:
+    """UserError, with the nearest right name, if there is no such data set."""
+    plugins.require_known("data set", name, names())
+
+
+def read(name: str, path: str | Path | None, layout: Layout, seed: int) -> Sequence[np.ndarray]:
+    """The four arrays of a data set that is known, as its reader gives them.
+
+    Raises
+    ------
+    UserError
+        If a path is missing or not used, the layout is not of a folder's pictures, or reading fails.
+    """
+    if name == "digits" and path is not None:
+        raise UserError(
+            f"path {short(str(path))} is not used by digits, which ships with scikit-learn: remove it"
+        )
+    if name in READERS and name != "digits" and path is None:
+        what = PATHS.get(name, "the folder it was fetched to (cntk-bench fetch)")
+        raise UserError(f"data set {name} needs a path: give {what}")
+    place = None if path is None else official.place(path)
+    if name == FOLDER:
+        return folder.read(official.place(path or ""), layout, seed)
+    for key, value in vars(layout).items():
+        if value != getattr(Layout, key):
+            raise UserError(
+                f"dataset.{key} is {short(str(value))}, which is for pictures: leave it out, or use "
+                f"dataset.name={FOLDER}"
+            )
+    read = READERS[name] if name in READERS else plugins.load(GROUP, name)
+    return read(place)

@@ -1,0 +1,115 @@
+"""Where a number came from: the program, its commit, the libraries, the machine and the moment."""
+
+import os
+import platform
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cntk_bench import __version__
+from cntk_bench.text import short
+
+LIBRARIES = (
+    *("numpy", "scipy", "numba", "llvmlite", "zarr", "pydantic", "pyyaml", "scikit-learn", "matplotlib"),
+    *("pillow", "torch", "torchvision", "gpytorch", "cupy-cuda12x", "cupy-cuda13x"),
+)
+PATIENCE = 20  # seconds that another program may take to answer
+MOST = 10_000  # bytes of its answer that are read
+
+
+def stamp() -> dict[str, Any]:
+    """This moment, process, program and machine; plain values."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "process": f"{os.getpid()} on {socket.gethostname()}",
+        "tool": __version__,
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries installed, by name."""
+    found = {"python": platform.python_version()}
+    return found | {name: version for name in LIBRARIES if (version := installed(name))}
+
+
+def machine() -> dict[str, Any]:
+    """Platform, CPU model, cores this process may use, memory in bytes, and GPU names."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cores": len(cores),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [short(line) for line in gpus.splitlines()[:64]] if gpus else [],
+    }
+
+
+def _cpu() -> str | None:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return short(line.partition(":")[2].strip())
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def commit() -> str | None:
+    """The commit of the checkout this file is tracked in; None where it was installed."""
+    folder = Path(__file__).parent
+    git = ("git", "--no-optional-locks", "-C", str(folder))
+    if not _output(*git, "ls-files", Path(__file__).name):
+        return None
+    found = _output(*git, "rev-parse", "HEAD")
+    # `git describe --dirty` would write to the checkout's index, whatever its optional locks.
+    changed = _output(*git, "status", "--porcelain", "--untracked-files=no") != ""
+    return f"{found}-dirty" if found and changed else found
+
+
+def installed(library: str) -> str | None:
+    """A library's version; None where it is not installed."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None if it is not there or fails."""
+    quiet = subprocess.DEVNULL
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    text = b""
+    try:
+        with subprocess.Popen(
+            command, stdin=quiet, stderr=quiet, stdout=subprocess.PIPE, env=plain, start_new_session=True
+        ) as process:
+
+            def stop() -> None:  # it, and what it started
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+            patience = threading.Timer(PATIENCE, stop)
+            assert process.stdout is not None  # it is a pipe
+            try:
+                patience.start()
+                text = process.stdout.read(MOST + 1)
+                if len(text) <= MOST:  # else it may print without end
+                    process.wait()
+            finally:
+                patience.cancel()
+                if process.returncode is None:
+                    stop()
+    except (OSError, RuntimeError):  # no such program, no new process, no new thread
+        return None
+    return text.decode("utf-8", "replace").strip() if process.returncode == 0 else None

@@ -1,0 +1,218 @@
+"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end.
+
+A solve that is interrupted leaves the cells that it has filled, with which the same solve goes on.
+"""
+
+import io
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+from cntk_bench.records import record
+from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.system.files import (
+    attempt,
+    flush,
+    read_plain,
+    remove_partial,
+    write_json,
+    write_whole,
+    writing,
+)
+from cntk_bench.text import one_line, short
+
+log = logging.getLogger(__name__)
+
+BEGUN = ".solving-"  # begins the name of the folder of a solve that is not published
+CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and of what they are
+
+
+def numbers(run: Run) -> list[int]:
+    """The numbers of a run's solves, in the order in which they were made."""
+    folders = list(run.solves.iterdir()) if run.solves.is_dir() else []
+    known = [path for path in folders if re.fullmatch(r"[1-9]\d{0,8}", path.name)]
+    return sorted(int(path.name) for path in known if os.path.lexists(path / "solve.json"))
+
+
+def read_solve(run: Run, number: int) -> dict:
+    """What solve.json of one solve says: a stage as in a record, with data, solve and solutions.
+
+    Raises
+    ------
+    UserError
+        If there is no such solve, or its file is damaged.
+    """
+    if number not in numbers(run):
+        known = ", ".join(map(str, numbers(run))) or "none yet"
+        raise UserError(f"{short(str(run.path))} has no solve {short(number)}: its solves are {short(known)}")
+    path = run.solves / str(number) / "solve.json"
+    found = record.read_json(path)
+    record.check_solve(path, found)
+    return found | {"solve": number}
+
+
+@contextmanager
+def new_solve(run: Run, asked: dict) -> Iterator[Path]:
+    """A folder to solve into, whose lock tells others that it is in use.
+
+    What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
+    has a cell. It is removed if it has none when this ends.
+    """
+    require_no_link(run.solves)
+    remove_partial(run.iterations)
+    text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
+    with writing(run.solves):
+        run.solves.mkdir(exist_ok=True)
+        for folder, handle in _unused(run):
+            if _asked(folder) == text:
+                log.info("going on with an interrupted solve, %s", folder.name)
+                break
+            os.close(handle)
+        else:
+            folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
+            folder.mkdir()
+            handle = os.open(folder, os.O_RDONLY)
+            attempt(handle)
+            (folder / CELLS).mkdir()
+            write_whole(folder / CELLS / ASKED, text)
+    try:
+        yield folder
+    finally:
+        os.close(handle)
+        if all(file.name == ASKED for file in (folder / CELLS).glob("*.json")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_cell(folder: Path, solution: dict) -> None:
+    """Keep a cell's solution in the folder of a solve; its arrays must be there."""
+    file = folder / CELLS / f"{stem(solution['column'], solution['depth'])}.json"
+    write_whole(file, json.dumps(solution, allow_nan=False))
+
+
+def stem(column: str, depth: int | None) -> str:
+    """What the names of a cell's files begin with."""
+    return column if depth is None else f"{column}-{depth}"
+
+
+def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
+    """A cell's solution, where the folder of a solve has it whole."""
+    name = stem(column, depth)
+    file, arrays = folder / CELLS / f"{name}.json", folder / f"{name}.npz"
+    try:
+        found = json.loads(read_plain(file))
+        with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
+            for array in whole.files:
+                whole[array]  # its checksum is looked at
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError):
+        return None
+    same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
+    return found if same else None
+
+
+def _asked(folder: Path) -> str | None:
+    try:
+        return read_plain(folder / CELLS / ASKED).decode()
+    except (OSError, ValueError):
+        return None
+
+
+def _unused(run: Run) -> Iterator[tuple[Path, int]]:
+    """Folders of solves that nobody works in, each locked by its handle, which the caller closes."""
+    for folder in sorted(run.solves.glob(f"{BEGUN}*")):
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+        except OSError:
+            continue
+        if attempt(handle):
+            yield folder, handle
+        else:
+            os.close(handle)
+
+
+def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], None]) -> dict:
+    """Give a solve its number and its place, and make it the last one of the record.
+
+    A report that cannot be made costs no solve: a warning says why.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path
+        From `new_solve`, with the cells' .npz files in it.
+    solve : dict
+        A stage as in a record, with data and solutions.
+    report : callable
+        Writes the report of a record to a folder.
+
+    Returns
+    -------
+    dict
+        The run's record as it is then.
+    """
+    with run.lock(math.inf), writing(run.path):
+        _remove_leftovers(run)
+        number = max(numbers(run), default=0) + 1
+        while os.path.lexists(run.solves / str(number)):  # something else, that is no solve
+            number += 1
+        write_json(folder / "solve.json", solve)
+        stage = {key: value for key, value in solve.items() if key not in ("data", "solutions")}
+        past = record.load(run.record)
+        past |= {"computed": record.computed(past), "data": solve.get("data", past["data"])}
+        new = record.with_solutions(
+            record.with_stage(past, stage | {"solve": number}), number, solve["solutions"]
+        )
+        try:
+            report(new, folder / "report")
+        except (UserError, OSError) as error:
+            log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
+        place = run.solves / str(number)
+        shutil.rmtree(folder / CELLS, ignore_errors=True)
+        folder.rename(place)
+        flush(run.solves)
+        record.save(new, run.record)
+        _mirror(run.solutions, [path for path in place.iterdir() if path.suffix in (".npz", ".json")])
+        reported = place / "report"
+        _mirror(run.report, list(reported.iterdir()) if reported.is_dir() else [])
+        return new
+
+
+def _mirror(target: Path, files: list[Path]) -> None:
+    """Put links to files, or copies of them, into a folder that takes the place of the one there is."""
+    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
+    fresh.mkdir()
+    for file in files:
+        try:
+            os.link(file, fresh / file.name)
+        except OSError:  # file systems without hard links
+            shutil.copyfile(file, fresh / file.name)
+    old = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
+    if os.path.lexists(target):
+        target.rename(old)
+    fresh.rename(target)
+    if old.is_symlink() or old.is_file():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(run: Run) -> None:
+    """Remove what killed processes left: folders that nobody has locked, and halves of `_mirror`."""
+    for folder, handle in _unused(run):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+    remove_partial(run.path)
+    for target in (run.solutions, run.report):
+        for half in run.path.glob(f".{target.name}-{'[0-9a-f]' * 8}"):
+            shutil.rmtree(half, ignore_errors=True)

@@ -1,0 +1,161 @@
+"""Whether one classifier is better than another on the same test images: paired tests and intervals.
+
+Two columns are right and wrong on mostly the same images, so the errors of their accuracies are correlated,
+and only images on which one of both is right tell them apart. Of m images, b are classified correctly by the
+first alone and c by the second alone:
+
+    difference       (b - c) / m
+    standard error   sqrt(b + c - (b - c)^2 / m) / m
+    exact McNemar    under the hypothesis that both are equally accurate, b ~ Binomial(b + c, 1/2)
+    interval         with p = (b + 1) / (m + 2) and q = (c + 1) / (m + 2):
+                     p - q +- z sqrt((p + q - (p - q)^2) / (m + 2))
+
+Of R draws of training images, there is a difference d_r for each, over the same test images, and Student's t
+with R - 1 degrees of freedom for their mean. The draws share no training image, so that given the test images
+their differences are independent; what other test images would give is not in that interval.
+
+Sources: McNemar, Psychometrika 12 (1947), 153; the interval: Bonett and Price, British Journal of
+Mathematical and Statistical Psychology 65 (2012), 479; Holm, Scandinavian Journal of Statistics 6 (1979), 65.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cntk_bench.errors import UserError
+
+LEVEL = 0.05  # of the tests; intervals are of 1 - LEVEL
+MCNEMAR, DRAWS, IMAGES, NONE = "McNemar", "t, draws", "t, images", "none"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two classifiers on the same m test images; differences, errors and intervals in percentage points.
+
+    images : m.
+    difference : accuracy of the first less that of the second.
+    error : its standard error, over what `test` says: images, or draws.
+    low, high : interval of 95 %; None where nothing varies.
+    p : two-sided, of the hypothesis that both are equally accurate; None where nothing can be tested.
+    test : MCNEMAR, DRAWS, IMAGES or NONE.
+    only_first, only_second : b and c; None where several predictions of each image are averaged.
+    draws : R; None where the test is not over draws.
+    error_images : standard error over images alone, whatever `test` is.
+    """
+
+    images: int
+    difference: float
+    error: float
+    low: float | None
+    high: float | None
+    p: float | None
+    test: str
+    only_first: int | None = None
+    only_second: int | None = None
+    draws: int | None = None
+    error_images: float = 0.0
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
+    """The exact test, of two classifiers with one prediction each.
+
+    Parameters
+    ----------
+    first, second : array (m,), bool
+        Whether each image is classified correctly.
+
+    Raises
+    ------
+    UserError
+        If the shapes differ or there is no image.
+    """
+    from scipy.stats import binomtest, norm
+
+    first, second = _checked(first, second, 1)
+    m = len(first)
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    p = float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
+    one, other = (b + 1) / (m + 2), (c + 1) / (m + 2)
+    half = float(norm.isf(LEVEL / 2)) * ((one + other - (one - other) ** 2) / (m + 2)) ** 0.5
+    low, high = max(-1.0, one - other - half), min(1.0, one - other + half)
+    error = 100 * (b + c - (b - c) ** 2 / m) ** 0.5 / m
+    return Paired(
+        m, 100 * (b - c) / m, error, 100 * low, 100 * high, p, MCNEMAR, b, c, None, error
+    )  # fmt: skip
+
+
+def over_images(first: np.ndarray, second: np.ndarray) -> Paired:
+    """Student's t over images, of classifiers of which several predictions of each image are averaged.
+
+    It is of these predictions, such as of the networks that were trained, not of what others would be.
+
+    Parameters
+    ----------
+    first, second : array (m,), float
+        The share of the predictions of each image that are correct.
+
+    Raises
+    ------
+    UserError
+        As `mcnemar`.
+    """
+    first, second = _checked(np.asarray(first, float), np.asarray(second, float), 1)
+    mean, error, low, high, p = _student(100 * (first - second))
+    return Paired(len(first), mean, error, low, high, p, IMAGES, error_images=error)
+
+
+def over_draws(first: np.ndarray, second: np.ndarray) -> Paired:
+    """Student's t over draws of the training images, R of them.
+
+    Parameters
+    ----------
+    first, second : array (R, m), float or bool
+        The share of correct predictions of each image, for each draw; draws in the same order.
+
+    Raises
+    ------
+    UserError
+        As `mcnemar`; or of one draw.
+    """
+    first, second = _checked(np.asarray(first, float), np.asarray(second, float), 2)
+    if len(first) < 2:
+        raise UserError("one draw has no deviation between draws: give at least 2")
+    each = 100 * (first - second)
+    mean, error, low, high, p = _student(each.mean(1))
+    images = each.mean(0)
+    return Paired(
+        first.shape[1], mean, error, low, high, p, DRAWS, draws=len(first),
+        error_images=float(images.std() / len(images) ** 0.5),
+    )  # fmt: skip
+
+
+def _student(values: np.ndarray) -> tuple[float, float, float | None, float | None, float | None]:
+    """Mean, its standard error, interval and p; of values that do not vary no interval, and no p but of 0."""
+    from scipy.stats import t as student
+
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1) / n**0.5) if n > 1 else 0.0
+    if error <= 1e-12 * abs(mean) or error == 0:
+        return mean, 0.0, None, None, 1.0 if mean == 0 else None
+    half = float(student.isf(LEVEL / 2, n - 1)) * error
+    return mean, error, mean - half, mean + half, float(2 * student.sf(abs(mean) / error, n - 1))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """p values of several tests, so adjusted that under all hypotheses one below x is found at most in a
+    share x of all studies; those that are None are of no test and stay so."""
+    tested = sorted((p, place) for place, p in enumerate(values) if p is not None)
+    found: list[float | None] = [None] * len(values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        found[place] = largest
+    return found
+
+
+def _checked(first: np.ndarray, second: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape or first.ndim != axes or not first.size:
+        raise UserError(f"predictions of shapes {first.shape} and {second.shape} cannot be paired")
+    return first, second

@@ -1,0 +1,196 @@
+"""Several solves in one table: what differs is a column, and what all of them share is told once above."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cntk_bench.report.listing import Listing
+from cntk_bench.report.rows import DOUBTED, HEADS, count
+from cntk_bench.text import short
+
+MOST_WORDS = 60  # characters of a setting's value
+MOST_NAMED = 3  # solves that a row names
+MOST_MAKERS = 10  # lines of who made which
+# What a row may have beside its settings: head -> how it is written.
+NUMBERS = {
+    "ridge": ".3g",
+    "accuracy": ".2f",
+    "standard_error": ".2f",
+    "spread": ".2f",
+    "repeats": "d",
+    "published": ".2f",
+    "difference": "+.2f",
+    "difference_error": ".2f",
+    "loo_error": ".5f",
+    "compute_seconds": ".1f",
+    "solve_seconds": ".2f",
+}
+SHOWN = HEADS | {
+    "difference_error": "its s.e.",
+    "loo_error": "loo error",
+    "compute_seconds": "compute, s",
+    "solve_seconds": "solve, s",
+}
+AROUND = ("machine", "version", "commit", "device")  # circumstances, which should change no number
+
+
+def listing(rows: Sequence[dict], loo: bool = False) -> Listing:
+    """The table.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        As `comparisons.table.rows` has them; one at least.
+    loo : bool
+        Whether leave-one-out errors are shown, by which a setting may be chosen.
+    """
+    keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
+    varying = [key for key in keys if len(_values(rows, key)) > 1]
+    if all(_said_by_ridge(row) for row in rows) and "solve.ridge" in varying:
+        varying.remove("solve.ridge")
+    table = [_row(row, varying) for row in rows]
+    numbers = {
+        SHOWN.get(key, key): form
+        for key, form in NUMBERS.items()
+        if (key != "loo_error" or loo) and any(line[SHOWN.get(key, key)] is not None for line in table)
+    }
+    text = ["run", "column", "depth", *varying]
+    if all(row["depth"] is None for row in rows):
+        text.remove("depth")
+    forms = dict.fromkeys(text, "s") | numbers
+    solves = list(dict.fromkeys(name for row in rows for name in row["runs"]))
+    alone = "one solve" if len(solves) == 1 else f"{count(len(solves))} solves"
+    return Listing(
+        f"Comparison of {alone}",
+        forms,
+        table,
+        tuple(_notes(rows, numbers)),
+        frozenset(place for place, row in enumerate(rows) if not row["trusted"]),
+        "accuracy",
+        tuple(_shared(rows)),
+    )
+
+
+def _values(rows: Sequence[dict], key: str) -> set[str]:
+    return {words(row["settings"][key]) for row in rows if key in row["settings"]}
+
+
+def _said_by_ridge(row: Mapping) -> bool:
+    """Whether the ridge that was asked for is the one that stands in the row's own column of ridges."""
+    asked = row["settings"].get("solve.ridge")
+    return asked is None or isinstance(asked, int | float) and asked == row["ridge"]
+
+
+def _row(row: Mapping, varying: Sequence[str]) -> dict:
+    found: dict[str, Any] = {
+        "run": _named(row["runs"]),
+        "column": short(row["column"], 40),
+        "depth": "-" if row["depth"] is None else str(row["depth"]),
+    }
+    settings = row["settings"]
+    found |= {key: words(settings[key]) if key in settings else "-" for key in varying}
+    for key in NUMBERS:
+        value = row[key]
+        if isinstance(value, list):  # of solves that are alike, whose times differ
+            known = [one for one in value if one is not None]
+            value = sum(known) / len(known) if known else None
+        found[SHOWN.get(key, key)] = value
+    return found
+
+
+def words(value: Any) -> str:
+    """A setting or circumstance in few words, as YAML has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return short("; ".join(f"{key}: {words(one)}" for key, one in value.items()), MOST_WORDS)
+    if isinstance(value, list | tuple):
+        return short(", ".join("-" if one is None else words(one) for one in value), MOST_WORDS)
+    return short(value, MOST_WORDS)
+
+
+def _shared(rows: Sequence[dict]) -> list[str]:
+    """A line for each section of the settings that all rows share; and who made which solves."""
+    sections = {
+        section: ", ".join(f"{name} {value}" for name, value in facts)
+        for section, facts in shared(rows).items()
+    }
+    return [*(f"{section}: {said}" for section, said in sections.items()), *makers(rows)]
+
+
+def shared(rows: Sequence[dict]) -> dict[str, list[tuple[str, str]]]:
+    """Section -> (key, value) of the settings that all rows share, as text."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for key in dict.fromkeys(key for row in rows for key in row["settings"]):
+        section, _, name = key.partition(".")
+        value, *others = _values(rows, key)
+        if not others and value != "null":
+            found.setdefault(section, []).append((name, value))
+    return found
+
+
+def makers(rows: Sequence[dict]) -> list[str]:
+    """Who made which solves: machine, version, commit, device; a line for all that were made alike."""
+    lines: list[str] = []
+    made: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for name, *around in zip(row["runs"], *(row[key] for key in AROUND), strict=True):
+            said = [f"{key} {words(value)}" for key, value in zip(AROUND, around, strict=True) if value]
+            made.setdefault(", ".join(said) or "not told", {})[name] = None
+    for place, (maker, names) in enumerate(made.items()):
+        if place == MOST_MAKERS:
+            return [*lines, f"made otherwise: {count(len(made) - place)} more"]
+        lines.append(f"made by: {maker}" + (f" ({_named(list(names))})" if len(made) > 1 else ""))
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {count(len(names) - MOST_NAMED)} more" if len(names) > MOST_NAMED else ""
+    return short(", ".join(names[:MOST_NAMED]) + more, 80)
+
+
+def _notes(rows: Sequence[dict], numbers: Mapping[str, str]) -> list[str]:
+    said = ["Accuracies in percent; s.e.: their binomial standard errors over the test images."]
+    if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in rows):
+        said[0] += " One of 0 says nothing: where n images have no error, 3 / n of others may be wrong."
+    if "ridge" in numbers:
+        said[0] += " Ridge relative to the mean diagonal."
+    if "difference" in numbers:
+        said.append(
+            "difference: from the first row of the same column and depth, where both are of the same test "
+            "images; its s.e.: the paired standard error over them, where predictions are here. --paired "
+            "tests differences."
+        )
+    if "spread" in numbers:
+        said.append("spread: standard deviation of the accuracy between the repetitions counted beside it.")
+    if "loo error" in numbers:
+        said.append(
+            "loo error: mean squared leave-one-out error of the training images; comparable between rows of "
+            "the same training images."
+        )
+    if sources := dict.fromkeys(row["source"] for row in rows if row["source"]):
+        said.append(f"Published, for as many training and test images: {'; '.join(sources)}.")
+    if "compute, s" in numbers:
+        said.append("compute, s: of all that the run computed; solve, s: of the whole solve.")
+    if any(len(row["runs"]) > 1 for row in rows):
+        said.append("Solves that are alike in every setting share a row; their times are averaged.")
+    for row in rows:
+        known = [accuracy for accuracy in row["accuracies_alike"] if accuracy is not None]
+        if known and max(known) - min(known) > 0:
+            said.append(
+                f"{_cell(row)}: solves alike in every setting, {short(', '.join(row['runs']), 80)}, have "
+                f"accuracies from {min(known):.2f} to {max(known):.2f}; the first is shown."
+            )
+    return said + [
+        f"{DOUBTED} Not to be trusted: {short(row['runs'][0], 80)}, {_cell(row)}: {short(row['doubt'], 200)}."
+        for row in rows
+        if not row["trusted"]
+    ]
+
+
+def _cell(row: Mapping) -> str:
+    depth = "" if row["depth"] is None else f" at depth {row['depth']}"
+    return short(row["column"], 40) + depth

@@ -1,0 +1,102 @@
+"""What a page shows of a solve beyond its record, as whoever computes it hands it over: plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """A sample of misclassified test images.
+
+    pixels : (s, C, P, P) float, from 0 to 1 where the source has bytes.
+    true, predicted : (s,) int64, classes.
+    margins : (s,) float64, by how much the output of the predicted class exceeds that of the true one.
+    places : (s,) int64, the images' places in the data set's own test set.
+    wrong, of : how many images are misclassified, of how many.
+    """
+
+    pixels: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    margins: np.ndarray
+    places: np.ndarray
+    wrong: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Eigenvalues:
+    """The eigenvalues of a cell's training matrix, as it is solved, without ridge and jitter.
+
+    values : (n,) float64, descending, in the kernel's units.
+    mean_diagonal : trace / n, the unit of relative ridges.
+    zeros : how many are zero within rounding.
+    noise : how far they may be off because the kernel is stored in float32, about.
+    ridge : of the cell's solution, relative to mean_diagonal; None where it has no single one.
+    draws : of how many draws of the training images the matrix is the first one's.
+    kept : whether they were asked for (`page --spectrum`), and not computed for this page.
+    """
+
+    column: str
+    depth: int
+    values: np.ndarray
+    mean_diagonal: float
+    zeros: int
+    noise: float
+    ridge: float | None = None
+    draws: int = 1
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One of several ridges: accuracies in percent, of leaving one out and of the test images, and their
+    standard errors; each may be None. error : the leave-one-out mean squared error, which chooses. doubt :
+    why it cannot be trusted."""
+
+    ridge: float
+    loo_accuracy: float | None
+    loo_standard_error: float | None
+    error: float | None
+    accuracy: float | None
+    standard_error: float | None
+    doubt: str | None = None
+
+
+@dataclass(frozen=True)
+class RidgePath:
+    """The ridges tried for a cell, ascending, and the one chosen, None where each draw has its own."""
+
+    column: str
+    depth: int | None
+    tried: tuple[Tried, ...]
+    chosen: float | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that is shown of a solve beyond its record.
+
+    config : YAML that does the run again.
+    cell : the solution whose mistakes are shown; None where none is.
+    among : of which cells it is the most accurate, in words.
+    counts : (k, k) int64, how many test images of each class (row) were taken for which; None without `cell`.
+    repeats : how many predictions of each test image `counts` has: of draws, trained networks, epochs.
+    mistakes : images of them; None where there are none, or `absent` says why.
+    spectra, paths : of each cell that has one.
+    curves : results of `analyses.curve` for the same images.
+    absent : "mistakes", "spectra", "curves" -> in a sentence, why something is not shown, and what shows it.
+    """
+
+    config: str = ""
+    cell: dict | None = None
+    among: str = "cells"
+    counts: np.ndarray | None = None
+    repeats: int = 1
+    mistakes: Mistakes | None = None
+    spectra: tuple[Eigenvalues, ...] = ()
+    paths: tuple[RidgePath, ...] = ()
+    curves: tuple[dict, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""Paired tests as a table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cntk_bench.report.compared import words
+from cntk_bench.report.listing import Listing
+from cntk_bench.report.rows import DOUBTED, MISSING, count
+from cntk_bench.text import short
+
+FORMS = {
+    "images": "d",
+    "difference": "+.2f",
+    "s.e.": ".2f",
+    "low": "+.2f",
+    "high": "+.2f",
+    "only first": "d",
+    "only second": "d",
+    "draws": "d",
+    "s.e., images": ".2f",
+    "test": "s",
+    "p": ".2g",
+    "p, Holm": ".2g",
+    "significant": "s",
+}
+
+
+def listing(pairs: Sequence[dict], considered: int) -> Listing:
+    """The table of some pairs (`comparisons.pairs.compare`), of so many that were considered."""
+    table = [_row(pair) for pair in pairs]
+    absent: set[str] = set()
+    if all(pair["draws"] is None for pair in pairs):
+        absent |= {"draws", "s.e., images"}
+    if all(pair["only_first"] is None for pair in pairs):
+        absent |= {"only first", "only second"}
+    heads = ["run", "depth", "first", "second"]
+    for head in ("run", "depth"):
+        if len({row[head] for row in table}) == 1 and table[0][head] in ("", MISSING):
+            heads.remove(head)
+    runs = {row["run"] for row in table}
+    above: tuple[str, ...] = ()
+    if len(runs) == 1 and "run" in heads:
+        heads.remove("run")
+        above = (f"Solve: {runs.pop()}",)
+    return Listing(
+        f"Paired comparisons: {count(len(pairs))}",
+        dict.fromkeys(heads, "s") | {head: form for head, form in FORMS.items() if head not in absent},
+        table,
+        tuple(_notes(pairs, considered)),
+        frozenset(place for place, pair in enumerate(pairs) if pair["doubt"]),
+        "difference",
+        above,
+    )
+
+
+def _row(pair: Mapping) -> dict[str, Any]:
+    first, second = pair["first"], pair["second"]
+    together = [name for name in first["runs"] if name in second["runs"]]
+    same_depth = first["depth"] == second["depth"]
+    runs = together[:1] or [first["runs"][0], second["runs"][0]]
+    return {
+        "run": short(", ".join(dict.fromkeys(runs)), 80),
+        "depth": MISSING if not same_depth or first["depth"] is None else str(first["depth"]),
+        "first": _side(first, same_depth),
+        "second": _side(second, same_depth),
+        "images": pair["images"],
+        "difference": pair["difference"],
+        "s.e.": pair["error"],
+        "low": pair["low"],
+        "high": pair["high"],
+        "only first": pair["only_first"],
+        "only second": pair["only_second"],
+        "draws": pair["draws"],
+        "s.e., images": pair["error_images"],
+        "test": pair["test"],
+        "p": pair["p"],
+        "p, Holm": pair["p_holm"],
+        "significant": MISSING if pair["p"] is None else "yes" if pair["significant"] else "no",
+    }
+
+
+def _side(side: Mapping, same_depth: bool) -> str:
+    depth = "" if same_depth or side["depth"] is None else f" at depth {side['depth']}"
+    settings = [f"{key}={words(value)}" for key, value in side["settings"].items()]
+    return " ".join([f"{short(side['column'], 40)}{depth}", *settings])
+
+
+def _notes(pairs: Sequence[dict], considered: int) -> list[str]:
+    tests = {pair["test"] for pair in pairs}
+    said = [
+        "difference: accuracy of the first less that of the second, in percentage points, on the test images "
+        "that both have; low, high: its interval of 95 %, of this pair alone."
+    ]
+    if "McNemar" in tests:
+        said.append(
+            "McNemar: exact test of the images that one of both alone classifies correctly (only first, only "
+            "second); s.e. over images; interval of Bonett and Price."
+        )
+    if "t, draws" in tests:
+        said.append(
+            "t, draws: Student's t over the draws, which share the test images: s.e., interval and p say "
+            "what other training images would change for these test images; others add s.e., images."
+        )
+    if "t, images" in tests:
+        said.append(
+            "t, images: correctness averaged over the repetitions, Student's t over images: of the networks "
+            "that were trained, not of what others would be."
+        )
+    known = sum(pair["p"] is not None for pair in pairs)
+    said.append(
+        f"p, Holm: p corrected by Holm for the {count(known)} tests of this table; significant: below 0.05."
+        if known != 1
+        else "p, Holm: of one test, p itself; significant: below 0.05."
+    )
+    if considered > len(pairs):
+        said.append(
+            f"{count(considered - len(pairs))} more could not be paired: predictions, or test images or "
+            "draws in common, are missing."
+        )
+    doubts = dict.fromkeys(pair["doubt"] for pair in pairs if pair["doubt"])
+    return said + [f"{DOUBTED} Not tested: {short(doubt, 200)}." for doubt in doubts]

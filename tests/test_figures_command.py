@@ -1,0 +1,211 @@
+"""The command figures, and captions and labels of LaTeX tables, on a small run."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import QUICKSTART, fail, succeed
+
+from cntk_bench.analyses import figures
+from cntk_bench.cli import figures as command
+from cntk_bench.report import latex, style
+from cntk_bench.report.listing import Listing, written
+
+FOUND = ("accuracy", "ridges", "confusion", "mistakes", "spectra", "curve")  # of that run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of digits with fully connected kernels of two depths and two ridges, and its learning curves."""
+    output = tmp_path_factory.mktemp("runs") / "small"
+    sizes = ("--set", "dataset.train=30", "--set", "dataset.test=20", "--set", "kernel.depths=[2,3]")
+    more = ("--set", "kernel.columns=[FC-NTK]", "--set", "solve.ridge=[0.0,0.1]")
+    succeed("run", QUICKSTART, *sizes, *more, "--output", output)
+    succeed("curve", run_of := output, "--sizes", "20,30", "--ridge", "0.1")
+    return run_of
+
+
+@pytest.fixture
+def renamed(run, tmp_path):
+    """A copy of the run under an odd name, with classes that have odd names, and its images out of reach."""
+    copy = shutil.copytree(run, tmp_path / "copy")
+    facts = {"class_names": ["<b>zero</b>", "$1$", "数字 🎉", "\x1b[2J", "\u202eevil", *"56789"]}
+    for file in (copy / "record.json", copy / "solves" / "1" / "solve.json"):
+        found = json.loads(file.read_text())
+        found["data"] |= facts
+        file.write_text(json.dumps(found | ({"name": "数字 🎉 \\frac{$"} if "name" in found else {})))
+    config = copy / "config.yaml"
+    text = config.read_text().replace("name: digits\n  path: null", f"name: npz\n  path: {tmp_path}/gone.npz")
+    config.write_text(text)
+    return copy
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def strokes(pdf):
+    """The colours of lines in a PDF file, from 0 to 1."""
+    packed = re.findall(rb"FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
+    found = re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) RG", b"\n".join(map(zlib.decompress, packed)))
+    return np.array(found, float)
+
+
+@pytest.fixture(scope="module")
+def drawn(run, tmp_path_factory):
+    """A folder with all figures of the run, beside one of an earlier call; and what the command said."""
+    folder = tmp_path_factory.mktemp("paper") / "figures"
+    succeed("figures", run, "--only", "ridges", "--format", "png", "--output", folder)
+    kinds = "--format", "pdf", "--format", "svg"
+    return folder, succeed("figures", run, *kinds, "--width", "column", "-o", folder)
+
+
+def test_all_figures_of_a_run_are_written_and_can_be_read(drawn):
+    folder, told = drawn
+    names = {f"{name}.{kind}" for name in FOUND for kind in ("pdf", "svg")} | {"captions.txt"}
+    found = contents(folder)
+    assert set(found) == names | {"ridges.png"} and all(str(folder / name) in told for name in names)
+    colour = style.style("FC-NTK").colour
+    parts = np.array(bytearray.fromhex(colour[1:]))
+    for name in FOUND:
+        pdf, svg = found[f"{name}.pdf"], found[f"{name}.svg"].decode()
+        assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF")
+        assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
+        ElementTree.fromstring(svg)
+        if name not in ("confusion", "mistakes"):
+            assert any(np.allclose(stroke, parts / 255, atol=1e-4) for stroke in strokes(pdf)), name
+            assert f"stroke: {colour.lower()}" in svg
+    with Image.open(io.BytesIO(found["ridges.png"])) as picture:
+        assert (np.asarray(picture.convert("RGB")) == parts).all(-1).any()
+    assert b'width="234pt"' in found["accuracy.svg"]  # 3.25 inches
+    for name, words in {"ridges": "leave-one-out", "confusion": "true class", "spectra": "FC-NTK, depth 3",
+                        "accuracy": "FC-NTK", "curve": "FC-NTK, depth 2"}.items():  # fmt: skip
+        assert f"<!-- {words}" in found[f"{name}.svg"].decode(), name
+    captions = found["captions.txt"].decode()
+    assert captions.startswith("accuracy\nquickstart: digits, 30 training and 20 test images")
+    assert "\ncurve\nquickstart: learning curves" in captions and captions.count("Bars: one standard") == 3
+    assert (
+        captions.count("\n\n") == len(FOUND) - 1 and "test images choose it, so it is no choice" in captions
+    )
+
+
+def test_the_same_run_gives_the_same_files_whatever_the_readers_settings(run, drawn, tmp_path):
+    import matplotlib
+
+    with_words = "figures", run, "--only", "accuracy", "--format", "svg", "--words", "--output"
+    succeed(*with_words, tmp_path / "words")
+    theirs = {
+        "font.family": "cursive", "axes.facecolor": "red", "lines.linewidth": 9, "svg.fonttype": "none",
+        "figure.autolayout": True, "savefig.bbox": "tight", "axes.prop_cycle": "cycler('color', ['y'])",
+    }  # fmt: skip
+    with matplotlib.rc_context(theirs):
+        succeed("figures", run, "--format", "svg", "--width", "column", "--output", tmp_path / "other")
+        succeed(*with_words, tmp_path / "other words")
+        assert matplotlib.rcParams["axes.facecolor"] == "red"
+    before = {name: file for name, file in contents(drawn[0]).items() if name.endswith((".svg", ".txt"))}
+    assert contents(tmp_path / "other") == before
+    assert contents(tmp_path / "other words") == contents(tmp_path / "words")
+
+
+def test_only_some_figures_are_written_and_nothing_is_computed_for_others(run, tmp_path, monkeypatch):
+    assert command.NAMES == figures.NAMES
+
+    def never(*_):
+        raise AssertionError("computed")
+
+    for name in ("of_solve", "compute"):
+        monkeypatch.setattr(f"cntk_bench.analyses.spectrum.{name}", never)
+    monkeypatch.setattr("cntk_bench.runs.images.load", never)
+    succeed("figures", run, "--only", "curve", "--only", "confusion", "--output", tmp_path)
+    assert set(contents(tmp_path)) == {"confusion.pdf", "curve.pdf", "captions.txt"}
+    assert "has no figure flow: run `flow` first" in fail("figures", run, "--only", "flow")
+    assert "has no figure windows: it is of columns with several" in fail("figures", run, "--only", "windows")
+    assert "'nothing' is not one of" in fail("figures", run, "--only", "nothing")
+
+
+def test_odd_names_are_text_without_images_and_without_warnings(renamed, tmp_path, caplog):
+    told = succeed("figures", renamed, "--format", "svg", "--words", "--output", tmp_path / "figures")
+    found = contents(tmp_path / "figures")
+    assert set(found) == {f"{name}.svg" for name in FOUND if name != "mistakes"} | {"captions.txt"}
+    assert "mistakes" not in told and "Glyph" not in caplog.text and "findfont" not in caplog.text
+    svg = found["confusion.svg"].decode()
+    ElementTree.fromstring(svg)
+    for words in ("&lt;b&gt;zero&lt;/b&gt;", "$1$", "数字 🎉", r"\x1b[2J", r"\u202eevil"):
+        assert f"<!-- {words} -->" in svg, words
+    assert "\x1b" not in svg + found["captions.txt"].decode() and "\u202e" not in svg
+    assert "gone.npz" in fail("figures", renamed, "--only", "mistakes")
+    assert "only dataset.path" in fail("figures", renamed, "--set", "solve.ridge=1")
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_written(run, tmp_path):
+    assert "width wide is not possible: use column (3.25)" in fail("figures", run, "--width", "wide")
+    assert "has no solve 9" in fail("figures", run, "--solve", 9)
+    assert "nothing to draw yet" in fail("figures", tmp_path, "--output", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_result_that_is_none_is_named(run):
+    file = run / "flow" / "FC-NTK-2.json"
+    file.parent.mkdir()
+    file.write_text('{"a": 1}')
+    assert "FC-NTK-2.json holds no result of this version" in fail("figures", run)
+    file.unlink()
+
+
+def test_a_latex_table_has_the_users_caption_and_label(run):
+    given = succeed(
+        "table", run, "--format", "latex", "--caption", r"My \emph{words}.", "--label", "tab:mine"
+    )
+    assert r"\caption{My \emph{words}.}" in given and r"\label{tab:mine}" in given
+    assert r"\label{tab:quickstart}" in succeed("table", run, "--format", "latex")
+    assert "use letters, digits" in fail("table", run, "--format", "latex", "--label", "a}b")
+    assert "is for the format latex" in fail("table", run, "--caption", "words")
+
+
+def test_latex_keeps_what_would_have_a_meaning_apart():
+    groups = [("", {"depth": ["3"]})]
+    groups += [(f"[c{i}]", {"accuracy": ["1.00"], "s.e.": ["-"]}) for i in range(7)]
+    text = latex.floating([groups], "100 % of 数字", ["a -- b +- c"], "数字")
+    assert text.splitlines()[:2] == [latex.PREAMBLE, latex.OTHER_LETTERS]
+    assert r"\caption{100 \% of 数字.}" in text and r"\label{tab:table}" in text
+    assert text.count(r"\begin{tabular}{@{}rrrrrrrrrrr@{}}") == 1 and text.count(r"\begin{tabular}") == 2
+    assert r"\multicolumn{2}{c}{{[}c6{]}}" in text and "3 & 1.00 & -- &" in text
+    assert "a -{}- b +-{} c" in text
+
+
+def wide():
+    """A table as long comparisons have it: long texts, and more columns than a line has room for."""
+    settings = "CNTK-V dataset.test=50 dataset.train=60 solve.ridge=[0, 1e-06, 0.0001]"
+    heads = [f"column {i}" for i in range(14)]
+    rows = [{"run": f"run@{i}", "settings": settings} | dict.fromkeys(heads, i / 7) for i in range(5)]
+    return Listing("Title", {"run": "s", "settings": "s"} | dict.fromkeys(heads, "+.2f"), rows)
+
+
+def test_a_table_wider_than_a_line_is_in_parts_whose_rows_have_numbers():
+    text = written(wide(), "latex")
+    parts = text.split(r"\begin{tabular}")[1:]
+    assert len(parts) > 2 and all(re.search(r"^    5 & ", part, re.MULTILINE) for part in parts)
+    assert sorted(re.findall(r"column \d+", text)) == sorted(f"column {i}" for i in range(14))
+    few = written(Listing("Title", {"run": "s", "n": "d"}, [{"run": "a", "n": 1}]), "latex")
+    assert few.count(r"\begin{tabular}") == 1 and "row" not in few
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="without LaTeX")
+def test_latex_sets_tables_within_a_line(run, tmp_path):
+    (tmp_path / "wide.tex").write_text(written(wide(), "latex"))
+    (tmp_path / "run.tex").write_text(succeed("table", run, "--format", "latex"))
+    document = (
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{wide}\input{run}\end{document}"
+    )
+    (tmp_path / "all.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+    assert "Overfull" not in said.stdout and "Underfull" not in said.stdout
