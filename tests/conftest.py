@@ -7,6 +7,11 @@ import fault_table
 import publishers
 import pytest
 
+# Files that tests import: what their assertions compared is shown, too.
+pytest.register_assert_rewrite(
+    "backend_suite", "blocks", "endings", "s3", "toy_tangents", "trained", "warm_program"
+)
+
 # Commands that are tried are silent however busy the machine is: lines of progress come with time.
 os.environ.setdefault("CNTK_BENCH_PROGRESS_SECONDS", "inf")
 

@@ -142,7 +142,7 @@ def _execute(notebook, folder, monkeypatch):
         there = folder / "there"
         there.mkdir()
         client = NotebookClient(notebook, km=manager, timeout=600, resources={"metadata": {"path": there}})
-        client.execute()
+        client.execute(cleanup_kc=True)  # a client left open warns wherever it is collected later
 
 
 def _complaints(notebook):
