@@ -40,13 +40,25 @@ def passes():
 
 def assembly(each):
     """The machine code of a layer where nothing is read out, as text."""
-    (_, begin, end), columns, (wide, narrow) = each.slabs[0][0], *each.slabs[1:]
-    room, S, T, T2 = slabs.room_of(SIZE, 3, 1, each.wide, 1, 1, 1)
-    edges = tuple(tuple(side[begin:end] for side in sides) for sides in (wide, narrow))
+    (_, begin, end, first, last), columns, ends = each.slabs[0][0], *each.slabs[1:]
+    room, S, T, T2 = slabs.room_of(SIZE, end - begin, 3, 1, each.wide, 1, 1, 1)
     image = slabs.aligned(SIZE**2 * lanes.LANES, each.wide)
     compiled = numba.njit(nogil=True, error_model="numpy")(layers.layer.py_func)
     of_x = of_z = (image, 0)
-    compiled(SIZE, 1, columns[begin:end], edges, of_x, of_z, S, T, T2, *room[:2], None, activation.CONSTANTS)
+    compiled(
+        SIZE,
+        1,
+        columns[begin:end],
+        ends[first:last],
+        of_x,
+        of_z,
+        S,
+        T,
+        T2,
+        *room[:2],
+        None,
+        activation.CONSTANTS,
+    )
     return next(iter(compiled.inspect_asm().values()))
 
 
@@ -91,17 +103,17 @@ def measured(backend, each, runs=15):
     """Nanoseconds of an entry and layer: what ten more layers take, by the least times and by the medians."""
     rng, n = np.random.default_rng(0), lanes.LANES
     prepared = backend.prepare(rng.standard_normal((n, 3, SIZE, SIZE), dtype=np.float32)).arrays[each.wide]
-    listed, columns, edges = each.slabs
+    listed, columns, ends = each.slabs
     middle = listed[listed[:, 0] == 0][:1]
     counts, scales, constants = backend.numbers
     out, none = np.zeros((1, n, n)), np.zeros((0, 4), np.int64)
 
     def seconds(layers):
-        room = slabs.room_of(SIZE, 3, layers, each.wide, 1, 1, len(counts))
+        room = slabs.room_of(SIZE, slabs.width_of(middle), 3, layers, each.wide, 1, 1, len(counts))
         some = prepared[0], np.ascontiguousarray(prepared[1][:, :layers])
         started = time.perf_counter()
         planes.recursion(
-            SIZE, middle, columns, edges, some, some, each.states, none, counts, scales[:layers], constants,
+            SIZE, middle, columns, ends, some, some, each.states, none, counts, scales[:layers], constants,
             *room, out,
         )  # fmt: skip
         return time.perf_counter() - started
@@ -109,7 +121,7 @@ def measured(backend, each, runs=15):
     few, many = LAYERS
     seconds(few)
     times = np.array([[seconds(few), seconds(many)] for _ in range(runs)])
-    entries = n * (many - few) * SIZE * (middle[0, 2] - middle[0, 1])
+    entries = n * (many - few) * SIZE**2
     return [1e9 * float(np.diff(value)[0]) / entries for value in (times.min(0), np.median(times, 0))]
 
 

@@ -1,5 +1,7 @@
 """The CPU backend: the suite, and the sizes of the real data sets."""
 
+import itertools
+
 import numpy as np
 import pytest
 from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_errors
@@ -7,7 +9,7 @@ from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_erro
 from cntk_bench.backends.cpu import Backend, passes
 from cntk_bench.backends.cpu.lanes import LANES
 from cntk_bench.backends.cpu.layers import ALL, HIDDEN
-from cntk_bench.backends.cpu.slabs import SHORTEST, slabs
+from cntk_bench.backends.cpu.slabs import SHORTEST, slabs, width_of
 from cntk_bench.kernels.spec import Readout, Spec
 
 
@@ -66,13 +68,17 @@ def test_the_same_bits_whatever_stands_beside(symmetric):
 @pytest.mark.parametrize("size", [1, 5, 8, 32, 40])
 def test_slabs_hold_every_entry_once(size):
     places = [(a, b) for a in range(1 - size, size) for b in range(1 - size, size) if (a + b) % 3 or not a]
-    found, columns, ((left, right), narrow) = slabs(size, places, np.float64)
-    assert all(end - begin <= max(size, SHORTEST) for _, begin, end in found)
+    found, columns, ends = slabs(size, places)
     assert found[0, 1] == 0 and found[-1, 2] == len(columns) and (found[1:, 1] == found[:-1, 2]).all()
-    seen = [(a, z - x, x) for a, begin, end in found.tolist() for x, z in columns[begin:end].tolist()]
-    starts = {b: max(0, -b) for _, b in places}
-    assert sorted(seen) == sorted((a, b, starts[b] + j) for a, b in places for j in range(size - abs(b)))
-    for place, (_, b, x) in enumerate(seen):  # what stands beside an entry is its neighbour, or there is none
-        assert left[place] == (x > starts[b]) and right[place] == (x < starts[b] + size - abs(b) - 1)
-        assert not left[place] or seen[place - 1] == (*seen[place][:2], x - 1)
-    assert all((a == b).all() and a.dtype == np.float32 for a, b in zip(narrow, (left, right), strict=True))
+    assert found[0, 3] == 0 and found[-1, 4] == len(ends) and (found[1:, 3] == found[:-1, 4]).all()
+    seen = []
+    for a, begin, end, first, last in found.tolist():
+        row, bounds = columns[begin:end].tolist(), ends[first:last].tolist()
+        assert bounds[0] == 0 and bounds[-1] == end - begin <= width_of(found)
+        assert sum(x >= 0 for x, _ in row) <= max(size, SHORTEST)
+        for before, stop in itertools.pairwise(bounds):  # of a rectangle
+            assert row[before] == [-1, -1]
+            b = row[before + 1][1] - row[before + 1][0]
+            seen.append((a, b))
+            assert row[before + 1 : stop] == [[max(0, -b) + j, max(0, b) + j] for j in range(size - abs(b))]
+    assert sorted(seen) == sorted(places)

@@ -66,7 +66,7 @@ def _one_pass(spec: Spec, ring: all_rings.Ring, wide: type) -> Pass:
     )
     trained = {quantity for _, _, quantity, _ in reads} - {cpu_layers.NNGP}
     places, states = _places(spec, ring), np.array(sorted(trained), np.int64)
-    return Pass(wide, places, states, np.array(reads), cpu_slabs.slabs(spec.size, places, wide))
+    return Pass(wide, places, states, np.array(reads), cpu_slabs.slabs(spec.size, places))
 
 
 def _places(spec: Spec, ring: all_rings.Ring) -> list[tuple[int, int]]:
@@ -158,8 +158,9 @@ class Backend:
         xs = tuple(array[some] for array in x.arrays[each.wide])
         zs = tuple(array[block] for array in z.arrays[each.wide])
         spec, counts, trained = self.spec, self.numbers[0], len(each.states)
+        width = cpu_slabs.width_of(each.slabs[0])
         room = cpu_slabs.room_of(
-            spec.size, spec.channels, spec.layers, each.wide, trained, len(each.reads), len(counts)
+            spec.size, width, spec.channels, spec.layers, each.wide, trained, len(each.reads), len(counts)
         )
         cpu_planes.recursion(
             spec.size,
@@ -182,7 +183,7 @@ class Backend:
         size, spec = self.spec.size, self.spec
         widths = {np.dtype(each.wide).itemsize for each in self.passes}
         image = sum(widths) * size**2 * (spec.channels + spec.layers)
-        plane = (size + 1) * max(size, cpu_slabs.SHORTEST)
+        plane = (size + 1) * max(cpu_slabs.width_of(each.slabs[0]) for each in self.passes)
         of_z, of_planes = max(widths) * size**2 * (spec.channels + spec.layers), (max(widths) + 8) * plane
         own = lanes.LANES * (of_z + of_planes)
         return 3 * side * image + 4 * len(spec.readouts) * side**2 * 8 + 2 * threads() * own

@@ -12,9 +12,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, cast
 
-import numba
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.core.errors import TypingError
@@ -26,15 +24,7 @@ __all__ = [
     "reciprocal_root", "splat", "spread", "store", "widen",
 ]  # fmt: skip
 
-
-def _lanes() -> int:
-    """As many float32 as one register of this CPU holds, but 8 at least."""
-    features = getattr(numba.config, "CPU_FEATURES", None)  # the environment variable NUMBA_CPU_FEATURES
-    wide = "+avx512f" in features if features else get_host_cpu_features().get("avx512f", False)
-    return 16 if wide and "-avx512f" not in (features or "") else 8
-
-
-LANES = _lanes()
+LANES = 16  # float32 in a register of AVX-512; in two of AVX2, which is faster there than one
 ROOT = 0x5F370000
 declared = cast(Any, intrinsic)  # its types ask for the context, which Numba gives, at every call
 Generated = tuple[Any, Callable[..., Any]]

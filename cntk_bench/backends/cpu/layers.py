@@ -44,13 +44,6 @@ inlined = njit(nogil=True, forceinline=True, error_model="numpy")
 
 
 @inlined
-def beside(edges: tuple, e: int, one: Any, two: Any, three: Any) -> Any:
-    """The sum of a row's entry e, `two`, and its neighbours `one` and `three`, of those that it has."""
-    left, right = edges
-    return fma(spread(right, e), three, fma(spread(left, e), one, two))
-
-
-@inlined
 def push(total: Any, ring: Array, old: int, last: int, out: Array, at: int) -> None:
     """A new sum over three columns: store in `out` its sum with the same of the two rows before, and in the
     ring, whose `last` is of the row before and `old` of that before it, the new one in place of the old."""
@@ -71,30 +64,31 @@ def finish(h: int, width: int, ring: Array, out: Array) -> None:
 
 @compiled
 def products(
-    P: int, h: int, columns: Array, edges: tuple, channels: int, x: tuple, z: tuple, ring: Array, S: Array
+    P: int, h: int, columns: Array, ends: Array, channels: int, x: tuple, z: tuple, ring: Array, S: Array
 ) -> None:
     """S becomes the sums over 3 x 3 neighbours of sum_c x_c z_c, in a slab.
 
     x, z : images, flat: (.., C, P * P) and (C, P * P, LANES); and the rows' first pixel in them
-    h, columns, edges : see `layer`
+    h, columns, ends : see `layer`
     """
     wide_vectors()
     (xs, x_at), (zs, z_at) = x, z
     width, zero = len(columns) * LANES, splat(S.dtype.type(0))
     for i in range(h):
         old, last, above = i % 2 * width, (i + 1) % 2 * width, i * width
-        one = other = zero
-        for e in range(len(columns)):
-            total, t = zero, (e - 1) * LANES
-            for c in range(channels):
-                row = (c * P + i) * P
-                of_x, of_z = x_at + row + columns[e, 0], z_at + row + columns[e, 1]
-                total = fma(spread(xs, of_x), load(zs, of_z * LANES), total)
-            if e > 0:
-                push(beside(edges, e - 1, one, other, total), ring, old + t, last + t, S, above + t)
-            one, other = other, total
-        t = width - LANES
-        push(beside(edges, len(columns) - 1, one, other, zero), ring, old + t, last + t, S, above + t)
+        for k in range(len(ends) - 1):
+            first, stop = ends[k] + 1, ends[k + 1]
+            one = other = zero
+            for e in range(first, stop):
+                total, t = zero, (e - 1) * LANES
+                for c in range(channels):
+                    row = (c * P + i) * P
+                    of_x, of_z = x_at + row + columns[e, 0], z_at + row + columns[e, 1]
+                    total = fma(spread(xs, of_x), load(zs, of_z * LANES), total)
+                push(one + other + total, ring, old + t, last + t, S, above + t)
+                one, other = other, total
+            t = (stop - 1) * LANES
+            push(one + other, ring, old + t, last + t, S, above + t)
     finish(h, width, ring, S)
 
 
@@ -123,13 +117,14 @@ def read(i: int, width: int, Ks: Array, hidden: Array, all: Array, readout: tupl
 
 @compiled
 def layer(
-    P: int, h: int, columns: Array, edges: tuple, x: tuple, z: tuple, S: Array, T: Array | None,
+    P: int, h: int, columns: Array, ends: Array, x: tuple, z: tuple, S: Array, T: Array | None,
     T2: Array | None, rows: tuple, rings: tuple, readout: tuple | None, constants: Array,
 ) -> None:  # fmt: skip
     """One layer of a slab, in place: S and T become the sums over neighbours of K and G.
 
-    h, columns, edges : number of rows; of each entry of a row its column in x and in z (w, 2); whether it has
-        a neighbour to the left (w,), and one to the right, as 1 or 0, in S's type and in float32
+    h, columns : number of rows; of each place of a row its column in x and in z (w, 2)
+    ends : of the slab's rectangles, see `slabs.slabs`. The place before one takes what is stored before its
+        first entry is known, and is never read
     x, z : deviations, flat: (.., P * P) and (.., P * P, LANES); and this layer's first pixel of the rows
     S, T, T2 : row i at row i + 1, so that what is stored before the first row has a place
     rows, rings : room for four rows of float32; for two rows of S and of each T
@@ -142,56 +137,56 @@ def layer(
     _, _, _, (_, ninth32, _, snap, zero) = numbers
     width, exact, ninth = len(columns) * LANES, S.itemsize == 8, filled(1 / 9, none)
     least = zero if exact else snap  # in float64, a small gap is no rounding
-    of_S, of_T = edges
     for i in range(h):
         begin, above, old, last = (i + 1) * width, i * width, i % 2 * width, (i + 1) % 2 * width
         x_row, z_row = x_at + i * P, z_at + i * P
-        for e in range(len(columns)):
-            t = e * LANES
-            large = load(S, begin + t)
-            if readout is not None:
-                large = absolute(large)
-            n_x, n_z = spread(xs, x_row + columns[e, 0]), load(zs, (z_row + columns[e, 1]) * LANES)
-            gap = narrow(fms(n_x, n_z, large))
-            store(gaps, t, gap)
-            if exact:
-                store(larges, t, narrow(large))
-            store(roots, t, root_of_ratio(gap, narrow(large), least, numbers))
-        K1 = K2 = none
-        G1 = G2 = H1 = H2 = zero
-        for e in range(len(columns)):
-            t, before, c = e * LANES, (e - 1) * LANES, e - 1
-            signed = load(S, begin + t)
-            k0, gain = k0_and_gain(load(gaps, t), load(roots, t), numbers)
-            large = signed if readout is None else absolute(signed)
-            K = fma(large, ninth, widen(gain, signed))
-            K32 = fma(load(larges, t), ninth32, gain) if exact else narrow(K)  # for fewer conversions
-            if readout is not None:
-                k0, K, K32 = with_sign(signed, k0, K, K32, numbers)
-                store(larges, t, K32)
-            if e > 0:
-                push(beside(of_S, c, K1, K2, K), S_ring, old + before, last + before, S, above + before)
-            K1, K2 = K2, K
+        for k in range(len(ends) - 1):
+            first, stop = ends[k] + 1, ends[k + 1]
+            for e in range(first, stop):
+                t = e * LANES
+                large = load(S, begin + t)
+                if readout is not None:
+                    large = absolute(large)
+                n_x, n_z = spread(xs, x_row + columns[e, 0]), load(zs, (z_row + columns[e, 1]) * LANES)
+                gap = narrow(fms(n_x, n_z, large))
+                store(gaps, t, gap)
+                if exact:
+                    store(larges, t, narrow(large))
+                store(roots, t, root_of_ratio(gap, narrow(large), least, numbers))
+        for k in range(len(ends) - 1):
+            first, stop = ends[k] + 1, ends[k + 1]
+            K1 = K2 = none
+            G1 = G2 = H1 = H2 = zero
+            for e in range(first, stop):
+                t, before = e * LANES, (e - 1) * LANES
+                signed = load(S, begin + t)
+                k0, gain = k0_and_gain(load(gaps, t), load(roots, t), numbers)
+                large = signed if readout is None else absolute(signed)
+                K = fma(large, ninth, widen(gain, signed))
+                K32 = fma(load(larges, t), ninth32, gain) if exact else narrow(K)  # for fewer conversions
+                if readout is not None:
+                    k0, K, K32 = with_sign(signed, k0, K, K32, numbers)
+                    store(larges, t, K32)
+                push(K1 + K2 + K, S_ring, old + before, last + before, S, above + before)
+                K1, K2 = K2, K
+                if T is not None:
+                    G = fma(k0, load(T, begin + t), K32)
+                    push(G1 + G2 + G, T_ring, old + before, last + before, T, above + before)
+                    G1, G2 = G2, G
+                    if readout is not None:
+                        store(gaps, t, G)
+                if T2 is not None:
+                    H = fma(k0, load(T2, begin + t), K32)
+                    push(H1 + H2 + H, T2_ring, old + before, last + before, T2, above + before)
+                    H1, H2 = H2, H
+                    if readout is not None:
+                        store(seconds, t, H)
+            t = (stop - 1) * LANES
+            push(K1 + K2, S_ring, old + t, last + t, S, above + t)
             if T is not None:
-                G = fma(k0, load(T, begin + t), K32)
-                if e > 0:
-                    push(beside(of_T, c, G1, G2, G), T_ring, old + before, last + before, T, above + before)
-                G1, G2 = G2, G
-                if readout is not None:
-                    store(gaps, t, G)
+                push(G1 + G2, T_ring, old + t, last + t, T, above + t)
             if T2 is not None:
-                H = fma(k0, load(T2, begin + t), K32)
-                if e > 0:
-                    push(beside(of_T, c, H1, H2, H), T2_ring, old + before, last + before, T2, above + before)
-                H1, H2 = H2, H
-                if readout is not None:
-                    store(seconds, t, H)
-        t, c = width - LANES, len(columns) - 1
-        push(beside(of_S, c, K1, K2, none), S_ring, old + t, last + t, S, above + t)
-        if T is not None:
-            push(beside(of_T, c, G1, G2, zero), T_ring, old + t, last + t, T, above + t)
-        if T2 is not None:
-            push(beside(of_T, c, H1, H2, zero), T2_ring, old + t, last + t, T2, above + t)
+                push(H1 + H2, T2_ring, old + t, last + t, T2, above + t)
         if readout is not None:
             read(i, width, larges, gaps, gaps if T2 is None else seconds, readout)
     finish(h, width, S_ring, S)

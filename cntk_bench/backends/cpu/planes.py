@@ -45,13 +45,13 @@ def multiply(array: Array, factor: float, size: int) -> None:
 @keep_code
 @compiled
 def recursion(
-    P: int, slabs: Array, columns: Array, edges: tuple, x: tuple, z: tuple, states: Array, reads: Array,
+    P: int, slabs: Array, columns: Array, ends: Array, x: tuple, z: tuple, states: Array, reads: Array,
     pixel_weights: Array, scales: Array, constants: Array, room: tuple, S: Array, T: Array | None,
     T2: Array | None, out: Array,
 ) -> None:  # fmt: skip
     """Adds to `out` what some displacements give to images x, each with up to LANES images z.
 
-    slabs, columns, edges : as `slabs.slabs` makes them
+    slabs, columns, ends : as `slabs.slabs` makes them
     x, z : pairs of images (n, C, P * P) and their deviations (n, layers, P * P), in float32 or float64
     states : of T and T2, as many as there are: whose training it is, HIDDEN or ALL; T2's is ALL
     reads : (r, 4) of layer, readout, quantity, pool; ascending layers
@@ -69,19 +69,18 @@ def recursion(
     for i in range(n):
         sums[:] = 0
         for slab in range(len(slabs)):
-            a, begin, stop = slabs[slab]
+            a, begin, stop, first_end, last_end = slabs[slab]
             some, h, x_i, z_i = columns[begin:stop], P - abs(a), max(0, -a), max(0, a)
-            (left, right), (left32, right32) = edges
-            wide = left[begin:stop], right[begin:stop]
-            both = wide, (left32[begin:stop], right32[begin:stop])
+            own = ends[first_end:last_end]
             for pool in range(len(pixel_weights)):
                 for t in range(h):
                     of_rows[pool, t] = pixel_weights[pool, x_i + t, z_i + t]
                 for t in range(len(some)):
-                    of_columns[pool, t] = pixel_weights[pool, some[t, 0], some[t, 1]]
+                    seen = some[t, 0] >= 0
+                    of_columns[pool, t] = pixel_weights[pool, some[t, 0], some[t, 1]] if seen else 0
             x_at, z_at = x_i * P, z_i * P
             of_x, of_z = (x_images, i * channels * pixels + x_at), (z_images, z_at)
-            products(P, h, some, wide, channels, of_x, of_z, rings[0], S)
+            products(P, h, some, own, channels, of_x, of_z, rings[0], S)
             size = (h + 1) * len(some) * LANES
             if T is not None:
                 for t in range(size):  # with ALL, the first layer is trained
@@ -105,9 +104,9 @@ def recursion(
                 of_x, of_z = (x_devs, i * layers * pixels + at + x_at), (z_devs, at + z_at)
                 if number == 0 or end > first:
                     readout = reads, np.int64(first), np.int64(end), of_rows, of_columns, scale, sums
-                    layer(P, h, some, both, of_x, of_z, S, T, T2, rows, rings, readout, constants)
+                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, readout, constants)
                 else:
-                    layer(P, h, some, both, of_x, of_z, S, T, T2, rows, rings, None, constants)
+                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, None, constants)
                 first = end
         for number in range(len(reads)):
             for lane in range(k):

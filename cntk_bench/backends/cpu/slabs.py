@@ -11,7 +11,7 @@ Array = np.ndarray
 SHORTEST = 32  # entries of a row, at least, where there are so many
 
 
-def slabs(P: int, places: Sequence[tuple[int, int]], wide: type) -> tuple[Array, Array, tuple]:
+def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Array]:
     """Rectangles in slabs, computed side by side, so that rows are long: what is done for a row counts less.
 
     Parameters
@@ -19,44 +19,51 @@ def slabs(P: int, places: Sequence[tuple[int, int]], wide: type) -> tuple[Array,
     P : int
     places : sequence of (a, b)
         Displacements, -P < a, b < P.
-    wide : dtype of S
 
     Returns
     -------
-    slabs : array (s, 3), int64
-        Of each its a, and which entries its rows have: the first and the one after the last. They are up to
-        max(P, SHORTEST), as many as those of b and b - P together.
+    slabs : array (s, 5), int64
+        Of each its a; which of `columns` are the places of its rows, the first and the one after the last;
+        and which of `ends` are its own, likewise. Up to max(P, SHORTEST) places are entries, as many as
+        those of b and b - P together.
     columns : array (w, 2), int64
-        Of each entry its column in x and in z.
-    edges : pair of pairs of arrays (w,)
-        Whether it has a neighbour to the left, and to the right, in its rectangle: 1 or 0, in S's dtype and
-        in float32.
+        Of each place its column in x and in z: of an entry, or -1 of a place before a rectangle, which holds
+        what belongs to none, so that all entries are computed alike.
+    ends : array, int64
+        Of each slab: 0, and how many places there are up to the end of each of its rectangles.
     """
     found: list[list[int]] = []
     columns: list[tuple[int, int]] = []
-    edges: list[tuple[int, int]] = []
+    ends: list[int] = []
     for a in sorted({a for a, _ in places}):
         room = 0
         for b in sorted((b for row, b in places if row == a), key=lambda b: (b % P, b)):
             w = P - abs(b)
             if w > room:
-                found.append([a, len(columns), 0])
+                found.append([a, len(columns), 0, len(ends), 0])
+                ends.append(0)
                 room = max(P, SHORTEST)
-            columns += [(max(0, -b) + j, max(0, b) + j) for j in range(w)]
-            edges += [(int(j > 0), int(j < w - 1)) for j in range(w)]
-            found[-1][2] = len(columns)
+            columns += [(-1, -1)] + [(max(0, -b) + j, max(0, b) + j) for j in range(w)]
+            ends.append(ends[-1] + w + 1)
+            found[-1][2], found[-1][4] = len(columns), len(ends)
             room -= w
-    left, right = (np.array(side) for side in zip(*edges, strict=True))
-    both: tuple = tuple((left.astype(dtype), right.astype(dtype)) for dtype in (wide, np.float32))
-    return np.array(found), np.array(columns), both
+    return np.array(found), np.array(columns), np.array(ends)
 
 
-def room_of(P: int, channels: int, layers: int, wide: type, trained: int, reads: int, pools: int) -> tuple:
+def width_of(slabs: Array) -> int:
+    """Places of the longest row."""
+    return int((slabs[:, 2] - slabs[:, 1]).max())
+
+
+def room_of(
+    P: int, width: int, channels: int, layers: int, wide: type, trained: int, reads: int, pools: int
+) -> tuple:
     """Arrays for one call of `planes.recursion`, zero: `room`, S, T and T2, of which `trained` are not None.
 
+    width : of `width_of`
     wide : dtype of S, n and n - S
     """
-    width, pixels = max(P, SHORTEST), P * P * LANES
+    pixels = P * P * LANES
     row, plane = width * LANES, (P + 1) * width * LANES
     rows = tuple(aligned(row) for _ in range(4))
     rings = aligned(2 * row, wide), aligned(2 * row), aligned(2 * row)
