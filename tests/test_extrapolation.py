@@ -59,6 +59,21 @@ def test_tells_how_much_hangs_on_what_is_fitted():
     assert last["accuracy"] == pytest.approx(chosen[2500, "a n^-b"], abs=1e-9)
 
 
+def test_an_error_that_falls_ever_faster_widens_the_range():
+    """A parabola on logarithmic axes that bends down, and is more than a floor could say."""
+
+    def error(n):
+        far = np.log(n / SIZES[-1])
+        return 40 * np.exp(-0.02 * far**2 - 0.2 * far)
+
+    right = (np.arange(10_000) >= 100 * error(SIZES)[:, None])[None]
+    found = extrapolation.extrapolated(curve(right), right, 80_000)
+    bent = found["choices"][-1]
+    assert (bent["law"], bent["from"]) == ("exp(parabola in ln n)", 625)
+    assert bent["accuracy"] == pytest.approx(100 - error(80_000), abs=0.1)
+    assert found["highest"] == bent["accuracy"] > found["accuracy"] + 1 and found["c"] == 0
+
+
 def test_the_largest_size_is_predicted_from_the_others():
     right = one(1)
     found = extrapolation.extrapolated(curve(right), right, 50_000)["check"]

@@ -116,3 +116,12 @@ def test_errors_cover_the_truth():
     inside = (np.abs(missed) < 2 * np.array(errors)).sum()
     assert inside >= 0.85 * curves  # of 95 %, 2.8 % less is one standard deviation
     assert 0.75 < np.mean(errors) / np.std(missed) < 1.33  # nor are they too large
+
+
+def test_a_parabola_is_that_of_the_logarithms():
+    logs = np.log(SIZES / SIZES[-1])
+    errors = np.exp(-0.02 * logs**2 - 0.2 * logs + 3.5)
+    assert powerlaw.parabola(SIZES, errors, SIGMA) == pytest.approx((-0.02, -0.2, 3.5), rel=1e-9)
+    rough = errors + np.random.default_rng(2).normal(0, SIGMA)
+    (found, *_), _ = curve_fit(lambda x, *c: np.polyval(c, x), logs, np.log(rough), [0, 0, 3], SIGMA / rough)
+    assert powerlaw.parabola(SIZES, rough, SIGMA)[0] == pytest.approx(found, rel=1e-5)

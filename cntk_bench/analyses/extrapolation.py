@@ -16,6 +16,7 @@ UNPOSED = 0.05  # of the resamples may be without a law
 DOUBTED = 3.0  # standard errors by which the law may miss the largest size
 STEPS = 24  # at which the law is kept for figures
 LAWS = {True: "a n^-b + c", False: "a n^-b"}  # with a floor, and without
+BENT = "exp(parabola in ln n)"  # steeper and steeper
 
 
 def require(sizes: Sequence[int], to: int) -> None:
@@ -55,7 +56,8 @@ def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str
         train (`to`), refused: why there is no law, or None, and where there is one: law, its a (percent),
         b, c (percent) and sizes; accuracy, standard_error, interval (of 95 %) in percent; residual, the root
         mean square of what the law misses, in percent; choices, the accuracy of both laws and of fewer sizes,
-        None where these have no law, and the lowest and highest of them; check: what the law predicts of the
+        None where these have no law, and of a parabola on logarithmic axes where that falls faster than any
+        power, with the lowest and highest of them; check: what the law predicts of the
         largest size from the others, beside what was measured, with the standard error of the difference;
         path: the law on its way, for figures; resamples, seed, over: what was resampled; doubt: why it is not
         to be trusted, or None, where it predicts less than was measured for the largest size, or misses that
@@ -93,6 +95,8 @@ def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str
         for kind in (floor, not floor)
         for start in range(len(sizes) - LEAST + 1)
     ]
+    if floor:
+        choices += _bent(sizes, errors, sigma, to)
     known = [choice["accuracy"] for choice in choices if choice["accuracy"] is not None]
     facts |= {
         "a": float(law.a * law.unit**law.b),
@@ -139,6 +143,18 @@ def _of(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, floor: bool, t
     """The accuracy of one choice of what is fitted; None where that has no law."""
     law = powerlaw.fit(sizes, errors, sigma, floor)
     return {"accuracy": float(100 - law.error(to)) if law.posed else None}
+
+
+def _bent(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, to: int) -> list[dict]:
+    """The accuracy of an error that falls ever faster, if it does: no floor says that."""
+    if errors.min() <= 0:
+        return []
+    curvature, slope, level = powerlaw.parabola(sizes, errors, sigma)
+    if curvature >= 0:
+        return []
+    far = np.log(to / sizes[-1])
+    accuracy = 100 - float(np.exp(curvature * far**2 + slope * far + level))
+    return [{"from": int(sizes[0]), "law": BENT, "accuracy": accuracy}]
 
 
 def _check(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, floor: bool, others: np.ndarray) -> dict:

@@ -96,6 +96,27 @@ def _linear(
     return a, c, (weights * (errors - a[..., None] * powers - c[..., None]) ** 2).sum(-1)
 
 
+def parabola(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray) -> tuple[float, float, float]:
+    """The parabola of ln(error) in ln(n / unit), unit the largest n; it bends down where errors fall ever faster.
+
+    A floor makes a curve flatter than a power law; this is what can make it steeper. By least squares, each
+    ln(error) weighted by its own standard error, sigma / error.
+
+    Parameters
+    ----------
+    sizes, errors, sigma : arrays (k,)
+        As for `fit`, of one curve; errors above 0.
+
+    Returns
+    -------
+    tuple of three floats
+        Coefficients of the square, of ln(n / unit), and the constant.
+    """
+    logs = np.log(np.asarray(sizes) / sizes[-1])
+    curvature, slope, level = np.polyfit(logs, np.log(errors), 2, w=np.asarray(errors) / sigma)
+    return float(curvature), float(slope), float(level)
+
+
 def resampled(right: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Mean accuracies of bootstrap resamples, which keep how the sizes depend on each other.
 

@@ -10,7 +10,8 @@ SAID = (
     "Extrapolated, not measured: error(n) = {law}, the law of Cortes et al. 1994 and Hestness et al. 2017 "
     "(arXiv:1712.00409), by least squares weighted with the standard errors, over n = {sizes}. Its s.e. is "
     "that of {count:,} resamples of the {over}, the same for all n; {missing}whether the law holds so far is "
-    "not in it. lowest, highest: of the laws with c >= 0 and with c = 0, and without the smallest n."
+    "not in it. lowest, highest: of the laws with c >= 0 and with c = 0, without the smallest n, and of a "
+    "parabola on logarithmic axes where that falls faster than a power."
 )
 
 
