@@ -97,7 +97,7 @@ def _linear(
 
 
 def parabola(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray) -> tuple[float, float, float]:
-    """The parabola of ln(error) in ln(n / unit), unit the largest n; it bends down where errors fall ever faster.
+    """The parabola of ln(error) in ln(n / unit), unit the largest n. It bends down where errors fall faster.
 
     A floor makes a curve flatter than a power law; this is what can make it steeper. By least squares, each
     ln(error) weighted by its own standard error, sigma / error.
