@@ -158,6 +158,21 @@ def table(facts: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def begun(words: str) -> dict:
+    """What is kept of a script called with these words: the machine, the code's state, and no rows yet."""
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    made = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE, "threads": threads}
+    return {"machine": provenance.machine(), "versions": provenance.versions(), "made": made, "rows": []}
+
+
+def tell(facts: dict, text: str, output: Path | None, name: str) -> None:
+    """Print the table, and write it, after each size: the next one may take hours."""
+    print(text)
+    if output:
+        (output / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (output / f"{name}.md").write_text(text)
+
+
 def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -169,20 +184,14 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(solved(Path(arguments.one[0]), arguments.one[1])))
         return
-    facts: dict = {"machine": provenance.machine(), "versions": provenance.versions()}
     words = " ".join(map(str, arguments.sizes))
     if arguments.streamed:
         words += f" --streamed {' '.join(map(str, arguments.streamed))}"
-    facts["made"] = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE}
-    facts["made"]["threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "all")
-    facts["rows"] = []
+    facts = begun(words)
     sizes = [(n, SOLVERS) for n in arguments.sizes] + [(n, ("cg",)) for n in arguments.streamed]
     for n, solvers in sizes:
         facts["rows"] += measured(n, solvers)
-        print(table(facts))
-        if arguments.output:  # after each size: the next one may take hours
-            (arguments.output / "iterative-scale.json").write_text(json.dumps(facts, indent=2) + "\n")
-            (arguments.output / "iterative-scale.md").write_text(table(facts))
+        tell(facts, table(facts), arguments.output, "iterative-scale")
 
 
 if __name__ == "__main__":

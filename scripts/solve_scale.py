@@ -13,7 +13,6 @@ as in a run. Writes solve-scale.json and solve-scale.md.
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -21,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from iterative_scale import CLASSES, READOUT, RIDGE, TEST, TILE, made, of_one
+from iterative_scale import CLASSES, READOUT, RIDGE, TEST, TILE, begun, made, of_one, tell
 from scipy.linalg import get_blas_funcs
 from scipy.linalg.lapack import dpotrf
 
@@ -29,7 +28,6 @@ from cntk_bench.config.config import Solve
 from cntk_bench.costs import forecast
 from cntk_bench.grams import matrix, store, stream
 from cntk_bench.grams.tiles import Plan
-from cntk_bench.records import provenance
 from cntk_bench.regression import placement, prediction, ridge
 from cntk_bench.regression.placement import Place
 from cntk_bench.system import memory
@@ -197,16 +195,10 @@ def main() -> None:
     words = " ".join(map(str, arguments.sizes))
     words += "" if arguments.memory is None else f" --memory {arguments.memory:g}"
     words += "" if arguments.repeat == 1 else f" --repeat {arguments.repeat}"
-    facts: dict = {"machine": provenance.machine(), "versions": provenance.versions()}
-    facts["made"] = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE}
-    facts["made"]["threads"] = os.environ.get("OPENBLAS_NUM_THREADS", "all")
-    facts["rows"] = []
+    facts = begun(words)
     for n in arguments.sizes:
         facts["rows"].append(measured(n, arguments.memory, arguments.repeat))
-        print(table(facts))
-        if arguments.output:  # after each size: the next one may take hours
-            (arguments.output / "solve-scale.json").write_text(json.dumps(facts, indent=2) + "\n")
-            (arguments.output / "solve-scale.md").write_text(table(facts))
+        tell(facts, table(facts), arguments.output, "solve-scale")
 
 
 if __name__ == "__main__":

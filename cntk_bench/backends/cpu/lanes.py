@@ -20,7 +20,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, register_model
 
 __all__ = [
-    "LANES", "absolute", "doubled", "filled", "fma", "fms", "fnma", "greater", "load", "narrow",
+    "LANES", "absolute", "filled", "fma", "fms", "fnma", "greater", "load", "narrow",
     "reciprocal_root", "splat", "spread", "store", "widen",
 ]  # fmt: skip
 
@@ -209,16 +209,6 @@ def widen(typing_context: Any, a: Any, like: Any) -> Generated:
         return args[0] if like.bits == 32 else builder.fpext(args[0], like.llvm)
 
     return like(a, like), generate
-
-
-@declared
-def doubled(typing_context: Any, a: Any) -> Generated:
-    """In float64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
-        return args[0] if a.bits == 64 else builder.fpext(args[0], DOUBLE.llvm)
-
-    return DOUBLE(a), generate
 
 
 @declared

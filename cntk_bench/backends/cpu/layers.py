@@ -21,7 +21,6 @@ from cntk_bench.backends.cpu.compilation import wide_vectors
 from cntk_bench.backends.cpu.lanes import (
     LANES,
     absolute,
-    doubled,
     filled,
     fma,
     fms,
@@ -111,8 +110,8 @@ def read(i: int, width: int, Ks: Array, hidden: Array, all: Array, readout: tupl
             values = Ks if quantity == NNGP else all
             for t in range(0, width, LANES):
                 total = fma(spread(weights, t // LANES), load(values, t), total)
-        added = fma(splat(of_rows[pool, i] / scale), doubled(total), load(sums, number * LANES))
-        store(sums, number * LANES, added)
+        before = load(sums, number * LANES)
+        store(sums, number * LANES, fma(splat(of_rows[pool, i] / scale), widen(total, before), before))
 
 
 @compiled
@@ -122,9 +121,9 @@ def layer(
 ) -> None:  # fmt: skip
     """One layer of a slab, in place: S and T become the sums over neighbours of K and G.
 
-    h, columns : number of rows; of each place of a row its column in x and in z (w, 2)
-    ends : of the slab's rectangles, see `slabs.slabs`. The place before one takes what is stored before its
-        first entry is known, and is never read
+    h, columns : number of rows; of each slot of a row its column in x and in z (w, 2)
+    ends : of the slab's rectangles, see `slabs.slabs`. The spare slot before one takes what is stored before
+        its first entry is known, and is never read
     x, z : deviations, flat: (.., P * P) and (.., P * P, LANES); and this layer's first pixel of the rows
     S, T, T2 : row i at row i + 1, so that what is stored before the first row has a place
     rows, rings : room for four rows of float32; for two rows of S and of each T

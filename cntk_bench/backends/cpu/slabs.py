@@ -23,14 +23,14 @@ def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Arra
     Returns
     -------
     slabs : array (s, 5), int64
-        Of each its a; which of `columns` are the places of its rows, the first and the one after the last;
-        and which of `ends` are its own, likewise. Up to max(P, SHORTEST) places are entries, as many as
-        those of b and b - P together.
+        Of each its a; which of `columns` are the slots of its rows, the first and the one after the last; and
+        which of `ends` are its own, likewise. Up to max(P, SHORTEST) slots are entries, as many as those of b
+        and b - P together.
     columns : array (w, 2), int64
-        Of each place its column in x and in z: of an entry, or -1 of a place before a rectangle, which holds
-        what belongs to none, so that all entries are computed alike.
+        Of each slot its column in x and in z: of an entry, or -1 of the spare slot before a rectangle, which
+        holds what belongs to none, so that all entries are computed alike.
     ends : array, int64
-        Of each slab: 0, and how many places there are up to the end of each of its rectangles.
+        Of each slab: 0, and how many slots there are up to the end of each of its rectangles.
     """
     found: list[list[int]] = []
     columns: list[tuple[int, int]] = []
@@ -51,7 +51,7 @@ def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Arra
 
 
 def width_of(slabs: Array) -> int:
-    """Places of the longest row."""
+    """Slots of the longest row."""
     return int((slabs[:, 2] - slabs[:, 1]).max())
 
 
