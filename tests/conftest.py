@@ -27,7 +27,7 @@ else:  # seconds belong to benchmarks: a busy machine is no fault
 def pytest_addoption(parser):
     group = parser.getgroup("fault suite")
     text = "faults injected at every kind of system call, about (400: thousands in all)"
-    group.addoption("--faults", type=int, default=3, help=text)
+    group.addoption("--faults", type=int, default=2, help=text)
     group.addoption("--faults-table", metavar="FILE", help="write there what was injected and survived")
 
 

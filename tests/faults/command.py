@@ -72,6 +72,7 @@ class Commands:
         closed: tuple[int, ...] = (),
         limits: dict[str, int] | None = None,
         meanwhile: Callable[[], object] | None = None,
+        drawn: bool = False,
         **environment: str,
     ) -> Done:
         """Run `cntk-bench ARGUMENTS`.
@@ -79,6 +80,7 @@ class Commands:
         closed : standard streams that it is started without.
         limits : names of resource limits, such as RLIMIT_NOFILE, and their values.
         meanwhile : called while a fault of SIGSTOP holds the command still.
+        drawn : whether the table's figure is drawn, half of a solve's time; else a placeholder is written.
         """
         out, err, count = (self.folder / name for name in ("stdout", "stderr", "matched"))
         for file in (out, err, count):
@@ -93,6 +95,7 @@ class Commands:
             "matched": str(count),
             "closed": closed,
             "limits": limits or {},
+            "drawn": drawn,
             "fault": fault and [fault.calls, fault.part, fault.first, fault.last, fault.what],
             "patience": self.patience,
         }

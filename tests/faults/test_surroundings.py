@@ -27,7 +27,7 @@ PLACES = {
 
 def runs(bench, status=(0,), **more):
     run = bench.folder / f"run-{len(os.listdir(bench.folder))}"
-    done = bench.commands.call("run", bench.config, "--output", run, **more)
+    done = bench.commands.call("run", bench.config, "--output", run, drawn=True, **more)
     wrong = manners(done, status)
     if not wrong:
         wrong = same_bits(run, bench.whole)
