@@ -43,7 +43,7 @@ def listing(results: list[dict]) -> Listing:
         if facts in extrapolation.found(results):
             doubtful += [len(rows)] if facts["extrapolation"]["doubt"] else []
             rows.append(_cell(facts) | extrapolation.row(facts["extrapolation"]))
-    return Listing(title(results[0]), forms, rows, tuple(notes(results)), frozenset(doubtful))
+    return Listing(title(results[0]), forms, rows, tuple(notes(results)), frozenset(doubtful), "accuracy")
 
 
 def _cell(facts: dict) -> dict[str, Any]:
