@@ -105,6 +105,34 @@ def test_a_column_that_was_not_computed_is_refused(run):
     assert not run.solutions.exists() and "solve" not in record.load(run.record)
 
 
+@pytest.mark.parametrize(
+    "was, edited, problem",
+    [
+        ("seed: 3", "seed: 5", "holds another computation.*seed"),
+        ("preprocess: standardize", "preprocess: none", "holds another computation.*preprocess"),
+        ("test: 30", "test: 31", "has 40 training and 30 test images, not 40 and 31"),
+    ],
+)
+def test_an_edited_config_of_other_images_is_refused(run, was, edited, problem):
+    text = (run.path / "config.yaml").read_text()
+    assert was in text
+    (run.path / "config.yaml").write_text(text.replace(was, edited))
+    with pytest.raises(UserError, match=problem):
+        solving.solve(run, run.config())
+    assert "solve" not in record.load(run.record)
+
+
+def test_an_edited_config_of_fewer_images_takes_those(run):
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(text.replace("train: 40", "train: 20"))
+    edited = solving.solve(run, run.config())
+    assert edited["data"]["n_train"] == 20
+    (run.path / "config.yaml").write_text(text)
+    asked = solving.solve(run, run.config(("dataset.train=20",)))
+    assert cells(asked) == cells(edited) and asked["data"] == edited["data"]
+    assert cells(solving.solve(run, run.config())) != cells(edited)
+
+
 def test_a_record_of_other_images_is_refused(run):
     past = record.load(run.record)
     past["computed"]["images"] = "0" * 64

@@ -13,6 +13,7 @@ settings that it used then. A record is a plain dict; every function here return
                were chosen; class_names, where classes have names; and of pictures size, fit, channels,
                test_share, where they were asked for
     computed   the same facts of the images that were computed last, which the next solve uses
+    asked      the sections dataset and preprocess of the config, by which those were chosen and prepared
     stages     list, one of each call that did something, in order of their starts:
                stage      "compute", "train", "solve", "verify", ...
                started    UTC, ISO 8601
@@ -110,6 +111,11 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
 def computed(record: dict) -> dict:
     """Facts of the images that were computed last; of records that do not tell them apart, those solved."""
     return record.get("computed", record["data"])
+
+
+def asked(record: dict, config: dict) -> dict:
+    """The sections that say which images were computed last; of records that do not, a run's config's."""
+    return record.get("asked", plain(config))
 
 
 def draws(facts: dict) -> int:

@@ -288,7 +288,8 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
         if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # solves keep what was solved
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
-        past |= {"name": settings.name, "computed": record.plain(facts)}
+        asked = settings.sections("dataset", "preprocess")
+        past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}
         write_whole(run.path / "config.yaml", config.dump(settings))
         record.save(record.with_stage(past, stage) if stage else past, run.record)
 

@@ -64,12 +64,15 @@ class Given(Material):
     """
 
     def __init__(self, run: Run, settings: Config, tell: Callable[[str], None] = log.info):
-        super().__init__(run, settings, record.computed(record.load(run.record)))
+        past = record.load(run.record)
+        super().__init__(run, settings, record.computed(past))
         self.how, self._tell = settings.solve, tell
         self._needed = settings.kernel.readouts
         self._grams: Any = store.open(run.gram) if self._needed else None
-        asked = images.with_path(settings).sections("dataset", "preprocess")
-        self._same = run.config().sections("dataset", "preprocess") == asked
+        sections = "dataset", "preprocess"
+        asked = record.plain(images.with_path(settings).sections(*sections))
+        # The config may have been edited since: what was computed is what the record says.
+        self._same = record.asked(past, run.config().sections(*sections)) == asked
         if not self._same:
             self.facts = images.facts(settings, self.loaded, self._kept)
         self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
