@@ -468,6 +468,17 @@ def test_images_that_float32_would_lose_are_refused(tmp_path, preprocess):
     assert not data.load("npz", path=tmp_path / "black.npz", preprocess=preprocess).x_test.any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("asked", [{}, {"preprocess": ["zca"]}, {"statistics": [0, 1e-310]}])
+def test_images_that_float32_cannot_hold_as_prepared_are_refused(tmp_path, asked):
+    """Not the test image is wrong but what it is prepared by; NumPy says nothing of its own."""
+    x, y = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
+    train = x if "statistics" in asked else x * 1e-40
+    np.savez(tmp_path / "far.npz", x_train=train, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(UserError, match=r"image \d has a pixel of .* as prepared, which float32 cannot hold"):
+        data.load("npz", path=tmp_path / "far.npz", **asked)
+
+
 def test_statistics_of_the_subset_or_given(tmp_path):
     x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 2)).astype(np.uint8), np.arange(20) % 2
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)

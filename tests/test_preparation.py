@@ -98,6 +98,38 @@ def test_fewer_images_than_pixels_and_images_that_cannot_be_whitened():
             prepare(x, ["zca"])
 
 
+def by_singular_values(x, new, regularizer):
+    """`new` whitened by the singular values of the training images x, which are exact to the smallest."""
+    x, mean = flat(x), flat(x).mean(0)
+    _, s, vt = np.linalg.svd(x - mean)
+    values = np.zeros(x.shape[1])
+    values[: min(x.shape)] = s**2 / len(x)
+    values[len(x) - 1 :] = 0
+    ridge = regularizer * values.sum() / x.shape[1]
+    return (flat(new) - mean) @ vt.T / np.sqrt(values + ridge) @ vt
+
+
+@pytest.mark.parametrize("scale", [1.0, 3e-161, 1e-200, 1e150])
+@pytest.mark.parametrize("regularizer", [0.1, 1e-8, 1e-15])
+def test_whitening_whatever_the_regularizer_and_the_scale_of_the_pixels(regularizer, scale):
+    """As of 30 images of 64 pixels: what a training image cannot have is divided by the root of the ridge."""
+    x, new = images(30, 1, 8, "float64"), images(7, 1, 8, "float64", seed=1)
+    whitener = whitening.fitted(lambda: [x * scale], regularizer)
+    right = by_singular_values(x, new, regularizer)
+    assert abs(flat(whitener(new * scale)) - right).max() <= 1e-10 * abs(right).max()
+
+
+def test_whitening_is_refused_where_rounding_would_decide():
+    grey = np.repeat(images(200, 1, 6, "float64"), 3, axis=1)  # channels that are equal
+    with pytest.raises(UserError, match=r"zca_regularizer 1e-13 is too small .* use 3e-09$"):
+        whitening.fitted(lambda: [grey], 1e-13)
+    right, whitener = (
+        by_singular_values(grey, grey, 1e-8),
+        whitening.fitted(lambda: [grey[:100], grey[100:]], 1e-8),
+    )
+    assert abs(flat(whitener(grey[:CHUNK])) - right[:CHUNK]).max() <= 1e-6 * abs(right).max()
+
+
 def test_whitening_says_so_before_memory_runs_out(monkeypatch):
     monkeypatch.setattr(whitening.memory, "available", lambda: 100)
     with pytest.raises(UserError, match="48 pixels needs .* leave zca out of dataset.preprocess"):

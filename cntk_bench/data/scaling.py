@@ -144,13 +144,22 @@ def prepared(x: np.ndarray, index: np.ndarray, prepare: Callable[[np.ndarray], n
     Raises
     ------
     UserError
-        If an image that is not black has only pixels below float32's range.
+        If an image that is not black has only pixels below float32's range, or one has any beyond it.
     """
     out = np.empty((len(index), *x.shape[1:]), np.float32)
     for start in range(0, len(index), CHUNK):
         part = slice(start, start + CHUNK)
-        images = prepare(x[index[part]])
+        with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+            images = prepare(x[index[part]])
         brightest = abs(images).max((1, 2, 3))
+        beyond = ~(brightest <= np.finfo(np.float32).max)  # NaN, too
+        if beyond.any():
+            first = int(beyond.argmax())
+            raise UserError(
+                f"image {index[start + first]} has a pixel of {brightest[first]:.2g} as prepared, "
+                "which float32 cannot hold: prepare it by statistics of images on its own scale "
+                "(dataset.preprocess, preprocess.statistics)"
+            )
         lost = (brightest > 0) & (brightest < np.finfo(np.float32).tiny)
         if lost.any():
             raise UserError(

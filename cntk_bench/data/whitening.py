@@ -9,6 +9,9 @@ symmetric root, which changes images least (Bell and Sejnowski, "The independent
 are edge filters", 1997; Krizhevsky 2009, appendix A). The ridge relative to trace(C) / d, 0.1 by default, is
 that of neural-tangents' example. A pixel that no training image changes is left out of the decomposition:
 it becomes r^(-1/2) (x - m), exactly 0 in every training image.
+
+Rounding leaves eigenvalues wrong by about eps times the largest one. Of n training images n - 1 at most are
+not 0, so the others are set to it; where l + r is near that error nevertheless, whitening is refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,6 +24,8 @@ from cntk_bench.data.scaling import CHUNK
 from cntk_bench.errors import UserError
 from cntk_bench.system import memory
 
+EXACT = 1e5  # times eps and the largest eigenvalue: the least l + r, so that it errs by about 1e-5
+USUAL = 1e-100, 1e100  # pixels of which no square leaves float64's range, nor a sum of many of them
 MATRICES = 5  # d x d, float64, at the peak: 360 MiB for 3 x 32 x 32 pixels
 
 Parts = Callable[[], Iterable[np.ndarray]]
@@ -49,9 +54,9 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
     Raises
     ------
     UserError
-        If all training images are equal, or memory does not suffice.
+        If all training images are equal, the regularizer is too small for them, or memory does not suffice.
     """
-    mean, varies = _mean(parts)
+    mean, varies, unit = _mean(parts)
     d = len(mean)
     if not varies.any():
         raise UserError(
@@ -64,18 +69,26 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
             f"{free / memory.GIB:.1f} GiB free: use smaller images, or leave zca out of dataset.preprocess"
         )
     with threadpool_limits(1, user_api="blas"):
-        covariance = _covariance(parts, mean, varies)
+        covariance, count = _covariance(parts, mean, varies, unit)
         ridge = regularizer * float(np.trace(covariance)) / d
         values, vectors = decomposed(
             covariance, lower=True, driver="evd", overwrite_a=True, check_finite=False
         )
+        values[: max(0, len(values) - (count - 1))] = 0  # they ascend
+        values, known = np.maximum(values, 0), values[-(count - 1) :]
+        if max(known[0], 0) + ridge < (least := EXACT * np.finfo(float).eps * values[-1]):
+            enough = 2 * regularizer * least / ridge
+            raise UserError(
+                f"preprocess.zca_regularizer {regularizer:g} is too small for these training images: some "
+                f"pixels nearly depend on others, so rounding would decide; use {enough:.1g}"
+            )
         # W = V (l + r)^(-1/2) V^T as a product of a matrix with its own transpose, which is symmetric.
-        vectors *= (np.maximum(values, 0) + ridge) ** -0.25
+        vectors *= (values + ridge) ** -0.25
         root = vectors @ vectors.T
 
     def whiten(images: np.ndarray) -> np.ndarray:
         centred = np.zeros((CHUNK, d))
-        centred[: len(images)] = images.reshape(len(images), d) - mean
+        centred[: len(images)] = (images.reshape(len(images), d) - mean) / unit
         out = centred * ridge**-0.5
         with threadpool_limits(1, user_api="blas"):
             out[:, varies] = centred[:, varies] @ root
@@ -84,8 +97,11 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
     return whiten
 
 
-def _mean(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
-    """The mean (d,), exact for a pixel that is always the same, and which pixels are not."""
+def _mean(parts: Parts) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean (d,), exact for a pixel that is always the same; which pixels are not; and a unit for them.
+
+    The unit is 1, or of pixels of which squares would leave float64's range a power of two near the largest.
+    """
     total: np.ndarray | float = 0.0
     low: np.ndarray | float = np.inf
     high: np.ndarray | float = -np.inf
@@ -95,15 +111,18 @@ def _mean(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
         total, count = total + rows.sum(0), count + len(rows)
         low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
     varies = np.asarray(low < high)
-    return np.where(varies, np.asarray(total) / count, low), varies
+    spread = float(np.max(np.asarray(high) - low))
+    unit = 1.0 if USUAL[0] < spread < USUAL[1] else float(np.ldexp(1.0, np.frexp(spread)[1]))
+    return np.where(varies, np.asarray(total) / count, low), varies, unit
 
 
-def _covariance(parts: Parts, mean: np.ndarray, varies: np.ndarray) -> np.ndarray:
-    """The covariance of the pixels that vary, in its lower triangle, Fortran order; summed part by part."""
+def _covariance(parts: Parts, mean: np.ndarray, varies: np.ndarray, unit: float) -> tuple[np.ndarray, int]:
+    """The covariance of the pixels that vary, in units, in its lower triangle, Fortran order, summed part by
+    part; and the number of images."""
     d = int(varies.sum())
     out, count = np.zeros((d, d), order="F"), 0
     for part in parts():
-        rows = np.ascontiguousarray((part.reshape(len(part), -1) - mean)[:, varies])
+        rows = np.ascontiguousarray(((part.reshape(len(part), -1) - mean) / unit)[:, varies])
         out, count = blas.dsyrk(1.0, rows.T, beta=1.0, c=out, lower=1, overwrite_c=1), count + len(rows)
     out /= count
-    return out
+    return out, count
