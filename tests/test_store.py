@@ -491,6 +491,26 @@ def test_damaged_labels(full, name, how):
     assert again.progress.missing() == []
 
 
+@pytest.mark.parametrize("name", ["y_train", "train_index", "test_index", "train_image", "test_image"])
+@pytest.mark.parametrize("how", ["flipped", "missing", "no metadata"])
+def test_damage_of_what_is_kept_of_the_images_is_told_and_mended(full, name, how):
+    full.require_images()
+    if how == "no metadata":
+        (full.path / name / "zarr.json").unlink()
+    else:
+        (flip if how == "flipped" else os.unlink)(full.path / name / "c" / "0")
+    with pytest.raises(VerificationError, match=r"(labels|train_\w* or test_\w*) .* run `compute` again"):
+        stores.open(full.path).require_images()
+    growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES).require_images()
+    assert stores.open(full.path).images().indices is not None
+
+
+def test_what_a_store_never_knew_of_its_images_is_no_damage(tmp_path):
+    store = growth.create(tmp_path / "g", PLAN, ATTRIBUTES, Images(LABELS))
+    store.require_images()
+    assert store.images().indices is None
+
+
 @pytest.mark.parametrize("name", images.NAMES["labels"])
 @pytest.mark.parametrize("size", [0, 4])
 def test_labels_of_a_wrong_number_are_damaged(full, name, size):

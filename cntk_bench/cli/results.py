@@ -188,7 +188,9 @@ def export(directory: str, column: str, depth: int, target: str, draw: int) -> N
 
     file = options.path(target, "--to")
     formats.require(file)
-    gram = open_run(options.path(directory, "RUN")).gram(column, depth, draw)
+    opened = open_run(options.path(directory, "RUN"))
+    opened.store.require_images()  # else indices would be left out in silence
+    gram = opened.gram(column, depth, draw)
     files = list(formats.write(gram, file))
     document.add(run=directory, column=column, depth=depth, draw=draw, files=files)
     for written in files:

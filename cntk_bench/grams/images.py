@@ -160,6 +160,31 @@ def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pa
     return found[0], found[1]
 
 
+def require_whole(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> None:
+    """Refuse a store of which labels, places or digests of images are there and damaged.
+
+    Raises
+    ------
+    VerificationError
+        Of what is damaged. Places and digests that a store never had are no damage.
+    """
+    read_all(path, group, sizes)  # its labels
+    for name in ("indices", "digests"):
+        there = [array for array in NAMES[name] if _is_there(path, group, array)]
+        if there and read(path, group, name, sizes) is None:
+            raise VerificationError(
+                f"{' or '.join(NAMES[name])} in {short(str(path))} is damaged: run `compute` again, which "
+                "restores both"
+            )
+
+
+def _is_there(path: Path | Bucket, group: Any, array: str) -> bool:
+    if isinstance(path, Path):
+        return os.path.lexists(path / array)
+    with reaching(path):
+        return array in group
+
+
 def _is_sound(folder: Path) -> bool:
     """Whether an array's folder is one, and reading its files cannot hang."""
     files = [folder / "zarr.json", *(folder / "c").glob("*")]

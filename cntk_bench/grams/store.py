@@ -134,6 +134,10 @@ class Store:
         """
         return images.read_all(self.path, self.group, sizes or self.sizes)
 
+    def require_images(self) -> None:
+        """Refuse it where what it keeps of its images is damaged; VerificationError says what."""
+        images.require_whole(self.path, self.group, self.sizes)
+
     @property
     def labels(self) -> tuple[np.ndarray, np.ndarray]:
         """(y_train, y_test), int64; VerificationError if damaged."""

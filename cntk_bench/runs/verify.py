@@ -75,7 +75,7 @@ def _draws(run: Run, target: Store) -> int:
 def _check(
     target: Store, loaded: Dataset | None, sample: int, draws: int, progress: Callable | None
 ) -> Verification:
-    _ = target.labels  # damaged ones are an error
+    target.require_images()
     x = (loaded.x_train, loaded.x_test) if loaded else (None, None)
     return audit.verify(target, *x, sample=sample, draws=draws, progress=progress)
 
