@@ -191,6 +191,8 @@ class TestFlow:
             (("--times", "0"), "--times 0: give positive numbers"),
             (("--times", "1,x"), "--times 1,x: give positive numbers"),
             (("--times", "inf"), "--times inf: give positive numbers"),
+            (("--times", "1,1e-310"), "a time is not within 1e-30 to 1e+30"),
+            (("--times", "1e308,1"), "a time is not within 1e-30 to 1e+30"),
             (("--ridge", "nan"), "--ridge nan"),
             (("--ridge", "1e99"), "--ridge 1e+99: give a number from 0 to"),
             (("--train", "61"), "61 training images: use 2 to 60"),

@@ -252,6 +252,7 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ),
         ("dataset=", "no value is given: write dataset=null for nothing"),
         ("dataset.train=", "no value is given: write dataset.train=null for nothing"),
+        ("dataset.train=#5", "no value is given: write dataset.train=null for nothing"),
         (
             "dataset=null",
             "dataset is null: expected keys of its own, such as dataset.name: write some, or leave it out",

@@ -305,7 +305,7 @@ BAD_ARRAYS = {
     "gap": ({"y_train": relabelled(4)}, "label 4, but no image of class 3"),
     "beyond int64": (
         {"y_train": relabelled(0).astype(np.uint64) + np.uint64(2**63)},
-        "y_train has the label",
+        "y_train has the label 92",  # 2**63 and something, as it was given
     ),
     "one class": ({"y_train": Y * 0, "y_test": GOOD["y_test"] * 0}, "at least two classes"),
 }

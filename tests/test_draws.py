@@ -155,9 +155,12 @@ def test_matrices_of_a_draw(finished, tmp_path):
         np.testing.assert_array_equal(found.train, found.train.T)
         np.testing.assert_array_equal(found.y_train, images.y_train[some])
         np.testing.assert_array_equal(found.train_index, images.train_index[some])
-    for wrong in (0, 4):
+    for wrong in (0, 4, 1.0, "1"):
         with pytest.raises(UserError, match=f"draw {wrong}: .* has draws 1 to 3"):
             opened.gram("CNTK-V", 3, wrong)
+    for wrong in (1, N + 1, 10.5, "10"):
+        with pytest.raises(UserError, match=f"^{wrong} training images: use 2 to {N}, which"):
+            opened.first(wrong)
     np.testing.assert_array_equal(
         opened.first(10).gram("CNTK-V", 3).train, opened.gram("CNTK-V", 3).train[:10, :10]
     )

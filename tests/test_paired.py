@@ -141,6 +141,17 @@ def test_holms_correction():
     assert abs(some / count - 0.05) < 4 * (0.05 * 0.95 / count) ** 0.5  # 1 - 0.95^(1/8)^8 is 0.0489
 
 
+@pytest.mark.parametrize("wrong", [-1, 2, np.nan])
+def test_what_is_no_p_value(wrong):
+    with pytest.raises(UserError, match="is no p value"):
+        paired.holm([0.01, wrong, None])
+
+
+def test_zeros_and_ones_are_false_and_true():
+    first, second = counted(5, 3, 4, 2)
+    assert paired.mcnemar(first.astype(int), second.astype(float)) == paired.mcnemar(first, second)
+
+
 @pytest.mark.parametrize(
     ("test", "first", "second", "reason"),
     [
@@ -148,6 +159,11 @@ def test_holms_correction():
         (paired.mcnemar, np.ones(0, bool), np.ones(0, bool), "cannot be paired"),
         (paired.over_images, np.ones((2, 3)), np.ones((2, 3)), "cannot be paired"),
         (paired.over_draws, np.ones((1, 3)), np.ones((1, 3)), "at least 2"),
+        (paired.mcnemar, np.array([3, 0, 7]), np.array([3, 1, 2]), "3 does not say whether .*: give true or"),
+        (paired.mcnemar, np.array([0.5, 1]), np.array([0, 1]), "0.5 does not say whether"),
+        (paired.mcnemar, np.array(["a", "b"]), np.array(["a", "c"]), "of types <U1 and <U1 cannot be paired"),
+        (paired.over_images, np.array([np.nan, 1]), np.array([0, 1]), "nan does not say .*: give a share"),
+        (paired.over_draws, np.ones((2, 3)), np.full((2, 3), 70.0), "70 does not say .*: give a share"),
     ],
 )
 def test_what_cannot_be_paired(test, first, second, reason):

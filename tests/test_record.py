@@ -162,6 +162,14 @@ def test_a_missing_record(tmp_path):
         record.load(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["data", "computed"])
+@pytest.mark.parametrize("key, value", [("n_train", -5), ("n_test", 0), ("classes", -1), ("classes", 1)])
+def test_sizes_that_cannot_be_are_damage(started, tmp_path, part, key, value):
+    record.save(started | {part: DATA | {key: value}}, tmp_path / "record.json")
+    with pytest.raises(UserError, match=rf"is damaged \({part}.{key} is {value}\): move it away"):
+        record.load(tmp_path / "record.json")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [(text, "not JSON: ") for text in (b"", b"{", b"\xff", b"[" * 100_000)]

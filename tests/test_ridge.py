@@ -379,6 +379,17 @@ def test_images_that_rounding_alone_decides_are_counted():
     assert changed.sum() <= prediction.predict(large, [wide]).undecided + 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_scores_of_kernels_near_the_ends_of_float64():
+    """Right, with errors that are not known, and so a doubt; or told that they cannot be had."""
+    block, alpha = np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    found = prediction.predict(alpha * 1e-300, [block * 1e300])
+    assert found.classes == [0] and found.undecided == 1
+    assert prediction.predict(alpha, [block]).undecided == 0
+    with pytest.raises(UserError, match="scores leave float64's range"):
+        prediction.predict(alpha / np.finfo(float).tiny, [block * 1e10])
+
+
 def test_predict_refuses_nan():
     with pytest.raises(UserError, match="test Gram matrix holds NaN"):
         prediction.predict(np.ones((2, 3)), [np.ones((4, 2)), np.array([[1, np.nan]])])

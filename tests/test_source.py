@@ -235,3 +235,11 @@ def test_extends_is_no_override_and_near_misses_are_told(write):
     write("a.yaml", "extend: b\n")
     with pytest.raises(UserError, match="unknown key extend: did you mean extends?"):
         config.load("a.yaml")
+
+
+def test_a_dotted_key_in_a_file_is_told_where_it_belongs(write):
+    write("a.yaml", "name: a\ndataset.train: 5\n")
+    with pytest.raises(UserError) as caught:
+        config.load("a.yaml")
+    words = "write train indented, on a line of its own below dataset:"
+    assert str(caught.value) == f"a.yaml line 2: unknown key dataset.train: {words}"

@@ -15,7 +15,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix
 from cntk_bench.records import record
 from cntk_bench.records.directory import require_no_link
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.fit import checked, targets
 from cntk_bench.report.published import deviation, elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.export import npz
@@ -89,7 +89,7 @@ def truth(opened: OpenRun) -> tuple[np.ndarray, np.ndarray, int]:
     """Targets of the training images (n, k), labels of the test images (m,), and k."""
     y_train, y_test = opened.labels
     classes = data(opened)["classes"]
-    return targets(y_train, classes), y_test, classes
+    return targets(checked(y_train, len(y_train), classes), classes), y_test, classes
 
 
 def lower(

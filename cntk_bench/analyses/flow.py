@@ -14,6 +14,7 @@ from cntk_bench.runs.opened import OpenRun
 
 STOPS = ("loo", "validation", "none")
 ENDED = 5.0  # l t, of the smallest eigenvalue l: exp(-5) of its direction, 0.7 %, is left
+LONGEST = 1e30  # relative time, and 1 / LONGEST the shortest: nothing happens beyond, but of rounding
 HELD_OUT = 5  # of the training images, one in so many is held out for validation
 
 
@@ -81,8 +82,10 @@ def follow(
         relative = flow.times(spectrum, absolute)
     else:
         relative = np.unique(np.array(times, np.float64))
-        if not len(relative) or not (np.isfinite(relative) & (relative > 0)).all():
-            raise UserError("a time is not a positive finite number: give some such as 0.1,1,10")
+        if not len(relative) or not ((relative >= 1 / LONGEST) & (relative <= LONGEST)).all():
+            raise UserError(
+                f"a time is not within {1 / LONGEST:g} to {LONGEST:g}: give some such as 0.1,1,10"
+            )
     listed = relative / spectrum.mean_diagonal
     errors: list[float | None] = [None] * len(listed)
     if stop == "loo":

@@ -46,6 +46,9 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
     known, location = fields(model), error["loc"]
     if error["type"] in ("extra_forbidden", "invalid_key"):
         key = ".".join(map(str, location))
+        if key in known:  # then a part of the location has dots
+            section, _, name = key.rpartition(".")
+            return key, f"unknown key {key}: write {name} indented, on a line of its own below {section}:"
         return key, f"unknown key {short(key) or repr(key)}: {_remedy(key[:100], [*known, EXTENDS])}"
     # pydantic appends list indices and branches of a union to the location
     prefixes = (".".join(map(str, location[:n])) for n in range(len(location), 1, -1))

@@ -70,7 +70,10 @@ class Source:
                 raise UserError(f"{option}: no value is given: write {short(key)}=null for nothing")
             if parts[0] == EXTENDS:
                 raise UserError(f"{option}: {EXTENDS} stands in a file: give that file as CONFIG")
-            self.raw = _assigned(self.raw, parts, yaml12.read(value, option))
+            given = yaml12.read(value, option)
+            if given is None and value.strip() not in yaml12.NOTHING:  # a comment, say
+                raise UserError(f"{option}: no value is given: write {short(key)}=null for nothing")
+            self.raw = _assigned(self.raw, parts, given)
         except UserError as error:
             self.mistakes.append(str(error))
         else:

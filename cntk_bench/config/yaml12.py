@@ -30,7 +30,8 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OCTAL, _HEXADECIMAL = re.compile(r"0o[0-7]+"), re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS = dict.fromkeys(("", "~", "null", "Null", "NULL"))
+NOTHING = ("~", "null", "Null", "NULL")
+_WORDS = dict.fromkeys(("", *NOTHING))
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
 
 # What YAML does not allow, but for the lone surrogates that stand for bytes of a file name.

@@ -82,6 +82,8 @@ def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:
         )
     if len(y) != n:
         raise UserError(f"{what} has {len(y)} labels for {n} images: give one label per image")
+    if n and y.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{what} has the label {y.max()}: number the classes 0, 1, 2, ...")
     return y.reshape(n).astype(np.int64)
 
 

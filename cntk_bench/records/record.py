@@ -164,7 +164,12 @@ def load(path: str | Path) -> dict:
             f"this cntk-bench reads format {FORMAT}: {remedy}"
         )
     _check(path, "", record, _RECORD)
-    _check(path, "data.", record["data"], _DATA)
+    for part in ("data", "computed"):
+        if part in record:
+            _check(path, f"{part}.", record[part], _DATA)
+            for key, least in {"n_train": 1, "n_test": 1, "classes": 2}.items():
+                if record[part][key] < least:
+                    raise _damaged(path, f"{part}.{key} is {short(record[part][key])}")
     for i, entry in enumerate(record["stages"]):
         _check(path, f"stages.{i}.", entry, _STAGE)
     check_solutions(path, record["solutions"])

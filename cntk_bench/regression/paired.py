@@ -68,11 +68,11 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
     Raises
     ------
     UserError
-        If the shapes differ or there is no image.
+        If the shapes differ, there is no image, or a value is neither true nor false.
     """
     from scipy.stats import binomtest, norm
 
-    first, second = _checked(first, second, 1)
+    first, second = (shares.astype(bool) for shares in _checked(first, second, 1, whole=True))
     m = len(first)
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
@@ -98,9 +98,9 @@ def over_images(first: np.ndarray, second: np.ndarray) -> Paired:
     Raises
     ------
     UserError
-        As `mcnemar`.
+        If the shapes differ, there is no image, or a share is not within 0 to 1.
     """
-    first, second = _checked(np.asarray(first, float), np.asarray(second, float), 1)
+    first, second = _checked(first, second, 1)
     mean, error, low, high, p = _student(100 * (first - second))
     return Paired(len(first), mean, error, low, high, p, IMAGES, error_images=error)
 
@@ -116,9 +116,9 @@ def over_draws(first: np.ndarray, second: np.ndarray) -> Paired:
     Raises
     ------
     UserError
-        As `mcnemar`; or of one draw.
+        As `over_images`; or of one draw.
     """
-    first, second = _checked(np.asarray(first, float), np.asarray(second, float), 2)
+    first, second = _checked(first, second, 2)
     if len(first) < 2:
         raise UserError("one draw has no deviation between draws: give at least 2")
     each = 100 * (first - second)
@@ -144,7 +144,10 @@ def _student(values: np.ndarray) -> tuple[float, float, float | None, float | No
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
     """p values of several tests, so adjusted that under all hypotheses one below x is found at most in a
-    share x of all studies; those that are None are of no test and stay so."""
+    share x of all studies; those that are None are of no test and stay so; UserError if one is no p value."""
+    wrong = [p for p in values if p is not None and not 0 <= p <= 1]
+    if wrong:
+        raise UserError(f"{wrong[0]:g} is no p value: it is within 0 to 1")
     tested = sorted((p, place) for place, p in enumerate(values) if p is not None)
     found: list[float | None] = [None] * len(values)
     largest = 0.0
@@ -154,8 +157,24 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def _checked(first: np.ndarray, second: np.ndarray, axes: int) -> tuple[np.ndarray, np.ndarray]:
+def _checked(
+    first: np.ndarray, second: np.ndarray, axes: int, whole: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of correct predictions, float64; where `whole`, each 0 or 1."""
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != axes or not first.size:
         raise UserError(f"predictions of shapes {first.shape} and {second.shape} cannot be paired")
+    if first.dtype.kind not in "biuf" or second.dtype.kind not in "biuf":
+        raise UserError(
+            f"predictions of types {first.dtype} and {second.dtype} cannot be paired: say whether, or "
+            "to what share, each is correct"
+        )
+    first, second = first.astype(float), second.astype(float)
+    for values in (first, second):
+        fine = (values == 0) | (values == 1) if whole else (values >= 0) & (values <= 1)
+        if not fine.all():
+            needed = "true or false (1 or 0)" if whole else "a share within 0 to 1"
+            raise UserError(
+                f"{values[~fine][0]:g} does not say whether a prediction is correct: give {needed}"
+            )
     return first, second

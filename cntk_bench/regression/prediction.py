@@ -67,15 +67,21 @@ def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple
     Raises
     ------
     UserError
-        If the block holds NaN or infinity.
+        If the block holds NaN or infinity, or scores are beyond float64.
     """
     block = np.asarray(block, np.float64)
     together = _together(alpha, block)
-    scores = block @ together
+    with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+        scores = block @ together
     if not np.isfinite(scores).all():
+        if np.isfinite(block).all():
+            raise UserError(
+                "scores leave float64's range, as of kernels near its ends: multiply the kernel by a constant"
+            )
         raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
-    with np.errstate(over="ignore"):  # an infinite error is a doubt
-        return scores, error * np.sqrt(block**2 @ together**2)
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite or unknown error is a doubt
+        noise = error * np.sqrt(block**2 @ together**2)
+    return scores, np.where(np.isnan(noise), np.inf, noise)
 
 
 def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:

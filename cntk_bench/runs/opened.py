@@ -1,6 +1,7 @@
 """A run for whoever works with its matrices: in Python, or in files of other formats."""
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ class OpenRun:
         UserError
             If the column has no Gram matrix, or several, or the run does not hold it, or not all of it.
         """
-        if not 1 <= draw <= self.draws:
+        if not isinstance(draw, Integral) or not 1 <= draw <= self.draws:
             raise UserError(f"draw {short(draw)}: {short(str(self.run.path))} has draws 1 to {self.draws}")
         readout = self.readout(column, depth)
         known, n = self.store.images(self._all), self.sizes[0]
@@ -120,9 +121,9 @@ class OpenRun:
         UserError
             If there are not so many.
         """
-        if not 2 <= train <= self.sizes[0]:
+        if not isinstance(train, Integral) or not 2 <= train <= self.sizes[0]:
             where = short(str(self.run.path))
-            raise UserError(f"{train:,} training images: use 2 to {self.sizes[0]:,}, which {where} has")
+            raise UserError(f"{short(train)} training images: use 2 to {self.sizes[0]:,}, which {where} has")
         return replace(self, sizes=(train, self.sizes[1]), draws=1)
 
 
