@@ -143,6 +143,28 @@ def test_more_threads_than_cores_are_told(caplog):
     assert f"{BOUND + 1} workers with 1 threads each" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "kept", "dropped"),
+    [
+        ("OMP_NUM_THREADS", ("4", "4,2", " 3 "), ("many", "0", "-1", "")),
+        ("OPENBLAS_NUM_THREADS", ("1",), ("x",)),
+        (
+            "OMP_PLACES",
+            ("cores", "threads(4)", "{0:4}:4:4", "{0,1},{2,3}", "!{5}"),
+            ("zzz", "cores()", "a{0}"),
+        ),
+        ("OMP_PROC_BIND", ("true", "FALSE", "spread, close"), ("yes", "spread close")),
+        ("OMP_SCHEDULE", ("dynamic", "guided,4", "nonmonotonic:dynamic, 2"), ("quick", "static,x")),
+        ("GOMP_CPU_AFFINITY", ("0 3 1-2 4-15:2", "0,1", ""), ("zzz", "0-", "1:2", "1" * 60 + "x")),
+    ],
+)
+def test_variables_that_openmp_cannot_read_are_dropped(monkeypatch, name, kept, dropped):
+    for value in kept + dropped:
+        monkeypatch.setenv(name, value)
+        cores.drop_impossible()
+        assert os.environ.get(name) == (value if value in kept else None), value
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", ""])
 def test_numba_is_imported_whatever_its_variable_says(value):
     code = "from cntk_bench.system import libraries; libraries.own_process(); import numba"

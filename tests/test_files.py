@@ -130,6 +130,28 @@ def test_a_disk_a_quota_or_a_limit_that_is_full(code):
             raise OSError(code, os.strerror(code))
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+def test_what_the_process_has_no_more_of_is_not_the_paths_fault(code):
+    """`failures` has the remedy of each."""
+    with pytest.raises(OSError) as caught, writing("a"):
+        raise OSError(code, os.strerror(code))
+    assert caught.value.errno == code
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"link is a link to what is not there: remove it, or make"):
+        with writing(tmp_path / "link"):
+            (tmp_path / "link").mkdir(parents=True, exist_ok=True)
+
+
+def test_no_folder_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", None)
+    monkeypatch.setattr(files.tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(UserError, match="no folder for temporary files .*: set TMPDIR to one that can"):
+        files.temporary()
+
+
 def test_an_error_without_a_number_is_told_by_its_words():
     with pytest.raises(UserError, match=r"cannot write a \(the library's words\)"), writing("a"):
         raise OSError("the library's words")

@@ -35,6 +35,27 @@ def dispositions():
     return {signum: signal.getsignal(signum) for signum in SIGNALS}
 
 
+def test_a_script_that_goes_on_after_the_program_has_its_own_signals():
+    """`main` is not `console`, after which a signal only ends the process."""
+    code = f"""
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.insert(0, {str(REPOSITORY)!r})
+sys.argv = ["cntk-bench", "--version"]
+from cntk_bench.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("theirs")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.endswith("theirs\n"), done.stderr
+
+
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_each_is_raised_and_everything_is_as_it_was_afterwards(signum):
     before, hook = dispositions(), sys.unraisablehook
@@ -170,12 +191,12 @@ class Finder:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {repository!r})
 sys.argv = ["cntk-bench", *{arguments!r}]
-from cntk_bench.cli import main
+from cntk_bench.cli import console
 sys.meta_path.insert(0, Finder)
 if {number} < 0:
     import atexit
     atexit.register(os.kill, os.getpid(), {signum})
-main()
+console()
 """
 
 

@@ -71,3 +71,80 @@ def test_a_pipe_as_settings_of_matplotlib(tmp_path):
 def test_a_completion_without_the_shells_variables_ends_quietly(tmp_path, variables):
     done = call(folder=tmp_path, _CNTK_BENCH_COMPLETE="bash_complete", **variables)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_nonsense_that_libraries_would_heed(tmp_path):
+    """All at once: OpenMP's would print or never return, Numba's and CuPy's warn, XDG's make a folder ~."""
+    (tmp_path / "stub" / "cupy").mkdir(parents=True)
+    (tmp_path / "stub" / "cupy" / "__init__.py").write_text("import warnings\nwarnings.warn('two CuPys')\n")
+    openmp = ("OMP_PLACES", "OMP_PROC_BIND", "OMP_SCHEDULE", "OMP_NUM_THREADS", "GOMP_CPU_AFFINITY")
+    done = run(
+        tmp_path,
+        **dict.fromkeys(openmp, "zzz"),
+        **{name: "~/.cache" for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME")},
+        NUMBA_OPT="zzz", NUMBA_CACHE_DIR=str(tmp_path / "kept"),
+        PYTHONPATH=os.pathsep.join((str(tmp_path / "stub"), str(REPOSITORY))),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "") and "CNTK-V" in done.stdout
+    assert sorted(os.listdir(tmp_path)) == ["kept", "run", "stub"]
+
+
+def test_a_cupy_that_ends_the_process_is_none(tmp_path):
+    (tmp_path / "cupy").mkdir()
+    (tmp_path / "cupy" / "__init__.py").write_text("import sys\nsys.exit('CuPy is broken')\n")
+    path = os.pathsep.join((str(tmp_path), str(REPOSITORY)))
+    done = run(tmp_path, PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = call("compute", tmp_path / "run" / "config.yaml", "--backend", "cuda", "--output", "gpu",
+                folder=tmp_path, PYTHONPATH=path)  # fmt: skip
+    assert done.returncode == 2 and "the cuda backend cannot import CuPy (CuPy is broken)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("num_threads: [\n", "Numba cannot be imported (ParserError: "),
+        (
+            "disable_jit: 1\n",
+            "NUMBA_DISABLE_JIT is set (or disable_jit in .numba_config.yaml of the current ",
+        ),
+    ],
+)
+def test_a_file_of_numbas_settings(tmp_path, text, words):
+    (tmp_path / ".numba_config.yaml").write_text(text)
+    done = run(tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert words in done.stderr and ".numba_config.yaml" in done.stderr
+
+
+def test_files_of_the_current_folder_are_not_imported(tmp_path):
+    for name in (
+        "yaml",
+        "statistics",
+        "random",
+        "click",
+        "logging",
+        "numpy",
+        "queue",
+        "cntk_bench_of_theirs",
+    ):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n")
+    done = call("info", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_current_folder_that_was_removed(tmp_path):
+    """What is named by whole paths works from there; what is not is told."""
+    script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    program = ["sh", "-c", script, "sh", sys.executable, "-m", "cntk_bench"]
+    overrides = [word for override in SMALL for word in ("--set", override)]
+    for output, words in ((tmp_path / "run", None), ("run", "the current folder was removed: cd to one")):
+        command = [*program, "compute", "quickstart", *overrides, "--output", str(output)]
+        variables = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == (0 if words is None else 2), done.stderr
+        assert done.stderr == "" if words is None else words in done.stderr
+    assert "in a folder that was removed" in (tmp_path / "run" / "log.txt").read_text()

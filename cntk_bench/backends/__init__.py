@@ -16,7 +16,7 @@ import numpy as np
 from cntk_bench.backends import families, fully_connected, scaling
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import CONVOLUTIONAL, FULLY_CONNECTED, Spec
-from cntk_bench.system import plugins
+from cntk_bench.system import libraries, plugins
 
 NAMES = ("cuda", "cpu")  # in order of preference
 GROUP = "cntk_bench.backends"
@@ -119,4 +119,6 @@ def create(name: str, spec: Spec) -> Backend:
 
 def module(name: str) -> Any:
     """The module of a backend."""
+    if name == "cpu":
+        libraries.numba()  # says so if its settings are broken
     return import_module(f"{__name__}.{name}") if name in NAMES else plugins.load(GROUP, name)

@@ -1,15 +1,20 @@
 """The command line: parses, calls, prints.
 
-`main` is the program, and `program.call` one command of it within a process that goes on. Nothing is
-imported here, so that Ctrl-C is looked after before anything that takes time is.
+`console` is the installed command, `main` the same for a script that goes on, and `program.call` one command
+of it within a process that goes on. Nothing is imported here, so that Ctrl-C is looked after before anything
+that takes time is.
 """
 
 import sys
 
 
-def main() -> None:
+def console() -> None:
+    """`main`, where the process ends with it: a signal that comes while Python tidies up changes nothing."""
+    main(last=True)
+
+
+def main(last: bool = False) -> None:
     """Run the command of sys.argv; raises SystemExit with one of `failures.EXIT_CODES`."""
-    last = sys._getframe(1).f_globals.get("__name__") == "__main__"  # called by a script, which ends with it
     try:
         from cntk_bench.system import interruption
 

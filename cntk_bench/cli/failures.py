@@ -7,6 +7,7 @@ import click
 
 from cntk_bench.cli import streams
 from cntk_bench.errors import Mistakes, UserError
+from cntk_bench.system import paths
 from cntk_bench.system.interruption import Interrupted
 from cntk_bench.text import one_line, short
 
@@ -96,6 +97,8 @@ def _unforeseen(error: BaseException) -> str:
     if isinstance(error, OSError):
         if error.errno in _BY_NUMBER:
             return _BY_NUMBER[error.errno]
+        if isinstance(error, FileNotFoundError) and paths.current() is None:
+            return "the current folder was removed: cd to one that is there, and run the same command again"
         if error.filename is not None:
             return f"{short(_text(error.filename), 120)}: {reason}: use another path, or mend that"
         return f"{reason}: mend that, and run the same command again"

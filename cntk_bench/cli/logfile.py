@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import RLock
 
 from cntk_bench.errors import UserError
-from cntk_bench.system import log
+from cntk_bench.system import log, paths
 
 WAITING = 1000  # lines that wait for the run's directory
 
@@ -63,7 +63,7 @@ def kept(arguments: Sequence[str]) -> Iterator[None]:
         _open = before
 
 
-def begin(folder: Path) -> None:
+def begin(run: Path) -> None:
     """Log into a run's directory from now on, what was asked first."""
     if _open is None or _open.begun:
         return
@@ -71,11 +71,11 @@ def begin(folder: Path) -> None:
 
     from cntk_bench.records import provenance
 
-    _open.folder, _open.begun = folder, True
+    _open.folder, _open.begun = run, True
     asked = shlex.join(["cntk-bench", *_open.arguments])
     commit = provenance.commit()
     version = f"version {provenance.__version__}" + (f", commit {commit}" if commit else "")
-    _open.line("asked", f"{asked}; {version}; in {os.getcwd()}")
+    _open.line("asked", f"{asked}; {version}; in {paths.current() or 'a folder that was removed'}")
 
 
 def catch_up() -> None:

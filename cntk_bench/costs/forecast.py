@@ -29,7 +29,7 @@ from cntk_bench.grams.tiles import Plan
 from cntk_bench.regression import SOLVERS, cholesky, iterative, prediction, ridge
 from cntk_bench.regression import stream as products
 from cntk_bench.regression.placement import Place
-from cntk_bench.system.files import writing
+from cntk_bench.system.files import temporary, writing
 
 LEAST, MOST = 512, 16_384  # training images of the made-up matrix
 ENOUGH = 1.0  # seconds
@@ -148,7 +148,7 @@ def _timed(do: Callable[[], object]) -> float:
 @contextmanager
 def _scratch(side: int) -> Iterator[Store]:
     """A store of 2 x 2 tiles of training images and 1 x 2 of test images, of random numbers."""
-    folder = Path(tempfile.gettempdir())
+    folder = temporary()
     with writing(folder):
         scratch = tempfile.TemporaryDirectory(prefix="cntk-bench-")
     with scratch as path:

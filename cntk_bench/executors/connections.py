@@ -20,6 +20,7 @@ from cntk_bench.executors import certificates
 from cntk_bench.executors.scheduler import Scheduler
 from cntk_bench.executors.workers import Workers
 from cntk_bench.system import interruption, libraries
+from cntk_bench.system.files import temporary
 from cntk_bench.text import one_line, short
 
 CONNECTING = "20s"
@@ -83,7 +84,7 @@ def ours(workers: Workers) -> Iterator[Any]:
     """
     security = certificates.made()
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cntk-bench-"))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cntk-bench-", dir=temporary()))
         common = {"host": HERE, "protocol": "tls://", "security": security}
         nannies = {
             number: {

@@ -2,12 +2,23 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 # What schedulers and people set to say how many threads a process is to have.
 VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK")
+_COUNTS = (*VARIABLES[:2], "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")
+# Of OpenMP (specification 5.2, chapter 21, and libgomp's manual): how a value, or none, may look.
+_PLACES = r"(threads|cores|sockets|ll_caches|numa_domains)(\s*\(\s*\d+\s*\))?"
+_BINDINGS, _CPUS = "(master|primary|close|spread)", r"\d+(-\d+(:\d+)?)?"
+_FORMS = {
+    "OMP_PLACES": rf"\s*({_PLACES}|[\d\s{{}}:,!-]*)\s*",
+    "OMP_PROC_BIND": rf"\s*(|true|false|{_BINDINGS}(\s*,\s*{_BINDINGS})*)\s*",
+    "OMP_SCHEDULE": r"\s*(|((non)?monotonic:\s*)?(static|dynamic|guided|auto)(\s*,\s*\d+)?)\s*",
+    "GOMP_CPU_AFFINITY": rf"\s*({_CPUS}([\s,]+{_CPUS})*)?\s*",
+}
 CGROUPS = Path("/sys/fs/cgroup")
 
 _asked: list[int] = []  # by whoever called `limited`, the last one first
@@ -29,9 +40,16 @@ def bound() -> int:
 
 
 def drop_impossible() -> None:
-    """Take a variable away that Numba could not even be imported with; `threads` ignores it, too."""
-    if _number(os.environ.get("NUMBA_NUM_THREADS", "1")) is None:
-        del os.environ["NUMBA_NUM_THREADS"]
+    """Take variables away that Numba could not be imported with, or that make OpenMP print or never return.
+
+    `threads` ignores them, too.
+    """
+    for name in _COUNTS:
+        if _number(os.environ.get(name, "1")) is None:
+            del os.environ[name]
+    for name, form in _FORMS.items():
+        if not re.fullmatch(form, os.environ.get(name, ""), re.IGNORECASE | re.ASCII):
+            del os.environ[name]
 
 
 @contextmanager
@@ -57,7 +75,7 @@ def _quota(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -
     """Cores' worth of time that control groups allow, by the strictest group that this process is in."""
     limits = []
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text("utf-8").splitlines()
     except OSError:
         return None
     for line in lines:
@@ -78,7 +96,7 @@ def _up(root: Path, path: str, read: Callable[[Path], float | None]) -> list[flo
 
 def _second_version(group: Path) -> float | None:
     try:
-        quota, period = (group / "cpu.max").read_text().split()
+        quota, period = (group / "cpu.max").read_text("utf-8").split()
         return int(quota) / int(period) if quota != "max" else None
     except (OSError, ValueError, ZeroDivisionError):
         return None
@@ -86,7 +104,9 @@ def _second_version(group: Path) -> float | None:
 
 def _first_version(group: Path) -> float | None:
     try:
-        quota, period = (int((group / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        quota, period = (
+            int((group / f"cpu.cfs_{name}_us").read_text("utf-8")) for name in ("quota", "period")
+        )
         return quota / period if quota > 0 else None
     except (OSError, ValueError, ZeroDivisionError):
         return None

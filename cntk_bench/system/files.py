@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cntk_bench.errors import UserError
+from cntk_bench.system import paths
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # which are not of a path
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
 PARTIAL = ".partial"  # ends the name of a file that is being written
@@ -25,11 +28,20 @@ PARTIAL = ".partial"  # ends the name of a file that is being written
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn what the operating system says against writing to a path into one line with its remedy."""
+    """Turn what the operating system says against writing to a path into one line with its remedy.
+
+    Errors of another remedy pass: of what the process has no more of, and of a current folder that is gone.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
+        if error.errno in EXHAUSTED or error.errno == errno.ENOENT and paths.current() is None:
+            raise
+        if error.errno == errno.EEXIST and os.path.islink(path) and not os.path.exists(path):
+            raise UserError(
+                f"{short(str(path))} is a link to what is not there: remove it, or make what it points to"
+            ) from error
         if error.errno in NO_SPACE:
             raise UserError(
                 f"no space left to write {short(str(path))} ({reason}): free some and run the same command "
@@ -38,6 +50,17 @@ def writing(path: str | Path) -> Iterator[None]:
         raise UserError(
             f"cannot write {short(str(path))} ({reason}): make it writable, or use another output directory"
         ) from error
+
+
+def temporary() -> Path:
+    """The folder for files of the moment; UserError if there is none that can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        raise UserError(
+            "no folder for temporary files can be written (/tmp, /var/tmp, the current one): set TMPDIR to "
+            "one that can"
+        ) from None
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:

@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -20,6 +21,9 @@ def own_process() -> None:
     global _ours
     _ours = True
     cores.drop_impossible()
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):  # of which relative ones are to be ignored
+        if not os.path.isabs(os.environ.get(name, "/")):
+            del os.environ[name]
 
 
 @contextmanager
@@ -31,10 +35,11 @@ def hidden_if_broken(name: str) -> Iterator[None]:
     """
     hidden = False
     try:
-        importlib.import_module(name)
+        with _unwarned():
+            importlib.import_module(name)
     except ImportError:
         pass
-    except Exception:
+    except (Exception, SystemExit):
         hidden = True
         sys.modules[name] = None  # type: ignore[assignment]
     try:
@@ -62,6 +67,36 @@ def hushed(loggers: Iterable[str], level: int) -> Iterator[None]:
     finally:
         for logger, before in found:
             logger.setLevel(before)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """In a process of our own, let a library that is imported warn of nothing: users can mend none of it."""
+    with warnings.catch_warnings():
+        if _ours:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def numba() -> None:
+    """Import Numba.
+
+    Raises
+    ------
+    UserError
+        If its settings keep it from being imported.
+    """
+    try:
+        with _unwarned():
+            importlib.import_module("numba")
+    except ImportError:
+        raise
+    except Exception as error:  # whatever reading its settings raises
+        reason = one_line(f"{type(error).__name__}: {error}", 100)
+        raise UserError(
+            f"Numba cannot be imported ({reason}): mend or remove .numba_config.yaml in the current folder, "
+            "and variables NUMBA_*"
+        ) from None
 
 
 def zarr() -> ModuleType:

@@ -56,7 +56,7 @@ def _gpu() -> int:
             f"device 'cuda' needs CuPy ({one_line(error, 60)}): pip install 'cntk-bench[cuda13]', or "
             "[cuda12] for a CUDA 12 driver; or use 'cpu'"
         ) from None
-    except Exception as error:  # a broken driver or GPU raises whatever it likes
+    except (Exception, SystemExit) as error:  # a broken driver or GPU raises whatever it likes
         raise UserError(
             f"device 'cuda' does not work: {one_line(error, 120) or type(error).__name__}: "
             "mend the driver or the GPU (see nvidia-smi), or use 'cpu'"

@@ -37,6 +37,14 @@ def expanded(path: str) -> str:
     return found
 
 
+def current() -> str | None:
+    """The current folder; None where it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
 def to_utf8(text: str) -> str:
     """A string of the process (an argument, a path) as UTF-8 has it; the same where the locale's is UTF-8."""
     try:

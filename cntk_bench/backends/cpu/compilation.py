@@ -53,7 +53,8 @@ def keep_code(function: Any) -> Any:
     """Keep what a function that Numba compiles becomes, for later processes; returns the function."""
     if not hasattr(function, "py_func"):  # Numba has returned it as it is
         raise UserError(
-            "NUMBA_DISABLE_JIT is set, and without its compiler there is no cpu backend: unset it"
+            "NUMBA_DISABLE_JIT is set (or disable_jit in .numba_config.yaml of the current folder), and "
+            "without its compiler there is no cpu backend: unset it"
         )
     function._cache = CodeCache(function.py_func)
     return function
@@ -65,7 +66,8 @@ def folders() -> Iterator[Path]:
         yield Path(chosen)
     yield Path(__file__).parent / "__pycache__"
     with suppress(RuntimeError):  # no home
-        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cntk-bench"
+        chosen = os.environ.get("XDG_CACHE_HOME", "")  # which counts only where it is absolute
+        yield (Path(chosen) if os.path.isabs(chosen) else Path.home() / ".cache") / "cntk-bench"
 
 
 class CodeCache(NullCache):
@@ -129,7 +131,9 @@ class CodeCache(NullCache):
             text = b"".join(file.read_bytes() for file in sorted(self.source.parent.glob("*.py")))
         except OSError:
             text = b""  # compiled without its source
-        made_from = (numba.__version__, llvmlite.__version__, sys.version, hashlib.sha256(text).hexdigest())
+        settings = [getattr(numba.config, name, None) for name in ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")]
+        versions = numba.__version__, llvmlite.__version__, sys.version
+        made_from = (*versions, *map(str, settings), hashlib.sha256(text).hexdigest())
         name = hashlib.sha256(repr(place).encode()).hexdigest()[:24]
         return f"{self.name}-{name}.nbc", repr((place, made_from)).encode()
 

@@ -24,7 +24,7 @@ def available() -> bool:
         import cupy
 
         return cupy.cuda.is_available()
-    except Exception:  # a broken driver raises whatever it likes; the answer is no
+    except (Exception, SystemExit):  # a broken driver raises whatever it likes; the answer is no
         return False
 
 
@@ -103,7 +103,7 @@ class Gpu:
     def __init__(self) -> None:
         try:
             import cupy
-        except Exception as error:  # not installed, or broken in any way
+        except (Exception, SystemExit) as error:  # not installed, or broken in any way
             raise UserError(
                 f"the cuda backend cannot import CuPy ({one_line(error, 80) or type(error).__name__}): "
                 "pip install 'cntk-bench[cuda13]' ([cuda12] for a CUDA 12 driver), or use --backend cpu"
