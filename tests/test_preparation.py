@@ -123,6 +123,8 @@ def test_whitening_is_refused_where_rounding_would_decide():
     grey = np.repeat(images(200, 1, 6, "float64"), 3, axis=1)  # channels that are equal
     with pytest.raises(UserError, match=r"zca_regularizer 1e-13 is too small .* use 3e-09$"):
         whitening.fitted(lambda: [grey], 1e-13)
+    with pytest.raises(UserError, match=r"zca_regularizer 4\.9\d*e-324 is too small"):
+        whitening.fitted(lambda: [images(30, 1, 8, "float64")], 5e-324)
     right, whitener = (
         by_singular_values(grey, grey, 1e-8),
         whitening.fitted(lambda: [grey[:100], grey[100:]], 1e-8),

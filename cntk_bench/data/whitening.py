@@ -10,8 +10,9 @@ are edge filters", 1997; Krizhevsky 2009, appendix A). The ridge relative to tra
 that of neural-tangents' example. A pixel that no training image changes is left out of the decomposition:
 it becomes r^(-1/2) (x - m), exactly 0 in every training image.
 
-Rounding leaves eigenvalues wrong by about eps times the largest one. Of n training images n - 1 at most are
-not 0, so the others are set to it; where l + r is near that error nevertheless, whitening is refused.
+Rounding leaves eigenvalues wrong by about eps times the largest one. For n training images at most n - 1 of
+them are not 0, so the others are set to 0; where l + r comes near that error all the same, as where some
+pixels depend on others, whitening is refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from cntk_bench.data.scaling import CHUNK
 from cntk_bench.errors import UserError
 from cntk_bench.system import memory
 
-EXACT = 1e5  # times eps and the largest eigenvalue: the least l + r, so that it errs by about 1e-5
+EXACT = 1e5  # times eps and the largest eigenvalue is the least l + r, which so errs by about 1e-5 of itself
 USUAL = 1e-100, 1e100  # pixels of which no square leaves float64's range, nor a sum of many of them
 MATRICES = 5  # d x d, float64, at the peak: 360 MiB for 3 x 32 x 32 pixels
 
@@ -70,14 +71,16 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
         )
     with threadpool_limits(1, user_api="blas"):
         covariance, count = _covariance(parts, mean, varies, unit)
-        ridge = regularizer * float(np.trace(covariance)) / d
+        mean_variance = float(np.trace(covariance)) / d
+        ridge = regularizer * mean_variance
         values, vectors = decomposed(
             covariance, lower=True, driver="evd", overwrite_a=True, check_finite=False
         )
         values[: max(0, len(values) - (count - 1))] = 0  # they ascend
         values, known = np.maximum(values, 0), values[-(count - 1) :]
-        if max(known[0], 0) + ridge < (least := EXACT * np.finfo(float).eps * values[-1]):
-            enough = 2 * regularizer * least / ridge
+        least = EXACT * np.finfo(float).eps * values[-1]
+        if max(known[0], 0) + ridge < least or ridge < np.finfo(float).tiny:
+            enough = 2 * least / mean_variance
             raise UserError(
                 f"preprocess.zca_regularizer {regularizer:g} is too small for these training images: some "
                 f"pixels nearly depend on others, so rounding would decide; use {enough:.1g}"
