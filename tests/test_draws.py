@@ -140,10 +140,10 @@ def test_draws_that_are_no_whole_tiles(finished, tmp_path):
 
 
 def test_a_tile_is_chosen_that_wastes_nothing(tmp_path):
-    run, tasks = computed(tmp_path, "compute.tile=auto")
+    run, tasks = computed(tmp_path, "compute.tile=auto", "dataset.train=32")
     plan = store.open(run.gram).plan
-    assert N % plan.tile == 0
-    assert sum(task.tile.pairs(plan) for task in tasks) == DRAWS * N * (N + 1) // 2 + DRAWS * N * M
+    assert 32 % plan.tile == 0
+    assert sum(task.tile.pairs(plan) for task in tasks) == DRAWS * 32 * 33 // 2 + DRAWS * 32 * M
 
 
 def test_matrices_of_a_draw(finished, tmp_path):

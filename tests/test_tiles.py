@@ -98,6 +98,22 @@ def test_auto_tile_is_rounded_to_the_nearest_multiple_of_16(edge, side):
     assert auto_tile(1000, 0, 1, edge**2) == side
 
 
+@pytest.mark.parametrize(("draw", "side"), [(10, 30), (20, 16), (40, 16), (80, 16), (160, 32), (640, 32)])
+def test_auto_tile_of_draws_computes_few_pairs_that_nobody_needs(draw, side):
+    """CNTK-GAP at depth 15 on a CPU, which computes 16 columns at a time: counted tile by tile."""
+    chosen = auto_tile(10 * draw, 1000, 15 * 2**20, 2 * 10**10, 10)
+    assert chosen == side
+    needed = 10 * draw * (draw + 1) / 2 + 1000 * 10 * draw
+
+    def computed(tile):
+        plan = Plan(10 * draw, 1000, tile, 1, 10)
+        shapes = ((one, *one.shape(plan)[1:]) for one in plan.tiles())
+        return sum(rows * -(-cols // 16) * 16 / (2 if one.diagonal else 1) for one, rows, cols in shapes)
+
+    assert computed(chosen) == min(map(computed, {min(draw, 32), *range(16, 33)}))
+    assert computed(chosen) < 1.13 * needed and computed(20) > 1.55 * needed
+
+
 def test_no_tile_is_empty():
     for plan in PLANS:
         assert all(tile.pairs(plan) > 0 for tile in plan.tiles())

@@ -15,6 +15,7 @@ LIMIT = 1_000_000  # tiles of a store, at most: to open it takes seconds then
 FILES = 1_000_000  # of a new store: each tile is one per readout
 PARTS = ("train", "test")
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
+SIDE_BY_SIDE = 16  # images z that a CPU computes with one x at once, as many as `backends.cpu.lanes` has
 
 
 @dataclass(frozen=True)
@@ -225,12 +226,12 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     A tile holds some seconds of work: little is lost by an interruption, and the overhead of a tile
     (some milliseconds) does not show. Two bounds come first: a computation has at least about 100
     tiles, to show its progress and to resume by, and at most about 20,000, because each tile is a
-    file for each readout. The side is a multiple of 16, as many pairs as a CPU computes side by side,
-    between 16 and 1,024: a block's images and a tile's numbers stay within some 100 MB.
+    file for each readout. The side is a multiple of 16 (`SIDE_BY_SIDE`), between 16 and 1,024:
+    a block's images and a tile's numbers stay within some 100 MB.
 
-    Of several draws each should be whole tiles, so that no pair of two draws is computed: of the sides from
-    half of that to that, or where the draw is smaller the draw's, the one that wastes least, and of equal
-    ones the largest.
+    Of several draws it is, of the sides from half of that to that and the draw's own, the one by which fewest
+    pairs are computed that nobody needs, and of equal ones the largest: where a tile ends within a draw pairs
+    of two draws are, and where its side is no multiple of 16 columns of no image.
 
     Parameters
     ----------
@@ -252,7 +253,19 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     draw = n_train // draws
     pairs = draws * _count(draw, 0, 1) + n_train * n_test
     area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
-    side = min(max((isqrt(area) + 8) // 16 * 16, SMALLEST), LARGEST)
-    if draws == 1 or draw <= side:
-        return side if draws == 1 else draw
-    return min(range(side, side // 2, -1), key=lambda tile: Plan(n_train, 0, tile, 1, draws).wasted)
+    nearest = (isqrt(area) + SIDE_BY_SIDE // 2) // SIDE_BY_SIDE * SIDE_BY_SIDE
+    side = min(max(nearest, SMALLEST), LARGEST)
+    if draws == 1:
+        return side
+    sides = {min(draw, side), *range(max(side // 2, SMALLEST), side + 1)}
+    return min(sorted(sides, reverse=True), key=lambda tile: _effort(Plan(n_train, n_test, tile, 1, draws)))
+
+
+def _effort(plan: Plan) -> float:
+    """Pairs that a CPU computes: of a tile's columns as many as are computed side by side, or none."""
+    starts = np.arange(plan.blocks("train"))
+    widths = np.minimum((starts + 1) * plan.tile, plan.n_train) - starts * plan.tile
+    padded = -(-widths // SIDE_BY_SIDE) * SIDE_BY_SIDE
+    before = np.concatenate([[0], padded.cumsum()])
+    left = before[starts] - before[plan.first_col(starts)]
+    return float((widths * (left + padded / 2)).sum()) + plan.n_test * float(before[-1])
