@@ -147,7 +147,7 @@ def ended() -> int:
     from cntk_bench import cli
 
     try:
-        cli.main()
+        cli.console()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:

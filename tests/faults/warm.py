@@ -1,7 +1,7 @@
 """The real command line in a process that is forked from a warm one: milliseconds instead of seconds.
 
 Run as a program, with `shim.c` preloaded, it imports and compiles everything once. Then, for every JSON line
-on its standard input, it forks a child that arms the shim and calls `cntk_bench.cli.main` as the installed
+on its standard input, it forks a child that arms the shim and calls `cntk_bench.cli.console` as the installed
 command does, and answers with a JSON line: the child's exit code, or minus the signal that ended it, or
 "stopped" where a fault stops it; the next line then lets it go on.
 
