@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cntk_bench.cli import failures
 from cntk_bench.errors import UserError
 from cntk_bench.system import files, lock
 from cntk_bench.system.files import flush, is_plain, open_own, read_plain, same_file, write_whole, writing
@@ -135,7 +136,7 @@ def test_what_the_process_has_no_more_of_is_not_the_paths_fault(code):
     """`failures` has the remedy of each."""
     with pytest.raises(OSError) as caught, writing("a"):
         raise OSError(code, os.strerror(code))
-    assert caught.value.errno == code
+    assert caught.value.errno == code and set(failures._BY_NUMBER) == set(files.EXHAUSTED)
 
 
 def test_a_link_to_nothing_is_told(tmp_path):

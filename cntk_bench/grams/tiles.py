@@ -197,10 +197,16 @@ class Plan:
     @property
     def pairs(self) -> int:
         """Pairs of images to compute, all of its tiles: train x train counts half, with its diagonal."""
+        return self.computed(1)
+
+    def computed(self, together: int) -> int:
+        """The same where so many columns of a tile are computed together, whether they are images or not."""
         rows = np.arange(self.blocks("train"))
         heights = np.minimum((rows + 1) * self.tile, self.n_train) - rows * self.tile
-        left = (rows - self.first_col(rows)) * self.tile  # images to the left of the diagonal's tile
-        return int((heights * left + heights * (heights + 1) // 2).sum()) + self.n_test * self.n_train
+        widths = -(-heights // together) * together
+        before = np.concatenate([[0], widths.cumsum()])
+        left = before[rows] - before[self.first_col(rows)]  # columns to the left of the diagonal's tile
+        return int((heights * left + heights * (widths + 1) // 2).sum()) + self.n_test * int(before[-1])
 
     @property
     def wasted(self) -> int:
@@ -258,14 +264,7 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     if draws == 1:
         return side
     sides = {min(draw, side), *range(max(side // 2, SMALLEST), side + 1)}
-    return min(sorted(sides, reverse=True), key=lambda tile: _effort(Plan(n_train, n_test, tile, 1, draws)))
-
-
-def _effort(plan: Plan) -> float:
-    """Pairs that a CPU computes: of a tile's columns as many as are computed side by side, or none."""
-    starts = np.arange(plan.blocks("train"))
-    widths = np.minimum((starts + 1) * plan.tile, plan.n_train) - starts * plan.tile
-    padded = -(-widths // SIDE_BY_SIDE) * SIDE_BY_SIDE
-    before = np.concatenate([[0], padded.cumsum()])
-    left = before[starts] - before[plan.first_col(starts)]
-    return float((widths * (left + padded / 2)).sum()) + plan.n_test * float(before[-1])
+    return min(
+        sorted(sides, reverse=True),
+        key=lambda tile: Plan(n_train, n_test, tile, 1, draws).computed(SIDE_BY_SIDE),
+    )

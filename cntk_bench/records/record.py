@@ -51,6 +51,7 @@ FORMAT = 2
 
 _RECORD = {"name": str, "data": dict, "stages": list, "solutions": list}
 _DATA = {"name": str, "fingerprint": str, "n_train": int, "n_test": int, "classes": int, "preprocess": str}
+_LEAST = {"n_train": 1, "n_test": 1, "classes": 2}
 _STAGE = {"stage": str, "started": str, "versions": dict, "machine": dict, "settings": dict}
 _SOLUTION = {"column": str, "accuracy": int | float | None}
 
@@ -167,7 +168,7 @@ def load(path: str | Path) -> dict:
     for part in ("data", "computed"):
         if part in record:
             _check(path, f"{part}.", record[part], _DATA)
-            for key, least in {"n_train": 1, "n_test": 1, "classes": 2}.items():
+            for key, least in _LEAST.items():
                 if record[part][key] < least:
                     raise _damaged(path, f"{part}.{key} is {short(record[part][key])}")
     for i, entry in enumerate(record["stages"]):

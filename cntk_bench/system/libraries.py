@@ -78,6 +78,18 @@ def _unwarned() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _settings_told(name: str, settings: str) -> Iterator[None]:
+    """Turn what a library raises that cannot read its settings into one line; an ImportError passes."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # whatever it likes
+        reason = one_line(f"{type(error).__name__}: {error}", 100)
+        raise UserError(f"{name} cannot be imported ({reason}): mend or remove {settings}") from None
+
+
 def numba() -> None:
     """Import Numba.
 
@@ -86,17 +98,11 @@ def numba() -> None:
     UserError
         If its settings keep it from being imported.
     """
-    try:
-        with _unwarned():
-            importlib.import_module("numba")
-    except ImportError:
-        raise
-    except Exception as error:  # whatever reading its settings raises
-        reason = one_line(f"{type(error).__name__}: {error}", 100)
-        raise UserError(
-            f"Numba cannot be imported ({reason}): mend or remove .numba_config.yaml in the current folder, "
-            "and variables NUMBA_*"
-        ) from None
+    with (
+        _settings_told("Numba", ".numba_config.yaml in the current folder, and variables NUMBA_*"),
+        _unwarned(),
+    ):
+        importlib.import_module("numba")
 
 
 def zarr() -> ModuleType:
@@ -110,16 +116,8 @@ def zarr() -> ModuleType:
     if _ours:
         for name in [name for name in os.environ if name.startswith("ZARR_")]:
             del os.environ[name]
-    try:
-        with hidden_if_broken("cupy"):
-            import zarr
-    except ImportError:
-        raise
-    except Exception as error:  # whatever reading its settings raises
-        reason = one_line(f"{type(error).__name__}: {error}", 100)
-        raise UserError(
-            f"Zarr cannot be imported ({reason}): mend or remove its settings (~/.config/zarr, ZARR_CONFIG)"
-        ) from None
+    with _settings_told("Zarr", "its settings (~/.config/zarr, ZARR_CONFIG)"), hidden_if_broken("cupy"):
+        import zarr
     if _ours:
         zarr.config.refresh(paths=[], env={})
     return zarr
