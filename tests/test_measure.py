@@ -18,7 +18,7 @@ IMAGES = np.random.default_rng(0).standard_normal((64, 1, 4, 4)).astype("f4")
 
 
 class Fake:
-    name, source, spec = "cpu", "0", SPEC
+    name, source, spec, together = "cpu", "0", SPEC, 1
 
     def __init__(self, clock):
         self.clock, self.tiles = clock, []
@@ -30,7 +30,8 @@ class Fake:
     def tile(self, x, z, symmetric=False):
         first = not self.tiles
         self.tiles.append((len(x), len(z)))
-        pairs = len(x) * (len(x) + 1) // 2 if symmetric else len(x) * len(z)
+        columns = [i + 1 if symmetric else len(z) for i in range(len(x))]
+        pairs = sum(-(-some // self.together) * self.together for some in columns)
         self.clock[0] += 1e-3 * pairs + 100 * first  # the first call compiles
         return np.ones((len(SPEC.readouts), len(x), len(z)), "f4")
 
@@ -90,6 +91,7 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
         return Forecast(7, Span(2.0, 3.0))
 
     monkeypatch.setattr(measure, "forecast", told)
+    backend.name = "cuda"  # which computes the pairs of a tile and no others
     how = Solve(ridge="loo")
     found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", 3, how, 7)
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))
@@ -100,6 +102,22 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
     assert found.solve == placement.choose(600, classes=3)
     waiting = WAITING * 2 * 4 * 8**2
     assert found.compute_memory == 1000 * 1024 + 8000 + waiting
+
+
+@pytest.mark.parametrize(("side", "draws"), [(8, 1), (16, 2), (20, 3), (24, 1), (33, 2)])
+def test_the_cost_counts_columns_that_a_cpu_computes_for_nobody(backend, tmp_path, monkeypatch, side, draws):
+    monkeypatch.setattr(measure, "forecast", lambda *_: Forecast(1, None))
+    backend.together = 16
+    plan = Plan(60, 50, side, 1, draws)
+    found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path, 3)
+    began = backend.clock[0]
+    for tile in plan.tiles():
+        rows, columns = tile.shape(plan)[1:]
+        backend.tile(IMAGES[:rows], IMAGES[:columns], tile.diagonal)
+    assert found.seconds == pytest.approx(backend.clock[0] - began)
+    began = backend.clock[0]
+    backend.tile(IMAGES[:side], IMAGES[:side])
+    assert found.tile_seconds == pytest.approx(backend.clock[0] - began)
 
 
 def test_several_workers_end_with_the_last_tile_of_the_one_that_has_most(backend, tmp_path):

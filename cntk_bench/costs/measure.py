@@ -22,7 +22,7 @@ from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, stream
 from cntk_bench.grams.compute import Job
 from cntk_bench.grams.images import Images
-from cntk_bench.grams.tiles import Plan
+from cntk_bench.grams.tiles import SIDE_BY_SIDE, Plan
 from cntk_bench.kernels.spec import Spec
 from cntk_bench.regression import AUTO, placement
 from cntk_bench.regression.placement import Place
@@ -160,7 +160,11 @@ def stage(
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a run: sizes in bytes, times in seconds; `disk_free` where the run is to go."""
+    """The cost of a run: sizes in bytes, times in seconds; `disk_free` where the run is to go.
+
+    A backend computes `together` columns of a tile at once, and takes as long where some are no images:
+    `rate` is of tiles without such.
+    """
 
     tiles: Plan
     rate: Rate
@@ -170,21 +174,23 @@ class Cost:
     solve: Place
     solve_fits: bool
     solving: Forecast
+    together: int = 1
 
     @property
     def seconds(self) -> float:
         """Of computing the Gram matrices, about."""
-        return self.tiles.pairs / self.rate.pairs_per_second
+        return self.tiles.computed(self.together) / self.rate.pairs_per_second
 
     @property
     def time(self) -> Span:
         """Of computing the Gram matrices."""
-        return self.rate.span(self.tiles.pairs).beyond(UNKNOWN)
+        return self.rate.span(self.tiles.computed(self.together)).beyond(UNKNOWN)
 
     @property
     def tile_seconds(self) -> float:
         """Of computing a tile of full size."""
-        return self.tiles.tile**2 / self.rate.pairs_per_second
+        columns = -(-self.tiles.tile // self.together) * self.together
+        return self.tiles.tile * columns / self.rate.pairs_per_second
 
     @property
     def solve_time(self) -> Span | None:
@@ -232,7 +238,8 @@ def cost(
         else:
             place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
-    measured = rate(backend, images[: tiles.tile], runs=5)
+    together = SIDE_BY_SIDE if backend.name == "cpu" else 1
+    measured = rate(backend, images[: max(tiles.tile // together, 1) * together], runs=5)
     # What this process has needed up to now, which has loaded the images and compiled, and tiles.
     tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
     taken = memory.peak() + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes
@@ -245,6 +252,7 @@ def cost(
         solve=place,
         solve_fits=fits,
         solving=forecast(tiles, place, how, matrices, classes),
+        together=together,
     )
 
 

@@ -200,13 +200,15 @@ class Plan:
         return self.computed(1)
 
     def computed(self, together: int) -> int:
-        """The same where so many columns of a tile are computed together, whether they are images or not."""
+        """The same where so many columns of a tile are computed together, needed or not."""
         rows = np.arange(self.blocks("train"))
         heights = np.minimum((rows + 1) * self.tile, self.n_train) - rows * self.tile
         widths = -(-heights // together) * together
         before = np.concatenate([[0], widths.cumsum()])
         left = before[rows] - before[self.first_col(rows)]  # columns to the left of the diagonal's tile
-        return int((heights * left + heights * (widths + 1) // 2).sum()) + self.n_test * int(before[-1])
+        full, rest = np.divmod(heights, together)  # rows of the diagonal's tile by their groups
+        diagonal = together * (together * (full * (full + 1) // 2) + rest * (full + 1))
+        return int((heights * left + diagonal).sum()) + self.n_test * int(before[-1])
 
     @property
     def wasted(self) -> int:
