@@ -61,6 +61,12 @@ def redacted(text: str) -> str:
     return _SECRET.sub(r"\1...", re.sub(r"//\S*@", "//...@", text))
 
 
+def exact(value: float) -> str:
+    """A number in six digits where these are all of it, such as 0.1 or 1e+09, else in as many as it takes."""
+    text = f"{value:g}"
+    return text if float(text) == value else repr(value)
+
+
 def size(count: float) -> str:
     """Bytes, such as 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -60,6 +60,47 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     assert len(json.loads(Path("runs/nets/record.json").read_text())["stages"]) == 3
 
 
+def test_an_accuracy_counts_no_epoch_before_the_first_step(written):
+    """Fewer epochs than `network.epochs_after`: the accuracy is the mean over all of them, and says so."""
+    few = changed("network.epochs=3", "network.epochs_after=10", "network.rates=[30]", "network.trials=1")
+    shown = call("run", "nets.yaml", *few)
+    (solution,) = solutions()
+    path = Path("runs/nets/solutions/CNN-V-2-curve-rate-30-trial-0.json")
+    untrained, *of_epochs = json.loads(path.read_text())["test_accuracy"]
+    assert len(of_epochs) == 3 and untrained != pytest.approx(np.mean(of_epochs))
+    assert solution["accuracy"] == pytest.approx(np.mean(of_epochs)) and solution["epochs"] == [3]
+    assert "and over 3 epochs each" in shown
+
+
+def test_one_that_learns_all_early_is_counted_for_as_many_epochs_as_ever(written):
+    alone = changed("network.rates=[30]", "network.trials=1")
+    call("train", "nets.yaml", *alone, *changed("network.epochs=200"))
+    _, _, (job,) = next(jobs(*material("runs/nets", "network.rates=[30]", "network.trials=1")))
+    reached = job.result().reached
+    more = changed(f"network.epochs={reached}", f"network.epochs_after={reached + 5}")
+    shown = call("run", "nets.yaml", *alone, *more, "--output", "more")
+    assert solutions("more")[0]["epochs"] == [2 * reached + 5]
+    assert f"and over {reached + 5} epochs each" in shown
+
+
+def test_rates_that_are_alike_to_six_digits_are_told_apart(written):
+    rates = (20.0, 20.0000001, 30.0)
+    asked = changed(f"network.rates={list(rates)}", "network.trials=1")
+    call("run", "nets.yaml", *asked)
+    curves = sorted(path.name for path in Path("runs/nets/solutions").glob("*-curve-*"))
+    assert curves == [f"CNN-V-2-curve-rate-{rate}-trial-0.json" for rate in ("20", "20.0000001", "30")]
+    labels = [json.loads((Path("runs/nets/solutions") / name).read_text())["label"] for name in curves]
+    assert len(set(labels)) == 3 and labels[1].startswith("CNN-V at depth 2, rate 20.0000001, trial 0")
+    assert "3 of 3 trained" in call("status", "runs/nets")
+    assert call("verify", "runs/nets") == "3 pieces of training checked, 0 damaged\n"
+    results = sorted(Path("runs/nets/networks").glob("*/*/result"))
+    assert len(results) == 3
+    for result in results:
+        result.write_bytes(b"")
+    done = CliRunner().invoke(program.cli, ["verify", "runs/nets"], standalone_mode=False)
+    assert "3 pieces of training checked, 3 damaged" in done.output
+
+
 def test_curves_have_the_units_of_the_kernels_flow(written):
     call("run", "nets.yaml")
     curve = json.loads(Path("runs/nets/solutions/CNN-V-2-curve-rate-5-trial-1.json").read_text())
@@ -309,6 +350,7 @@ def test_nothing_to_train(written):
         ("network.loss=max", "network.loss is 'max': expected mean or sum"),
         ("network.widht=3", "did you mean network.width?"),
         ("network.choose=best", "expected test, validation or train"),
+        ("network.epochs=0", "network.epochs is 0: expected an integer of at least 1, the limit of epochs"),
         ("network.batch=0", "expected an integer of at least 1, or all"),
         ("network.device=tpu", "expected auto, cpu or cuda"),
         ("network.precision=tf32", "network.precision is tf32: only GPUs have it"),

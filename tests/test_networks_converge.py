@@ -78,7 +78,7 @@ def test_the_standard_error_of_a_slope_is_the_spread_of_slopes(known):
 
 def item(width, seed, **measures):
     place = {"kind": "V", "depth": 3, "width": width, "seed": seed}
-    return place | dict.fromkeys(finite.MEASURES) | {"loss_after": 1.0} | measures
+    return place | {"trained": True} | dict.fromkeys(finite.MEASURES) | {"loss_after": 1.0} | measures
 
 
 def test_what_diverged_is_said_and_averaged_into_nothing():
@@ -90,13 +90,13 @@ def test_what_diverged_is_said_and_averaged_into_nothing():
     assert first["drift"] == 0.2 and first["movement"] == 0.1 and first["drift_deviation"] is None
     assert first["error"] == 4.75  # at initialisation
     doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
-    assert doubts["drift"] == "training of 1 networks failed" and doubts["error"] is None
+    assert doubts["drift"] == "training of 1 network failed" and doubts["error"] is None
     how = {"converge": {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}}
     data = {"name": "digits", "images": 3}
     text = listings.written(report.listing({"name": "n", "data": data, "made": {"settings": how}, **found}))
     assert "Training: 1 steps" in text and "kappa =" not in text
     marked = [line.split()[2] for line in text.splitlines() if line.endswith("?")]
-    assert marked == ["8", "slope"] and "training of 1 networks failed" in text
+    assert marked == ["8", "slope"] and "training of 1 network failed" in text
 
 
 def test_what_is_no_training_is_said_and_averaged_into_nothing():
@@ -117,7 +117,7 @@ def test_what_is_no_training_is_said_and_averaged_into_nothing():
     del (one := item(8, 0, **untrained))["loss_after"]
     found = widths.gathered([one, *(item(w, 1, kappa=0.3, **untrained) for w in (8, 16))])
     doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
-    assert doubts == {"error": None, "kappa": "no output of 1 networks depended on a weight"}
+    assert doubts == {"error": None, "kappa": "no output of 1 network depended on a weight"}
 
 
 def test_networks_without_an_active_unit_end_no_call(toy, tmp_path):
@@ -253,6 +253,83 @@ def test_a_call_goes_on_where_another_was_stopped(toy, counted, monkeypatch, tmp
     assert len(grown["networks"]) == 18 and len(counted) == 8 + 10 + 4  # four are now to be trained, too
     smaller = stage.converge(run, settings("converge.kinds=[FC]", "converge.memory=0.5"))
     assert len(counted) == 22 and {one["kind"] for one in smaller["networks"]} == {"FC"}
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("width", 4),
+        ("kind", "V"),
+        ("seed", False),
+        ("trained", 0),
+        *(("error", value) for value in (1e308, True, 0, -1.0, float("nan"), None, 0.5)),
+        pytest.param("error", 10**400, id="error-huge"),
+        ("loss_after", "x"),
+        ("asked", {}),
+        ("sha256", "0" * 64),
+        ("sha256", None),  # as in files of earlier versions
+    ],
+)
+def test_a_file_that_is_not_as_it_was_written_is_measured_anew(toy, counted, key, value):
+    settings, run = toy
+    few = settings("converge.kinds=[FC]", "converge.seeds=1")
+    whole = stage.converge(run, few)
+    path = run.path / "converge" / "networks" / "FC-3-8-0.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {key: value}))
+    del counted[:]
+    again = stage.converge(run, few)
+    assert counted == [("FC", 3, 8, 0)] and path.read_text() == before
+    for part in ("networks", "means", "slopes"):
+        assert again[part] == whole[part]
+
+
+def test_a_file_is_of_the_network_that_it_is_named_after(toy, counted):
+    settings, run = toy
+    whole = stage.converge(run, settings())
+    folder = run.path / "converge" / "networks"
+    before = (folder / "FC-3-8-0.json").read_bytes()
+    del counted[:]
+    for other in ("FC-3-4-0", "V-3-8-0", "FC-3-8-1"):
+        (folder / "FC-3-8-0.json").write_bytes((folder / f"{other}.json").read_bytes())
+        assert stage.converge(run, settings())["networks"] == whole["networks"]
+        assert (folder / "FC-3-8-0.json").read_bytes() == before
+    assert counted == [("FC", 3, 8, 0)] * 3
+
+
+def test_files_of_an_earlier_version_with_other_settings_are_not_written_over(toy):
+    settings, run = toy
+    stage.converge(run, settings())
+    for path in (run.path / "converge" / "networks").iterdir():
+        item = json.loads(path.read_text())
+        item.pop("sha256", None)
+        path.write_text(json.dumps(item))
+    before = path.read_text()
+    with pytest.raises(UserError, match="converge.steps=2, not 3: use another --output"):
+        stage.converge(run, settings("converge.steps=3"))
+    assert path.read_text() == before
+
+
+def test_notes_tell_what_was_measured_whatever_was_asked_last(toy):
+    settings, run = toy
+    training, kappa, of_each = "Training: 2 steps", "kappa = |f - y|", "Of each width"
+
+    def said(*overrides):
+        return " ".join(report.notes(stage.converge(run, settings("converge.kinds=[FC]", *overrides))))
+
+    none = said("converge.trained=0")
+    assert all(words not in none for words in (training, kappa, of_each))
+    one = said("converge.trained=1")
+    assert "Of each width 1 network has all measures, the others errors alone." in one
+    assert training in one and kappa in one
+    assert said("converge.trained=0") == one  # the networks are the same
+    wider = said("converge.widths=[4, 8, 16]", "converge.trained=0")
+    assert "Of each width 0 to 1 networks have all measures" in wider and training in wider
+    more = said("converge.seeds=3", "converge.trained=2")
+    assert "Of each width 2 networks have all measures" in more
+    for trained in (2, 1, 0):
+        every = said("converge.seeds=2", f"converge.trained={trained}")
+        assert of_each not in every and training in every and kappa in every
 
 
 @pytest.mark.parametrize(

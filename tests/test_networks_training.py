@@ -182,6 +182,29 @@ def test_it_ends_some_epochs_after_full_training_accuracy():
     same(late, state)
 
 
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_a_network_that_is_not_trained_yet_predicts_nothing(tmp_path, epochs):
+    """A limit of fewer epochs than are counted: these are all there are, from the first."""
+    recipe, found = Recipe(rate=0.05, batch=4, epochs_after=10, curve=True), images(10, SMALL)
+    state = trained(SMALL, recipe, found, epochs)
+    assert (state.epoch, state.reached) == (epochs, None) and len(state.history) == epochs + 1
+    assert sorted(state.predicted) == list(range(1, epochs + 1))
+    assert sorted(state.outputs) == list(range(epochs + 1))  # a curve begins before the first step
+    folder = Folder(tmp_path, "identity")
+    folder.finish(state, {})
+    assert len(folder.result().predicted) == epochs
+
+
+def test_what_an_earlier_version_kept_of_a_network_before_training_is_left_out(tmp_path):
+    recipe, found, folder = Recipe(rate=0.05, batch=4), images(10, SMALL), Folder(tmp_path, "identity")
+    state = trained(SMALL, recipe, found, 3)
+    state.predicted[0] = np.zeros(5, np.int16)
+    folder.finish(state, {})
+    np.testing.assert_array_equal(folder.result().predicted, [state.predicted[e] for e in (1, 2, 3)])
+    again, _ = folder.resumed(CPU)
+    assert 0 not in trained(SMALL, recipe, found, 5, again).predicted
+
+
 def test_a_network_that_diverges_ends_with_the_step_and_no_prediction():
     recipe = Recipe(rate=30.0, batch=4)
     found = images(10, SMALL)

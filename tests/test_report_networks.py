@@ -36,6 +36,25 @@ def test_a_trained_network_stands_beside_what_was_published():
     assert "CNN-V and CNN-GAP: trained networks of width 1024; an accuracy is the mean" in shown
 
 
+def test_how_many_epochs_an_accuracy_is_the_mean_of():
+    for changes, words in (
+        ({}, "over 10 epochs each"),
+        ({"epochs": [400, 12]}, "over 10 epochs each"),
+        ({"epochs": [3, 3]}, "over 3 epochs each"),
+        ({"epochs": [1]}, "over 1 epoch each"),
+        ({"epochs": [3, 14]}, "over 3 and 10 epochs each"),  # one of them learned all images
+        ({"epochs": [3], "epochs_after": 1}, "over 1 epoch each"),
+        ({"draws": [NETWORK | {"epochs": [4]}, NETWORK | {"epochs": [12]}]}, "over 4 and 10 epochs each"),
+        ({"epochs": ["x", None, 3.5]}, "over 10 epochs each"),
+        ({"epochs_after": "x"}, "over some epochs each"),
+    ):
+        assert words in report.table(with_networks("CNN-V", **changes)), changes
+    failed = {"column": "CNN-GAP", **NETWORK, "accuracy": None, "trusted": False, "doubt": "all failed"}
+    past = with_networks("CNN-V", epochs=[3])
+    past["solutions"].append(failed)
+    assert "over 3 epochs each" in report.table(past)
+
+
 def test_networks_of_another_width_stand_beside_none_that_were_published():
     shown = report.table(with_networks("CNN-V", width=32))
     assert "59.97" not in shown and "60.50" in shown

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cntk_bench.text import one_line, short, visible
+from cntk_bench.text import exact, one_line, short, visible
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,17 @@ def test_any_text_becomes_printable_and_bounded(text, most):
     for shown in (short(text, most), one_line(text, most)):
         assert shown.isprintable() and len(shown) <= most
         shown.encode("utf-8")
+
+
+@given(st.floats(allow_nan=False))
+def test_an_exact_number_is_that_number_and_short_where_it_can_be(value):
+    assert float(exact(value)) == value
+
+
+def test_ordinary_numbers_are_as_people_write_them():
+    values = (0.1, 1.0, 20.0, 3e-5, 1e9, 0.125, 20.0000001, 1234567.0)
+    expected = ["0.1", "1", "20", "3e-05", "1e+09", "0.125", "20.0000001", "1234567.0"]
+    assert [exact(value) for value in values] == expected
 
 
 def test_a_long_message_keeps_its_beginning_and_its_remedy():

@@ -1,6 +1,6 @@
 """The analysis `converge`: finite networks of growing width beside their limit (`finite`: what is measured).
 
-    RUN/converge/networks/KIND-DEPTH-WIDTH-SEED.json   what one network gave, and what it was asked
+    RUN/converge/networks/KIND-DEPTH-WIDTH-SEED.json   what one network gave, and was asked; a SHA-256
     RUN/converge/converge.json                         all of them, means over networks, slopes against width
     RUN/converge/converge.txt, .md, .png, .svg, .pdf   the report
     RUN/converge/lock                                  held by the one process that works there
@@ -9,6 +9,7 @@ A network that is there is not measured again: a call that was interrupted goes 
 depths or kinds add to what there is.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -30,6 +31,7 @@ from cntk_bench.system.files import read_plain, write_json, writing
 from cntk_bench.text import short
 
 FORMAT = 1
+PLACE = ("kind", "depth", "width", "seed")
 WHICH = ("kinds", "depths", "widths", "seeds", "trained", "memory")  # keys that change no network's numbers
 
 
@@ -110,15 +112,23 @@ def _measured(
         f"{kind} at depth {depth}, width {width:,}", "use smaller converge.widths or converge.images"
     ):
         found = finite.measure(kind, depth, width, seed, loaded, exact, how)
-    place = {"kind": kind, "depth": depth, "width": width, "seed": seed}
+    place = dict(zip(PLACE, one, strict=True))
     more = {"trained": seed < how.trained}
     item = record.plain({"format": FORMAT, "asked": asked, **place, **more, **found})
-    write_json(_path(folder, one), item)
+    write_json(_path(folder, one), item | {"sha256": _digest(item)})
     return item
+
+
+def _digest(item: dict) -> str:
+    """SHA-256 (hex) of what a network gave, as text in which every number has all its digits."""
+    return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
     """What an earlier call measured; None where there is nothing, too little, or it is damaged.
+
+    Only a digest says that a file is whole, for a wrong number may look as likely as the right one. Files of
+    earlier versions have none, and converge.json, which was made of them, proves nothing: measured anew.
 
     Raises
     ------
@@ -128,8 +138,11 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
     path = _path(folder, one)
     try:
         item = json.loads(read_plain(path))
-        numbers = all(item[name] is None or isinstance(item[name], int | float) for name in finite.MEASURES)
-        if item["format"] != FORMAT or not numbers or item["trained"] < (one[3] < how.trained):
+        digest = item.pop("sha256", None)
+        if digest is not None and digest != _digest(item):
+            return None
+        other = item["format"] != FORMAT or [item[key] for key in PLACE] != list(one)
+        if other or item["trained"] < (one[3] < how.trained):
             return None
         before = item["asked"]
         different = [key for key in asked if before.get(key) != asked[key]]
@@ -149,4 +162,4 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
         raise UserError(
             f"{short(str(folder))} holds networks of {told}: use another --output, or remove that folder"
         )
-    return item
+    return None if digest is None else item

@@ -44,9 +44,10 @@ def gathered(items: list[dict]) -> dict:
                 [row[measure] for _, row in found],
                 [row[f"{measure}_error"] for _, row in found],
             )
-            doubt = f"training of {lost} networks failed" if lost and measure in TRAINED else None
+            failing = f"training of {lost} network{'s' * (lost != 1)} failed"
+            doubt = failing if lost and measure in TRAINED else None
             if measure == "kappa" and (without := sum(map(constant, mine))):
-                doubt = f"no output of {without} networks depended on a weight"
+                doubt = f"no output of {without} network{'s' * (without != 1)} depended on a weight"
             said = {"slope": line, "standard_error": error, "expected": finite.expected(measure, kind, depth)}
             slopes.append(place | {"measure": measure} | said | {"doubt": doubt})
     return {"networks": items, "means": means, "slopes": slopes}

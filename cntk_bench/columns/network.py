@@ -20,6 +20,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.networks.folder import Result
 from cntk_bench.networks.recipe import Recipe, in_curve
+from cntk_bench.text import exact
 
 KINDS = {"CNN-V": "v", "CNN-GAP": "gap", "FC-NN": "fc"}
 NAMES = tuple(KINDS)
@@ -137,7 +138,7 @@ class NetworkColumn:
         return {
             rate: [
                 Training(
-                    label=f"{self.name} at depth {depth}, rate {rate:g}, trial {trial}",
+                    label=f"{self.name} at depth {depth}, rate {exact(rate)}, trial {trial}",
                     kind=self.kind,
                     depth=depth,
                     how=how,
@@ -180,7 +181,7 @@ class NetworkColumn:
                 result = job.result()
                 if result.failure is None:
                     sound[trial] = result
-                    curves[f"rate-{rate:g}-trial-{trial}"] = _curve(job, result, len(held_out))
+                    curves[f"rate-{exact(rate)}-trial-{trial}"] = _curve(job, result, len(held_out))
                 else:
                     failures.append({"rate": rate, "trial": trial, **result.failure})
             if sound:

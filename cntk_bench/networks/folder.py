@@ -44,7 +44,7 @@ class Result:
     reached : the first with full training accuracy; None where that was not reached.
     history : of epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images.
     failure : {"step", "reason"} where it could not be trained on.
-    predicted : (r, m) int16, classes of the other images, at the end of each of the last epochs.
+    predicted : (r, m) int16, classes of the other images, at the end of each of the last epochs, from 1.
     outputs : epoch -> (m, k) float32.
     made : versions and devices.
     """
@@ -84,7 +84,12 @@ class Folder:
         if found is None:
             return None
         arrays, about = found
-        rows = [arrays[name] for name in sorted(arrays) if name.startswith("predicted/")]
+        # Earlier versions kept epoch 0, too, before the first step, where the limit of epochs was low.
+        rows = [
+            arrays[name]
+            for name in sorted(arrays)
+            if name.startswith("predicted/") and int(name.partition("/")[2]) > 0
+        ]
         drawn = {int(name.partition("/")[2]): a for name, a in arrays.items() if name.startswith("outputs/")}
         return Result(
             about["epoch"],

@@ -59,7 +59,7 @@ class State:
     epoch, step : whole epochs done, and steps of the one under way.
     history : of epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images at its end.
     reached : the first epoch with full training accuracy.
-    predicted : epoch -> (m,) int16, classes of the other images.
+    predicted : epoch, from 1 -> (m,) int16, classes of the other images.
     outputs : epoch -> (m, k) float32, outputs for them.
     """
 
@@ -185,7 +185,7 @@ def _look_back(net: Architecture, recipe: Recipe, images: Images, state: State, 
     if state.reached is None and right == len(images.x) and state.epoch:
         state.reached = state.epoch
         state.predicted = {}
-    begins = state.last(epochs, recipe.epochs_after) - recipe.epochs_after
+    begins = max(0, state.last(epochs, recipe.epochs_after) - recipe.epochs_after)  # epoch 0 is no training
     state.predicted = {epoch: kept for epoch, kept in state.predicted.items() if epoch > begins}
     drawn = recipe.curve and in_curve(state.epoch)
     if drawn or state.epoch > begins:

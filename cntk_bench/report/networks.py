@@ -26,13 +26,14 @@ def notes(solutions: list[dict]) -> list[str]:
     widths = sorted({s["width"] for s in solutions if type(s.get("width")) is int})
     if widths:
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if type(s.get("width")) is int)
-        after = sorted({s["epochs_after"] for s in solutions if type(s.get("epochs_after")) is int})
         several = any(isinstance(s.get("draws"), list) for s in solutions)
         over = "draws (repeats), their trials" if several else "trials (repeats)"
+        counted = sorted({number for s in solutions for one in draws_of(s) for number in _counted(one)})
+        epochs = f"{_and(counted) if counted else 'some'} epoch{'s' * (counted != [1])}"
         found.append(
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; an accuracy is the mean over "
-            f"{over} and over {_and(after)} epochs each: those after full training accuracy, or "
-            "the last ones where train is below 100."
+            f"{over} and over {epochs} each: those after full training accuracy, or the last ones where "
+            "train is below 100."
         )
     for count in sorted({s["held_out"] for s in solutions if type(s.get("held_out")) is int}):
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("held_out") == count)
@@ -75,6 +76,15 @@ def draws_of(solution: dict) -> list[dict]:
     """What each draw of the training images says of a cell; of one draw, the cell itself."""
     found = solution.get("draws")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
+
+
+def _counted(solution: dict) -> set[int]:
+    """Over how many epochs its networks' accuracies are means: all, where these are fewer than asked for."""
+    after, took = solution.get("epochs_after"), solution.get("epochs")
+    if type(after) is not int or solution.get("accuracy") is None:
+        return set()
+    every = [epochs for epochs in took if type(epochs) is int] if isinstance(took, list) else []
+    return {min(epochs, after) for epochs in every} or {after}
 
 
 def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:

@@ -68,9 +68,16 @@ def notes(result: dict) -> list[str]:
         "Means over networks +- the deviation between them; slopes of log(mean) against log(width), by least "
         "squares, +- one standard error."
     ]
-    steps, iterations = (how[key] if how["trained"] else 0 for key in ("steps", "iterations"))
-    if how["trained"] < how["seeds"] and (steps or iterations):
-        said.append(f"Of each width {how['trained']} networks have all measures, the others errors alone.")
+    trained: dict[tuple, int] = {}  # more than the config says, where an earlier call has trained more
+    for item in result["networks"]:
+        of = item["kind"], item["depth"], item["width"]
+        trained[of] = trained.get(of, 0) + item["trained"]
+    low, high = min(trained.values()), max(trained.values())
+    steps, iterations = (how[key] if high else 0 for key in ("steps", "iterations"))
+    if not all(item["trained"] for item in result["networks"]) and (steps or iterations):
+        some = str(low) if low == high else f"{low} to {high}"
+        have = "network has" if low == high == 1 else "networks have"
+        said.append(f"Of each width {some} {have} all measures, the others errors alone.")
     if steps:
         said.append(
             f"Training: {steps} steps of full-batch gradient descent at {how['rate']:g} / largest eigenvalue "
@@ -81,8 +88,8 @@ def notes(result: dict) -> list[str]:
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
         said.append(
-            f"? Not to be trusted: training of {lost} networks failed (it diverged, or no output depended on "
-            "a weight); drift and movement leave them out."
+            f"? Not to be trusted: training of {lost} network{'s' * (lost != 1)} failed (it diverged, or no "
+            f"output depended on a weight); drift and movement leave {'it' if lost == 1 else 'them'} out."
         )
     return said
 
