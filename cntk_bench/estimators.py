@@ -91,9 +91,22 @@ def _told() -> Iterator[None]:
         raise ValueError(_own(error)) from None
 
 
+# What others call it -> its name here.
+OWN = {"solve.ridge": "ridge", "x_train": "X", "preprocess none": "standardize=False"}
+
+
+def _error(gram: np.ndarray) -> float:
+    """Of a matrix's entries, relative: of kernels in float32 that of stored ones, else float64's rounding."""
+    narrow = (gram == gram.astype(np.float32)).all()
+    return prediction.STORED if narrow else float(np.finfo(np.float64).eps)
+
+
 def _own(problem: object) -> str:
-    """What the solver says, with the name that the ridge has here."""
-    return str(problem).replace("solve.ridge", "ridge")
+    """What the solver or the preparation says, with the names that things have here."""
+    said = str(problem)
+    for name, own in OWN.items():
+        said = said.replace(name, own)
+    return said
 
 
 class _KernelRegression(BaseEstimator):
@@ -250,7 +263,8 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
                 f"y has one class, {short(self.classes_.tolist()[0])}: labels of at least two are needed"
             )
         with _told():
-            self._keep(ridge.solve(self._gram(rows, k), labels, classes=k, ridge=self.ridge))
+            gram = self._gram(rows, k)
+            self._keep(ridge.solve(gram, labels, classes=k, ridge=self.ridge, error=_error(gram)))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -290,7 +304,8 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
         targets = np.asarray(y, np.float64).reshape(len(rows), -1)
         self.n_outputs_ = targets.shape[1]
         with _told():
-            self._keep(ridge.regress(self._gram(rows, self.n_outputs_), targets, ridge=self.ridge))
+            gram = self._gram(rows, self.n_outputs_)
+            self._keep(ridge.regress(gram, targets, ridge=self.ridge, error=_error(gram)))
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -105,9 +105,9 @@ class TestAgreement:
     def test_where_float32_has_no_factor(self, solver, width, r):
         """Condition numbers up to 1e9; the matrix may be indefinite by its rounding to float32."""
         K, T, labels = smooth(width)
-        direct = ridge.solve(K.astype(np.float64), labels, classes=10, ridge=r)
+        direct = ridge.solve(K.astype(np.float64), labels, classes=10, ridge=r, error=0.0)
         more = {"rank": 60} if solver == "cg" else {}
-        found = by(solver, K, labels, ridge=r, **more)
+        found = by(solver, K, labels, ridge=r, error=0.0, **more)
         assert found.chosen.doubt is None and found.chosen.jitter == direct.chosen.jitter
         assert apart(T @ found.alpha, T @ direct.alpha) < 1e-6
         if solver == "refined" and width > 1:
@@ -374,7 +374,7 @@ def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iteration
     K, T, labels = made()
     exact, y, trusted = K.astype(np.float64), onehot(labels), 0
     for r in (0.0, 1e-7, 1e-5):
-        found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations))
+        found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations), error=0.0)
         own = exact.diagonal()
         A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # what was solved
         left = y - A @ found.alpha
@@ -383,7 +383,7 @@ def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iteration
         if found.chosen.doubt is None:
             trusted += 1
             assert relative < 1e-6 and (relative < 1.5e-8 or "rounding leaves" in found.facts["note"])
-            direct = ridge.solve(A, labels, classes=10, ridge=0.0)
+            direct = ridge.solve(A, labels, classes=10, ridge=0.0, error=0.0)
             assert direct.chosen.jitter == 0 and apart(T @ found.alpha, T @ direct.alpha) < 1e-6
         else:
             told = re.search(

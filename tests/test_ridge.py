@@ -241,7 +241,7 @@ class TestJitter:
     def test_a_pivot_of_rounding_size_is_not_taken_for_one(self):
         K = np.eye(30)
         K[20, 3] = K[3, 20] = 1 - 2.0**-51  # the pivot of image 20 is 2**-50: positive, but noise
-        assert ridge.solve(K, np.arange(30) % 2, classes=2).chosen.jitter == 1e-10
+        assert ridge.solve(K, np.arange(30) % 2, classes=2, error=0.0).chosen.jitter == 1e-10
 
     @pytest.mark.parametrize("brightness", [1e-3, 1, 30, 1e3])
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -305,7 +305,7 @@ class TestJitter:
         """D K D is as regular as K, whatever the diagonal D: brightness is no reason to doubt a pivot."""
         K, y, _, _ = problem()
         scale = np.logspace(-6, 6, 40)
-        chosen = ridge.solve(K * np.outer(scale, scale), y, classes=3, dtype=dtype).chosen
+        chosen = ridge.solve(K * np.outer(scale, scale), y, classes=3, dtype=dtype, error=0.0).chosen
         assert chosen.jitter == 0
 
     def test_a_black_image_has_no_share(self):
@@ -623,7 +623,7 @@ class TestWithoutLeaveOneOut:
         Q, _ = np.linalg.qr(np.column_stack([null, rng.standard_normal((n, n - 1))]))
         K = Q @ np.diag(np.r_[1e-7, rng.uniform(0.5, 2, n - 1)]) @ Q.T
         K = (K + K.T) / 2
-        found = ridge.solve(K, np.arange(n) % 2, classes=2, leave_one_out=False).chosen
+        found = ridge.solve(K, np.arange(n) % 2, classes=2, leave_one_out=False, error=0.0).chosen
         truth = np.linalg.cond(K, 1)
         assert found.jitter == 0 and truth / 3 <= found.condition <= truth * (1 + 1e-6)
 
@@ -819,8 +819,8 @@ class TestSmallThings:
         assert prediction.predict(alpha, [block]).undecided == undecided
 
     def test_residuals_that_show_in_scores_are_a_doubt(self):
-        assert "residuals of up to 0.01" in fit_room._doubt(0.01, np.zeros(3))
-        assert fit_room._doubt(1e-4, np.zeros(3)) is None and fit_room._doubt(np.nan, np.zeros(3))
+        assert "residuals of up to 0.01" in fit_room.untrusted(0.01, 0.0)
+        assert fit_room.untrusted(1e-4, 0.0) is None and fit_room.untrusted(np.nan, 0.0)
 
     def test_the_grid_grows_by_tens(self):
         K, _, _, _ = problem(90)

@@ -159,11 +159,12 @@ def _kernel_ridge(
     centre = vectors.mean(0)  # changes no distance, and makes their rounding errors smaller
     vectors -= centre
     unit = distances.median(vectors)
+    error = distances.ERROR if given.dtype == "float64" else prediction.STORED
     best, tried, refused = None, [], None
     for bandwidth in how.bandwidths:
         matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), given.dtype)
         try:
-            solution = kernels.solved(given, matrix, how.ridge)
+            solution = kernels.solved(given, matrix, how.ridge, error=error)
         except UserError as problem:  # others may be possible
             refused = refused or UserError(_of_baseline(problem))
             continue
@@ -180,7 +181,6 @@ def _kernel_ridge(
     bandwidth, solution = best
     length, chosen = bandwidth * unit, solution.chosen
     blocks = distances.test(z, vectors, partial(kernel, s=length), centre)
-    error = distances.ERROR if given.dtype == "float64" else prediction.STORED
     predicted = prediction.predict(solution.alpha, blocks, chosen.largest_residual, error)
     facts = (
         asdict(chosen) | {"bandwidth": bandwidth, "median_distance": unit, "length": length} | more(length)

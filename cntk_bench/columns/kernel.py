@@ -112,11 +112,18 @@ def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str,
     ), more
 
 
-def solved(given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = True) -> Any:
-    """The run's solver on a train Gram matrix (n, n), which it may overwrite; one of ours by a factor."""
+def solved(
+    given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = True, error: float | None = None
+) -> Any:
+    """The run's solver on a train Gram matrix (n, n), which it may overwrite; one of ours by a factor.
+
+    `error` is that of the matrix's entries, relative, where they are not stored kernels.
+    """
     name = given.how.solver
     ours = name in (regression.AUTO, *regression.ITERATIVE)
-    less = {} if leave_one_out else {"leave_one_out": False}  # which another package's may not know
+    more: dict[str, Any] = {} if leave_one_out else {"leave_one_out": False}  # another package's may not know
+    if ours and error is not None:
+        more["error"] = error
     return regression.solver("cholesky" if ours else name)(
         gram,
         given.y_train,
@@ -125,7 +132,7 @@ def solved(given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = Tru
         device=given.device,
         dtype=given.dtype,
         overwrite=True,
-        **less,
+        **more,
     )
 
 

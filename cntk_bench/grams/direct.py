@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from cntk_bench import backends
 from cntk_bench.errors import UserError
+from cntk_bench.grams import repeats
 from cntk_bench.kernels.spec import Readout, Spec
 
 
@@ -51,7 +52,11 @@ def gram(
     worker = backends.create(backends.choose(backend), Spec(_listed(readouts), *x.shape[1:3]))
     prepared = worker.prepare(x)
     other = prepared if z is x else worker.prepare(z)
-    return finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+    found = finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
+    leader = repeats.of_images(x) if z is x else None
+    if leader is not None:
+        found = found[:, leader][:, :, leader]
+    return found
 
 
 def diagonal(

@@ -1,4 +1,7 @@
-"""Whole matrices out of a store, assembled tile by tile: peak memory is the result and a few tiles."""
+"""Whole matrices out of a store, assembled tile by tile: peak memory is the result and a few tiles.
+
+Where a training image comes twice, both have the numbers of the first (`repeats`).
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.grams import repeats
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
 
@@ -62,9 +66,14 @@ def matrix(
         tile for tile in plan.tiles(part) if _meet(tile.rows(plan), rows) and _meet(tile.cols(plan), cols)
     ]
     _assemble(store, plan, out, rows, cols, tiles, store.index(readout))
-    for tile in tiles if (part, triangle) == ("train", "both") else ():
+    leader = leaders(store, plan, draw)
+    if part == "test":
+        return repeats.shared_columns(out, leader)
+    repeats.shared(out, leader)
+    for tile in tiles if triangle == "both" else ():
         down, right = _within(tile.rows(plan), rows), _within(tile.cols(plan), cols)
-        out[right, down] = out[down, right].T
+        block = out[down, right]
+        out[right, down] = np.tril(block).T + np.tril(block, -1) if tile.diagonal else block.T
     return out
 
 
@@ -82,13 +91,13 @@ def row_blocks(
     Parameters, errors: as for `matrix`; `threads` read at most, each a tile, by default as many as help.
     """
     plan, index = view(store, sizes, draw[1]), store.index(readout)
-    cols = images(plan, draw)
+    cols, leader = images(plan, draw), leaders(store, plan, draw)
     for row in range(plan.blocks("test")):
         rows = plan.block("test", row)
         out = np.empty((rows.stop - rows.start, cols.stop - cols.start), dtype)
         tiles = [Tile("test", row, col) for col in range(cols.start // plan.tile, -(-cols.stop // plan.tile))]
         _assemble(store, plan, out, rows, cols, tiles, index, threads)
-        yield rows, out
+        yield rows, repeats.shared_columns(out, leader)
 
 
 def require_done(
@@ -133,6 +142,12 @@ def images(plan: Plan, draw: Draw) -> slice:
     """The training images of a draw."""
     number, size = draw[0], plan.n_train // draw[1]
     return slice(number * size, (number + 1) * size)
+
+
+def leaders(store: "Store", plan: Plan, draw: Draw) -> np.ndarray | None:
+    """`repeats.leaders` of the training images of a draw."""
+    known = store.images((plan.n_train, plan.n_test)).digests
+    return repeats.leaders(known and known[0][images(plan, draw)])
 
 
 def _meet(one: slice, other: slice) -> bool:

@@ -53,7 +53,7 @@ class Stored:
     ) -> None:
         self._store, self._index = store, store.index(readout)
         self._plan = matrix.view(store, sizes, draw[1])
-        self._images = matrix.images(self._plan, draw)
+        self._images, self._draw = matrix.images(self._plan, draw), draw
         self._checked = False
 
     @property
@@ -62,8 +62,13 @@ class Stored:
         return self._images.stop - self._images.start
 
     @cached_property
+    def leader(self) -> np.ndarray | None:
+        """`repeats.leaders` of them: `pieces` has the numbers of the tiles."""
+        return matrix.leaders(self._store, self._plan, self._draw)
+
+    @cached_property
     def identity(self) -> str:
-        """A digest of the digests of all tiles, and of which images of them are used."""
+        """A digest of the digests of all tiles, and of which images of them are used, and are alike."""
         found = hashlib.sha256(
             f"{self._plan.tile} {self._images} {self._store.readouts[self._index]}".encode()
         )
@@ -71,6 +76,8 @@ class Stored:
             for tile in self._tiles(rows, cols):
                 digests = sorted(self._store.progress.digests(tile, self._index))
                 found.update(f" {tile} {digests}".encode())
+        if self.leader is not None:
+            found.update(self.leader.astype("<i8").tobytes())
         return found.hexdigest()
 
     def pieces(self, diagonal: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:

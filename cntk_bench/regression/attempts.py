@@ -5,8 +5,9 @@ suffices is added to what is solved, and told. That it is not is seen where two 
 rounding (the pivot of the second, relative to its own entry, is not above sqrt(n) eps), where an entry of a
 partial factor's Schur complement is no larger, and where a direction has no positive curvature; each is sure,
 and the last one tells how much jitter is needed at least. A larger jitter is tried, too, where rounding lets
-the residual fall no further and it is too large. A matrix that is singular in a way that none of them sees is
-not solved within the limit of iterations, which is a doubt.
+the residual fall no further and it is too large, or where errors of stored kernels decide the solution. A
+matrix that is singular in a way that none of them sees is not solved within the limit of iterations, which is
+a doubt.
 """
 
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.regression import ITERATIONS, TOLERANCE, conjugate, fit, partial
+from cntk_bench.regression import ITERATIONS, TOLERANCE, conjugate, fit, partial, sensitivity
 from cntk_bench.regression.checkpoint import Checkpoint
 from cntk_bench.regression.cholesky import NotPositiveDefinite
 from cntk_bench.regression.conjugate import Outcome, Product, State
@@ -44,21 +45,23 @@ class How:
 class Problem:
     """(K + r S^-2) x = S^-1 Y, of which alpha = S^-1 x solves that of the kernels s_i K_ij s_j with ridge r.
 
-    times : K b for b (n, j).
+    times : K b for b (n, j); with squared=True, of the squares of K's entries.
     y : (n, k), S^-1 Y.
     own : (n,), K's diagonal.
     scale : (n,), s.
     ridge, mean : r relative to the mean diagonal of S K S, and that.
     closest : as `stream.closest` says of the diagonal without jitter.
+    error : of K's entries, relative.
     """
 
-    times: Product
+    times: Callable[..., np.ndarray]
     y: np.ndarray
     own: np.ndarray
     scale: np.ndarray
     ridge: float
     mean: float
     closest: float
+    error: float
 
     def shift(self, jitter: float) -> np.ndarray:
         """What is added to K's diagonal, (n,)."""
@@ -76,13 +79,15 @@ class Found:
 
     rank : of the preconditioner, if it is partial.
     residual : (n, k), Y - (S K S + r I) alpha.
-    largest : its largest entry, infinite where that is no number.
+    moved : how far errors of stored kernels move it (`sensitivity.moved`).
+    largest : the residual's largest entry, infinite where that is no number.
     """
 
     outcome: Outcome
     jitter: float
     rank: int | None
     residual: np.ndarray
+    moved: float
 
     @property
     def largest(self) -> float:
@@ -98,7 +103,12 @@ class Found:
             )
         if not self.largest <= fit.RESIDUAL:
             return f"not solved: residuals of up to {self.largest:.2g} of a target; raise solve.ridge"
-        return None
+        return sensitivity.doubt(self.moved)
+
+    @property
+    def distance(self) -> float:
+        """As `fit.distance`."""
+        return fit.distance(self.largest, self.moved)
 
     def note(self, how: How) -> str | None:
         """What else a reader must know."""
@@ -110,7 +120,7 @@ class Found:
 
 
 def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint) -> Found:
-    """The solution of the least jitter that can be trusted; else that of the smallest residual.
+    """The solution of the least jitter that can be trusted; else the one that is nearest to it.
 
     `make` gives a preconditioner for what is added to the diagonal, (n,), or raises NotPositiveDefinite.
 
@@ -130,9 +140,9 @@ def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, ke
             pivot = error.pivot
             log.info("with jitter %g the matrix is not positive definite (%.2g)", jitter, pivot)
             continue
-        if best is None or found.largest < best.largest:
+        if best is None or found.distance < best.distance:
             best = found
-        if best.largest <= fit.RESIDUAL or found.outcome.ended == "limit":
+        if best.distance <= 1 or found.outcome.ended == "limit":
             break
     if best is None:
         raise fit.indefinite(problem.ridge, jitter, pivot)
@@ -187,7 +197,9 @@ class _Attempts:
             raise
         if outcome.ended == "limit":  # a later call may have a larger one
             self.kept.keep(jitter, rank or 0, latest, now=True)
-        return Found(outcome, jitter, rank, self.problem.scale[:, None] * outcome.residual)
+        of, scale = self.problem, self.problem.scale[:, None]
+        moved = sensitivity.moved(of.times, outcome.x, of.own, of.error, scale)
+        return Found(outcome, jitter, rank, scale * outcome.residual, moved)
 
     def _begin(self, jitter: float, rank: int | None, times: Product, precondition: Product) -> State:
         """The state to begin with: the one kept; with a preconditioner of another rank, its x alone."""

@@ -153,12 +153,15 @@ class Cholesky:
             out[J] = self.device.to_host((z * z).sum(axis=0))
         return out
 
-    def times(self, b: np.ndarray) -> np.ndarray:
-        """A b (without S) for a host array b (n, k), in float64; returns a host array."""
+    def times(self, b: np.ndarray, squared: bool = False) -> np.ndarray:
+        """A b (without S), or the squares of A's entries times b, for a host array b (n, k), in float64;
+        returns a host array."""
         xp = self.device.xp
         b = xp.asarray(b, np.float64)
         out = xp.zeros(b.shape, np.float64)
         for J, left, corner in self.rows():
+            if squared:
+                left, corner = left * left, corner * corner
             out[J] += left @ b[: J.start] + corner @ b[J]
             out[: J.start] += left.T @ b[J]
         return self.device.to_host(out)

@@ -8,10 +8,11 @@ limit for a singular K, [P Y]_i / [P]_ii with P the projector on the null space;
 are another thing. Its predictions go to those of the distinct images alone, equal ones having the mean of
 their targets.
 
-A solution is trusted if it solves what it says it solves: no entry of Y - (K + r I) alpha, computed
-in float64, is beyond `RESIDUAL`. Refinement comes first: alpha += (factor)^-1 residual gains digits
-as long as the factor has any, so a float32 factor gives float64 solutions of all but the most
-ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithms", chapter 12).
+A solution is trusted if it solves what it says it solves, no entry of Y - (K + r I) alpha, computed in
+float64, being beyond `RESIDUAL`, and if the errors of stored kernels do not decide it (`sensitivity`).
+Refinement comes first: alpha += (factor)^-1 residual gains digits as long as the factor has any, so a float32
+factor gives float64 solutions of all but the most ill-conditioned matrices (Higham, "Accuracy and Stability
+of Numerical Algorithms", chapter 12).
 """
 
 import time
@@ -22,7 +23,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cntk_bench.errors import UserError
+from cntk_bench.regression import sensitivity
 from cntk_bench.regression.cholesky import Cholesky, NotPositiveDefinite
+from cntk_bench.regression.prediction import STORED
 
 JITTERS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 
@@ -46,6 +49,7 @@ class Fit:
     smallest_pivot : the smallest pivot of the factor, relative to trace(K) / n.
     seconds : wall time.
     doubt : why nothing here can be trusted, in one sentence; None where it can.
+    moved : how far errors of the kernels move the targets that are fitted (`sensitivity.moved`).
     """
 
     ridge: float
@@ -58,6 +62,7 @@ class Fit:
     smallest_pivot: float
     seconds: float
     doubt: str | None
+    moved: float = float("nan")
 
 
 def checked(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
@@ -86,8 +91,9 @@ def fit(
     mean_diagonal: float,
     norm: float,
     leave_one_out: bool = True,
+    error: float = STORED,
 ) -> tuple[np.ndarray, Fit]:
-    """The fit of the least jitter whose solution can be trusted; else that of the smallest residual.
+    """The fit of the least jitter whose solution can be trusted; else the one that is nearest to it.
 
     Parameters
     ----------
@@ -103,6 +109,8 @@ def fit(
         Of K; its 1-norm.
     leave_one_out : bool
         Whether its figures are wanted, which cost as many operations as the factor.
+    error : float
+        Of K's entries, relative.
 
     Returns
     -------
@@ -114,12 +122,15 @@ def fit(
         If not even the largest jitter makes it positive definite.
     """
     started = time.perf_counter()
-    best = None
+    own = diagonal(factor)
+    best, least = None, np.inf
     for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
         alpha, residual = refined(factor, y, shift)
         largest = float(np.abs(residual).max())
-        if best is not None and not largest < best[1].largest_residual:
+        moved = sensitivity.moved(factor.times, alpha, own, error)
+        if best is not None and not distance(largest, moved) < least:
             continue
+        least = distance(largest, moved)
         inverse_diagonal = factor.inverse_diagonal() if leave_one_out else None
         left_out = (
             None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
@@ -136,7 +147,8 @@ def fit(
                 largest_residual=largest,
                 smallest_pivot=smallest / mean_diagonal,
                 seconds=time.perf_counter() - started,
-                doubt=_doubt(largest, left_out),
+                doubt=untrusted(largest, moved) or _unfinished(left_out),
+                moved=moved,
             ),
         )
         if best[1].doubt is None:
@@ -156,7 +168,7 @@ def factored(
     # Rounding errors in a pivot add up like a random walk of n steps of size eps.
     eps = np.finfo(factor.matrix.dtype).eps
     tolerance = len(factor.matrix) ** 0.5 * eps
-    own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+    own = diagonal(factor)
     some, pivot = False, 0.0
     for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
         shift = shifted(own, ridge, mean_diagonal, jitter, scale)
@@ -169,6 +181,11 @@ def factored(
         yield jitter, shift, smallest
     if not some:
         raise indefinite(ridge, jitter, pivot)
+
+
+def diagonal(factor: Cholesky) -> np.ndarray:
+    """Of the matrix that is factored, (n,) float64."""
+    return factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
 
 
 def shifted(
@@ -187,11 +204,16 @@ def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
     )
 
 
-def unsolved(residual: float) -> str | None:
-    """Why a solution that leaves a residual as large as that cannot be trusted; None where it can."""
+def untrusted(residual: float, moved: float) -> str | None:
+    """Why a solution of such a residual, moved so far, cannot be trusted; None where it can."""
     if not residual <= RESIDUAL:
         return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
-    return None
+    return sensitivity.doubt(moved)
+
+
+def distance(residual: float, moved: float) -> float:
+    """How far a solution is from one that can be trusted; 1 at most of one that can."""
+    return float(np.nan_to_num(max(residual / RESIDUAL, moved / sensitivity.MOVED), nan=np.inf))
 
 
 def accuracy(y: np.ndarray, left_out: np.ndarray | None, labels: np.ndarray | None) -> float:
@@ -203,9 +225,7 @@ def accuracy(y: np.ndarray, left_out: np.ndarray | None, labels: np.ndarray | No
     )
 
 
-def _doubt(residual: float, left_out: np.ndarray | None) -> str | None:
-    if reason := unsolved(residual):
-        return reason
+def _unfinished(left_out: np.ndarray | None) -> str | None:
     if left_out is not None and not np.isfinite(left_out).all():
         return "its leave-one-out residuals are not finite; raise solve.ridge, or use float64"
     return None

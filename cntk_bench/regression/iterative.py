@@ -19,8 +19,9 @@ no entry of K is rounded again.
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial as partial_of
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from cntk_bench.regression.checkpoint import Checkpoint
 from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.conjugate import Product
 from cntk_bench.regression.fit import Fit, checked
+from cntk_bench.regression.prediction import STORED
 from cntk_bench.regression.ridge import Solution, loaded, ridges
 from cntk_bench.regression.stream import Piece, Stream
 
@@ -47,6 +49,7 @@ def cg(
     rank: int,
     scale: np.ndarray | None = None,
     how: How = USUAL,
+    error: float = STORED,
 ) -> Solution:
     """Solve one ridge on a streamed matrix.
 
@@ -61,6 +64,8 @@ def cg(
     scale : array (n,), optional
         s > 0: the kernels are s_i K_ij s_j.
     how : How
+    error : float
+        As for `ridge.solve`.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def cg(
     labels = checked(labels, matrix.n, classes)
     own = stream.diagonal(matrix)
     y = fit.targets(labels, classes)
-    problem = _problem(matrix, lambda b: stream.times(matrix, b), y, own, scale, value)
+    problem = _problem(matrix, partial_of(stream.times, matrix), y, own, scale, value, error)
     told = hashlib.sha256(f"{matrix.identity} {classes} {value!r} ".encode())
     told.update(labels.astype("<i8").tobytes() + problem.scale.tobytes())
     kept = Checkpoint(how.file, told.hexdigest())
@@ -98,6 +103,7 @@ def refined(
     leave_one_out: bool = True,
     scale: np.ndarray | None = None,
     how: How = USUAL,
+    error: float = STORED,
 ) -> Solution:
     """Solve one ridge with a factor in float32.
 
@@ -112,11 +118,11 @@ def refined(
     started, value = time.perf_counter(), one_ridge(ridge, "refined")
     with loaded(gram, device, "float32", overwrite) as (factor, unit, _, norm):
         labels = checked(labels, len(factor.matrix), classes)
-        own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+        own = fit.diagonal(factor)
         if scale is not None:
             scale = scale * unit**0.5  # of a power of four: exact
         held = _InMemory(factor)
-        problem = _problem(held, factor.times, fit.targets(labels, classes), own, scale, value)
+        problem = _problem(held, factor.times, fit.targets(labels, classes), own, scale, value, error)
         jitter, shift, smallest = next(fit.factored(factor, value, problem.mean, problem.scale))
         found = attempts.solved(problem, lambda _: _of(factor), how, Checkpoint(None, ""))
         alpha, more = found.outcome.x, {"solver": "refined", "factor_jitter": jitter}
@@ -144,12 +150,19 @@ def one_ridge(value: float | str | Sequence[float], solver: str) -> float:
 
 
 def _problem(
-    matrix: Stream, times: Product, y: np.ndarray, own: np.ndarray, scale: np.ndarray | None, ridge: float
+    matrix: Stream,
+    times: Callable[..., np.ndarray],
+    y: np.ndarray,
+    own: np.ndarray,
+    scale: np.ndarray | None,
+    ridge: float,
+    error: float,
 ) -> Problem:
     scale = np.ones(len(own)) if scale is None else np.asarray(scale, np.float64)
     mean = float((own * scale**2).mean())
     around = np.where(own > 0, own, mean / scale**2) + ridge * mean / scale**2
-    return Problem(times, y / scale[:, None], own, scale, ridge, mean, stream.closest(matrix, around))
+    closest = stream.closest(matrix, around)
+    return Problem(times, y / scale[:, None], own, scale, ridge, mean, closest, error)
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,7 @@ class _InMemory:
 
     factor: Cholesky
     identity: str = ""
+    leader: None = None
 
     @property
     def n(self) -> int:
@@ -196,6 +210,7 @@ def _solution(
         largest_residual=found.largest,
         seconds=time.perf_counter() - started,
         doubt=found.doubt(how),
+        moved=found.moved,
     )
     facts: dict[str, Any] = {"iterations": found.outcome.iterations}
     facts |= {"relative_residual": found.outcome.relative}

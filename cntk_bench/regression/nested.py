@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression.fit import factored, refined, targets, unsolved
+from cntk_bench.regression import sensitivity
+from cntk_bench.regression.cholesky import Cholesky
+from cntk_bench.regression.fit import diagonal, distance, factored, refined, targets, untrusted
 from cntk_bench.regression.ridge import prepared, ridges
 
 
@@ -28,6 +30,7 @@ class Part:
     jitter : as in `fit.Fit`.
     largest_residual : the largest entry of |(K_m + S) alpha - Y|.
     doubt : why it cannot be trusted; None where it can.
+    moved : as in `fit.Fit`.
     """
 
     train: int
@@ -36,6 +39,7 @@ class Part:
     jitter: float
     largest_residual: float
     doubt: str | None
+    moved: float = float("nan")
 
 
 def solve(
@@ -73,19 +77,28 @@ def solve(
             wrong = next((size for size in chosen if not 2 <= size <= n), "none")
             raise UserError(f"size {wrong} is not possible: use numbers of training images from 2 to {n}")
         y = targets(labels, classes)
-        own = factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
+        own = diagonal(factor)
         best, least = None, np.inf
         for jitter, shift, _smallest in factored(factor, value, mean):
-            solutions = [refined(factor.leading(m), y[:m], shift[:m]) for m in chosen]
-            largest = [float(np.abs(residual).max()) for _, residual in solutions]
-            worst = max(np.nan_to_num(largest, nan=np.inf))
+            found = [_solved(factor.leading(m), y[:m], shift[:m], own[:m]) for m in chosen]
+            worst = max(distance(residual, moved) for _, residual, moved in found)
             if best is None or worst < least:
-                best, least = (jitter, [alpha for alpha, _ in solutions], largest), worst
-            if unsolved(worst) is None:
+                best, least = (jitter, found), worst
+            if worst <= 1:
                 break
     assert best is not None  # there is one factor at least
-    jitter, alphas, largest = best
-    return tuple(
-        Part(m, alpha / unit, value * mean / own[:m].mean(), jitter, residual, unsolved(residual))
-        for m, alpha, residual in zip(chosen, alphas, largest, strict=True)
-    )
+    jitter, found = best
+
+    def part(m: int, alpha: np.ndarray, residual: float, moved: float) -> Part:
+        own_ridge = value * mean / own[:m].mean()
+        return Part(m, alpha / unit, own_ridge, jitter, residual, untrusted(residual, moved), moved)
+
+    return tuple(part(m, *one) for m, one in zip(chosen, found, strict=True))
+
+
+def _solved(
+    factor: Cholesky, y: np.ndarray, shift: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """alpha, its largest residual, and how far errors of kernels move it."""
+    alpha, residual = refined(factor, y, shift)
+    return alpha, float(np.abs(residual).max()), sensitivity.moved(factor.times, alpha, own)

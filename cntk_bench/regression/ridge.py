@@ -29,6 +29,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, cholesky
 from cntk_bench.regression.cholesky import Array, Cholesky, Device
 from cntk_bench.regression.fit import Fit, checked, fit, targets
+from cntk_bench.regression.prediction import STORED
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -83,6 +84,7 @@ def solve(
     dtype: str = "float64",
     overwrite: bool = False,
     leave_one_out: bool = True,
+    error: float = STORED,
 ) -> Solution:
     """Fit every ridge asked for and choose the one of least leave-one-out squared error.
 
@@ -109,6 +111,8 @@ def solve(
         order; otherwise a copy is made. On a GPU `gram` is never changed.
     leave_one_out : bool
         Whether its figures are wanted of a single ridge, too; they cost as many operations as the factor.
+    error : float
+        Of `gram`'s entries, relative: by default, that of kernels stored in float32.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def solve(
     """
     gram = _square(gram)
     labels = checked(labels, len(gram), classes)
-    return _path(gram, targets(labels, classes), labels, ridge, device, dtype, overwrite, leave_one_out)
+    y = targets(labels, classes)
+    return _path(gram, y, labels, ridge, device, dtype, overwrite, leave_one_out, error)
 
 
 def regress(
@@ -129,6 +134,7 @@ def regress(
     device: str = "cpu",
     dtype: str = "float64",
     overwrite: bool = False,
+    error: float = STORED,
 ) -> Solution:
     """As `solve`, for real targets.
 
@@ -159,7 +165,7 @@ def regress(
     scale, largest = y.std(0), abs(y).max(0)
     scale = np.where(scale > 1e-9 * largest, scale, largest)
     scale[scale == 0] = 1
-    found = _path(gram, y / scale, None, ridge, device, dtype, overwrite)
+    found = _path(gram, y / scale, None, ridge, device, dtype, overwrite, error=error)
     return replace(found, alpha=found.alpha * scale * size, alphas=())
 
 
@@ -172,6 +178,7 @@ def _path(
     dtype: str,
     overwrite: bool,
     leave_one_out: bool = True,
+    error: float = STORED,
 ) -> Solution:
     """Fit every ridge to targets y (n, k), and choose."""
     values = list(ridges(ridge))
@@ -180,9 +187,9 @@ def _path(
         best, path, alphas, refused = None, [], [], None
         for value in values:  # which grows
             try:
-                found = fit(factor, y, labels, value, mean_diagonal, norm, leave_one_out)
-            except UserError as error:  # it cannot be solved; others of the path may be
-                refused = refused or error
+                found = fit(factor, y, labels, value, mean_diagonal, norm, leave_one_out, error)
+            except UserError as problem:  # it cannot be solved; others of the path may be
+                refused = refused or problem
                 continue
             path.append(found[1])
             alphas.append(found[0] / unit)

@@ -23,6 +23,8 @@ class Stream(Protocol):
 
     n : its size.
     identity : a text that is the same for the same numbers alone, by which work begun on it can be told.
+    leader : (n,) int64, of each row the one that stands for it, itself or an earlier one: rows and columns of
+        the matrix are those, whatever the pieces have in their places; None where each stands for itself.
     """
 
     @property
@@ -30,6 +32,9 @@ class Stream(Protocol):
 
     @property
     def identity(self) -> str: ...  # noqa: D102
+
+    @property
+    def leader(self) -> np.ndarray | None: ...  # noqa: D102
 
     def pieces(self, diagonal: bool = False) -> Iterator[Piece]:
         """(rows, cols, array (h, w)), float32 or float64: each entry of the lower triangle in one piece.
@@ -46,6 +51,7 @@ class Held:
     matrix: np.ndarray
     side: int = SIDE
     identity: str = ""
+    leader: None = None
 
     @property
     def n(self) -> int:
@@ -62,19 +68,26 @@ class Held:
             yield rows, rows, corner + np.tril(corner, -1).T
 
 
-def times(matrix: Stream, b: np.ndarray) -> np.ndarray:
-    """The product with b (n, k), float64, added up in float64: one pass for all k."""
+def times(matrix: Stream, b: np.ndarray, squared: bool = False) -> np.ndarray:
+    """The product with b (n, k), or of the squares of the entries, float64: one pass for all k."""
+    if matrix.leader is not None:  # with L = the matrix that copies rows, L K L^T b
+        b, given = np.zeros(b.shape), b
+        np.add.at(b, matrix.leader, given)
     out = np.zeros(b.shape)
     for rows, cols, block in matrix.pieces():
         block = block.astype(np.float64, copy=False)
+        if squared:
+            block = block * block
         out[rows] += block @ b[cols]
         if rows != cols:
             out[cols] += block.T @ b[rows]
-    return out
+    return out if matrix.leader is None else out[matrix.leader]
 
 
 def rows(matrix: Stream, chosen: np.ndarray) -> np.ndarray:
     """Rows of the matrix, (len(chosen), n) float64, from one pass."""
+    leader = matrix.leader
+    chosen = chosen if leader is None else leader[chosen]
     out = np.empty((len(chosen), matrix.n))
     for across, down, block in matrix.pieces():
         here = _within(chosen, across)
@@ -82,7 +95,7 @@ def rows(matrix: Stream, chosen: np.ndarray) -> np.ndarray:
         if across != down:
             here = _within(chosen, down)
             out[here, across] = block[:, chosen[here] - down.start].T
-    return out
+    return out if leader is None else out[:, leader]
 
 
 def diagonal(matrix: Stream) -> np.ndarray:
@@ -96,6 +109,8 @@ def diagonal(matrix: Stream) -> np.ndarray:
     out = np.empty(matrix.n)
     for across, _, block in matrix.pieces(diagonal=True):
         out[across] = block.diagonal()
+    if matrix.leader is not None:
+        out = out[matrix.leader]
     _require_finite(out, 0)
     if not out.mean() > 0:
         raise UserError(f"the train Gram matrix has mean diagonal {out.mean():g}: a kernel's is positive")
@@ -122,6 +137,10 @@ def closest(matrix: Stream, own: np.ndarray) -> float:
         if across == down:
             shares[np.diag_indices(len(shares))] = 0
         found = max(found, float(shares.max()))
+    if (leader := matrix.leader) is not None:  # of an image and the one that stands for it
+        own_entry = diagonal(matrix)
+        alike = np.flatnonzero(leader != np.arange(matrix.n))
+        found = max(found, float((own_entry[alike] ** 2 / (own[alike] * own[leader[alike]])).max()))
     return found
 
 

@@ -1,0 +1,47 @@
+"""Training images that occur more than once: their rows and columns are those of the first of them.
+
+Kernels are stored in float32, and K(x, z) and K(z, x) may differ in the last bit. A row of the Gram matrix
+has both kinds, and where an image comes twice, at different places, so may its rows: rounding would tell
+equal images apart, and decide what a solution makes of two labels of one image (`regression.sensitivity`).
+"""
+
+import numpy as np
+
+from cntk_bench.grams.images import digests
+
+
+def leaders(known: np.ndarray | None) -> np.ndarray | None:
+    """The first image that equals each one, (n,), by digests (n,); None where all differ or are unknown."""
+    if known is None:
+        return None
+    _, first, which = np.unique(known, return_index=True, return_inverse=True)
+    return None if len(first) == len(known) else first[which.ravel()]
+
+
+def of_images(x: np.ndarray) -> np.ndarray | None:
+    """`leaders` of images (n, C, P, P)."""
+    return leaders(digests(x))
+
+
+def shared(gram: np.ndarray, leader: np.ndarray | None) -> np.ndarray:
+    """Let equal images share the first one's row and column, in the lower triangle of (n, n); returns it."""
+    for image in _others(leader):
+        first = leader[image]  # type: ignore[index]
+        gram[image, : first + 1] = gram[first, : first + 1]
+        gram[image, first + 1 : image] = gram[first + 1 : image, first]
+        gram[image, image] = gram[first, first]
+        gram[image + 1 :, image] = gram[image + 1 :, first]
+    return gram
+
+
+def shared_columns(block: np.ndarray, leader: np.ndarray | None) -> np.ndarray:
+    """Let equal images share the columns of the first, in rows (h, n) of others; returns them."""
+    others = _others(leader)
+    if len(others):
+        block[:, others] = block[:, leader[others]]  # type: ignore[index]
+    return block
+
+
+def _others(leader: np.ndarray | None) -> np.ndarray:
+    """Images that are not the first of their kind, ascending."""
+    return np.empty(0, np.int64) if leader is None else np.flatnonzero(leader != np.arange(len(leader)))

@@ -1,0 +1,82 @@
+"""How far errors of stored kernels move a solution: what `fit` and `attempts` ask before they trust one.
+
+Stored kernels have relative errors, those of float32. With errors e_ij K_ij the coefficients alpha fit
+targets that are off by sum_j e_ij K_ij alpha_j, of the standard deviation error sqrt(sum_j (K_ij alpha_j)^2).
+That is little where the matrix is well conditioned. But where two images are equal, or almost, and their
+labels are not, only what tells their rows apart can fit them; if that is rounding, coefficients are as large
+as its reciprocal, every other image is fitted to noise, and no residual shows it, for K with its errors is
+solved.
+
+Rows that agree to the bit are another thing: their coefficients cancel, errors and all, and count as one.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cntk_bench.regression.prediction import STORED
+
+MOVED = 1e-2  # of a target: less, as noise on all scores, changes no accuracy that can be told from 0
+MOST = 1024  # images of large coefficients whose rows are compared; of more, none are
+COLUMNS = 64  # compared at a time
+
+
+def moved(
+    times: Callable[..., np.ndarray],
+    alpha: np.ndarray,
+    own: np.ndarray,
+    error: float = STORED,
+    weight: np.ndarray | float = 1.0,
+) -> float:
+    """How far errors of kernels move the targets that are fitted: root mean square, in units of targets.
+
+    Parameters
+    ----------
+    times : callable
+        K b for b (n, j); with squared=True, of the squares of K's entries.
+    alpha : array (n, k), float64
+        Dual coefficients.
+    own : array (n,), float64
+        K's diagonal.
+    error : float
+        Of a kernel, relative.
+    weight : array (n, 1) or float
+        By which K alpha is multiplied, to be in units of targets.
+    """
+
+    def deviation(coefficients: np.ndarray) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float((weight**2 * times(coefficients**2, squared=True)).mean())
+        return error * mean**0.5 if np.isfinite(mean) else float("inf")
+
+    found = deviation(alpha)
+    if not found > MOVED:
+        return found
+    reach = np.sqrt(own * own.max()) * np.abs(alpha).max(axis=1)  # an entry of K, at most, times alpha
+    large = np.flatnonzero(error * reach * np.max(weight) > MOVED)
+    return deviation(_together(times, alpha, large)) if 1 < len(large) <= MOST else found
+
+
+def doubt(found: float) -> str | None:
+    """Why a solution whose targets are moved by so much cannot be trusted; None where it can."""
+    if not found <= MOVED:
+        return (
+            f"the errors of stored kernels alone move what is fitted by {found:.2g} of a target, as where "
+            "almost equal images have different labels; raise solve.ridge"
+        )
+    return None
+
+
+def _together(times: Callable[..., np.ndarray], alpha: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """alpha, where of some images those whose rows of K are equal count as one: the first has their sum."""
+    out, seen = alpha.copy(), dict[bytes, int]()
+    for start in range(0, len(some), COLUMNS):
+        chosen = some[start : start + COLUMNS]
+        unit = np.zeros((len(alpha), len(chosen)))
+        unit[chosen, np.arange(len(chosen))] = 1
+        for image, row in zip(chosen, times(unit).T, strict=True):  # each an exact row of K
+            first = seen.setdefault(row.tobytes(), int(image))
+            if first != image:
+                out[first] += out[image]
+                out[image] = 0
+    return out

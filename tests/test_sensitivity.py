@@ -1,0 +1,127 @@
+"""Errors of stored kernels that would decide a solution: a larger jitter spares them, or they are told."""
+
+import numpy as np
+import pytest
+
+from cntk_bench import Readout, gram
+from cntk_bench.data import load
+from cntk_bench.regression import iterative, nested, ridge, sensitivity
+from cntk_bench.regression.attempts import How
+from cntk_bench.regression.stream import Held
+
+N, M = 60, 40
+TWICE = [(3, 40), (10, 47)]  # places of one image each
+SOLVERS = {
+    "cholesky": ridge.solve,
+    "refined": iterative.refined,
+    "cg": lambda K, labels, **more: iterative.cg(
+        Held(K, 16), labels, rank=8, how=How(iterations=4000), **more
+    ),
+}
+
+
+def onehot(labels):
+    return np.eye(10)[labels] - 0.1
+
+
+def exact(K):
+    """What `moved` wants of a matrix in memory."""
+    return lambda b, squared=False: (K**2 if squared else K) @ b
+
+
+@pytest.fixture(scope="module", params=["v", "gap"])
+def twice(request):
+    """(K float32, test rows, labels) of digits, of which two come twice with two labels; and the scores of
+    regression on distinct images, whose targets are the means."""
+    images = load("digits", train=N, test=M, seed=1)
+    x, labels = images.x_train.copy(), images.y_train.copy()
+    for first, again in TWICE:
+        x[again], labels[again] = x[first], (labels[first] + 1) % 10
+    readouts = [Readout("ntk", request.param, 3)]
+    K, T = (gram(*some, readouts=readouts, backend="cpu")[0] for some in ((x,), (images.x_test, x)))
+    once = np.ones(N, bool)
+    y = onehot(labels)
+    for first, again in TWICE:
+        once[again] = False
+        y[first] = (y[first] + y[again]) / 2
+    alpha = np.linalg.solve(K[np.ix_(once, once)].astype(np.float64), y[once])
+    return K, T.astype(np.float64), labels, T[:, once].astype(np.float64) @ alpha
+
+
+def in_the_last_bit(K, seed=0):
+    """Some entries of two equal rows are changed by the least that float32 can."""
+    K, rng = K.copy(), np.random.default_rng(seed)
+    for _, again in TWICE:
+        for other in rng.choice([i for i in range(N) if i not in np.ravel(TWICE)], 6, replace=False):
+            K[again, other] = K[other, again] = np.nextafter(K[again, other], np.float32(np.inf))
+    return K
+
+
+def test_it_is_what_errors_do_on_average():
+    """Against errors drawn at random: every entry its own, for each of the rows is fitted by itself."""
+    rng = np.random.default_rng(0)
+    B = rng.standard_normal((30, 40))
+    K, alpha, error = B @ B.T, rng.standard_normal((30, 4)), 1e-4
+    weight = rng.uniform(0.5, 2, (30, 1))
+    drawn = [weight * ((error * rng.standard_normal(K.shape) * K) @ alpha) for _ in range(2000)]
+    expected = np.sqrt(np.mean(np.square(drawn)))
+    found = sensitivity.moved(exact(K), alpha, K.diagonal(), error, weight)
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_equal_rows_are_no_reason_for_more_jitter(twice, solver):
+    K, T, labels, expected = twice
+    found = SOLVERS[solver](K, labels, classes=10)
+    assert found.chosen.jitter == 1e-10 and found.chosen.doubt is None
+    assert found.chosen.moved < 1e-4
+    np.testing.assert_allclose(T @ found.alpha, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_rows_that_rounding_tells_apart_do_not_decide(twice, solver):
+    """By the least jitter that lets it be factored scores are as large as hundreds, as the last line says."""
+    K, T, labels, expected = twice
+    K = in_the_last_bit(K)
+    found = SOLVERS[solver](K, labels, classes=10)
+    assert found.chosen.jitter > 1e-8 and found.chosen.doubt is None
+    assert found.chosen.moved <= sensitivity.MOVED
+    assert np.abs(T @ found.alpha - expected).max() < 0.1
+    least = K.astype(np.float64) + np.diag(1e-10 * K.diagonal().astype(np.float64))
+    assert np.abs(T @ np.linalg.solve(least, onehot(labels)) - expected).max() > 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_no_jitter_spares_is_doubted(twice, solver, monkeypatch):
+    K, _, labels, _ = twice
+    monkeypatch.setattr(sensitivity, "MOVED", 1e-9)
+    found = SOLVERS[solver](K, labels, classes=10)
+    assert "errors of stored kernels alone move what is fitted by" in found.chosen.doubt
+    assert "raise solve.ridge" in found.chosen.doubt
+
+
+def test_exact_kernels_are_not_doubted_for_float32s_errors(twice):
+    K, _, labels, _ = twice
+    found = ridge.solve(in_the_last_bit(K), labels, classes=10, error=1e-16)
+    assert found.chosen.jitter <= 1e-10 and found.chosen.doubt is None
+
+
+def test_where_too_many_rows_would_be_compared_a_jitter_serves(twice, monkeypatch):
+    K, T, labels, expected = twice
+    monkeypatch.setattr(sensitivity, "MOST", 1)
+    found = ridge.solve(K, labels, classes=10)
+    assert found.chosen.jitter > 1e-8 and np.abs(T @ found.alpha - expected).max() < 0.1
+
+
+def test_every_beginning_of_the_images_is_looked_at(twice):
+    """The first 45 images have one of them twice, the first 30 none."""
+    K, T, labels, _ = twice
+    parts = nested.solve(in_the_last_bit(K), labels, classes=10, sizes=[30, 45, N])
+    assert {part.jitter > 1e-8 for part in parts} == {True}  # one for all
+    assert all(part.doubt is None and part.moved <= sensitivity.MOVED for part in parts)
+
+
+def test_targets_of_a_regression_are_looked_at_in_their_unit(twice):
+    K, T, labels, expected = twice
+    found = ridge.regress(in_the_last_bit(K), 1e6 * onehot(labels))
+    assert found.chosen.jitter > 1e-8 and np.abs(1e-6 * T @ found.alpha - expected).max() < 0.1
