@@ -148,6 +148,47 @@ def test_tables_and_mapped_arrays_and_text_in_runs(photos, tmp_path, monkeypatch
     assert computed(tmp_path, settings(tmp_path, photos, *mapped, "dataset.train=20"), run="mapped")[1]
 
 
+def labelled(path, seed):
+    """The same images, a quarter of which have other labels than with another seed."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"x_{part}": rng.integers(0, 255, (n, 4, 4), np.uint8) for part, n in (("train", 30), ("test", 40))
+    }
+    for part, n in (("train", 30), ("test", 40)):
+        y = np.arange(n) % 3
+        y[::4] = (y[::4] + seed) % 3
+        arrays[f"y_{part}"] = y
+    np.savez(path, **arrays)
+
+
+@pytest.mark.parametrize("train", [30, 20])
+def test_a_solve_on_other_labels_of_the_same_images_is_of_those(tmp_path, train):
+    """The Gram matrices do not depend on them, the accuracy and the record do."""
+    for seed in (0, 1):
+        labelled(tmp_path / f"{seed}.npz", seed)
+    own = (
+        "dataset.name=npz",
+        "dataset.size=null",
+        "dataset.order=random",
+        "dataset.train=30",
+        "dataset.test=40",
+    )
+    asked = [settings(tmp_path, tmp_path / f"{seed}.npz", *own) for seed in (0, 1)]
+    runs = [computed(tmp_path, one, run=f"run{seed}")[0] for seed, one in enumerate(asked)]
+    fewer = f"dataset.train={train}"
+    for run in runs:
+        solving.solve(run, run.config([fewer]))
+    first, right = (solving.solved(run)["solutions"][0] for run in runs)
+    assert first["loo_error"] != right["loo_error"]
+    solving.solve(runs[0], runs[0].config([fewer, f"dataset.path={tmp_path / '1.npz'}"]))
+    found = solving.solved(runs[0])
+    for key in ("accuracy", "loo_error"):
+        assert found["solutions"][0][key] == right[key]
+    assert found["data"]["fingerprint"] == solving.solved(runs[1])["data"]["fingerprint"]
+    solving.solve(runs[0], runs[0].config([fewer]))  # and the run's own are what they were
+    assert solving.solved(runs[0])["solutions"][0]["loo_error"] == first["loo_error"]
+
+
 # The YAML
 
 

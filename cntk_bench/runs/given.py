@@ -76,16 +76,16 @@ class Given(Material):
         if not self._same:
             self.facts = images.facts(settings, self.loaded, self._kept)
         self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
-        if self._grams is None:
-            self._labels = self.loaded.y_train, self.loaded.y_test
-        else:
+        if self._grams is not None:
             if not self._same:
                 growth.require_images(self._grams, images.asked(settings, self.loaded), self._kept)
             else:
                 require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
                 matrix.require_done(self._grams, readout, self.sizes, self.draws)
-            self._labels = self._grams.images(self.sizes).labels
+        # The store's labels are those of the record; other data may give the same images others.
+        known = self._kept if self._grams is None or not self._same else self._grams.images(self.sizes)
+        self._labels = known.labels
         for name, depth, some in jobs(settings, self):  # this, too
             require_trained(name, depth, some)
         self._ahead: dict[Readout, Future] = {}
