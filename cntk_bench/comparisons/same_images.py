@@ -52,8 +52,24 @@ def same_training(first: Entry, second: Entry) -> bool:
     one, other = first.data, second.data
     if first is second or _same_list(first, second):
         return True
+    if _known_apart(first, second):
+        return False
     alike = all(one.get(key) == other.get(key) for key in ("train_index", "n_train", "draws"))
     return alike and one.get("train_index") is not None and _same_source(first, second)
+
+
+def _known_apart(first: Entry, second: Entry) -> bool:
+    """Whether what both runs' Gram stores keep tells that training images are others: by their labels, or,
+    where they were prepared alike, by their digests."""
+    one, other = first.stored, second.stored
+    if one is None or other is None:
+        return False
+    if not np.array_equal(one.labels[0], other.labels[0]):
+        return True
+    prepared = (f"{entry.data.get('preprocess')} {entry.data.get('statistics')}" for entry in (first, second))
+    if len(set(prepared)) > 1 or one.digests is None or other.digests is None:
+        return False
+    return not np.array_equal(one.digests[0], other.digests[0])
 
 
 def _same_list(first: Entry, second: Entry) -> bool:

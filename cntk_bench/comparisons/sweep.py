@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench import __version__, columns
-from cntk_bench.comparisons import alike, axes, compared_page, entries
+from cntk_bench.comparisons import alike, axes, compared_page, entries, same_images
 from cntk_bench.comparisons.axes import Combination
+from cntk_bench.comparisons.entries import Entry
 from cntk_bench.comparisons.table import rows as rows_of
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
@@ -150,13 +151,24 @@ def compared(
 
 def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
     """Rows of the same training images and classes, by place: their leave-one-out errors can be compared."""
-    groups: dict[str, list[int]] = {}
+    groups: list[list[int]] = []
     for row, one in enumerate(cells):
-        data = one.entries[0].data
-        told = data.get("train_index") or data["fingerprint"]
-        key = [data["name"], data["n_train"], data.get("draws"), data.get("classes_used"), told]
-        groups.setdefault(json.dumps(key), []).append(row)
-    return list(groups.values())
+        alike = (some for some in groups if _same_training(cells[some[0]].entries[0], one.entries[0]))
+        group = next(alike, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(row)
+    return groups
+
+
+def _same_training(first: Entry, second: Entry) -> bool:
+    """Whether two solves have the same training images: places tell it in one run; elsewhere more has to."""
+    told = []
+    for data in (first.data, second.data):
+        places = data.get("train_index") or data["fingerprint"]
+        told.append((data["name"], data["n_train"], data.get("draws"), data.get("classes_used"), places))
+    here = first.run is not None and second.run is not None and first.run.path == second.run.path
+    return told[0] == told[1] and (here or same_images.same_training(first, second))
 
 
 def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[int]) -> list[str]:
