@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from cntk_bench.columns import Cell, find
+from cntk_bench.columns import Cell, find, network
 from cntk_bench.errors import UserError
+from cntk_bench.networks.folder import Result
 from cntk_bench.records import record
 from cntk_bench.runs import candidates, scoring
 
@@ -78,6 +79,26 @@ def test_repeated_predictions_are_scored_one_by_one():
     assert scoring.scored(Cell(rows, {}), truth)["accuracies"] == [100, 75, 25, 0]
     assert scoring.scored(Cell(rows[:1], {}), truth)["spread"] is None  # of one repetition nobody knows it
     assert "spread" not in scoring.scored(Cell(rows[0], {}), truth)
+
+
+def test_repetitions_count_alike_however_many_predictions_each_has():
+    """As networks that learned everything after other numbers of epochs."""
+    truth = np.array([0, 1, 2, 3])
+    rows = np.array([[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    found = scoring.scored(Cell(rows, {}, repeat=(0, 1, 1, 1)), truth)
+    assert found["accuracies"] == [100, 25] and found["accuracy"] == 62.5
+    assert found["standard_error"] == pytest.approx(100 * (0.625 * 0.375 / 4) ** 0.5)
+
+
+def test_networks_held_out_accuracies_count_alike_however_many_epochs_each_has():
+    def result(rows):
+        made = {"devices": ["cpu"]}
+        return Result(len(rows), None, [(0.0, 1.0)], None, np.array(rows, np.int16), {}, made)
+
+    some = {0: result([[0, 1, 7], [0, 1, 8]]), 2: result([[1, 1, 9]])}
+    found = network._candidate(0.1, some, np.array([0, 1]))
+    assert found["facts"]["validation_accuracy"] == 75 and found["repeat"] == (0, 0, 2)
+    assert found["predicted"].tolist() == [[7], [8], [9]]
 
 
 def test_the_candidate_that_is_shown():

@@ -217,7 +217,7 @@ def _candidate(rate: float, results: dict[int, Result], truth: np.ndarray) -> di
         "devices": sorted({device for result in results.values() for device in result.made["devices"]}),
     }
     if v:
-        right = [result.predicted[:, :v] == truth for result in results.values()]
+        right = [(result.predicted[:, :v] == truth).mean() for result in results.values()]
         facts["validation_accuracy"] = 100 * float(np.mean(right))
     return {
         "predicted": np.concatenate([r.predicted[:, v:] for r in results.values()]).astype(np.int64),

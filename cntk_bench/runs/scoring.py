@@ -48,11 +48,12 @@ def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
     if not len(cell.predicted):
         return {"accuracy": None, "standard_error": None, **cell.facts} | {"undecided": 0.0, "trusted": False}
     right = np.atleast_2d(cell.predicted == y_test)  # (r, m)
-    percent, error = accuracy(right)
+    repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
+    of_each = np.stack([right[repeat == one].mean(axis=0) for one in np.unique(repeat)])  # (R, m)
+    percent, error = accuracy(of_each)
     score: dict[str, Any] = {"accuracy": percent, "standard_error": error}
     if cell.predicted.ndim == 2:
-        repeat = np.arange(len(right)) if cell.repeat is None else np.array(cell.repeat)
-        means = [100 * right[repeat == one].mean() for one in np.unique(repeat)]
+        means = (100 * of_each.mean(axis=1)).tolist()
         score |= {"accuracies": means, "spread": spread(means)}
     n, why = right.shape[1], cell.facts.get("doubt")
     if why is None:
