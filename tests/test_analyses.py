@@ -243,6 +243,33 @@ def test_a_doubt_says_what_can_be_done(run, monkeypatch, command, remedy):
     assert f"change the class of 100 % of the test images; {remedy}" in said and "solve.ridge" not in said
 
 
+@pytest.mark.parametrize("near", [True, False], ids=["almost equal", "equal"])
+def test_two_labels_of_an_image_decide_nothing(tmp_path, near):
+    """Where rounding alone tells two images apart the flow's end is doubted, and others have more jitter."""
+    digits = cntk_bench.load_images("digits", train=60, test=50, preprocess="none")
+    x, y = digits.x_train[:, 0].astype("f8"), digits.y_train.copy()
+    for again, first in ((40, 3), (47, 10)):
+        x[again], y[again] = x[first], (y[first] + 1) % 10
+        x[again, 4, 4] += 1e-5 * near
+    arrays = {"x_train": x, "y_train": y, "x_test": digits.x_test[:, 0].astype("f8"), "y_test": digits.y_test}
+    np.savez(tmp_path / "two.npz", **arrays)
+    data = ("--set", "dataset.name=npz", "--set", f"dataset.path={tmp_path / 'two.npz'}")
+    of = ("--set", "dataset.train=60", "--set", "dataset.test=50", "--set", "dataset.order=random")
+    cells = ("--set", "kernel.columns=[CNN-GP-V]", "--set", "kernel.depths=[3]")
+    succeed("run", QUICKSTART, *data, *of, *cells, "--output", tmp_path / "run")
+    (row,) = as_json("table", tmp_path / "run")
+    (curve,) = as_json("curve", tmp_path / "run", "--sizes", "60")
+    assert curve["jitter"] > 1e-8 if near else curve["jitter"] == 1e-10
+    assert curve["points"][0]["accuracy"] == pytest.approx(row["accuracy"], abs=4) and row["accuracy"] > 60
+    end = fail if near else succeed
+    end("flow", tmp_path / "run", "--stop", "none")
+    flow = json.loads((tmp_path / "run" / "flow" / "CNN-GP-V-3.json").read_text())
+    assert ("move what is fitted" in (flow["limit"]["doubt"] or "")) == near
+    assert not near or any(point["doubt"] is None and point["test_accuracy"] > 60 for point in flow["curve"])
+    succeed("posterior", tmp_path / "run")
+    assert "within the errors of stored kernels" in fail("posterior", tmp_path / "run", "--ridge", "1e-9")
+
+
 class TestCurve:
     def test_agrees_with_a_solve_of_each_size(self, run):
         found = as_json("curve", run, "--sizes", "20,35,60")

@@ -13,6 +13,7 @@ import numpy as np
 from cntk_bench import columns
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix
+from cntk_bench.grams.stream import Stored
 from cntk_bench.records import record
 from cntk_bench.records.directory import require_no_link
 from cntk_bench.regression.fit import checked, targets
@@ -98,6 +99,11 @@ def lower(
     """The train Gram matrix (n, n) of a cell; only its lower triangle is filled."""
     readout, sizes = opened.readout(column, depth), _together(opened, draw)
     return matrix.matrix(opened.store, "train", readout, dtype, triangle="lower", sizes=sizes, draw=draw)
+
+
+def streamed(opened: OpenRun, column: str, depth: int) -> Stored:
+    """The same matrix piece by piece, of one draw."""
+    return Stored(opened.store, opened.readout(column, depth), sizes=_together(opened, matrix.ONE))
 
 
 def blocks(opened: OpenRun, column: str, depth: int, draw: matrix.Draw = matrix.ONE) -> Iterator[np.ndarray]:

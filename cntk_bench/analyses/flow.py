@@ -7,7 +7,7 @@ import numpy as np
 
 from cntk_bench.analyses import analysis
 from cntk_bench.errors import UserError
-from cntk_bench.regression import eigen, flow, placement, prediction
+from cntk_bench.regression import eigen, flow, placement, prediction, sensitivity, stream
 from cntk_bench.regression.eigen import Spectrum
 from cntk_bench.runs import scoring
 from cntk_bench.runs.opened import OpenRun
@@ -15,6 +15,7 @@ from cntk_bench.runs.opened import OpenRun
 STOPS = ("loo", "validation", "none")
 ENDED = 5.0  # l t, of the smallest eigenvalue l: exp(-5) of its direction, 0.7 %, is left
 LONGEST = 1e30  # relative time, and 1 / LONGEST the shortest: nothing happens beyond, but of rounding
+REMEDY = "stop earlier, or raise --ridge"
 HELD_OUT = 5  # of the training images, one in so many is held out for validation
 
 
@@ -133,6 +134,9 @@ def _points(
     y, y_test, classes = analysis.truth(opened)
     labels, goal = y.argmax(axis=1), analysis.targets(y_test, classes)
     alpha = np.concatenate([flow.coefficients(spectrum, y, t, ridge) for t in listed], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = stream.times(analysis.streamed(opened, column, depth), alpha**2, squared=True)
+        moved = prediction.STORED * np.sqrt(errors.reshape(len(y), len(listed), classes).mean(axis=(0, 2)))
     squares, undecided = np.zeros(len(listed)), np.zeros(len(listed), np.int64)
     right = np.zeros((len(listed), len(y_test)), bool)
     first = 0
@@ -157,7 +161,8 @@ def _points(
                 "test_accuracy": accuracy,
                 "standard_error": error,
                 "undecided": 100 * undecided[i] / len(y_test),
-                "doubt": scoring.doubt(undecided[i], error, len(y_test), "stop earlier, or raise --ridge"),
+                "doubt": sensitivity.doubt(moved[i], REMEDY)
+                or scoring.doubt(undecided[i], error, len(y_test), REMEDY),
             }
         )
     return points

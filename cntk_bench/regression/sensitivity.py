@@ -57,12 +57,12 @@ def moved(
     return deviation(_together(times, alpha, large)) if 1 < len(large) <= MOST else found
 
 
-def doubt(found: float) -> str | None:
+def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:
     """Why a solution whose targets are moved by so much cannot be trusted; None where it can."""
     if not found <= MOVED:
         return (
             f"the errors of stored kernels alone move what is fitted by {found:.2g} of a target, as where "
-            "almost equal images have different labels; raise solve.ridge"
+            f"almost equal images have different labels; {remedy}"
         )
     return None
 
