@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import zarr
+from solved_runs import right, solved, truth
 
 from cntk_bench import __version__
 from cntk_bench.cli import failures, program
@@ -518,6 +519,27 @@ def test_every_solve_is_listed_and_its_table_kept(finished, tmp_path):
     assert succeed("table", run) == succeed("table", run, "--solve", before + 1) == second != first
     assert succeed("table", run, "--solve", before) == first
     assert f"its solves are {', '.join(map(str, range(1, before + 2)))}" in fail("table", run, "--solve", 99)
+
+
+def test_what_is_not_to_be_trusted_is_marked_among_the_solves(tmp_path):
+    run, doubt = tmp_path / "run", {"trusted": False, "doubt": "not solved"}
+    better, worse = right(0.9), right(0.5)
+    solved(run, {("CNTK-V", 3): better, ("CNTK-V", 4): worse})
+    for facts in ((doubt, {}), ({}, doubt), (doubt, doubt)):
+        solved(run, {("CNTK-V", 3): (better, dict(facts[0])), ("CNTK-V", 4): (worse, dict(facts[1]))})
+    solved(run, {("CNTK-V", 3): (better, dict(doubt))})
+    _, *lines, last = succeed("solves", run).splitlines()
+    most, least = (f"{100 * np.mean(some == truth()):.2f}" for some in (better, worse))
+    assert [line.split("  ")[-1].strip() for line in lines] == [
+        f"{least} to {most} %",
+        f"{least} to {most}? %",
+        f"{least}? to {most} %",
+        f"{least}? to {most}? %",
+        f"{most}? %",
+    ]
+    assert last.startswith("? Not to be trusted: cells of solves 2, 3, 4, 5; `table --solve N` says")
+    found = json.loads(succeed("solves", run, "--json"))["solves"]
+    assert [one["trusted"] for one in found] == [True, False, False, False, False]
 
 
 def test_a_solution_that_is_not_to_be_trusted_ends_with_2(finished, tmp_path, monkeypatch):

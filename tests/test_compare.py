@@ -51,6 +51,42 @@ def test_what_differs_is_a_column_and_what_all_share_is_told_once(called, tmp_pa
     assert not any("normalize" in head for head in heads) and table.count("CNTK-V") == 2
 
 
+def lines_of(out):
+    above, table = out.split("\n\n")[:2]
+    return above, table.splitlines()
+
+
+def test_values_that_read_alike_in_six_digits_are_told_apart(called, tmp_path):
+    for name, ridge in (("a", 0.01), ("b", 0.010000001)):
+        cells = {CELL: (right(0.8), {"ridge": ridge})}
+        solved(tmp_path / name, cells, settings={"solve": {"ridge": ridge, "tolerance": 1e-8}}, solver="cg")
+    above, table = lines_of(called("compare", "a", "b")[1])
+    assert "ridge" not in above and "tolerance 1e-08" in above
+    assert "solve.ridge" in table[0] and "  0.01  " in table[1] and "  0.010000001  " in table[2]
+    assert called("compare", "a", "b", "--output", "page")[0] == 0
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "0.010000001" in text and "ridge 0.01<" not in text
+    _, out, _ = called("compare", "a", "b", "--paired")
+    assert "CNTK-V solve.ridge=0.01 " in out and "CNTK-V solve.ridge=0.010000001" in out
+
+
+def test_long_values_that_differ_in_the_middle_are_told_apart(called, tmp_path):
+    numbers = [125.306918046875, 122.950394140625, 113.86538318359375, 62.99321928, 62.08870764, 66.70489964]
+    for name, middle in (("a", 0.0), ("b", 1e-9)):
+        other = [value + middle * (place == 2) for place, value in enumerate(numbers)]
+        solved(tmp_path / name, {CELL: right(0.8)}, data={"statistics": other})
+    above, table = lines_of(called("compare", "a", "b")[1])
+    assert "statistics" not in above and "preprocess.statistics" in table[0]
+    assert "122.950394140625, 113.86538318359375, " in table[1] and "113.86538318459375, " in table[2]
+
+
+def test_one_value_in_two_spellings_is_shared(called, tmp_path):
+    for name, ridge in (("a", 1), ("b", 1.0)):
+        solved(tmp_path / name, {CELL: right(0.8)}, settings={"solve": {"ridge": ridge}})
+    above, table = lines_of(called("compare", "a", "b")[1])
+    assert "ridge 1" in above and "solve.ridge" not in table[0]
+
+
 def test_solves_that_are_alike_share_a_row(rows, tmp_path):
     for name in ("a", "b"):
         solved(tmp_path / name, {CELL: right(0.8)}, machine={"cpu": name, "cores": 2})

@@ -497,6 +497,27 @@ def test_statistics_of_the_subset_or_given(tmp_path):
         ("some", "statistics some is unknown: use one of full, subset, or numbers"),
         ([1.0, 2.0], "has 2 numbers: give the means of the 2 channels"),
         ([1.0, 2.0, 0.0, 1.0], "deviations, which are above 0"),
+        (
+            ["a"] * 4,
+            "preprocess.statistics lists 'a', which is no finite number: use full, subset, or a list",
+        ),
+        ([1.0, 2.0, "1", 1.0], "lists '1', which is no"),
+        ([1.0, 2.0, float("nan"), 1.0], "lists nan, which is no"),
+        ([1.0, 2.0, True, 1.0], "lists True, which is no"),
+        ([[1.0, 2.0], [1.0]], "lists \\[1.0, 2.0\\], which is no"),
+        ([0, 0, 10**5000, 1], "lists an integer of 16610 bits, which is no"),
+        ([0, 0, 1j, 1], "lists 1j, which is no"),
+        (None, "preprocess.statistics is None: use full, subset, or a list of numbers"),
+        (3, "preprocess.statistics is 3: use full"),
     ):
         with pytest.raises(UserError, match=words):
             data.load("npz", path=tmp_path / "d.npz", statistics=wrong)
+    for numbers in (np.array([*mean, *deviation]), [np.float64(one) for one in (*mean, *deviation)]):
+        again = data.load("npz", path=tmp_path / "d.npz", train=6, statistics=numbers)
+        assert again.fingerprint == given.fingerprint
+    steps, single = ["standardize", "center"], np.float32([1, 2, 3, 4])
+    one, other = (
+        data.load("npz", path=tmp_path / "d.npz", preprocess=steps, statistics=numbers)
+        for numbers in (single, [1, 2, 3, 4])
+    )
+    assert one.recipe == other.recipe

@@ -1,8 +1,10 @@
 """Mapped arrays: the same data as in a file, read only where they are used; and what cannot be mapped."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +170,22 @@ def test_missing_files_are_named(tmp_path):
     refused("has no file x_train.npy, y_train.npy, x_test.npy, y_test.npy", tmp_path / "nowhere")
     with pytest.raises(UserError, match="data set npy needs a path: give the folder of x_train.npy"):
         data.load("npy")
+
+
+def test_folders_that_cannot_be_looked_into(tmp_path, monkeypatch):
+    refused(r"a cannot be looked into \(File name too long\): make it readable, or give", "a" * 5000)
+    stat = Path.stat
+
+    def denied(path, **how):
+        if path.name == "x_train.npy":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    refused(r"folder cannot be looked into \(Permission denied\)", put(tmp_path / "folder", arrays()))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(Path, "stat", stat)
+    refused("file has no file x_train.npy", tmp_path / "file")
 
 
 @pytest.mark.filterwarnings("ignore:Reading `.npy`")

@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import pickle
+import re
 import struct
 import sys
 from pathlib import Path
@@ -310,6 +311,17 @@ def bad_idx():
     yield "truncated", good[:-1], "has 15679 bytes of data where its header tells 15680"
     yield "too long", good + b"\0", "has 15681 bytes"
     yield "forged size", good[:4] + b"\xff" * 12 + good[16:], "where its header tells"
+    for name, sizes in (
+        ("no image", (0, 28, 28)),
+        ("no pixel of more images than there can be", (2**32 - 1, 2**32 - 1, 0)),
+        ("no row of one", (20, 0, 2**31)),
+    ):
+        content = good[:4] + struct.pack(">3I", *sizes)
+        yield (
+            name,
+            content,
+            f"images-idx3-ubyte has the shape {re.escape(str(sizes))}, which is empty: copy it",
+        )
     yield "truncated gzip", gzip.compress(good)[:-9], "cannot be read"
     yield "damaged gzip", gzip.compress(good)[:-8] + bytes(8), "cannot be read"
     yield "gzip of nothing", b"\x1f\x8b", "cannot be read"

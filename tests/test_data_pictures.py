@@ -59,15 +59,26 @@ def test_one_bit_is_black_or_white(tmp_path):
 
 def png_of_sixteen_bits(path, values, *chunks):
     """A PNG as its specification has it, (H, W) grey levels or (H, W, 3) colours; Pillow writes none."""
+    rows = [row.astype(">u2").tobytes() for row in values]
+    return written(path, values.shape, 16, rows, *chunks)
 
+
+def png_of_few_bits(path, values, bits, *chunks):
+    """The same of grey levels (H, W) of 1, 2, 4 or 8 bits."""
+    each = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+    rows = [row.tobytes() for row in np.packbits(each.reshape(len(values), -1), axis=1)]
+    return written(path, values.shape, bits, rows, *chunks)
+
+
+def written(path, shape, bits, rows, *chunks):
     def chunk(kind, content):
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    height, width = values.shape[:2]
-    head = struct.pack(">IIBBBBB", width, height, 16, 2 if values.ndim == 3 else 0, 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    height, width = shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, bits, 2 if len(shape) == 3 else 0, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", content), (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
     return path
 
@@ -86,6 +97,31 @@ def test_a_transparent_grey_level_of_sixteen_bits_shows_white(tmp_path):
     deep = np.array([[1000, 1001, 60000]], np.uint16)  # the first two have the same upper bits
     path = png_of_sixteen_bits(tmp_path / "a.png", deep, (b"tRNS", struct.pack(">H", 1000)))
     assert picture.read(path, *WHOLE).tolist() == [[255, 1001 >> 8, 60000 >> 8]]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_level_of_few_bits_shows_white(tmp_path, bits):
+    values = np.arange(2**bits).reshape(2, -1)
+    levels = values * 255 // (2**bits - 1)
+    assert np.array_equal(picture.read(png_of_few_bits(tmp_path / "a.png", values, bits), *WHOLE), levels)
+    for key in range(2**bits):
+        for more in (0, 2**bits):  # bits above those of a level do not count, but of one bit
+            if bits == 1 and more:
+                continue
+            clear = (b"tRNS", struct.pack(">H", key + more))
+            found = picture.read(png_of_few_bits(tmp_path / "a.png", values, bits, clear), *WHOLE)
+            assert np.array_equal(found, np.where(values == key, 255, levels)), (key, more)
+
+
+def test_a_transparent_colour_shows_white_of_sixteen_bits_it_is_refused(tmp_path):
+    colours = np.array([[[1, 2, 3], [4, 2, 3]]])
+    clear = (b"tRNS", struct.pack(">HHH", 1, 2, 3))
+    path = tmp_path / "a.png"
+    written(path, colours.shape, 8, [row.astype(np.uint8).tobytes() for row in colours], clear)
+    assert picture.read(path, *WHOLE).tolist() == [[[255, 255, 255], [4, 2, 3]]]
+    png_of_sixteen_bits(path, colours + 1000, (b"tRNS", struct.pack(">HHH", 1001, 1002, 1003)))
+    with pytest.raises(UserError, match="its transparent colour has 16 bits, of which 8 are read: save it"):
+        picture.read(path, *WHOLE)
 
 
 def test_transparent_parts_show_white(tmp_path):

@@ -158,6 +158,12 @@ def test_matrices_of_a_draw(finished, tmp_path):
     for wrong in (0, 4, 1.0, "1"):
         with pytest.raises(UserError, match=f"draw {wrong}: .* has draws 1 to 3"):
             opened.gram("CNTK-V", 3, wrong)
+    for column in ("CNTK-V", "CNTK-GAP", "CNN-V"):
+        for wrong in (None, 0, 3.0, "3", True):
+            with pytest.raises(UserError, match=f"depth {wrong!r} is not possible for column {column}: give"):
+                opened.gram(column, wrong)
+    with pytest.raises(UserError, match="column RBF has no Gram matrix"):
+        opened.gram("RBF", None)
     for wrong in (1, N + 1, 10.5, "10"):
         with pytest.raises(UserError, match=f"^{wrong} training images: use 2 to {N}, which"):
             opened.first(wrong)

@@ -213,6 +213,18 @@ def test_what_is_not_possible_is_a_value_error_of_one_line(settings, shape, prob
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("model", [CNTKClassifier, CNTKRegressor])
+def test_images_that_are_all_alike(model):
+    x, y = np.full((40, 1, 4, 4), 3.0), np.arange(40) % 2
+    said = (
+        "X is constant in every channel, so it cannot be standardised: give images that differ, or "
+        "standardize=False"
+    )
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        model().fit(x, y)
+    assert model(standardize=False, depth=2, ridge=0.1).fit(x, y).X_fit_.shape == x.shape
+
+
 def test_input_that_scikit_learn_refuses(digits, monkeypatch):
     x, y = digits[0].x_train, digits[0].y_train
     model = CNTKClassifier(depth=3).fit(x, y)

@@ -113,5 +113,6 @@ def test_what_cannot_be_swept(swept, over, reason):
 def test_a_folder_of_one_sweep_serves_another(swept, tmp_path):
     swept("network.width=[2]")
     swept("network.width=[4]")
-    assert axes.is_apart("dataset.seed") and not axes.is_apart("network.width")
+    settings = Run(tmp_path / "runs" / "nets").config()
+    assert axes.is_apart("dataset.seed", settings) and not axes.is_apart("network.width", settings)
     assert len(list(Run(tmp_path / "runs" / "nets").solves.glob("[0-9]*"))) == 2

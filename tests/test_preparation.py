@@ -220,6 +220,8 @@ def test_a_list_of_one_step_is_that_step(load):
             {"preprocess": ["center", "standardize"], "statistics": (0.0, 1.0)},
             "standardize as the first step",
         ),
+        ({"preprocess": "none", "statistics": (0.0, 1.0)}, "standardize as the first step"),
+        ({"preprocess": ["contrast", "center"], "statistics": (0.0, 1.0)}, "standardize as the first step"),
         ({"preprocess": "zca", "zca_regularizer": 0}, "zca_regularizer is 0: use a number above 0"),
         ({"preprocess": "zca", "zca_regularizer": float("nan")}, "zca_regularizer is nan"),
         ({"preprocess": "contrast", "contrast_floor": -1.0}, "contrast_floor is -1.0"),
@@ -233,6 +235,14 @@ def test_what_is_not_possible(load, asked, words):
     with pytest.raises(UserError, match=words) as error:
         load(images(20, 1, 4, "uint8"), **asked)
     assert "\n" not in str(error.value)
+
+
+def test_statistics_in_words_are_for_any_steps_and_numbers_for_the_first(load):
+    x = images(20, 1, 4, "uint8")
+    for steps in ("none", ["contrast", "center"], "zca"):
+        for word in ("full", "subset"):
+            load(x, preprocess=steps, statistics=word)
+    assert load(x, preprocess=["standardize", "contrast"], statistics=(0.0, 1.0)).fitted_on is None
 
 
 # What tells images apart

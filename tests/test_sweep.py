@@ -163,6 +163,47 @@ def test_what_decides_the_images_makes_runs_of_their_own(called, tmp_path):
                "dataset.seed=0@1") for row in found)  # fmt: skip
 
 
+@pytest.mark.parametrize("steps", ["standardize", "[contrast,zca]"])
+def test_training_images_that_prepare_themselves_make_runs_of_their_own(called, tmp_path, steps):
+    """Another number of them prepares every image otherwise: no Gram serves two."""
+    given = ("--set", "preprocess.statistics=subset", "--set", f"dataset.preprocess={steps}")
+    over = ("--over", "dataset.train=[16,24]", "--over", "dataset.test=[20,30]")
+    code, out, err = called("sweep", "swept.yaml", "--set", "solve.ridge=1.0", "--set", "kernel.depths=[1]",
+                            *given, *over, "--output", "out", "--format", "json")  # fmt: skip
+    assert code == 0, err
+    assert [row["runs"] for row in json.loads(out)] == [
+        [f"dataset.train={train}@{number}"] for train in (16, 24) for number in (1, 2)
+    ]
+    alone = called("run", "swept.yaml", "--set", "solve.ridge=1.0", "--set", "kernel.depths=[1]",
+                   "--set", "dataset.train=16", *given, "--output", "alone")  # fmt: skip
+    assert alone[0] == 0
+    np.testing.assert_array_equal(
+        predictions(tmp_path / "out" / "dataset.train=16", 2, "FC-NTK-1"),
+        predictions(tmp_path / "alone", 1, "FC-NTK-1"),
+    )
+
+
+@pytest.mark.parametrize("given", [{"statistics": "full"}, {"steps": "center"}])
+def test_training_images_that_prepare_none_share_a_gram(tmp_path, given):
+    file = tmp_path / "swept.yaml"
+    file.write_text(CONFIG)
+    asked = (
+        f"preprocess.statistics={given.get('statistics', 'subset')}",
+        f"dataset.preprocess={given.get('steps', 'zca')}",
+    )
+    some = axes.combinations(file, asked, ["dataset.train=[16,24]"])
+    assert [one.apart for one in some] == [{}, {}]
+
+
+def test_a_step_of_some_combinations_is_enough(tmp_path):
+    file = tmp_path / "swept.yaml"
+    file.write_text(CONFIG)
+    over = ["preprocess.zca_regularizer=[0.1,1]", "dataset.preprocess=[none,zca]"]
+    assert len(axes.combinations(file, (), over)) == 4
+    over = ["kernel.depths=[1,2]", "kernel.columns=[RBF,FC-NTK]"]
+    assert len(axes.combinations(file, (), over)) == 4
+
+
 def test_test_images_of_a_file_are_told_by_their_digests(called, tmp_path):
     """Two runs of one .npz, of other numbers of test images: those in common are found by their pixels."""
     rng = np.random.default_rng(0)
@@ -226,6 +267,24 @@ def test_errors_of_other_training_images_are_not_compared(tmp_path):
     assert len(notes) == 2 and "(a@2)" in notes[0] and "(a@3)" in notes[1]
 
 
+def test_errors_of_other_data_sets_are_not_compared(called, tmp_path):
+    """Of the same labels in the same places, and of the same test images; prepared alike, and otherwise."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 4, 4)).astype(np.float32), np.arange(60) % 2
+    for name, noise in (("a", 0), ("b", 0.3)):
+        train = (x + noise * rng.standard_normal(x.shape)).astype(np.float32)[:30]
+        np.savez(tmp_path / f"{name}.npz", x_train=train, y_train=y[:30], x_test=x[30:], y_test=y[30:])
+    (tmp_path / "own.yaml").write_text(
+        "name: own\ndataset: {name: npz, order: random}\n"
+        "kernel: {columns: [FC-NTK], depths: [2]}\ncompute: {backend: cpu}\n"
+    )
+    for key, notes in (("dataset.path=[a.npz, b.npz]", 0), ("dataset.preprocess=[none, standardize]", 1)):
+        given = ["--set", "dataset.path=a.npz"] if notes else []
+        code, out, err = called("sweep", "own.yaml", *given, "--over", key, "--output", f"out{notes}")
+        assert code in (0, 2), err
+        assert out.count("Least leave-one-out error of 2 rows") == notes
+
+
 def test_what_is_computed_for_a_sweep(tmp_path):
     file = tmp_path / "swept.yaml"
     file.write_text(CONFIG)
@@ -280,6 +339,12 @@ def test_names_of_folders():
         (["network.width=[4,8]"], "the columns here (FC-NTK) do not depend on network: add one that does"),
         (["baseline.gp_images=[4,8]", "kernel.columns=[FC-NTK,FC-NNGP]"], "do not depend on baseline"),
         (["solve.ridge=[0,1]", "kernel.columns=[RBF]"], "--over solve.ridge: the columns here (RBF) do not"),
+        (["kernel.depths=[1,2]", "kernel.columns=[[RBF,LINEAR]]"], "here (RBF, LINEAR) have no depths: add"),
+        (["preprocess.statistics=[full,subset]", "dataset.preprocess=[none,center]"],
+         "--over preprocess.statistics: the steps here (none; center) do not depend on it: add one that"),
+        (["preprocess.zca_regularizer=[0.1,1]"], "the steps here (standardize) do not depend on it"),
+        (["preprocess.contrast_floor=[1]", "dataset.preprocess=[[standardize,zca]]"], "(standardize, zca)"),
+        (["preprocess.statistics=[[0,1]]", "dataset.preprocess=[standardize,none]"], "standardize as the"),
         (["network.rates=[0,1]"], "network.rates is 0: expected a list of different numbers above 0"),
         (["solve.solver=[cg,cholesky]", "solve.ridge=[1,loo]"], "solve.solver cg solves one ridge"),
         (["solve.ridge=["], "not valid YAML"),

@@ -25,7 +25,7 @@ from cntk_bench.records.solves import stem
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report import confusion, misclassified
 from cntk_bench.report.findings import Findings, Mistakes, RidgePath, Tried
-from cntk_bench.report.rows import is_trusted, number
+from cntk_bench.report.rows import cell_name, is_trusted, number
 from cntk_bench.runs import images, scoring
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, redacted, short
@@ -71,7 +71,9 @@ def gather(
     cell, among, arrays = attempt(of_cell, lambda: _best(solutions, folder)) or (None, "", {})
     spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions)) or ([], None)
     curves, others = attempt("curves", lambda: _curves(run, data, solutions)) or ([], None)
-    absent |= {name: why for name, why in (("spectra", missing), ("curves", others)) if why}
+    paths, unlike = attempt("ridges", lambda: _paths(solutions, folder, data["n_train"])) or ([], None)
+    reasons = ("spectra", missing), ("curves", others), ("ridges", unlike)
+    absent |= {name: why for name, why in reasons if why}
     return Findings(
         config=configuration(solved),
         cell=cell,
@@ -80,7 +82,7 @@ def gather(
         repeats=len(np.atleast_2d(arrays["predicted"])) if cell else 1,
         mistakes=attempt("mistakes", lambda: _mistakes(settings, data, arrays)) if cell else None,
         spectra=tuple(spectra),
-        paths=tuple(attempt("ridges", lambda: _paths(solutions, folder, data["n_train"])) or ()),
+        paths=tuple(paths),
         curves=tuple(curves),
         absent=absent,
     )
@@ -141,7 +143,7 @@ def _arrays(folder: Path, solution: dict) -> dict[str, np.ndarray]:
     wanted = ("predicted", "y_test", "outputs", "path_predicted")
     try:
         with np.load(io.BytesIO(read_plain(file)), allow_pickle=False) as kept:
-            return {name: kept[name] for name in wanted if name in kept.files}
+            return {name: kept[name] for name in kept.files if name.partition("-")[0] in wanted}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{short(file.name)} of the solve cannot be read ({one_line(error, 100)}): solve again"
@@ -194,35 +196,52 @@ def _pixels(settings: Config, data: dict, y: np.ndarray) -> tuple[np.ndarray, np
     return loaded.x_test, loaded.test_index
 
 
-def _paths(solutions: list[dict], folder: Path, n_train: int) -> list[RidgePath]:
-    """Of each cell for which several ridges were tried, on so many training images in each draw."""
-    found = []
+def _paths(solutions: list[dict], folder: Path, n_train: int) -> tuple[list[RidgePath], str | None]:
+    """Of each cell for which several ridges were tried, on so many training images in each draw, those that
+    all draws tried; and why other cells are not shown."""
+    found, unlike = [], []
     for solution in solutions:
         several = solution.get("draws")
-        paths: list[list[dict]] = []
-        for one in several if isinstance(several, list) else [solution]:
-            paths += [one["path"]] if isinstance(one.get("path"), list) and len(one["path"]) > 1 else []
-        if len(paths) != (len(several) if isinstance(several, list) else 1):
+        each = several if isinstance(several, list) else [solution]
+        paths = [one["path"] for one in each if isinstance(one.get("path"), list)]
+        if len(paths) != len(each) or max(map(len, paths), default=0) < 2:
+            continue
+        places = [{fit["ridge"]: place for place, fit in enumerate(path)} for path in paths]
+        ridges = sorted(set(places[0]).intersection(*places[1:]))
+        if len(ridges) < 2:
+            unlike.append(cell_name(solution))
             continue
         arrays = _arrays(folder, solution)
-        y, predicted = arrays["y_test"], arrays.get("path_predicted")
-        if predicted is not None:
-            predicted = predicted if predicted.ndim == 3 else predicted[None]  # (draws, ridges, m)
-            if predicted.shape[:2] != (len(paths), len(paths[0])):
-                predicted = None
-        alike = all([p["ridge"] for p in path] == [p["ridge"] for p in paths[0]] for path in paths)
-        if alike:
-            tried = [
-                _tried([path[i] for path in paths], n_train, y, predicted, i) for i in range(len(paths[0]))
-            ]
-            chosen = number(solution.get("ridge"))
-            by_ridge = sorted(tried, key=lambda one: one.ridge)
-            found.append(RidgePath(solution["column"], solution["depth"], tuple(by_ridge), chosen))
-    return found
+        predicted, tried = _along(arrays, paths), []
+        for ridge in ridges:
+            at = [of_draw[ridge] for of_draw in places]
+            fits = [path[i] for path, i in zip(paths, at, strict=True)]
+            lines = None
+            if predicted is not None:
+                lines = np.stack([some[i] for some, i in zip(predicted, at, strict=True)])
+            tried.append(_tried(fits, n_train, arrays["y_test"], lines))
+        chosen = number(solution.get("ridge"))
+        found.append(RidgePath(solution["column"], solution["depth"], tuple(tried), chosen))
+    why = f"Ridges of {', '.join(unlike)} are not shown: fewer than two could be solved for every draw"
+    return found, f"{why}; add larger ones to solve.ridge" if unlike else None
 
 
-def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray | None, place: int) -> Tried:
-    """One ridge: means over the draws."""
+def _along(arrays: dict[str, np.ndarray], paths: list[list[dict]]) -> list[np.ndarray] | None:
+    """What the ridges of each draw predict, in the order of its path, (ridges, m); None where it is not kept.
+
+    One array has all draws where each has as many ridges, else each has its own (`runs.draws.arrays`).
+    """
+    if "path_predicted" in arrays:
+        whole = arrays["path_predicted"]
+        found = [*(whole if whole.ndim == 3 else whole[None])]
+    else:
+        names = [f"path_predicted-{draw}" for draw in range(1, len(paths) + 1)]
+        found = [arrays[name] for name in names if name in arrays]
+    return found if [some.shape[:1] for some in found] == [(len(path),) for path in paths] else None
+
+
+def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray | None) -> Tried:
+    """One ridge: means over the draws, of which each predicts a line of (draws, m)."""
 
     def mean(key: str) -> float | None:
         values = [number(fit.get(key)) for fit in fits]
@@ -231,7 +250,7 @@ def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray 
 
     accuracy = error = None
     if predicted is not None:
-        accuracy, _ = scoring.accuracy(predicted[:, place] == y)
+        accuracy, _ = scoring.accuracy(predicted == y)
         error = standard_error(accuracy / 100, len(y))
     loo, doubts = mean("loo_accuracy"), [fit["doubt"] for fit in fits if fit.get("doubt")]
     its_error = None if loo is None else standard_error(loo, n_train * len(fits))  # draws share no image
@@ -247,11 +266,21 @@ def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], st
     found = [one for one in read if isinstance(one, dict) and isinstance(one.get("data"), dict)]
     key = "images" if "images" in data else "fingerprint"
     same = [one for one in found if one["data"].get(key) == data.get(key) and one.get("points")]
-    if same or not files:
-        order = [(one["column"], one["depth"]) for one in solutions]
-        same.sort(key=lambda one: order.index(cell) if (cell := _cell(one)) in order else len(order))
-        return same, None
+    shown = [one for one in same if _size(one["data"]) == _size(data)]
+    order = [(one["column"], one["depth"]) for one in solutions]
+    shown.sort(key=lambda one: order.index(cell) if (cell := _cell(one)) in order else len(order))
+    if len(shown) == len(same) > 0 or not files:
+        return shown, None
+    if same:
+        others = ", ".join(sorted({cell_name(one) for one in same if one not in shown}))
+        return shown, (
+            f"Learning curves of {others} are not shown: they are of fewer images or draws than this solve"
+        )
     return [], "The learning curves of this run are of other images than this solve: run `curve` again"
+
+
+def _size(data: dict) -> tuple:
+    return data.get("n_train"), data.get("n_test"), data.get("draws", 1)
 
 
 def _cell(facts: dict) -> tuple:

@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 def table(directory: str, form: str, number: int | None, caption: str | None, label: str | None) -> None:
     """Print the table of RUN, a solved run directory."""
     from cntk_bench import report
+    from cntk_bench.records.solves import none_now
     from cntk_bench.runs.solve import solved
 
-    found = solved(options.run_directory(directory), number)
+    where = options.run_directory(directory)
+    found = solved(where, number)
+    if not found["solutions"]:
+        raise none_now(where)
     document.add(run=directory, solve=found.get("solve"), rows=report.rows(found))
     streams.say(report.table(found, form, caption=caption, label=label))
 
@@ -50,22 +54,31 @@ def table(directory: str, form: str, number: int | None, caption: str | None, la
 @options.of_run
 def solves(directory: str) -> None:
     """List the solves of RUN: when and how each was made, and its accuracies."""
+    from cntk_bench.records.solves import none_now
+    from cntk_bench.report.rows import DOUBTED
     from cntk_bench.runs import solve
 
     where = options.run_directory(directory)
     found = solve.solves(where)
     if not found:
-        raise UserError(f"{short(str(where.path))} has no solves yet: run `cntk-bench solve` on it")
-    document.add(run=directory, solves=[_facts(solve) for solve in found])
+        raise none_now(where)
+    facts = [_facts(solve) for solve in found]
+    document.add(run=directory, solves=facts)
     lines: list[tuple[str, ...]] = [("solve", "date (UTC)", "ridge", "precision", "device", "accuracy")]
     lines += [_line(solve) for solve in found]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         streams.say("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+    doubted = [str(one["solve"]) for one in facts if not one.get("trusted", True)]
+    if doubted:
+        named = f"solve{'s' if len(doubted) > 1 else ''} {short(', '.join(doubted))}"
+        streams.say(f"{DOUBTED} Not to be trusted: cells of {named}; `table --solve N` says which, and why")
 
 
 def _facts(solve: dict) -> dict:
     """What is told of one solve.json; of a damaged one, why it is."""
+    from cntk_bench.report.rows import is_trusted
+
     if "damaged" in solve:
         return solve
     asked = solve.get("settings", {}).get("solve", {})
@@ -77,15 +90,20 @@ def _facts(solve: dict) -> dict:
         "precision": solve.get("precision", asked.get("precision")),
         "device": solve.get("device", asked.get("device")),
         "accuracy": [min(scores), max(scores)] if scores else None,
+        "trusted": all(map(is_trusted, solve["solutions"])),
     }
 
 
 def _line(solve: dict) -> tuple[str, ...]:
     """One solve.json as the cells of a row."""
+    from cntk_bench.report.rows import DOUBTED, is_trusted
+
     if "damaged" in solve:
         return str(solve["solve"]), short(f"damaged: {solve['damaged']}", 100), "-", "-", "-", "-"
     facts = _facts(solve)
-    least, most = (f"{score:.2f}" for score in facts["accuracy"]) if facts["accuracy"] else ("-", "-")
+    doubted = [one["accuracy"] for one in solve["solutions"] if not is_trusted(one)]
+    bounds = [f"{score:.2f}{DOUBTED * (score in doubted)}" for score in facts["accuracy"] or ()]
+    least, most = bounds or ("-", "-")
     ridge = facts["ridge"]
     cells = (
         facts["solve"],

@@ -20,11 +20,13 @@ from cntk_bench.config import config, mistakes, yaml12
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.report.rows import MOST as MOST_CELLS
+from cntk_bench.runs import images
 from cntk_bench.text import short
 
 MOST = 1000  # combinations
 MOST_NAME = 100  # characters of a folder's name
-GROWING = ("dataset.train", "dataset.test", "dataset.draws")  # of which one Gram can have several
+TRAINING = ("dataset.train", "dataset.draws")  # which images are prepared by, where it is by those used alone
+GROWING = (*TRAINING, "dataset.test")  # of which one Gram can have several
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Combination:
     @property
     def apart(self) -> dict[str, Any]:
         """Those of its values that make a run of its own."""
-        return {key: value for key, value in self.values.items() if is_apart(key)}
+        return {key: value for key, value in self.values.items() if is_apart(key, self.settings)}
 
 
-def is_apart(key: str) -> bool:
+def is_apart(key: str, settings: Config) -> bool:
     """Whether each value of a key makes a run of its own: other images, or prepared otherwise."""
+    if key in TRAINING:
+        return settings.preprocess.statistics == "subset" and images.recipe(settings).fits
     return key.partition(".")[0] in ("dataset", "preprocess") and key not in GROWING
 
 
@@ -91,17 +95,29 @@ def combinations(file: Path, overrides: Sequence[str], over: Iterable[str]) -> l
 
 
 def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
-    """Refuse a key that decides none of the columns: its combinations would be the same solve each."""
+    """Refuse a key that decides none of the columns, or no step of the preparation: its combinations would be
+    the same solve each."""
+    recipes = [images.recipe(one.settings) for one in some]
+    steps = dict.fromkeys(", ".join(recipe.steps) or "none" for recipe in recipes)
     names = list(dict.fromkeys(name for one in some for name in one.settings.kernel.columns))
     sections = {section for name in names for section in circumstances.sections_of(name)}
+    deep = any(columns.has_depth(columns.find(name)) for name in names)
     for key in keys:
-        if (section := key.partition(".")[0]) in (
-            "solve",
-            *columns.section_names(),
-        ) and section not in sections:
+        section, _, name = key.partition(".")
+        if section in ("solve", *columns.section_names()) and section not in sections:
             raise UserError(
                 f"--over {key}: the columns here ({short(', '.join(names))}) do not depend on {section}: add "
                 "one that does to kernel.columns, or leave this out"
+            )
+        if key == "kernel.depths" and not deep:
+            raise UserError(
+                f"--over {key}: the columns here ({short(', '.join(names))}) have no depths: add one that "
+                "has some to kernel.columns, or leave this out"
+            )
+        if section == "preprocess" and not any(name in recipe.used for recipe in recipes):
+            raise UserError(
+                f"--over {key}: the steps here ({short('; '.join(steps))}) do not depend on it: add one that "
+                "does to dataset.preprocess, or leave this out"
             )
 
 

@@ -191,8 +191,7 @@ def load(
     """
     name = sources.canonical(name)
     sources.require_known(name)
-    chosen = statistics if isinstance(statistics, str) else tuple(statistics)
-    recipe = Recipe(preparation.steps(preprocess), chosen, **parameters)
+    recipe = Recipe(preparation.steps(preprocess), preparation.statistics(statistics), **parameters)
     checks.require_integer(seed, 0, "seed")
     table = None if labels is None else official.place(labels)
     layout = Layout(size, fit, channels, table, test_share)
@@ -210,7 +209,7 @@ def load(
     from_train, y_train = _of_classes(y_train, picked, "y_train")
     from_test, y_test = _of_classes(y_test, picked, "y_test")
     n_train = checks.drawn(train, draws, len(y_train))
-    if draws > 1 and statistics == "subset" and recipe.fits:
+    if draws > 1 and recipe.statistics == "subset" and recipe.fits:
         raise UserError(
             "preprocess.statistics is subset, so each draw would prepare the test images in its own way: "
             "use full, or one draw"
@@ -222,7 +221,7 @@ def load(
     first_train = ORDERS[order](y_train, seed, stream=0)[:n_train]
     first_test = ORDERS[order](y_test, seed, stream=1)[:n_test]
     train_index, test_index = from_train[first_train], from_test[first_test]
-    if statistics == "subset":
+    if recipe.statistics == "subset":
         measured = x_train[train_index]
     else:
         measured = x_train if used is None else Some(x_train, from_train)

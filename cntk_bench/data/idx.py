@@ -87,7 +87,9 @@ def parse(content: bytes, ndim: int, what: object) -> np.ndarray:
             f"{short(str(what))} is no idx file of {ndim} dimensions (it begins with {content[:4].hex()}): "
             "copy it again"
         )
-    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+    if 0 in shape:  # whatever the other sizes are, which may be more than an array can have
+        raise UserError(f"{short(str(what))} has the shape {shape}, which is empty: copy it again")
     if len(content) - start != math.prod(shape):
         raise UserError(
             f"{short(str(what))} has {len(content) - start} bytes of data where its header tells "

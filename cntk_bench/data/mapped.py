@@ -32,15 +32,31 @@ def read(path: Path) -> list[np.ndarray]:
     Raises
     ------
     UserError
-        If a file is missing, cut off or no plain .npy file, or has Python objects.
+        If the folder cannot be looked into; or a file is missing, cut off or no plain .npy file, or has
+        Python objects.
     """
-    missing = [f"{key}.npy" for key in KEYS if not (path / f"{key}.npy").exists()]
+    try:
+        missing = [f"{key}.npy" for key in KEYS if not _exists(path / f"{key}.npy")]
+    except OSError as error:
+        raise UserError(
+            f"{short(str(path))} cannot be looked into ({error.strerror or error}): make it readable, or "
+            "give another folder"
+        ) from None
     if missing:
         raise UserError(
             f"{short(str(path))} has no file {', '.join(missing)}: give a folder with "
             f"{', '.join(f'{key}.npy' for key in KEYS)}"
         )
     return [_mapped(path / f"{key}.npy", whole=key.startswith("y")) for key in KEYS]
+
+
+def _exists(file: Path) -> bool:
+    """Whether a file is there; OSError where that cannot be known, which some Pythons' `exists` hides."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _mapped(path: Path, whole: bool) -> np.ndarray:

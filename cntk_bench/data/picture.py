@@ -1,7 +1,7 @@
 """One picture file, PNG or JPEG, to pixels: decoded by Pillow, made upright and square.
 
     orientation    as the camera's EXIF note says, so that pixels are what people see
-    transparency   the picture lies on white
+    transparency   the picture lies on white; a colour of 16 bits that stands for it is refused
     16 bits        the upper 8 of them, as Pillow takes of colours of 16 bits
     palettes       their colours; CMYK and YCCK by Pillow's plain conversion to RGB, without colour profiles
     animations     the first picture of several, as of a phone's that keeps more than one in a file
@@ -25,12 +25,15 @@ from cntk_bench.text import one_line, short
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # in any case; what a file holds is told by its content
 FORMATS = ("PNG", "JPEG")  # no other decoder is ever tried
 LARGEST = 2**28  # bytes of a file
 MOST_PIXELS = 2**26  # of a picture as it is stored: 67 million, 200 MB decoded
 MOST_RATIO = 100  # of a picture's sides, where it is to become square
+# How far apart Pillow puts the grey levels of 2 and of 4 bits, by its raw modes.
+APART = {"L;2": 85, "L;4": 17}
 GREY = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I"}  # Pillow's modes without colour
 
 
@@ -69,7 +72,7 @@ def read(path: Path, size: int | None, fit: str, channels: int | None) -> np.nda
 
 
 @contextmanager
-def _opened(path: Path) -> "Iterator[Image]":
+def _opened(path: Path) -> "Iterator[ImageFile]":
     """A picture of which only the header is read yet; whatever goes wrong with it is one line."""
     from PIL import Image
 
@@ -98,12 +101,19 @@ def _opened(path: Path) -> "Iterator[Image]":
         ) from None
 
 
-def _plain(image: "Image", channels: int | None) -> "Image":
+def _plain(image: "ImageFile", channels: int | None) -> "Image":
     """The picture upright, in grey levels or RGB of 8 bits, without transparency."""
     from PIL import Image, ImageOps
 
+    stored = image.tile[0][3] if image.tile else ""  # the raw mode, which is gone once pixels are decoded
     upright = ImageOps.exif_transpose(image)
     grey = upright.mode in GREY
+    if "transparency" in upright.info:
+        if stored == "RGB;16B":
+            raise ValueError("its transparent colour has 16 bits, of which 8 are read: save it with 8")
+        if stored in APART:  # Pillow leaves the level in the units of the file
+            apart = APART[stored]
+            upright.info["transparency"] = apart * (upright.info["transparency"] % (255 // apart + 1))
     if upright.mode.startswith("I"):
         values = np.asarray(upright).astype(np.int64).clip(0, 65535)
         clear = values == upright.info.get("transparency", -1)

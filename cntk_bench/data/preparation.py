@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from math import isfinite
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +70,7 @@ class Recipe:
                 raise UserError(
                     f"statistics {short(self.statistics)} is unknown: use one of {known}, or numbers"
                 )
-        elif "zca" in self.steps or "standardize" in self.steps[1:]:
+        elif FITTED.intersection(self.steps[1:]) or self.steps[:1] != ("standardize",):
             raise UserError(
                 "preprocess.statistics has numbers, which are for standardize as the first step and without "
                 "zca: use full or subset"
@@ -93,6 +95,11 @@ class Recipe:
     def fits(self) -> bool:
         """Whether a step is fitted on training images."""
         return bool(FITTED.intersection(self.steps)) and isinstance(self.statistics, str)
+
+    @property
+    def used(self) -> set[str]:
+        """Names of the YAML's section `preprocess` that its steps use."""
+        return {*self.parameters, *(("statistics",) if FITTED.intersection(self.steps) else ())}
 
     @property
     def parameters(self) -> dict[str, float | str]:
@@ -140,6 +147,36 @@ def steps(value: str | Sequence[str]) -> tuple[str, ...]:
     if not names or len(names) > MOST:
         raise UserError(f"preprocess lists {len(names)} steps: list 1 to {MOST}, or say none")
     return names
+
+
+def statistics(value: Any) -> str | tuple[float, ...]:
+    """The statistics that a setting stands for: a word, which is not looked at here, or numbers.
+
+    Raises
+    ------
+    UserError
+        If it is neither.
+    """
+    if isinstance(value, str):
+        return value
+    what = "full, subset, or a list of numbers (each channel's mean, then each one's deviation)"
+    try:
+        listed = list(value)
+    except TypeError:
+        raise UserError(f"preprocess.statistics is {short(value)}: use {what}") from None
+    for one in listed:
+        if not _is_finite(one):
+            shown = f"'{short(one)}'" if isinstance(one, str) else short(one)
+            raise UserError(f"preprocess.statistics lists {shown}, which is no finite number: use {what}")
+    return tuple(map(float, listed))
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number, Python's or NumPy's, that a float can hold."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:
+        return False
 
 
 def fitted(training: Images, recipe: Recipe) -> Prepare:

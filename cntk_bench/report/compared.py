@@ -5,9 +5,10 @@ from typing import Any
 
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, HEADS, count
-from cntk_bench.text import short
+from cntk_bench.text import exact, short, visible
 
 MOST_WORDS = 60  # characters of a setting's value
+MOST_DIGITS = 300  # of one that would read like another
 MOST_NAMED = 3  # solves that a row names
 MOST_MAKERS = 10  # lines of who made which
 # What a row may have beside its settings: head -> how it is written.
@@ -45,9 +46,10 @@ def listing(rows: Sequence[dict], loo: bool = False) -> Listing:
     """
     keys = list(dict.fromkeys(key for row in rows for key in row["settings"]))
     varying = [key for key in keys if len(_values(rows, key)) > 1]
-    if all(_said_by_ridge(row) for row in rows) and "solve.ridge" in varying:
+    if "solve.ridge" in varying and _said_by_ridges(rows):
         varying.remove("solve.ridge")
-    table = [_row(row, varying) for row in rows]
+    said = {key: _texts(rows, key) for key in varying}
+    table = [_row(row, {key: said[key][place] for key in varying}) for place, row in enumerate(rows)]
     numbers = {
         SHOWN.get(key, key): form
         for key, form in NUMBERS.items()
@@ -71,23 +73,33 @@ def listing(rows: Sequence[dict], loo: bool = False) -> Listing:
 
 
 def _values(rows: Sequence[dict], key: str) -> set[str]:
-    return {words(row["settings"][key]) for row in rows if key in row["settings"]}
+    """The values that rows have of a setting, whole."""
+    return {words(row["settings"][key], whole=True) for row in rows if key in row["settings"]}
 
 
-def _said_by_ridge(row: Mapping) -> bool:
-    """Whether the ridge that was asked for is the one that stands in the row's own column of ridges."""
-    asked = row["settings"].get("solve.ridge")
-    return asked is None or isinstance(asked, int | float) and asked == row["ridge"]
+def _texts(rows: Sequence[dict], key: str) -> list[str]:
+    """A setting of each row, as `told`; a dash where a row does not have it."""
+    there = [place for place, row in enumerate(rows) if key in row["settings"]]
+    said = dict(zip(there, told([rows[place]["settings"][key] for place in there]), strict=True))
+    return [said.get(place, "-") for place in range(len(rows))]
 
 
-def _row(row: Mapping, varying: Sequence[str]) -> dict:
+def _said_by_ridges(rows: Sequence[dict]) -> bool:
+    """Whether the ridges that were asked for stand in the rows' own column of ridges, each in other words."""
+    asked = [(row["settings"].get("solve.ridge"), row["ridge"]) for row in rows]
+    if not all(one is None or isinstance(one, int | float) and one == ridge for one, ridge in asked):
+        return False
+    ridges = {one for one, _ in asked if one is not None}
+    return len({format(one, NUMBERS["ridge"]) for one in ridges}) == len(ridges)
+
+
+def _row(row: Mapping, varying: Mapping[str, str]) -> dict:
     found: dict[str, Any] = {
         "run": _named(row["runs"]),
         "column": short(row["column"], 40),
         "depth": "-" if row["depth"] is None else str(row["depth"]),
     }
-    settings = row["settings"]
-    found |= {key: words(settings[key]) if key in settings else "-" for key in varying}
+    found |= varying
     for key in NUMBERS:
         value = row[key]
         if isinstance(value, list):  # of solves that are alike, whose times differ
@@ -97,19 +109,33 @@ def _row(row: Mapping, varying: Sequence[str]) -> dict:
     return found
 
 
-def words(value: Any) -> str:
-    """A setting or circumstance in few words, as YAML has it."""
+def told(values: Sequence[Any]) -> list[str]:
+    """Settings in few words each; those that differ, and would read alike so, with all their digits."""
+    brief, whole = [words(value) for value in values], [words(value, whole=True) for value in values]
+    alike: dict[str, set[str]] = {}
+    for few, all_of in zip(brief, whole, strict=True):
+        alike.setdefault(few, set()).add(all_of)
+    return [
+        few if len(alike[few]) == 1 else short(all_of, MOST_DIGITS)
+        for few, all_of in zip(brief, whole, strict=True)
+    ]
+
+
+def words(value: Any, whole: bool = False) -> str:
+    """A setting or circumstance in few words, as YAML has it; or whole, with all its digits."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        return exact(value) if whole else f"{value:g}"
     if isinstance(value, dict):
-        return short("; ".join(f"{key}: {words(one)}" for key, one in value.items()), MOST_WORDS)
-    if isinstance(value, list | tuple):
-        return short(", ".join("-" if one is None else words(one) for one in value), MOST_WORDS)
-    return short(value, MOST_WORDS)
+        text = "; ".join(f"{key}: {words(one, whole)}" for key, one in value.items())
+    elif isinstance(value, list | tuple):
+        text = ", ".join("-" if one is None else words(one, whole) for one in value)
+    else:
+        text = value if isinstance(value, str) else short(value, MOST_WORDS)
+    return visible(text) if whole else short(text, MOST_WORDS)
 
 
 def _shared(rows: Sequence[dict]) -> list[str]:
@@ -126,8 +152,8 @@ def shared(rows: Sequence[dict]) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for key in dict.fromkeys(key for row in rows for key in row["settings"]):
         section, _, name = key.partition(".")
-        value, *others = _values(rows, key)
-        if not others and value != "null":
+        value = words(next(row["settings"][key] for row in rows if key in row["settings"]))
+        if len(_values(rows, key)) == 1 and value != "null":
             found.setdefault(section, []).append((name, value))
     return found
 

@@ -67,7 +67,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class RidgePath:
-    """The ridges tried for a cell, ascending, and the one chosen, None where each draw has its own."""
+    """The ridges tried for a cell, of several draws those that all tried, ascending; and the one chosen, None
+    where each draw has its own."""
 
     column: str
     depth: int | None
@@ -87,7 +88,8 @@ class Findings:
     mistakes : images of them; None where there are none, or `absent` says why.
     spectra, paths : of each cell that has one.
     curves : results of `analyses.curve` for the same images.
-    absent : "mistakes", "spectra", "curves" -> in a sentence, why something is not shown, and what shows it.
+    absent : "mistakes", "spectra", "curves", "ridges" -> in a sentence, why something is not shown, and what
+        shows it.
     """
 
     config: str = ""

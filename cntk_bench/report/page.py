@@ -34,7 +34,7 @@ SECTIONS = {
     "reproduce": "Doing it again",
     "provenance": "Provenance",
 }
-ABSENT = ("curves", "confusion", "mistakes", "spectra")  # what may be missing for a reason
+ABSENT = ("curves", "ridges", "confusion", "mistakes", "spectra")  # what may be missing for a reason
 
 
 def html(record: dict, found: Findings | None = None) -> str:
@@ -74,7 +74,7 @@ def content(record: dict, found: Findings) -> dict[str, Any]:
     sketches = {key: make() for key, make in page_figures.of_solve(record, found).items()}
     figures = {key: shown(sketch) for key, sketch in sketches.items()}
     there = {
-        "ridges": figures["ridges"] is not None,
+        "ridges": any((figures["ridges"], absent["ridges"])),
         "mistakes": any((figures["confusion"], figures["mistakes"], absent["mistakes"], absent["confusion"])),
         "spectra": any((figures["spectra"], absent["spectra"])),
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cntk_bench.report.compared import words
+from cntk_bench.report.compared import told
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, MISSING, count
 from cntk_bench.text import short
@@ -61,8 +61,8 @@ def _row(pair: Mapping) -> dict[str, Any]:
     return {
         "run": short(", ".join(dict.fromkeys(runs)), 80),
         "depth": MISSING if not same_depth or first["depth"] is None else str(first["depth"]),
-        "first": _side(first, same_depth),
-        "second": _side(second, same_depth),
+        "first": _side(first, second, same_depth),
+        "second": _side(second, first, same_depth),
         "images": pair["images"],
         "difference": pair["difference"],
         "s.e.": pair["error"],
@@ -79,9 +79,10 @@ def _row(pair: Mapping) -> dict[str, Any]:
     }
 
 
-def _side(side: Mapping, same_depth: bool) -> str:
+def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:
     depth = "" if same_depth or side["depth"] is None else f" at depth {side['depth']}"
-    settings = [f"{key}={words(value)}" for key, value in side["settings"].items()]
+    there = other["settings"]
+    settings = [f"{key}={told([value, there.get(key, value)])[0]}" for key, value in side["settings"].items()]
     return " ".join([f"{short(side['column'], 40)}{depth}", *settings])
 
 

@@ -60,7 +60,7 @@ def told(settings: Config, images: Dataset) -> Asked:
 
 def described(settings: Config) -> dict:
     """Where the images are from, in words for people: what a refusal compares."""
-    asked, recipe = settings.dataset, _recipe(settings)
+    asked, prepared = settings.dataset, recipe(settings)
     statistics = settings.preprocess.statistics
     found: dict = {
         "data_set": asked.name,
@@ -68,13 +68,13 @@ def described(settings: Config) -> dict:
         "seed": asked.seed,
         "preprocess": asked.preprocess if isinstance(asked.preprocess, str) else list(asked.preprocess),
         "preprocess.statistics": statistics if isinstance(statistics, str) else list(statistics),
-    } | {f"preprocess.{name}": value for name, value in recipe.parameters.items()}
+    } | {f"preprocess.{name}": value for name, value in prepared.parameters.items()}
     found |= _pictures(settings)
     if asked.order != "balanced":
         found["order"] = asked.order
     if statistics == "subset":
         found["training_images"] = asked.train
-        if recipe.fits:  # then no image stays as it was where their number changes
+        if prepared.fits:  # then no image stays as it was where their number changes
             found["what_prepares_every_image"] = f"statistics of {asked.train or 'all'} training images"
     return found
 
@@ -87,7 +87,8 @@ def _pictures(settings: Config) -> dict:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _recipe(settings: Config) -> Recipe:
+def recipe(settings: Config) -> Recipe:
+    """How a config asks for images to be prepared; UserError where that is not possible."""
     return Recipe(data.steps(settings.dataset.preprocess), **settings.preprocess.model_dump())
 
 
@@ -129,7 +130,7 @@ def facts(settings: Config, images: Dataset, known: Images) -> dict:
         **({"test_images": images.test_images} if images.test_images else {}),
         **({} if settings.dataset.order == "balanced" else {"order": settings.dataset.order}),
         **({} if images.fitted_on is None else {"fitted_on": images.fitted_on}),
-        **_recipe(settings).parameters,
+        **recipe(settings).parameters,
         **({"classes_used": list(images.classes_used)} if images.classes_used else {}),
         **({"class_names": list(images.class_names)} if images.class_names else {}),
         **_pictures(settings),

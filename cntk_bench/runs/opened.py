@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.columns import find
+from cntk_bench.columns import find, has_depth
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
-from cntk_bench.kernels.spec import Readout
+from cntk_bench.kernels.spec import Readout, is_integer
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.system import paths
@@ -101,7 +101,13 @@ class OpenRun:
         """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
         if not isinstance(column, str):
             raise UserError(f"column {short(repr(column))} is not possible: give a name, such as 'CNTK-GAP'")
-        needed = find(column).needs(depth)
+        found = find(column)
+        if has_depth(found) and not is_integer(depth, 1):
+            raise UserError(
+                f"depth {short(repr(depth))} is not possible for column {short(column)}: give an integer of "
+                "at least 1, such as one of those that `columns` of the run lists"
+            )
+        needed = found.needs(depth)
         if not needed:
             raise UserError(f"column {short(column)} has no Gram matrix: choose a kernel column")
         if len(needed) > 1:
