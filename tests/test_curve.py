@@ -98,7 +98,8 @@ class TestDraws:
         ("changed", "words"),
         [
             ({"order": "random"}, "The first n images of a draw are taken at random, not by classes"),
-            ({"n_train": 45}, "may have two more of one class than of another, for 45 is no multiple of 10"),
+            ({"n_train": 45}, "may have two more of one class than of another, and more where"),
+            ({"n_train": 45}, "for 45 is no multiple of 10"),
         ],
     )
     def test_balance_is_not_claimed_where_there_is_none(self, run, changed, words):

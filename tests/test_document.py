@@ -130,7 +130,7 @@ def test_numbers_that_are_not_finite_are_null_and_libraries_that_print_do_no_har
 
     def solved(*_):
         print("a library says hello")
-        return {"solve": 7, "solutions": []}
+        return {"solve": 7, "solutions": [{}]}
 
     monkeypatch.setattr(stage, "solved", solved)
     monkeypatch.setattr(

@@ -6,6 +6,7 @@ from learning_curves import SIZES, hits
 
 from cntk_bench.analyses import extrapolation
 from cntk_bench.errors import UserError
+from cntk_bench.report import extrapolation as told
 from cntk_bench.runs import scoring
 
 TRUTH = (30.0, 0.3, 10.0)
@@ -72,6 +73,25 @@ def test_an_error_that_falls_ever_faster_widens_the_range():
     assert (bent["law"], bent["from"]) == ("exp(parabola in ln n)", 625)
     assert bent["accuracy"] == pytest.approx(100 - error(80_000), abs=0.1)
     assert found["highest"] == bent["accuracy"] > found["accuracy"] + 1 and found["c"] == 0
+
+
+def test_of_four_sizes_too():
+    """And what is said of the range names what is in it: of four, none is left out."""
+    sizes = SIZES[-4:]
+    right = hits(np.random.default_rng(0), TRUTH, 10_000)[None, -4:].copy()
+    n = np.log(sizes / sizes[0])
+    for place, error in enumerate(np.exp(-0.6 - 0.05 * n - 0.05 * n**2)):
+        right[0, place] = np.arange(10_000) >= 10_000 * error
+    found = extrapolation.extrapolated(curve(right, sizes), right, 50_000)
+    assert [choice["law"] for choice in found["choices"]][2:] == ["exp(parabola in ln n)"]
+    assert found["highest"] == found["choices"][-1]["accuracy"] > found["accuracy"] + 1
+
+    def said(one):
+        facts = {"column": "CNTK-V", "depth": 3, "points": [], "extrapolation": one | {"published": None}}
+        return " ".join(told.notes([facts]))
+
+    assert "without the smallest n" not in said(found)
+    assert "without the smallest n" in said(extrapolation.extrapolated(curve(one()), one(), 50_000))
 
 
 def test_the_largest_size_is_predicted_from_the_others():

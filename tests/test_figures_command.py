@@ -11,11 +11,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import QUICKSTART, fail, succeed
+from test_cli import QUICKSTART, call, fail, succeed
 
-from cntk_bench.analyses import figures
+from cntk_bench import open_run
+from cntk_bench.analyses import figures, findings
 from cntk_bench.cli import figures as command
-from cntk_bench.report import latex, style
+from cntk_bench.records.directory import Run
+from cntk_bench.report import latex, page, style
 from cntk_bench.report.listing import Listing, written
 
 FOUND = ("accuracy", "ridges", "confusion", "mistakes", "spectra", "curve")  # of that run
@@ -114,6 +116,49 @@ def test_the_same_run_gives_the_same_files_whatever_the_readers_settings(run, dr
     assert contents(tmp_path / "other words") == contents(tmp_path / "words")
 
 
+def test_curves_of_other_sizes_have_a_figure_of_their_own(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    succeed("curve", copy, "--depth", "3", "--sizes", "10,20", "--train", "20", "--ridge", "0.0")
+    succeed("figures", copy, "--only", "curve", "--output", tmp_path / "out")
+    captions = (tmp_path / "out" / "captions.txt").read_text()
+    assert (
+        "curve-1\n" in captions
+        and "first n of 30 training images, digits, 20 test images, ridge 0.1." in captions
+    )
+    assert (
+        "curve-2\n" in captions
+        and "first n of 20 training images, digits, 20 test images, ridge 0." in captions
+    )
+    assert {file.stem for file in (tmp_path / "out").iterdir()} == {"captions", "curve-1", "curve-2"}
+
+
+def test_curves_of_one_size_and_several_ridges_say_which_is_which(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    succeed("curve", copy, "--depth", "3", "--sizes", "20,30", "--ridge", "0.0")
+    (drawing,) = figures.found(Run(copy), only=["curve"])[0]
+    assert drawing.name == "curve" and drawing.title.endswith("20 test images, ridge 0 or 0.1")
+    made = drawing.make(width="page", words=True)
+    labels = [text.get_text() for legend in made.legends for text in legend.get_texts()]
+    labels += [text.get_text() for text in (made.axes[0].get_legend() or made).texts]
+    assert {"FC-NTK, depth 2, ridge 0.1", "FC-NTK, depth 3, ridge 0"} <= set(labels)
+
+
+def test_of_a_run_that_has_grown_since_it_is_told_that_solves_are_there(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    more = ("--set", "dataset.train=40", "--set", "kernel.depths=[2,3]", "--set", "kernel.columns=[FC-NTK]")
+    succeed("compute", QUICKSTART, *more, "--set", "dataset.test=20", "--output", copy)
+    for what in ("table", "page", "compare"):
+        said = fail(what, copy)
+        assert "was computed again since its last solve" in said and "name a solve of before (1)" in said
+    assert "FC-NTK" in succeed("table", copy, "--solve", "1") and "1  " in succeed("solves", copy)
+    assert "was computed again" in fail("figures", copy, "--only", "accuracy", "-o", tmp_path / "none")
+    drawings, absent = figures.found(Run(copy))
+    assert [one.name for one in drawings] == ["curve"]
+    assert set(absent) == {"accuracy", "ridges", "confusion", "mistakes", "spectra"}
+    shutil.rmtree(copy / "solves")
+    assert "has no solves yet" in fail("page", copy)
+
+
 def test_only_some_figures_are_written_and_nothing_is_computed_for_others(run, tmp_path, monkeypatch):
     assert command.NAMES == figures.NAMES
 
@@ -128,6 +173,65 @@ def test_only_some_figures_are_written_and_nothing_is_computed_for_others(run, t
     assert "has no figure flow: run `flow` first" in fail("figures", run, "--only", "flow")
     assert "has no figure windows: it is of columns with several" in fail("figures", run, "--only", "windows")
     assert "'nothing' is not one of" in fail("figures", run, "--only", "nothing")
+
+
+@pytest.fixture(scope="module")
+def of_draws(tmp_path_factory):
+    """A run of four draws, of which "loo" tries more ridges for one than for the others."""
+    output = tmp_path_factory.mktemp("runs") / "draws"
+    sizes = ("--set", "dataset.train=16", "--set", "dataset.draws=4", "--set", "dataset.test=50")
+    more = ("--set", "kernel.columns=[FC-NTK]", "--set", "kernel.depths=[1,2]", "--set", "solve.ridge=loo")
+    assert call("run", QUICKSTART, *sizes, *more, "--output", output).returncode in (0, 2)
+    return output
+
+
+def test_ridges_of_draws_are_those_that_all_tried_and_each_is_a_mean_over_them(of_draws, tmp_path):
+    solved = json.loads((of_draws / "record.json").read_text())
+    (path, _) = gathered(of_draws, solved).paths
+    draws = solved["solutions"][0]["draws"]
+    tried = [{fit["ridge"]: fit for fit in draw["path"]} for draw in draws]
+    assert len({len(each) for each in tried}) > 1  # else nothing is tested
+    assert [one.ridge for one in path.tried] == sorted(set.intersection(*map(set, tried)))
+    opened = open_run(of_draws)
+    for one in path.tried:
+        right = []
+        for draw in range(1, 5):
+            gram = opened.gram("FC-NTK", 1, draw)
+            shift = one.ridge * np.trace(gram.train) / 16 * np.eye(16)
+            alpha = np.linalg.solve(gram.train + shift, np.eye(10)[gram.y_train] - 0.1)
+            right.append((gram.test @ alpha).argmax(1) == gram.y_test)
+        assert one.accuracy == pytest.approx(100 * np.mean(right), abs=0.6)  # a tie may go either way
+        assert one.error == pytest.approx(np.mean([each[one.ridge]["loo_error"] for each in tried]))
+    succeed("figures", of_draws, "--only", "ridges", "--format", "svg", "--output", tmp_path)
+    assert set(contents(tmp_path)) == {"ridges.svg", "captions.txt"}
+
+
+def test_ridges_of_draws_that_share_none_are_not_shown_and_the_reason_is_told(of_draws, tmp_path):
+    copy = shutil.copytree(of_draws, tmp_path / "copy")
+    told = (
+        "Ridges of FC-NTK at depth 1 are not shown: fewer than two could be solved for every draw; add larger"
+    )
+    for cells, names in (((0,), "FC-NTK at depth 1"), ((0, 1), "FC-NTK at depth 1, FC-NTK at depth 2")):
+        for file in (copy / "record.json", copy / "solves" / "1" / "solve.json"):
+            found = json.loads(file.read_text())
+            for cell in cells:
+                draw = found["solutions"][cell]["draws"][2]
+                draw["path"] = draw["path"][-1:]
+            file.write_text(json.dumps(found))
+        solved = json.loads((copy / "record.json").read_text())
+        found = gathered(copy, solved)
+        assert found.absent["ridges"].startswith(told.replace("FC-NTK at depth 1", names))
+        assert [path.depth for path in found.paths] == ([2] if len(cells) == 1 else [])
+        text = page.html(solved, found)
+        assert told.partition(" ")[0] in text and f"{names} are not shown: fewer than two" in text
+        assert text.count('id="ridges"') == 1
+    said = fail("figures", copy, "--only", "ridges")
+    assert "has no figure ridges: Ridges of" in said and "add larger ones to solve.ridge" in said
+
+
+def gathered(folder, solved):
+    run = Run(folder)
+    return findings.gather(run, run.config(), solved, run.solves / "1", ("ridges",))
 
 
 def test_odd_names_are_text_without_images_and_without_warnings(renamed, tmp_path, caplog):

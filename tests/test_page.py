@@ -381,6 +381,14 @@ def test_curves_of_the_same_images_are_shown_in_the_table_s_order(run):
     apart = [" --column CNTK-V --depth 3 --sizes 20,40 --ridge 0.1\n",
              " --column CNTK-V --depth 4 --sizes 10,40 --ridge 0.0\n"]  # fmt: skip
     assert all(f"cntk-bench curve runs/small{options}" in written(run) for options in apart)
+    assert (
+        call(["curve", str(run.path), "--depth", "4", "--sizes", "10,20", "--train", "20", "--ridge", "0.1"])
+        == 0
+    )
+    assert call(["page", str(run.path)]) == 0
+    text = Read(written(run)).text
+    assert "Learning curves of CNTK-V at depth 4 are not shown: they are of fewer images" in text
+    assert "--sizes 10,20" not in text and "--sizes 20,40" in text
     facts = json.loads((run.path / "curve" / "CNTK-V-3.json").read_text())
     facts["data"]["images"] = "others"
     for file in (run.path / "curve").glob("*.json"):

@@ -38,8 +38,8 @@ def follow(
     Training images are in a seeded order (`data.order`). Of a balanced one, every prefix is as balanced over
     the classes as the data allow. So is every prefix of a draw whose number of images is a multiple of the
     number of classes; of another, which may begin in the middle of a round of all classes, the counts of two
-    classes differ by two at most. Draws share no image. The accuracies of a curve are of nested sets and of
-    the same test images: their errors are correlated.
+    classes differ by two at most, where none runs out of images. Draws share no image. The accuracies of a
+    curve are of nested sets and of the same test images: their errors are correlated.
 
     Parameters
     ----------

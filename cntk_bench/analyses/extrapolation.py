@@ -95,8 +95,7 @@ def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str
         for kind in (floor, not floor)
         for start in range(len(sizes) - LEAST + 1)
     ]
-    if floor:
-        choices += _bent(sizes, errors, sigma, to)
+    choices += _bent(sizes, errors, sigma, to)
     known = [choice["accuracy"] for choice in choices if choice["accuracy"] is not None]
     facts |= {
         "a": float(law.a * law.unit**law.b),

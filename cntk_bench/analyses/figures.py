@@ -10,6 +10,7 @@ from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
+from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import curve, flow, notes, page_figures, posterior, style, widths
 from cntk_bench.report.findings import Findings
 from cntk_bench.report.sketch import Sketch
@@ -72,6 +73,8 @@ def found(
         if name not in there:
             why = absent.get(name, _how(name))
             raise UserError(f"{short(str(run.path))} has no figure {short(name)}: {why}")
+    if not drawings and numbers(run):
+        raise none_now(run)
     if not drawings:
         raise UserError(f"{short(str(run.path))} has nothing to draw yet: solve it, or analyse it, first")
     return drawings, absent
@@ -96,7 +99,8 @@ def _of_solve(
         return [], {}  # such as a run of finite networks alone
     past = solved(run, number)
     if not past["solutions"]:
-        return [], {}
+        of_solves = (name for name in wanted if name in (*OF_RECORD[:1], *FOUND))
+        return [], dict.fromkeys(of_solves, str(none_now(run, "the run"))) if numbers(run) else {}
     known, folder = Findings(), run.solves / str(past.get("solve"))
     if set(wanted) & set(FOUND) and folder.is_dir():
         known = findings.gather(run, settings or run.config(), past, folder, {*wanted} & {*FOUND})
@@ -117,19 +121,32 @@ def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
     for name, of in (("flow", flow), ("posterior", posterior)):
         for file, facts in _kept(run, name) if name in wanted else ():
             yield _drawing(f"{name}-{file.stem}", of, facts, of.title, facts, file)
-    curves = _kept(run, "curve") if "curve" in wanted else []
-    if curves:
-        all_of = [facts for _, facts in curves]
-        yield _drawing("curve", curve, all_of, curve.title, all_of[0], curves[0][0])
+    yield from _curves(run) if "curve" in wanted else ()
     for file, facts in _kept(run, "converge") if "converge" in wanted else ():
         yield _drawing("converge", widths, facts, widths.title, facts, file)
+
+
+def _curves(run: Run) -> Iterator[Drawing]:
+    """A figure for learning curves of as many images and draws; they are numbered where they are several."""
+    kept = _kept(run, "curve")
+    try:
+        groups = curve.alike([facts for _, facts in kept])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise _other_version(run.path / "curve") from None
+    for number, alike in enumerate(groups, 1):
+        name = "curve" if len(groups) == 1 else f"curve-{number}"
+        yield _drawing(name, curve, alike, curve.title, alike, run.path / "curve")
 
 
 def _drawing(name: str, of: Any, facts: Any, title: Callable[[Any], str], titled: Any, file: Path) -> Drawing:
     try:
         return Drawing(name, partial(of.figure, facts), title(titled), of.note(facts))
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
-        raise UserError(f"{short(str(file))} holds no result of this version: analyse again") from None
+        raise _other_version(file) from None
+
+
+def _other_version(file: Path) -> UserError:
+    return UserError(f"{short(str(file))} holds no result of this version: analyse again")
 
 
 def _kept(run: Run, name: str) -> list[tuple[Path, Any]]:

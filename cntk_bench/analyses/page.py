@@ -9,11 +9,11 @@ from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run, require_no_link
-from cntk_bench.records.solves import numbers
+from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import page
 from cntk_bench.runs.solve import solved
 from cntk_bench.system.files import write_whole, writing
-from cntk_bench.text import one_line, short
+from cntk_bench.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def write(
     """
     shown = solved(run, number)
     if "solve" not in shown or not numbers(run):
-        raise UserError(f"{short(str(run.path))} has no solves yet: run `cntk-bench solve` on it")
+        raise none_now(run)
     folder = run.solves / str(shown["solve"])
     if with_spectrum:
         spectrum.compute(run, shown["data"], shown["solutions"])

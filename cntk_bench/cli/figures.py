@@ -53,8 +53,9 @@ def figures(
     for file in files:
         streams.say(f"written: {file}")
     streams.say(f"captions: {captions}")
-    for name, why in absent.items():
-        streams.complain(f"no figure {name}: {why}")
+    for why in dict.fromkeys(absent.values()):
+        names = ", ".join(name for name in absent if absent[name] == why)
+        streams.complain(f"no figure {names}: {why}")
     return 0 if len(files) == len(drawings) * len(kinds) else 2
 
 

@@ -144,7 +144,7 @@ def _entries(text: str) -> list[Entry]:
         record.load(run.record)  # says what is wrong if there is no run
         numbers = solves.numbers(run) if number == "all" else [int(number)]
         if not numbers:
-            raise _unsolved(text)
+            raise solves.none_now(run, text)
         return [of_solve(run, one, text) for one in numbers]
     if path.is_file() and not (path.name == "record.json" and (path.parent / "solves").is_dir()):
         return [_of_record(path, text)]
@@ -168,7 +168,7 @@ def _of_record(path: Path, text: str) -> Entry:
         )
     past = record.load(path)
     if not past["solutions"]:
-        raise _unsolved(text)
+        raise solves.none_now(Run(path.parent), text)
     made = [s for s in _stages(past, "solve") if s.get("solve", past.get("solve")) == past.get("solve")]
     name = path.resolve().parent.name if path.name == "record.json" else path.stem
     return Entry(name, text, past, made[-1] if made else {}, _stages(past, "compute"))
@@ -176,10 +176,6 @@ def _of_record(path: Path, text: str) -> Entry:
 
 def _stages(past: dict, name: str) -> tuple[dict, ...]:
     return tuple(stage for stage in past["stages"] if stage["stage"] == name)
-
-
-def _unsolved(text: str) -> UserError:
-    return UserError(f"{short(text)} has no solves yet: run `cntk-bench solve` on it")
 
 
 def _labelled(found: list[Entry]) -> list[Entry]:

@@ -46,6 +46,18 @@ def numbers(run: Run) -> list[int]:
     return sorted(int(path.name) for path in known if os.path.lexists(path / "solve.json"))
 
 
+def none_now(run: Run, text: str | None = None) -> UserError:
+    """What is said of a run, by the name it was given, whose record has no solutions."""
+    name, known = short(text or str(run.path)), numbers(run)
+    if not known:
+        return UserError(f"{name} has no solves yet: run `cntk-bench solve` on it")
+    which = str(known[-1]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+    return UserError(
+        f"{name} was computed again since its last solve, for other images: run `cntk-bench solve` on it, or "
+        f"name a solve of before ({which}): --solve N, and for `compare` RUN@N"
+    )
+
+
 def read_solve(run: Run, number: int) -> dict:
     """What solve.json of one solve says: a stage as in a record, with data, solve and solutions.
 

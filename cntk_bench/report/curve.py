@@ -43,7 +43,7 @@ def listing(results: list[dict]) -> Listing:
         if facts in extrapolation.found(results):
             doubtful += [len(rows)] if facts["extrapolation"]["doubt"] else []
             rows.append(_cell(facts) | extrapolation.row(facts["extrapolation"]))
-    return Listing(title(results[0]), forms, rows, tuple(notes(results)), frozenset(doubtful), "accuracy")
+    return Listing(title(results), forms, rows, tuple(notes(results)), frozenset(doubtful), "accuracy")
 
 
 def _cell(facts: dict) -> dict[str, Any]:
@@ -78,14 +78,24 @@ def _its_spread(point: dict) -> float | None:
     return _elsewhere(point).get("spread") if _elsewhere(point) else point.get("published_spread")
 
 
-def title(facts: dict) -> str:
+def alike(results: list[dict]) -> list[list[dict]]:
+    """Results in groups of which each can stand in one table: of as many draws, training and test images."""
+    groups: dict[tuple, list[dict]] = {}
+    for facts in results:
+        data = facts["data"]
+        groups.setdefault((data["n_train"], data["n_test"], _draws(facts)), []).append(facts)
+    return list(groups.values())
+
+
+def title(results: list[dict]) -> str:
     """The data and the ridge, in a line."""
-    data = facts["data"]
+    facts = results[0]
+    data, ridges = facts["data"], sorted({one["ridge"] for one in results})
     several = f"each of {count(_draws(facts))} draws of " if _draws(facts) > 1 else ""
     return (
         f"{short(facts['run'])}: learning curves on the first n of {several}{count(data['n_train'])} "
         f"training images, {short(data['name'])}, {count(data['n_test'])} test images, "
-        f"ridge {facts['ridge']:.3g}"
+        f"ridge {' or '.join(f'{ridge:.3g}' for ridge in ridges)}"
     )
 
 
@@ -125,8 +135,8 @@ def _of_sets(facts: dict) -> list[str]:
     by_class = "are as balanced over the classes as the data allow"
     if not whole:
         by_class = (
-            f"may have two more of one class than of another, for {count(data['n_train'])} is no multiple of "
-            f"{data['classes']} classes"
+            f"may have two more of one class than of another, and more where a class runs out, for "
+            f"{count(data['n_train'])} is no multiple of {data['classes']} classes"
         )
     if data.get("order") == "random":
         by_class = "are taken at random, not by classes"
@@ -179,12 +189,13 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
         look = style(facts["column"])
         # Deeper is paler.
         strength = 1 - 0.7 * depths.index(facts["depth"]) / len(depths)
-        _measured(axes, facts, strength)
+        label = cell_label(facts, results)
+        _measured(axes, facts, strength, label)
         if facts in extrapolation.found(results):
             extrapolation.dashed(axes, facts, look.colour, strength, look.marker)
             if facts["extrapolation"]["doubt"]:
                 mark_doubted(axes, facts["extrapolation"]["train"], facts["extrapolation"]["accuracy"])
-        _published(axes, facts, strength)
+        _published(axes, facts, strength, label)
         for point in facts["points"]:
             if point["doubt"]:
                 mark_doubted(axes, point["train"], point["accuracy"])
@@ -201,7 +212,7 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
     axes.set_ylabel("test accuracy (%)" if words else f"test accuracy ± {bar} (%)")
     percents(axes.yaxis)
     dress(axes)
-    said = (title(results[0]), note(results)) if words else None
+    said = (title(results), note(results)) if words else None
     finish(made, [axes], _handles(results, axes), said)
     return made
 
@@ -219,7 +230,8 @@ def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
     from matplotlib.lines import Line2D
 
     found = labelled([axes])
-    kept = {label: found[label] for label in map(cell_label, results) if label in found}
+    labels = [cell_label(facts, results) for facts in results]
+    kept = {label: found[label] for label in labels if label in found}
     for words, looks in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
                          (ELSEWHERE, RING)):  # fmt: skip
         if any(label.endswith(f", {words}") for label in found):
@@ -227,14 +239,14 @@ def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
     return kept
 
 
-def _measured(axes: Any, facts: dict, strength: float) -> None:
+def _measured(axes: Any, facts: dict, strength: float, label: str) -> None:
     """The line of a cell, with its bars."""
     look, points = style(facts["column"]), facts["points"]
     axes.errorbar(
         [point["train"] for point in points],
         [point["accuracy"] for point in points],
         [point["spread" if _draws(facts) > 1 else "standard_error"] for point in points],
-        label=cell_label(facts),
+        label=label,
         color=look.colour,
         alpha=strength,
         marker=look.marker,
@@ -243,7 +255,7 @@ def _measured(axes: Any, facts: dict, strength: float) -> None:
     )
 
 
-def _published(axes: Any, facts: dict, strength: float) -> None:
+def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
     """Rings where something was published, with bars of its deviation between draws where it has one."""
     beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
     for place, words in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
@@ -259,7 +271,7 @@ def _published(axes: Any, facts: dict, strength: float) -> None:
                 sizes,
                 values,
                 [spread or 0.0 for spread in spreads] if barred else None,
-                label=f"{cell_label(facts)}, {words}",
+                label=f"{label}, {words}",
                 color=style(facts["column"]).colour,
                 alpha=strength,
                 elinewidth=0.8,
@@ -267,6 +279,7 @@ def _published(axes: Any, facts: dict, strength: float) -> None:
             )
 
 
-def cell_label(facts: dict) -> str:
-    """A cell in a legend."""
-    return f"{facts['column']}, depth {facts['depth']}"
+def cell_label(facts: dict, results: list[dict]) -> str:
+    """A cell in a legend of all results, with its ridge where that is not the ridge of all."""
+    several = len({one["ridge"] for one in results}) > 1
+    return f"{facts['column']}, depth {facts['depth']}" + (f", ridge {facts['ridge']:.3g}" if several else "")

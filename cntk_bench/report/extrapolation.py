@@ -10,7 +10,7 @@ SAID = (
     "Extrapolated, not measured: error(n) = {law}, the law of Cortes et al. 1994 and Hestness et al. 2017 "
     "(arXiv:1712.00409), by least squares weighted with the standard errors, over n = {sizes}. Its s.e. is "
     "that of {count:,} resamples of the {over}, the same for all n; {missing}whether the law holds so far is "
-    "not in it. lowest, highest: of the laws with c >= 0 and with c = 0, without the smallest n, and of a "
+    "not in it. lowest, highest: of the laws with c >= 0 and with c = 0{fewer}, and of a "
     "parabola on logarithmic axes where that falls faster than a power."
 )
 
@@ -60,6 +60,7 @@ def notes(results: list[dict]) -> list[str]:
                 sizes=", ".join(map(count, beyond["sizes"])),
                 count=beyond["resamples"],
                 over=beyond["over"],
+                fewer=", without the smallest n" if _without_smallest(beyond) else "",
                 missing="what other training images would change or " if alone else "",
             )
         ] = None
@@ -73,6 +74,11 @@ def notes(results: list[dict]) -> list[str]:
             "measured."
         )
     return said
+
+
+def _without_smallest(beyond: dict) -> bool:
+    """Whether laws of fewer sizes were fitted, too."""
+    return any(choice["from"] > beyond["sizes"][0] for choice in beyond["choices"])
 
 
 def dashed(axes: Any, facts: dict, colour: str, strength: float, marker: str) -> None:

@@ -102,7 +102,7 @@ def curves(found: Findings) -> Sketch | None:
     try:
         listing = curve.listing(results)
         told = [
-            f"{curve.cell_label(one)} from {first['accuracy']:.2f} %{_plus_minus(first)} with "
+            f"{curve.cell_label(one, results)} from {first['accuracy']:.2f} %{_plus_minus(first)} with "
             f"{count(first['train'])} training images to {end['accuracy']:.2f} %{_plus_minus(end)} with "
             f"{count(end['train'])}"
             for one in results
