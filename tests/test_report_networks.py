@@ -102,7 +102,7 @@ def test_failures_are_listed_whatever_they_are():
     assert "which no accuracy counts: CNN-V at depth 3, rate 10, trial 1 (step 37: its mean squared" in shown
     shown = report.table(with_networks("CNN-V", failures=[failure] * 7))
     assert "and 2 more." in shown
-    for odd in ("x", [None], [{}], [{"rate": "<b>" * 100}], {"rate": 1}):
+    for odd in ("x", [None], [{}], [{"rate": "<b>" * 100}], [{"rate": 10**400}], {"rate": 1}):
         shown = report.table(with_networks("CNN-V", failures=odd, candidates=3, chosen_by="test", width="w"))
         assert all(len(line) < 1000 for line in shown.splitlines())
 

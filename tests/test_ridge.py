@@ -143,7 +143,7 @@ class TestLeaveOneOut:
         solution = ridge.solve(K, labels, classes=3, ridge="loo")
         tried = [fit.ridge for fit in solution.path]
         assert tried[:8] == list(ridge.LOO_RIDGES) and tried[-1] > 1
-        assert solution.edge == ("largest" if solution.chosen.ridge == tried[-1] else None)
+        assert solution.edge == ("largest" if solution.chosen.ridge == tried[-1] < ridge.LARGEST else None)
         assert solution.chosen.ridge >= 1 and tried[-1] <= ridge.LARGEST
         errors = [fit.loo_error for fit in solution.path]
         assert solution.chosen.loo_error == min(errors)
@@ -157,6 +157,10 @@ class TestLeaveOneOut:
         K, y, _, _ = problem(120)
         noisy = np.where(np.random.default_rng(1).random(120) < 0.4, (y + 1) % 3, y)
         assert ridge.solve(K, noisy, classes=3, ridge=values).edge == edge
+
+    def test_where_larger_ridges_change_nothing_none_is_asked_for(self):
+        for values, edge in (([1.0, ridge.LARGEST], None), ([1.0, 1e6], None), ([1.0, 1e3], "largest")):
+            assert ridge._edge(values[-1], values) == edge
 
     def test_default_path_starts_at_the_paper(self):
         assert ridge.ridges("loo")[0] == 0 and ridge.ridges(0.5) == (0.5,) and ridge.ridges([1, 1]) == (1,)

@@ -43,7 +43,8 @@ class Solution:
     alpha : dual coefficients (n, k), float64, of the chosen ridge.
     chosen : its figures.
     path : those of all ridges tried.
-    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried, else None.
+    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried and one beyond might
+        be better, else None.
     facts : what else the solver tells, for the record.
     alphas : the dual coefficients (n, k) of each of the path, where several were tried and they are kept.
     """
@@ -259,7 +260,7 @@ def _edge(ridge: float, values: Sequence[float]) -> str | None:
     if len(values) == 1:
         return None
     if ridge == max(values):
-        return "largest"
+        return "largest" if ridge < LARGEST else None  # beyond, another changes nothing
     return "smallest" if ridge == min(values) > 0 else None
 
 

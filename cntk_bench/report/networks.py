@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from cntk_bench.report.rows import cell_name
-from cntk_bench.text import short
+from cntk_bench.report.rows import cell_name, number
+from cntk_bench.text import exact, short
 
 CHOICES = {
     "test": "the one that is best on the test images, as in the paper: here the test labels choose",
@@ -94,5 +94,5 @@ def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:
 
 
 def _number(mapping: dict, key: str) -> str:
-    value = mapping.get(key)
-    return f"{value:g}" if isinstance(value, int | float) else short(str(value), 20)
+    value = number(mapping.get(key))
+    return short(str(mapping.get(key)), 20) if value is None else exact(value)
