@@ -55,7 +55,7 @@ def solved(path, cells, index=None, settings=None, data=None, **stage):
             predicted, more = value if isinstance(value, tuple) else (value, {})
             predicted = predicted[..., index]
             arrays = {"predicted": predicted, "y_test": y}
-            arrays |= {"draw": more.pop("draw")} if "draw" in more else {}
+            arrays |= {name: more.pop(name) for name in ("draw", "repeat") if name in more}
             share = float((predicted == y).mean())
             solutions.append(
                 {"column": column, "depth": depth, "accuracy": 100 * share, "ridge": 0.0, "loo_error": 0.1}

@@ -228,6 +228,29 @@ def test_draws_are_paired_draw_by_draw(rows, tmp_path):
         assert found[key] == pytest.approx(getattr(expected, key))
 
 
+def test_repetitions_count_alike_however_many_predictions_each_has(rows, tmp_path):
+    """As networks that learned everything after other numbers of epochs, of one draw and of two."""
+    y, lines = truth(), np.stack([right(0.9, seed=seed) for seed in range(5)])
+    repeat, other = np.array([1, 1, 1, 2, 2]), right(0.6, seed=9)
+    cells = {("CNN-V", 3): (lines, {"repeat": repeat}), CELL: other}
+    solved(tmp_path / "a", cells)
+    (found,) = rows("a", "--paired")
+    shares = [(lines[repeat == one] == y).mean(0) for one in (1, 2)]
+    expected = paired.over_images(np.mean(shares, 0), (other == y).astype(float))
+    assert abs(found["difference"]) == pytest.approx(abs(expected.difference))
+    assert found["p"] == pytest.approx(expected.p)
+    draw = np.array([1, 1, 1, 2, 2])
+    cells = {
+        ("CNN-V", 3): (lines, {"repeat": np.array([1, 1, 2, 1, 1]), "draw": draw}),
+        CELL: (np.stack([other, right(0.7, seed=8)]), {"draw": np.array([1, 2])}),
+    }
+    solved(tmp_path / "b", cells, data={"draws": 2, "images_of_draws": list("ab")})
+    (found,) = rows("b", "--paired")
+    first = ((lines[:2] == y).mean(0) + (lines[2] == y)) / 2, (lines[3:] == y).mean(0)
+    expected = paired.over_draws(np.stack(first), np.stack([other, right(0.7, seed=8)]) == y)
+    assert abs(found["difference"]) == pytest.approx(abs(expected.difference))
+
+
 def test_draws_of_other_training_images_are_not_paired(called, tmp_path):
     cells = {CELL: (np.stack([right(0.9), right(0.8)]), {"draw": np.array([1, 2])})}
     solved(tmp_path / "a", cells, data={"draws": 2})

@@ -16,17 +16,28 @@ from cntk_bench.report.rows import MOST, is_trusted
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of a cell: predicted (r, m), y_test (m,), and of several draws draw (r,), int64; and of which solve."""
+    """Of a cell: predicted (r, m), y_test (m,), of several draws draw (r,), and of several repetitions repeat
+    (r,), int64; and of which solve."""
 
     entry: Entry
     predicted: np.ndarray
     y_test: np.ndarray
     draw: np.ndarray | None = None
+    repeat: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
         """(r, m), bool: which predictions are correct."""
         return self.predicted == self.y_test
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """(r,): of each line, so that repetitions count alike, of which each may have several."""
+        if self.repeat is None:
+            return np.ones(len(self.predicted))
+        which = np.stack([np.zeros_like(self.repeat) if self.draw is None else self.draw, self.repeat])
+        _, place, count = np.unique(which, axis=1, return_inverse=True, return_counts=True)
+        return 1 / count[place.ravel()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,8 @@ class Entry:
         return known if known.digests is not None and known.fingerprint == self.data.get("images") else None
 
     def arrays(self, column: str, depth: int | None) -> dict[str, np.ndarray] | None:
-        """predicted, y_test and, of several draws, draw, of a cell; None where they are not here or damaged.
+        """predicted, y_test and, where there are several, draw and repeat, of a cell; None where they are not
+        here or damaged.
 
         predicted is (r, m) whatever r is, of r predictions of each test image.
         """
@@ -84,7 +85,7 @@ class Entry:
         try:
             content = io.BytesIO(read_plain(self.folder / f"{solves.stem(column, depth)}.npz"))
             with np.load(content, allow_pickle=False) as whole:
-                names = {"predicted", "y_test", "draw"} & set(whole.files)
+                names = {"predicted", "y_test", "draw", "repeat"} & set(whole.files)
                 found = {name: whole[name] for name in names}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
@@ -92,7 +93,7 @@ class Entry:
         m = self.data["n_test"]
         if y is None or y.shape != (m,) or predicted.ndim != 2 or predicted.shape[1] != m:
             return None
-        if "draw" in found and found["draw"].shape != predicted.shape[:1]:
+        if any(found[name].shape != predicted.shape[:1] for name in ("draw", "repeat") if name in found):
             return None
         return found | {"predicted": predicted}
 

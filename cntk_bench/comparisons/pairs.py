@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.comparisons import same_images
-from cntk_bench.comparisons.alike import Alike
+from cntk_bench.comparisons.alike import Alike, Predictions
 from cntk_bench.errors import UserError
 from cntk_bench.regression import paired
 from cntk_bench.regression.paired import LEVEL, Paired
@@ -39,23 +39,29 @@ def tested(first: Alike, second: Alike) -> Paired | None:
     if not np.array_equal(one.y_test[places[0]], other.y_test[places[1]]):
         return None  # whatever says that they are the same is wrong
     right = [of.right[:, some] for of, some in zip((one, other), places, strict=True)]
+    whole = [_share(*some) for some in zip((one, other), right, strict=True)]
     if one.draw is None and other.draw is None:
         if len(right[0]) == len(right[1]) == 1:
             return paired.mcnemar(right[0][0], right[1][0])
-        return paired.over_images(right[0].mean(0), right[1].mean(0))
+        return paired.over_images(*whole)
     if one.draw is not None and other.draw is not None and same_images.same_training(one.entry, other.entry):
         both = sorted(set(one.draw.tolist()) & set(other.draw.tolist()))
         if len(both) > 1:
             shares = [
-                np.stack([correct[of.draw == draw].mean(0) for draw in both])
+                np.stack([_share(of, correct, of.draw == draw) for draw in both])
                 for of, correct in zip((one, other), right, strict=True)
             ]
             return paired.over_draws(*shares)
-    found = paired.over_images(right[0].mean(0), right[1].mean(0))
+    found = paired.over_images(*whole)
     return Paired(
         found.images, found.difference, found.error, found.low, found.high, None, paired.NONE,
         error_images=found.error,
     )  # fmt: skip
+
+
+def _share(of: Predictions, right: np.ndarray, some: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Which share of some lines of right (r, m) is correct for each image, (m,); repetitions count alike."""
+    return np.average(right[some], axis=0, weights=of.weight[some])
 
 
 def compare(found: Sequence[Alike], against: str | None = None) -> list[dict]:

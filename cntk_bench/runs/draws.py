@@ -53,12 +53,15 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
 def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is kept of a cell's draws: their predictions, and the arrays of each.
 
-    Of several draws, predicted is (r, m), and draw (r,) says of which draw, 1, 2, ..., each line is. Other
+    Of several draws, predicted is (r, m), and draw (r,) says of which draw, 1, 2, ..., each line is; where
+    cells tell of which repetition it is, repeat (r,) does. Other
     arrays have a draw along their first axis, where the shapes of all draws agree; else a draw's are named
     so, such as alpha-2.
     """
+    repeat = [number for cell in cells for number in cell.repeat or ()]
+    told = {"repeat": np.array(repeat, np.int64)} if repeat else {}
     if len(cells) == 1:
-        return {**cells[0].arrays, "predicted": cells[0].predicted}
+        return {**cells[0].arrays, "predicted": cells[0].predicted} | told
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for cell in cells for name in cell.arrays):
         values = [np.asarray(cell.arrays[name]) for cell in cells if name in cell.arrays]
@@ -72,10 +75,14 @@ def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
             }
     lines = [(draw, line) for draw, cell in enumerate(cells, 1) if len(cell.predicted)
              for line in np.atleast_2d(cell.predicted)]  # fmt: skip
-    return found | {
-        "predicted": np.stack([line for _, line in lines]) if lines else np.empty((0, 0), np.int64),
-        "draw": np.array([draw for draw, _ in lines], np.int64),
-    }
+    return (
+        found
+        | {
+            "predicted": np.stack([line for _, line in lines]) if lines else np.empty((0, 0), np.int64),
+            "draw": np.array([draw for draw, _ in lines], np.int64),
+        }
+        | (told if len(repeat) == len(lines) else {})
+    )
 
 
 def curves(of_draw: Mapping[str, Curve], draw: int, draws: int) -> dict[str, Curve]:
