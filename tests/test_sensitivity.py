@@ -5,7 +5,7 @@ import pytest
 
 from cntk_bench import Readout, gram
 from cntk_bench.data import load
-from cntk_bench.regression import iterative, nested, ridge, sensitivity
+from cntk_bench.regression import iterative, nested, normalize, ridge, sensitivity
 from cntk_bench.regression.attempts import How
 from cntk_bench.regression.stream import Held
 
@@ -106,11 +106,48 @@ def test_exact_kernels_are_not_doubted_for_float32s_errors(twice):
     assert found.chosen.jitter <= 1e-10 and found.chosen.doubt is None
 
 
-def test_where_too_many_rows_would_be_compared_a_jitter_serves(twice, monkeypatch):
-    K, T, labels, expected = twice
-    monkeypatch.setattr(sensitivity, "MOST", 1)
-    found = ridge.solve(K, labels, classes=10)
-    assert found.chosen.jitter > 1e-8 and np.abs(T @ found.alpha - expected).max() < 0.1
+@pytest.mark.parametrize("pairs", [3, 20])
+def test_effects_that_add_up_are_those_of_equal_rows_too(pairs):
+    """At each ridge: also where no image's coefficient alone is large enough to show."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 20))
+    labels = rng.integers(0, 10, 300)
+    x[200 : 200 + pairs], labels[200 : 200 + pairs] = x[:pairs], (labels[:pairs] + 1) % 10
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = x @ x.T
+    cosines[200 : 200 + pairs] = cosines[:pairs]
+    cosines[:, 200 : 200 + pairs] = cosines[:, :pairs]
+    K = np.exp(-0.5 * (1 - cosines)).astype(np.float32)
+    for value in (1e-7, 1e-6, 1e-5, 3e-5, 1e-4):
+        chosen = ridge.solve(K, labels, classes=10, ridge=value).chosen
+        assert chosen.jitter == 0 and chosen.doubt is None and chosen.moved <= sensitivity.MOVED
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kernels_of_unit_diagonal_keep_equal_rows_equal(twice, dtype):
+    K, T, labels, _ = twice
+    scaled = K.astype(dtype)
+    normalize.unit_diagonal(scaled)
+    whole = np.tril(scaled) + np.tril(scaled, -1).T
+    for first, again in TWICE:
+        np.testing.assert_array_equal(whole[first], whole[again])
+    assert ridge.solve(scaled, labels, classes=10).chosen.jitter == 1e-10
+
+
+def test_what_cannot_be_trusted_has_the_figures_of_its_own_factor(twice, monkeypatch):
+    """Factors of larger jitters come after it."""
+    K, _, labels, _ = twice
+    usual = ridge.solve(K, labels, classes=10, ridge=1e-3).chosen
+    monkeypatch.setattr(sensitivity, "MOVED", 1e-12)
+    found = ridge.solve(K, labels, classes=10, ridge=1e-3).chosen
+    assert found.doubt is not None and found.jitter == 1e-4  # the largest
+    alone = ridge.solve(K, labels, classes=10, ridge=1e-3, error=0.0).chosen
+    assert alone.loo_error == usual.loo_error and alone.doubt is None
+    own = K.diagonal().astype(np.float64)
+    A = K.astype(np.float64) + np.diag(1e-3 * own.mean() + found.jitter * own)
+    inverse = np.linalg.inv(A)
+    left_out = inverse @ onehot(labels) / inverse.diagonal()[:, None]
+    assert found.loo_error == pytest.approx((left_out**2).mean(), rel=1e-9)
 
 
 def test_every_beginning_of_the_images_is_looked_at(twice):

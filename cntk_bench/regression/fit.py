@@ -123,38 +123,48 @@ def fit(
     """
     started = time.perf_counter()
     own = diagonal(factor)
-    best, least = None, np.inf
-    for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
-        alpha, residual = refined(factor, y, shift)
-        largest = float(np.abs(residual).max())
-        moved = sensitivity.moved(factor.times, alpha, own, error)
-        if best is not None and not distance(largest, moved) < least:
-            continue
-        least = distance(largest, moved)
+
+    def made(
+        jitter: float,
+        shift: np.ndarray,
+        smallest: float,
+        alpha: np.ndarray,
+        residual: np.ndarray,
+        moved: float,
+    ) -> Fit:
         inverse_diagonal = factor.inverse_diagonal() if leave_one_out else None
         left_out = (
             None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
         )  # y_i - f_{-i}(x_i)
-        best = (
-            alpha,
-            Fit(
-                ridge=ridge,
-                jitter=jitter,
-                loo_error=float("nan") if left_out is None else float((left_out**2).mean()),
-                loo_accuracy=accuracy(y, left_out, labels),
-                condition=(norm + float(shift.max())) * inverse_norm(factor, inverse_diagonal),
-                residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
-                largest_residual=largest,
-                smallest_pivot=smallest / mean_diagonal,
-                seconds=time.perf_counter() - started,
-                doubt=untrusted(largest, moved) or _unfinished(left_out),
-                moved=moved,
-            ),
+        largest = float(np.abs(residual).max())
+        return Fit(
+            ridge=ridge,
+            jitter=jitter,
+            loo_error=float("nan") if left_out is None else float((left_out**2).mean()),
+            loo_accuracy=accuracy(y, left_out, labels),
+            condition=(norm + float(shift.max())) * inverse_norm(factor, inverse_diagonal),
+            residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
+            largest_residual=largest,
+            smallest_pivot=smallest / mean_diagonal,
+            seconds=time.perf_counter() - started,
+            doubt=untrusted(largest, moved) or _unfinished(left_out),
+            moved=moved,
         )
-        if best[1].doubt is None:
-            break
+
+    best, least = None, np.inf
+    for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
+        alpha, residual = refined(factor, y, shift)
+        moved = sensitivity.moved(factor.times, alpha, own, error)
+        far = distance(float(np.abs(residual).max()), moved)
+        if best is None or far < least:
+            best, least = (jitter, shift, smallest, alpha, residual, moved), far
+        if far <= 1:
+            found = made(jitter, shift, smallest, alpha, residual, moved)
+            if found.doubt is None:
+                return alpha, found
     assert best is not None  # there is one factor at least
-    return best
+    factor.factor(best[1], tolerance(factor))  # whose figures are told; others came after it
+    return best[3], made(*best)
 
 
 def factored(
@@ -165,15 +175,13 @@ def factored(
     Parameters, errors: as for `fit`. With a scale s (n,) the ridge and the mean diagonal are those of
     s_i K_ij s_j, and K + r diag(s)^-2 is factored.
     """
-    # Rounding errors in a pivot add up like a random walk of n steps of size eps.
+    own, least = diagonal(factor), tolerance(factor)
     eps = np.finfo(factor.matrix.dtype).eps
-    tolerance = len(factor.matrix) ** 0.5 * eps
-    own = diagonal(factor)
     some, pivot = False, 0.0
     for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
         shift = shifted(own, ridge, mean_diagonal, jitter, scale)
         try:
-            smallest = factor.factor(shift, tolerance)
+            smallest = factor.factor(shift, least)
         except NotPositiveDefinite as error:
             pivot = error.pivot
             continue
@@ -181,6 +189,11 @@ def factored(
         yield jitter, shift, smallest
     if not some:
         raise indefinite(ridge, jitter, pivot)
+
+
+def tolerance(factor: Cholesky) -> float:
+    """What a pivot must exceed, relative: its rounding errors add up like a random walk of n steps of eps."""
+    return float(len(factor.matrix) ** 0.5 * np.finfo(factor.matrix.dtype).eps)
 
 
 def diagonal(factor: Cholesky) -> np.ndarray:

@@ -43,9 +43,7 @@ def unit_diagonal(gram: np.ndarray) -> np.ndarray:
     scale = of_diagonal(own)
     for start in range(0, len(gram), BLOCK):
         rows = slice(start, start + BLOCK)
-        gram[rows] = gram[rows] * scale[rows, None] * scale
-    at = np.flatnonzero(own > 0)
-    gram[at, at] = 1  # to the last bit
+        gram[rows] *= scale[rows, None] * scale  # equal rows stay equal to the bit: s_i s_j is s_j s_i
     return scale
 
 

@@ -10,6 +10,7 @@ solved.
 Rows that agree to the bit are another thing: their coefficients cancel, errors and all, and count as one.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 from cntk_bench.regression.prediction import STORED
 
 MOVED = 1e-2  # of a target: less, as noise on all scores, changes no accuracy that can be told from 0
-MOST = 1024  # images of large coefficients whose rows are compared; of more, none are
-COLUMNS = 16  # compared at a time
+MOST = 1024  # rows that are compared, those of the largest coefficients; more where n / 8 is more
+ENTRIES = 2**22  # numbers of the rows that are compared at a time, at most, but 16 rows at least
 
 
 def moved(
@@ -52,9 +53,12 @@ def moved(
     found = deviation(alpha)
     if not found > MOVED:
         return found
-    reach = np.sqrt(own * own.max()) * np.abs(alpha).max(axis=1)  # an entry of K, at most, times alpha
-    large = np.flatnonzero(error * reach * np.max(weight) > MOVED)
-    return deviation(_together(times, alpha, large)) if 1 < len(large) <= MOST else found
+    brightest = float(np.max(weight * np.sqrt(own)[:, None]))
+    reach = error * brightest * np.sqrt(own) * np.abs(alpha).max(axis=1)  # at most, for an entry of K
+    large = np.flatnonzero(reach > MOVED / (2 * len(alpha) ** 0.5))  # whose effects may add up
+    if len(large) > (most := max(MOST, len(alpha) // 8)):
+        large = np.sort(large[np.argsort(-reach[large], kind="stable")[:most]])
+    return deviation(_together(times, alpha, large)) if len(large) > 1 else found
 
 
 def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:
@@ -70,12 +74,13 @@ def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:
 def _together(times: Callable[..., np.ndarray], alpha: np.ndarray, some: np.ndarray) -> np.ndarray:
     """alpha, where of some images those whose rows of K are equal count as one: the first has their sum."""
     out, seen = alpha.copy(), dict[bytes, int]()
-    for start in range(0, len(some), COLUMNS):
-        chosen = some[start : start + COLUMNS]
+    at_once = max(16, ENTRIES // len(alpha))
+    for start in range(0, len(some), at_once):
+        chosen = some[start : start + at_once]
         unit = np.zeros((len(alpha), len(chosen)))
         unit[chosen, np.arange(len(chosen))] = 1
         for image, row in zip(chosen, times(unit).T, strict=True):  # each an exact row of K
-            first = seen.setdefault(row.tobytes(), int(image))
+            first = seen.setdefault(hashlib.sha256(row.tobytes()).digest(), int(image))
             if first != image:
                 out[first] += out[image]
                 out[image] = 0
