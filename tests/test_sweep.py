@@ -285,6 +285,14 @@ def test_errors_of_other_data_sets_are_not_compared(called, tmp_path):
         assert out.count("Least leave-one-out error of 2 rows") == notes
 
 
+def test_errors_of_the_same_images_prepared_by_other_numbers_are_compared(called, tmp_path):
+    over = "preprocess.zca_regularizer=[0.1, 1.0]"
+    given = ["--set", "dataset.preprocess=[standardize, zca]"]
+    code, out, err = called("sweep", "swept.yaml", *given, "--over", over, "--output", "zca")
+    assert code in (0, 2), err
+    assert "Least leave-one-out error of 4 rows of 24 training images" in out
+
+
 def test_what_is_computed_for_a_sweep(tmp_path):
     file = tmp_path / "swept.yaml"
     file.write_text(CONFIG)

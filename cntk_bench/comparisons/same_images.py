@@ -7,6 +7,10 @@ import numpy as np
 from cntk_bench import data
 from cntk_bench.comparisons.entries import Entry
 
+PREPARED = (  # keys of a record's facts of images that say how these were prepared
+    *("preprocess", "statistics", "fitted_on", "zca_regularizer", "contrast_scale", "contrast_floor"),
+    *("size", "channels", "fit"),
+)
 TOLD_BY_NAME = ("digits", *data.FETCHABLE)  # whose images a name and a place tell, for they were verified
 
 
@@ -66,8 +70,8 @@ def _known_apart(first: Entry, second: Entry) -> bool:
         return False
     if not np.array_equal(one.labels[0], other.labels[0]):
         return True
-    prepared = (f"{entry.data.get('preprocess')} {entry.data.get('statistics')}" for entry in (first, second))
-    if len(set(prepared)) > 1 or one.digests is None or other.digests is None:
+    prepared_alike = all(first.data.get(key) == second.data.get(key) for key in PREPARED)
+    if not prepared_alike or one.digests is None or other.digests is None:
         return False
     return not np.array_equal(one.digests[0], other.digests[0])
 

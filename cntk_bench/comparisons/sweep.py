@@ -153,8 +153,8 @@ def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
     """Rows of the same training images and classes, by place: their leave-one-out errors can be compared."""
     groups: list[list[int]] = []
     for row, one in enumerate(cells):
-        alike = (some for some in groups if _same_training(cells[some[0]].entries[0], one.entries[0]))
-        group = next(alike, None)
+        fitting = (some for some in groups if _same_training(cells[some[0]].entries[0], one.entries[0]))
+        group = next(fitting, None)
         if group is None:
             groups.append(group := [])
         group.append(row)
