@@ -31,6 +31,8 @@ from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 BLOCK = 1024  # test images whose kernels are in memory at once
+# What others call it -> its name here.
+OWN = {"solve.ridge": "ridge", "x_train": "X", "preprocess none": "standardize=False"}
 PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another type becomes float64
 
 PARAMETERS = """
@@ -89,10 +91,6 @@ def _told() -> Iterator[None]:
         yield
     except UserError as error:
         raise ValueError(_own(error)) from None
-
-
-# What others call it -> its name here.
-OWN = {"solve.ridge": "ridge", "x_train": "X", "preprocess none": "standardize=False"}
 
 
 def _error(gram: np.ndarray) -> float:
@@ -264,8 +262,8 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
                 f"y has one class, {short(self.classes_.tolist()[0])}: labels of at least two are needed"
             )
         with _told():
-            gram = self._gram(rows, k)
-            self._keep(ridge.solve(gram, labels, classes=k, ridge=self.ridge, error=_error(gram)))
+            K = self._gram(rows, k)
+            self._keep(ridge.solve(K, labels, classes=k, ridge=self.ridge, error=_error(K)))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -305,8 +303,8 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
         targets = np.asarray(y, np.float64).reshape(len(rows), -1)
         self.n_outputs_ = targets.shape[1]
         with _told():
-            gram = self._gram(rows, self.n_outputs_)
-            self._keep(ridge.regress(gram, targets, ridge=self.ridge, error=_error(gram)))
+            K = self._gram(rows, self.n_outputs_)
+            self._keep(ridge.regress(K, targets, ridge=self.ridge, error=_error(K)))
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -120,10 +120,10 @@ def _drawn(sketch: Sketch, title: str) -> Drawing:
 def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
     for name, of in (("flow", flow), ("posterior", posterior)):
         for file, facts in _kept(run, name) if name in wanted else ():
-            yield _drawing(f"{name}-{file.stem}", of, facts, of.title, facts, file)
+            yield _drawing(f"{name}-{file.stem}", of, facts, file)
     yield from _curves(run) if "curve" in wanted else ()
     for file, facts in _kept(run, "converge") if "converge" in wanted else ():
-        yield _drawing("converge", widths, facts, widths.title, facts, file)
+        yield _drawing("converge", widths, facts, file)
 
 
 def _curves(run: Run) -> Iterator[Drawing]:
@@ -135,12 +135,12 @@ def _curves(run: Run) -> Iterator[Drawing]:
         raise _other_version(run.path / "curve") from None
     for number, alike in enumerate(groups, 1):
         name = "curve" if len(groups) == 1 else f"curve-{number}"
-        yield _drawing(name, curve, alike, curve.title, alike, run.path / "curve")
+        yield _drawing(name, curve, alike, run.path / "curve")
 
 
-def _drawing(name: str, of: Any, facts: Any, title: Callable[[Any], str], titled: Any, file: Path) -> Drawing:
+def _drawing(name: str, of: Any, facts: Any, file: Path) -> Drawing:
     try:
-        return Drawing(name, partial(of.figure, facts), title(titled), of.note(facts))
+        return Drawing(name, partial(of.figure, facts), of.title(facts), of.note(facts))
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         raise _other_version(file) from None
 

@@ -2,6 +2,7 @@
 
 import time as clock
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -134,9 +135,8 @@ def _points(
     y, y_test, classes = analysis.truth(opened)
     labels, goal = y.argmax(axis=1), analysis.targets(y_test, classes)
     alpha = np.concatenate([flow.coefficients(spectrum, y, t, ridge) for t in listed], axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        errors = stream.times(analysis.streamed(opened, column, depth), alpha**2, squared=True)
-        moved = prediction.STORED * np.sqrt(errors.reshape(len(y), len(listed), classes).mean(axis=(0, 2)))
+    times = partial(stream.times, analysis.streamed(opened, column, depth))
+    moved = sensitivity.apart(times, alpha, len(listed))
     squares, undecided = np.zeros(len(listed)), np.zeros(len(listed), np.int64)
     right = np.zeros((len(listed), len(y_test)), bool)
     first = 0

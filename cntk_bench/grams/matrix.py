@@ -69,8 +69,9 @@ def matrix(
     _assemble(store, plan, out, rows, cols, tiles, store.index(readout))
     leader = leaders(store, plan, draw)
     if part == "test":
-        return repeats.shared_columns(out, leader)
-    repeats.shared(out, leader)
+        repeats.share_columns(out, leader)
+        return out
+    repeats.share(out, leader)
     for tile in tiles if triangle == "both" else ():
         down, right = _within(tile.rows(plan), rows), _within(tile.cols(plan), cols)
         block = out[down, right]
@@ -98,7 +99,8 @@ def row_blocks(
         out = np.empty((rows.stop - rows.start, cols.stop - cols.start), dtype)
         tiles = [Tile("test", row, col) for col in range(cols.start // plan.tile, -(-cols.stop // plan.tile))]
         _assemble(store, plan, out, rows, cols, tiles, index, threads)
-        yield rows, repeats.shared_columns(out, leader)
+        repeats.share_columns(out, leader)
+        yield rows, out
 
 
 def require_done(

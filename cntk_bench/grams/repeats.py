@@ -22,25 +22,24 @@ def of_images(x: np.ndarray) -> np.ndarray | None:
     return leaders(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel())
 
 
-def shared(gram: np.ndarray, leader: np.ndarray | None) -> np.ndarray:
-    """Let equal images share the first one's row and column, in the lower triangle of (n, n); returns it."""
-    for image in _others(leader):
-        first = leader[image]  # type: ignore[index]
+def share(gram: np.ndarray, leader: np.ndarray | None) -> None:
+    """Let equal images share the first one's row and column, in the lower triangle of (n, n)."""
+    for image, first in zip(*_repeats(leader), strict=True):
         gram[image, : first + 1] = gram[first, : first + 1]
         gram[image, first + 1 : image] = gram[first + 1 : image, first]
         gram[image, image] = gram[first, first]
         gram[image + 1 :, image] = gram[image + 1 :, first]
-    return gram
 
 
-def shared_columns(block: np.ndarray, leader: np.ndarray | None) -> np.ndarray:
-    """Let equal images share the columns of the first, in rows (h, n) of others; returns them."""
-    others = _others(leader)
-    if len(others):
-        block[:, others] = block[:, leader[others]]  # type: ignore[index]
-    return block
+def share_columns(block: np.ndarray, leader: np.ndarray | None) -> None:
+    """Let equal images share the columns of the first, in rows (h, n) of others."""
+    images, first = _repeats(leader)
+    block[:, images] = block[:, first]
 
 
-def _others(leader: np.ndarray | None) -> np.ndarray:
-    """Images that are not the first of their kind, ascending."""
-    return np.empty(0, np.int64) if leader is None else np.flatnonzero(leader != np.arange(len(leader)))
+def _repeats(leader: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images that are not the first of their kind, ascending, and the first of each one's."""
+    if leader is None:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    images = np.flatnonzero(leader != np.arange(len(leader)))
+    return images, leader[images]

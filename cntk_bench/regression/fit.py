@@ -133,9 +133,8 @@ def fit(
         moved: float,
     ) -> Fit:
         inverse_diagonal = factor.inverse_diagonal() if leave_one_out else None
-        left_out = (
-            None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
-        )  # y_i - f_{-i}(x_i)
+        # y_i - f_{-i}(x_i)
+        left_out = None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
         largest = float(np.abs(residual).max())
         return Fit(
             ridge=ridge,
@@ -156,10 +155,11 @@ def fit(
         alpha, residual = refined(factor, y, shift)
         moved = sensitivity.moved(factor.times, alpha, own, error)
         far = distance(float(np.abs(residual).max()), moved)
+        attempt = jitter, shift, smallest, alpha, residual, moved
         if best is None or far < least:
-            best, least = (jitter, shift, smallest, alpha, residual, moved), far
+            best, least = attempt, far
         if far <= 1:
-            found = made(jitter, shift, smallest, alpha, residual, moved)
+            found = made(*attempt)
             if found.doubt is None:
                 return alpha, found
     assert best is not None  # there is one factor at least

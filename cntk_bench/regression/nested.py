@@ -39,7 +39,7 @@ class Part:
     jitter: float
     largest_residual: float
     doubt: str | None
-    moved: float = float("nan")
+    moved: float
 
 
 def solve(

@@ -44,21 +44,32 @@ def moved(
     weight : array (n, 1) or float
         By which K alpha is multiplied, to be in units of targets.
     """
-
-    def deviation(coefficients: np.ndarray) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = float((weight**2 * times(coefficients**2, squared=True)).mean())
-        return error * mean**0.5 if np.isfinite(mean) else float("inf")
-
-    found = deviation(alpha)
+    (found,) = apart(times, alpha, 1, error, weight)
     if not found > MOVED:
-        return found
+        return float(found)
     brightest = float(np.max(weight * np.sqrt(own)[:, None]))
     reach = error * brightest * np.sqrt(own) * np.abs(alpha).max(axis=1)  # at most, for an entry of K
     large = np.flatnonzero(reach > MOVED / (2 * len(alpha) ** 0.5))  # whose effects may add up
     if len(large) > (most := max(MOST, len(alpha) // 8)):
         large = np.sort(large[np.argsort(-reach[large], kind="stable")[:most]])
-    return deviation(_together(times, alpha, large)) if len(large) > 1 else found
+    if len(large) > 1:
+        (found,) = apart(times, _together(times, alpha, large), 1, error, weight)
+    return float(found)
+
+
+def apart(
+    times: Callable[..., np.ndarray],
+    alpha: np.ndarray,
+    count: int,
+    error: float = STORED,
+    weight: np.ndarray | float = 1.0,
+) -> np.ndarray:
+    """The same (count,) of several solutions side by side, alpha (n, count k), whose equal rows are not
+    looked for."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = weight**2 * times(alpha**2, squared=True)
+        mean = squares.reshape(len(alpha), count, -1).mean(axis=(0, 2))
+        return np.where(np.isfinite(mean), error * np.sqrt(mean), np.inf)
 
 
 def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:

@@ -54,9 +54,8 @@ def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is kept of a cell's draws: their predictions, and the arrays of each.
 
     Of several draws, predicted is (r, m), and draw (r,) says of which draw, 1, 2, ..., each line is; where
-    cells tell of which repetition it is, repeat (r,) does. Other
-    arrays have a draw along their first axis, where the shapes of all draws agree; else a draw's are named
-    so, such as alpha-2.
+    cells tell of which repetition it is, repeat (r,) does. Other arrays have a draw along their first axis,
+    where the shapes of all draws agree; else a draw's are named so, such as alpha-2.
     """
     repeat = [number for cell in cells for number in cell.repeat or ()]
     told = {"repeat": np.array(repeat, np.int64)} if repeat else {}
@@ -75,14 +74,11 @@ def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
             }
     lines = [(draw, line) for draw, cell in enumerate(cells, 1) if len(cell.predicted)
              for line in np.atleast_2d(cell.predicted)]  # fmt: skip
-    return (
-        found
-        | {
-            "predicted": np.stack([line for _, line in lines]) if lines else np.empty((0, 0), np.int64),
-            "draw": np.array([draw for draw, _ in lines], np.int64),
-        }
-        | (told if len(repeat) == len(lines) else {})
-    )
+    found |= told if len(repeat) == len(lines) else {}
+    return found | {
+        "predicted": np.stack([line for _, line in lines]) if lines else np.empty((0, 0), np.int64),
+        "draw": np.array([draw for draw, _ in lines], np.int64),
+    }
 
 
 def curves(of_draw: Mapping[str, Curve], draw: int, draws: int) -> dict[str, Curve]:
