@@ -136,7 +136,7 @@ def _points(
     labels, goal = y.argmax(axis=1), analysis.targets(y_test, classes)
     alpha = np.concatenate([flow.coefficients(spectrum, y, t, ridge) for t in listed], axis=1)
     times = partial(stream.times, analysis.streamed(opened, column, depth))
-    moved = sensitivity.apart(times, alpha, len(listed))
+    moved = sensitivity.moved_each(times, alpha, len(listed))
     squares, undecided = np.zeros(len(listed)), np.zeros(len(listed), np.int64)
     right = np.zeros((len(listed), len(y_test)), bool)
     first = 0

@@ -44,7 +44,7 @@ def moved(
     weight : array (n, 1) or float
         By which K alpha is multiplied, to be in units of targets.
     """
-    (found,) = apart(times, alpha, 1, error, weight)
+    (found,) = moved_each(times, alpha, 1, error, weight)
     if not found > MOVED:
         return float(found)
     brightest = float(np.max(weight * np.sqrt(own)[:, None]))
@@ -53,19 +53,19 @@ def moved(
     if len(large) > (most := max(MOST, len(alpha) // 8)):
         large = np.sort(large[np.argsort(-reach[large], kind="stable")[:most]])
     if len(large) > 1:
-        (found,) = apart(times, _together(times, alpha, large), 1, error, weight)
+        (found,) = moved_each(times, _together(times, alpha, large), 1, error, weight)
     return float(found)
 
 
-def apart(
+def moved_each(
     times: Callable[..., np.ndarray],
     alpha: np.ndarray,
     count: int,
     error: float = STORED,
     weight: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """The same (count,) of several solutions side by side, alpha (n, count k), whose equal rows are not
-    looked for."""
+    """As `moved`, of several solutions side by side, alpha (n, count k): (count,). Equal rows of K are not
+    looked for, so they may count too much."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = weight**2 * times(alpha**2, squared=True)
         mean = squares.reshape(len(alpha), count, -1).mean(axis=(0, 2))
