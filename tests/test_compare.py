@@ -112,6 +112,14 @@ def test_memory_and_device_are_no_settings_and_a_baseline_knows_no_ridge(rows, t
     assert found == [("CNTK-V", 1), ("CNTK-V", 1), ("RBF", 2)]
 
 
+def test_keys_that_decide_nothing_of_a_column_are_no_settings_of_it(rows, tmp_path):
+    cells = {("LINEAR", None): right(0.8), ("GPYTORCH-GP", None): right(0.7)}
+    for name, steps in ("a", 10), ("b", 20):
+        solved(tmp_path / name, cells, settings={"baseline": {"adam_steps": steps}})
+    found = [(row["column"], len(row["runs"])) for row in rows("a", "b")]
+    assert found == [("LINEAR", 2), ("GPYTORCH-GP", 1), ("GPYTORCH-GP", 1)]
+
+
 def test_images_are_matched_by_their_places_in_the_data_set(rows, tmp_path):
     """Two runs list the same test images in other orders; image by image, each is what it was."""
     first, second = right(0.9), right(0.6, seed=2)

@@ -102,7 +102,8 @@ def test_one_that_cannot_be_trained_does_not_end_the_others(swept, tmp_path, mon
         ("network.width=[0,4]", "network.width is 0: expected an integer of at least 1"),
         ("network.widht=[4]", "unknown key network.widht: did you mean network.width?"),
         ("network.device=[cpu,auto]", "changes nothing that a sweep compares: use --set"),
-        ("solve.ridge=[0,1]", "the columns here (CNN-GAP) do not depend on solve"),
+        ("network.validation=[0.1]", "it has no effect but where network.choose is validation: set that"),
+        ("solve.ridge=[0,1]", "the columns here (CNN-GAP) do not depend on it"),
         ("network=[{width: 3}]", "network is a section: name one of its keys, such as network.width"),
     ],
 )

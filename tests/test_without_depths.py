@@ -65,6 +65,21 @@ def test_a_column_says_beforehand_that_it_cannot_be_filled(flat):
     columns.require(["CNTK-V"], lambda: pytest.fail("nobody wants to know"))
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("CNTK-V", ["solve.ridge"]),
+        ("LINEAR", ["baseline.ridge"]),
+        ("GPYTORCH-GP", ["baseline.adam_steps"]),
+        ("CNN-V", ["network.width"]),
+        ("not-installed", ["solve.ridge", "baseline.ridge", "baseline.adam_steps", "network.width"]),
+    ],
+)
+def test_which_keys_decide_a_column(name, keys):
+    asked = ["solve.ridge", "baseline.ridge", "baseline.adam_steps", "network.width", "dataset.train"]
+    assert [key for key in asked if columns.decides(key, name)] == keys
+
+
 def test_text():
     shown = report.table(mixed())
     assert TEXT in shown and shown.splitlines()[0].endswith("preprocess standardize, ridge 0")

@@ -28,7 +28,17 @@ from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 __all__ = ["Asked", "Cell", "Column", "Curve", "Given", "Job", "Material", "Section", "Sections", "Trained"]
-__all__ += ["cells", "find", "has_depth", "is_foreign", "readouts", "require", "section", "section_names"]
+__all__ += [
+    "cells",
+    "decides",
+    "find",
+    "has_depth",
+    "is_foreign",
+    "readouts",
+    "require",
+    "section",
+    "section_names",
+]
 __all__ += ["trained"]
 
 GROUP, FAMILY_GROUP, SECTION_GROUP = (
@@ -80,6 +90,16 @@ def is_foreign(name: str) -> bool:
 def has_depth(column: Column) -> bool:
     """Whether a column has a cell for each depth; else it has one cell, of depth None."""
     return getattr(column, "has_depth", True)
+
+
+def decides(key: str, name: str) -> bool:
+    """Whether a key of the YAML, such as solve.ridge, can decide the cells of a column of a name, beside the
+    images; of a package that is not installed, any key of solve or of what columns add."""
+    known = tuple(f"{section}." for section in ("solve", *section_names()))
+    try:
+        return key.startswith(tuple(getattr(find(name), "keys", known)))
+    except UserError:
+        return key.startswith(known)
 
 
 def cells(names: Iterable[str], depths: Sequence[int]) -> tuple[tuple[str, int | None], ...]:

@@ -57,13 +57,14 @@ class Baseline(Section):
     )
 
 
-# By name: the module of this room that has the function which fills the cell, and the function.
+# By name: the module of this room that has the function which fills the cell; the function; and the keys of
+# the section that decide what it finds.
 FILLED = {
-    "RBF": ("baseline", "rbf"),
-    "LAPLACE": ("baseline", "laplace"),
-    "SKLEARN-GP": ("gaussian", "sklearn"),
-    "GPYTORCH-GP": ("gaussian", "gpytorch"),
-    "LINEAR": ("baseline", "linear"),
+    "RBF": ("baseline", "rbf", ("bandwidths", "ridge")),
+    "LAPLACE": ("baseline", "laplace", ("bandwidths", "ridge")),
+    "SKLEARN-GP": ("gaussian", "sklearn", ()),
+    "GPYTORCH-GP": ("gaussian", "gpytorch", ("adam_steps", "adam_rate")),
+    "LINEAR": ("baseline", "linear", ("ridge",)),
 }
 NAMES = tuple(FILLED)
 # Matrices n x n in float64 that a Gaussian process has at once, beside two per class of scikit-learn's.
@@ -76,6 +77,11 @@ class BaselineColumn:
 
     name: str
     has_depth = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """As `columns.Column`."""
+        return tuple(f"baseline.{key}" for key in FILLED[self.name][2])
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """None."""
@@ -111,7 +117,7 @@ class BaselineColumn:
     def fill(self, depth: int | None, given: Given) -> Cell:
         """Fit, and predict."""
         started = time.perf_counter()
-        module, function = FILLED[self.name]
+        module, function, _ = FILLED[self.name]
         found = getattr(import_module(f"cntk_bench.columns.{module}"), function)(given)
         return replace(
             found,

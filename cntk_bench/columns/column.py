@@ -156,13 +156,18 @@ class Cell:
 class Column(Protocol):
     """One column of the table.
 
-    Two more members may be left out (the functions `has_depth` and `require` of this room read them):
+    Three more members may be left out (the functions `has_depth`, `decides` and `require` of this room read
+    them):
 
     has_depth : bool
         False for a column that knows no depth, such as a linear model. It then has one cell, whose depth is
         None in `needs`, `fill`, the record (null) and the table's rows, and which stands apart from the rows
         of the depths: the same number in each of them would look as if it depended on the depth. True where
         it is left out.
+    keys : sequence of str
+        The keys of the config, or what they begin with, that decide its cells beside the images, such as
+        ("solve.ridge", "mine."). A sweep over any other is refused, and a comparison does not tell it. All of
+        `solve` and of the sections that columns add where it is left out.
     require : callable (asked : Asked) -> None
         Raises a UserError if the column's cells cannot be filled here: a library is missing, or there are
         more images than it can do. It is called before anything is computed, and again before anything is

@@ -50,6 +50,7 @@ class KernelColumn:
     kernel: str
     pool: str
     more: dict[str, Any] = field(default_factory=dict)
+    keys = ("solve.",)
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """The readout of a depth (layers of weights: of a CNTK its 3x3 convolutions plus one); UserError if

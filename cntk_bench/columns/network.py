@@ -111,6 +111,7 @@ class NetworkColumn:
 
     name: str
     kind: str
+    keys = ("network.",)
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """No readouts; UserError if the depth (number of layers with weights) is impossible."""

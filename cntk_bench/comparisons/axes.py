@@ -100,14 +100,20 @@ def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
     recipes = [images.recipe(one.settings) for one in some]
     steps = dict.fromkeys(", ".join(recipe.steps) or "none" for recipe in recipes)
     names = list(dict.fromkeys(name for one in some for name in one.settings.kernel.columns))
-    sections = {section for name in names for section in circumstances.sections_of(name)}
     deep = any(columns.has_depth(columns.find(name)) for name in names)
     for key in keys:
         section, _, name = key.partition(".")
-        if section in ("solve", *columns.section_names()) and section not in sections:
+        of_columns = section in ("solve", *columns.section_names())
+        if of_columns and not any(columns.decides(key, name) for name in names):
             raise UserError(
-                f"--over {key}: the columns here ({short(', '.join(names))}) do not depend on {section}: add "
-                "one that does to kernel.columns, or leave this out"
+                f"--over {key}: the columns here ({short(', '.join(names))}) do not depend on it: add one "
+                "that does to kernel.columns, or leave this out"
+            )
+        other, values = circumstances.ONLY_WITH.get(key, ("", ()))
+        if other and not any(_value(one.settings, other) in values for one in some):
+            raise UserError(
+                f"--over {key}: it has no effect but where {other} is {' or '.join(values)}: set that, or "
+                "leave this out"
             )
         if key == "kernel.depths" and not deep:
             raise UserError(
@@ -119,6 +125,11 @@ def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
                 f"--over {key}: the steps here ({short('; '.join(steps))}) do not depend on it: add one that "
                 "does to dataset.preprocess, or leave this out"
             )
+
+
+def _value(settings: Config, key: str) -> Any:
+    section, _, name = key.partition(".")
+    return getattr(settings.section(section), name)
 
 
 def _products(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from cntk_bench import columns
 from cntk_bench.comparisons.entries import Entry
-from cntk_bench.errors import UserError
 from cntk_bench.records import record
 from cntk_bench.regression import ITERATIVE
 
@@ -21,8 +20,15 @@ NO_SETTINGS = (
     "solve.device",
     "solve.leave_one_out",
     "network.device",
+    "network.curve",
+    "baseline.gp_images",
 )
-ONLY_ITERATIVE = ("solve.tolerance", "solve.iterations")
+# They decide nothing but where another key has one of some values.
+ONLY_WITH = {
+    "solve.tolerance": ("solve.solver", (*ITERATIVE, "auto")),
+    "solve.iterations": ("solve.solver", (*ITERATIVE, "auto")),
+    "network.validation": ("network.choose", ("validation",)),
+}
 PREPARATION = ("statistics", "zca_regularizer", "contrast_scale", "contrast_floor")
 
 
@@ -33,29 +39,21 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
         for section, values in stage.get("settings", {}).items():
             if isinstance(values, dict):
                 found |= {f"{section}.{key}": value for key, value in values.items()}
-    sections = ("dataset", *sections_of(solution["column"]))
+    column = solution["column"]
     found = {
         key: value
         for key, value in found.items()
-        if key.partition(".")[0] in sections and key not in NO_SETTINGS
+        if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }
     found |= _images(entry.data)
-    found |= _solved(entry.stage, solution) if "solve" in sections else {}
-    if found.get("solve.solver") not in (*ITERATIVE, "auto", None):
-        found = {key: value for key, value in found.items() if key not in ONLY_ITERATIVE}
-    return found
+    found |= _solved(entry.stage, solution) if columns.decides("solve.", column) else {}
+    return {key: value for key, value in found.items() if is_used(key, found)}
 
 
-def sections_of(column: str) -> tuple[str, ...]:
-    """The sections of the YAML that decide a column's cells, beside the images."""
-    try:
-        if columns.is_foreign(column):
-            return "solve", *columns.section_names()
-        if columns.trained(column) is not None:
-            return ("network",)
-        return ("solve",) if columns.has_depth(columns.find(column)) else ("baseline",)
-    except UserError:  # of a package that is not installed here
-        return "solve", *columns.section_names()
+def is_used(key: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a key decides anything where others are as they are; True where they are not told."""
+    other, values = ONLY_WITH.get(key, ("", ()))
+    return settings.get(other) in (*values, None)
 
 
 def _images(data: Mapping[str, Any]) -> dict[str, Any]:
