@@ -58,7 +58,8 @@ def test_one_bit_is_black_or_white(tmp_path):
 
 
 def png_of_sixteen_bits(path, values, *chunks):
-    """A PNG as its specification has it, (H, W) grey levels or (H, W, 3) colours; Pillow writes none."""
+    """A PNG as its specification has it, (H, W) grey levels or (H, W, 3) colours, or with transparency
+    (H, W, 2) or (H, W, 4); Pillow writes none."""
     rows = [row.astype(">u2").tobytes() for row in values]
     return written(path, values.shape, 16, rows, *chunks)
 
@@ -75,8 +76,9 @@ def written(path, shape, bits, rows, *chunks):
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
-    height, width = shape[:2]
-    head = struct.pack(">IIBBBBB", width, height, bits, 2 if len(shape) == 3 else 0, 0, 0, 0)
+    height, width, *last = shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[last[0] if last else 1]
+    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     content = zlib.compress(b"".join(b"\0" + row for row in rows))
     parts = [(b"IHDR", head), *chunks, (b"IDAT", content), (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
@@ -97,6 +99,17 @@ def test_a_transparent_grey_level_of_sixteen_bits_shows_white(tmp_path):
     deep = np.array([[1000, 1001, 60000]], np.uint16)  # the first two have the same upper bits
     path = png_of_sixteen_bits(tmp_path / "a.png", deep, (b"tRNS", struct.pack(">H", 1000)))
     assert picture.read(path, *WHOLE).tolist() == [[255, 1001 >> 8, 60000 >> 8]]
+
+
+def test_grey_levels_of_sixteen_bits_with_transparency_stay_grey(tmp_path):
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    opaque = np.full_like(deep, 65535)
+    found = picture.read(png_of_sixteen_bits(tmp_path / "a.png", np.dstack([deep, opaque])), *WHOLE)
+    assert np.array_equal(found, deep >> 8)
+    half = np.dstack([[[0, 65535, 0]], [[32768, 32768, 0]]])
+    assert picture.read(png_of_sixteen_bits(tmp_path / "a.png", half), *WHOLE).tolist() == [[127, 255, 255]]
+    colours = np.dstack([deep, deep, deep, opaque])
+    assert picture.read(png_of_sixteen_bits(tmp_path / "a.png", colours), *WHOLE).shape == (256, 256, 3)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])

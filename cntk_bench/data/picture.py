@@ -107,7 +107,7 @@ def _plain(image: "ImageFile", channels: int | None) -> "Image":
 
     stored = image.tile[0][3] if image.tile else ""  # the raw mode, which is gone once pixels are decoded
     upright = ImageOps.exif_transpose(image)
-    grey = upright.mode in GREY
+    grey = upright.mode in GREY or stored == "LA;16B"  # which Pillow decodes as RGBA
     if "transparency" in upright.info:
         if stored == "RGB;16B":
             raise ValueError("its transparent colour has 16 bits, of which 8 are read: save it with 8")
