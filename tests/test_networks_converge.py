@@ -341,9 +341,10 @@ def test_notes_tell_what_was_measured_whatever_was_asked_last(toy):
         ("dataset.seed=1", "networks of other images"),
     ],
 )
-def test_networks_of_other_settings_are_not_mixed(toy, override, words):
+@pytest.mark.parametrize("trained", [0, 1])
+def test_networks_of_other_settings_are_not_mixed(toy, trained, override, words):
     settings, run = toy
-    stage.converge(run, settings("converge.kinds=[FC]"))
+    stage.converge(run, settings("converge.kinds=[FC]", f"converge.trained={trained}"))
     with pytest.raises(UserError, match=words.replace(".", r"\.")):
         stage.converge(run, settings("converge.kinds=[FC]", override))
 

@@ -141,10 +141,9 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
         digest = item.pop("sha256", None)
         if digest is not None and digest != _digest(item):
             return None
-        other = item["format"] != FORMAT or [item[key] for key in PLACE] != list(one)
-        if other or item["trained"] < (one[3] < how.trained):
+        if item["format"] != FORMAT or [item[key] for key in PLACE] != list(one):
             return None
-        before = item["asked"]
+        too_little, before = item["trained"] < (one[3] < how.trained), item["asked"]
         different = [key for key in asked if before.get(key) != asked[key]]
     except FileNotFoundError:
         return None
@@ -162,4 +161,4 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
         raise UserError(
             f"{short(str(folder))} holds networks of {told}: use another --output, or remove that folder"
         )
-    return None if digest is None else item
+    return None if digest is None or too_little else item
