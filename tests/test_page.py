@@ -22,8 +22,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.records import record as records
 from cntk_bench.records.directory import Run
-from cntk_bench.report import page, rows
-from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes
+from cntk_bench.report import page, page_figures, rows
+from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes, RidgePath, Tried
 
 CONFIG = """
 name: small
@@ -476,6 +476,14 @@ def test_captions_say_of_which_cells_and_draw_the_mistakes_are(run):
     assert "of the 3 training images of the first draw" in text
     lines = Read(page.html(record() | {"data": record()["data"] | {"classes": 2}}, of_draws)).cells
     assert ["0", "8", "6", "75.0", "21.7", "1 (2)"] in lines  # of four images, each predicted twice
+
+
+@pytest.mark.parametrize(("chosen", "said"), [(0.1, "ringed need not"), (None, "Each draw chooses a ridge")])
+def test_the_caption_of_ridges_says_whose_choice_it_is(chosen, said):
+    tried = [Tried(ridge, 50.0, 1.0, 0.1, 52.0, 1.0) for ridge in (0.0, 0.1)]
+    found = Findings(paths=(RidgePath("CNTK-V", 3, tuple(tried), chosen),))
+    caption = page_figures.paths(found).caption
+    assert said in caption and ("ringed" in caption) == (chosen is not None)
 
 
 def test_every_accuracy_has_its_error_and_what_it_is_worth():

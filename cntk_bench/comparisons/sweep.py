@@ -31,6 +31,7 @@ from cntk_bench.report.listing import Listing, written
 from cntk_bench.runs import images
 from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
 from cntk_bench.system.paths import from_utf8
+from cntk_bench.text import exact
 
 FORMAT = 1
 
@@ -179,7 +180,7 @@ def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[i
         return []
     best = rows[min(known, key=lambda row: rows[row]["loo_error"])]
     depth = "" if best["depth"] is None else f" at depth {best['depth']}"
-    ridge = "" if best["ridge"] is None else f", ridge {best['ridge']:.3g}"
+    ridge = "" if best["ridge"] is None else f", ridge {exact(best['ridge'])}"
     return [
         f"Least leave-one-out error of {len(known)} rows of {best['settings']['dataset.train']:,} training "
         f"images: {best['loo_error']:.5f}, {best['column']}{depth}{ridge} ({best['runs'][0]}), "

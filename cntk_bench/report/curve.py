@@ -8,7 +8,7 @@ from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, count, draws
 from cntk_bench.report.style import inches, own_settings, save, style
-from cntk_bench.text import short
+from cntk_bench.text import exact, short
 
 PUBLISHED = "published"
 ELSEWHERE = "published at other sizes"  # as many training images, other test images
@@ -95,7 +95,7 @@ def title(results: list[dict]) -> str:
     return (
         f"{short(facts['run'])}: learning curves on the first n of {several}{count(data['n_train'])} "
         f"training images, {short(data['name'])}, {count(data['n_test'])} test images, "
-        f"ridge {' or '.join(f'{ridge:.3g}' for ridge in ridges)}"
+        f"ridge {' or '.join(map(exact, ridges))}"
     )
 
 
@@ -282,4 +282,6 @@ def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
 def cell_label(facts: dict, results: list[dict]) -> str:
     """A cell in a legend of all results, with its ridge where that is not the ridge of all."""
     several = len({one["ridge"] for one in results}) > 1
-    return f"{facts['column']}, depth {facts['depth']}" + (f", ridge {facts['ridge']:.3g}" if several else "")
+    return f"{facts['column']}, depth {facts['depth']}" + (
+        f", ridge {exact(facts['ridge'])}" if several else ""
+    )

@@ -10,7 +10,7 @@ from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import cell_name, count, number
 from cntk_bench.report.style import PALETTE, inches, own_settings, save, style
 from cntk_bench.system.files import read_plain
-from cntk_bench.text import one_line, short
+from cntk_bench.text import exact, one_line, short
 
 NETWORK = ("time", "train_loss", "test_loss", "test_accuracy")
 OPTIONAL = "train_accuracy"
@@ -52,7 +52,7 @@ def title(facts: dict) -> str:
     return (
         f"{short(facts['run'])}: gradient flow of {cell_name(facts)}, "
         f"{short(data['name'])}, {count(data['n_train'])} training and {count(data['n_test'])} test images, "
-        f"ridge {facts['ridge']:.3g}"
+        f"ridge {exact(facts['ridge'])}"
     )
 
 

@@ -135,11 +135,14 @@ def paths(found: Findings) -> Sketch | None:
         tables.append(Table(name, ridges.HEADS, ridges.cells(path), words=frozenset({len(ridges.HEADS) - 1})))
         if path.chosen is not None:
             told.append(f"{name} {path.chosen:g}")
+    ringed = ", so the one that is ringed need not be the best on them" if told else ""
     caption = (
         "Accuracy against ridge. The ridge is chosen by the least leave-one-out squared error, without the "
-        "test images, so the one that is ringed need not be the best on them. Bars: one standard error of "
-        "test accuracies; those of leave-one-out accuracies are among the numbers."
+        f"test images{ringed}. Bars: one standard error of test accuracies; those of leave-one-out "
+        "accuracies are among the numbers."
     )
+    if len(told) < len(tables):
+        caption += " Each draw chooses a ridge of its own; shown are those that all draws tried."
     alt = (
         f"Accuracy against ridge for {len(tables)} cells. Chosen: {'; '.join(told) or 'by each draw itself'}."
     )
