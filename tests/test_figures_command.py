@@ -301,15 +301,42 @@ def test_a_table_wider_than_a_line_is_in_parts_whose_rows_have_numbers():
     assert few.count(r"\begin{tabular}") == 1 and "row" not in few
 
 
+def long(rows, text="a"):
+    found = [{"run": f"run@{i}", "settings": text, "n": i} for i in range(rows)]
+    return Listing("Title", {"run": "s", "settings": "s", "n": "d"}, found, ("A note.",))
+
+
+@pytest.mark.parametrize(("text", "each"), [("a", 33), ("words " * 8, 16)])
+def test_a_table_longer_than_a_page_goes_on_in_another_float(text, each):
+    """33 rows of one line and a head of three, or 16 of two, make a page."""
+    floats = written(long(100, text), "latex").split(r"\begin{table}")[1:]
+    rows = [re.findall(r"run@(\d+) &", one) for one in floats]
+    assert [int(row) for some in rows for row in some] == list(range(100))
+    assert list(map(len, rows[:-1])) == [each] * (len(rows) - 1) and len(rows[-1]) <= each
+    assert [r"\label{tab:title}" in one for one in floats] == [True] + [False] * (len(floats) - 1)
+    assert [r"\addtocounter{table}{-1}" in one for one in floats] == [False] + [True] * (len(floats) - 1)
+    assert ["A note." in one for one in floats] == [False] * (len(floats) - 1) + [True]
+    assert written(long(each, text), "latex").count(r"\begin{table}") == 1
+
+
+def test_short_tables_share_floats_and_none_is_left_out():
+    tables = [[("", {"run": [f"run@{i}-{row}" for row in range(10)]})] for i in range(7)]
+    floats = latex.floating(tables, "Title", [], "t").split(r"\begin{table}")[1:]
+    assert [one.count(r"\begin{tabular}") for one in floats] == [2, 2, 2, 1]
+    assert len(re.findall(r"run@\d-\d", "".join(floats))) == 70
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="without LaTeX")
 def test_latex_sets_tables_within_a_line(run, tmp_path):
     (tmp_path / "wide.tex").write_text(written(wide(), "latex"))
-    (tmp_path / "run.tex").write_text(succeed("table", run, "--format", "latex"))
-    document = (
-        r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{wide}\input{run}\end{document}"
+    (tmp_path / "long.tex").write_text(
+        written(long(100), "latex") + written(long(100, "words " * 8), "latex")
     )
+    (tmp_path / "run.tex").write_text(succeed("table", run, "--format", "latex"))
+    inputs = "".join(rf"\input{{{name}}}" for name in ("wide", "long", "run"))
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
     (tmp_path / "all.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert said.returncode == 0, said.stdout
-    assert "Overfull" not in said.stdout and "Underfull" not in said.stdout
+    assert not any(words in said.stdout for words in ("Overfull", "Underfull", "Float too large"))

@@ -1,7 +1,11 @@
-"""Tables in LaTeX with booktabs: caption, label and notes apart, so that a paper can change each."""
+"""Tables in LaTeX with booktabs: caption, label and notes apart, so that a paper can change each.
+
+LaTeX breaks no float: what is too long for a page goes on in another one, of the same number.
+"""
 
 import re
 from collections.abc import Sequence
+from math import ceil
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.grids import Groups
@@ -13,6 +17,7 @@ MOST = 11  # columns beside each other; further groups stand below, the first on
 LINE = 345.0  # points of a line of LaTeX's article
 LETTER, GAP = 4.2, 6.0  # points of a letter, and between columns, of small tables
 LONG = 24  # letters of a text; a longer one is set on several lines
+PAGE, HEAD = 36, 3  # lines of tables in one float, which leave a page room for notes; and of a table's head
 PREAMBLE = r"% \usepackage{booktabs}"
 OTHER_LETTERS = "% Some of its letters need LuaLaTeX or XeLaTeX, and a font that has them."
 
@@ -25,7 +30,7 @@ def floating(
     caption: str | None = None,
     label: str | None = None,
 ) -> str:
-    """Tables as one float.
+    """Tables as one float, or as several where they are too long for a page.
 
     Parameters
     ----------
@@ -50,7 +55,6 @@ def floating(
         raise UserError(f"label {short(label)}: use letters, digits and :._- alone, such as tab:accuracy")
     said = in_latex(title) + "." if caption is None else caption
     tables = [part for groups in tables for part in _parts(groups)]
-    body = "\n  \\par\\medskip\n".join(map(_tabular, tables))
     small = [r"  \footnotesize", r"  \setlength{\tabcolsep}{3pt}"]
     wide = any(sum(len(one) for _, one in groups) > MANY or _points(groups) > 0.8 * LINE for groups in tables)
     below = [
@@ -60,18 +64,22 @@ def floating(
         *(f"    {in_latex(note)}" for note in notes),
         r"  \end{minipage}",
     ]
-    lines = [
-        r"\begin{table}[tbp]",
-        r"  \centering",
-        rf"  \caption{{{said}}}",
-        rf"  \label{{{label or f'tab:{_slug(name)}'}}}",
-        r"  \smallskip",
-        *(small if wide else []),
-        body,
-        *(below if notes else []),
-        r"\end{table}",
+    pages = _pages(tables)
+    floats = [
+        [
+            r"\begin{table}[tbp]",
+            r"  \centering",
+            *([r"  \addtocounter{table}{-1}", r"  \caption{(continued)}"] if number else []),
+            *([] if number else [rf"  \caption{{{said}}}", rf"  \label{{{label or f'tab:{_slug(name)}'}}}"]),
+            r"  \smallskip",
+            *(small if wide else []),
+            "\n  \\par\\medskip\n".join(_tabular(groups, lines) for groups, lines in page),
+            *(below if notes and page is pages[-1] else []),
+            r"\end{table}",
+        ]
+        for number, page in enumerate(pages)
     ]
-    text = "\n".join(lines)
+    text = "\n\n".join(map("\n".join, floats))
     # What pdfLaTeX sets without further packages; the minus of a reader's own caption is his.
     strange = any(ord(letter) > 0x17F and letter not in "–—‘’“”…" for letter in text)
     return "\n".join([PREAMBLE, *([OTHER_LETTERS] if strange else []), text, ""])
@@ -87,6 +95,29 @@ def _parts(groups: Groups) -> list[Groups]:
             parts.append([first])
         parts[-1].append((name, group))
     return parts
+
+
+def _pages(tables: Sequence[Groups]) -> list[list[tuple[Groups, slice]]]:
+    """Which rows of which tables stand together in a float of at most `PAGE` lines."""
+    pages: list[list[tuple[Groups, slice]]] = [[]]
+    used = 0
+    for groups in tables:
+        begin = 0
+        heights = [
+            max(1, *(ceil(len(cell) / LONG) for cell in line)) for line in zip(*_columns(groups), strict=True)
+        ]
+        if pages[-1] and used + HEAD + sum(heights) > PAGE:
+            pages.append([])
+            used = 0
+        used += HEAD
+        for row, height in enumerate(heights):
+            if row > begin and used + height > PAGE:
+                pages[-1].append((groups, slice(begin, row)))
+                pages.append([])
+                begin, used = row, HEAD
+            used += height
+        pages[-1].append((groups, slice(begin, len(heights))))
+    return pages
 
 
 def in_parts(cells: dict[str, list[str]]) -> Groups:
@@ -115,7 +146,11 @@ def _aligned(cells: Sequence[str]) -> str:
     return f"p{{{LONG * LETTER:.0f}pt}}" if max(map(len, cells)) > LONG else "l"
 
 
-def _tabular(groups: Groups) -> str:
+def _columns(groups: Groups) -> list[list[str]]:
+    return [cells for _, group in groups for cells in group.values()]
+
+
+def _tabular(groups: Groups, rows: slice) -> str:
     names, rules, place = [], [], 1
     for name, group in groups:
         end = place + len(group) - 1
@@ -125,12 +160,12 @@ def _tabular(groups: Groups) -> str:
         rules += [rf"\cmidrule(lr){{{place}-{end}}}"] if name else []
         place = end + 1
     heads = [in_latex(head) for _, group in groups for head in group]
-    columns = [cells for _, group in groups for cells in group.values()]
+    columns = _columns(groups)
     aligned = list(map(_aligned, columns))
     ragged = [how.startswith("p") for how in aligned]
     lines = [
         [r"\raggedright " * several + _cell(cell) for cell, several in zip(line, ragged, strict=True)]
-        for line in zip(*columns, strict=True)
+        for line in list(zip(*columns, strict=True))[rows]
     ]
     row_end = r"\tabularnewline" if any(ragged) else r"\\"  # which \raggedright changes
     top = [f"    {' & '.join(names)} \\\\", f"    {' '.join(rules)}"] if rules else []
