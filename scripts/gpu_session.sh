@@ -1,28 +1,43 @@
 #!/usr/bin/env bash
 # What to do first on a GPU machine that is lent for a short time, in calls of ten minutes at most; no call needs a
-# network, and each stands alone, but for what it finds in STASH. Calls 1 and 2 fit a quarter of an hour.
+# network, and each stands alone, but for what it finds in STASH. The first four fit a quarter of an hour.
 #
-#     scripts/gpu_session.sh 0     nothing but keep what came with this call in STASH
-#     scripts/gpu_session.sh 1     memory, disk; the CUDA tests; memory and race checkers; quick acceptance: 4 minutes
-#     scripts/gpu_session.sh 2     the whole CNTK-V column of CIFAR-10: 5 minutes
-#     scripts/gpu_session.sh 3     the full acceptance, variants first; registers; a profile of each kernel: 10 minutes
-#     scripts/gpu_session.sh 4     CNTK-GAP, -V and CNN-GP of CIFAR-10 with 2,000 training images: 9 minutes
-#     DRY=1 scripts/gpu_session.sh N     the same steps at toy size, on a machine without a GPU
+#     scripts/gpu_session.sh checks        memory; the CUDA tests; all stages on made-up images: 2 minutes
+#     scripts/gpu_session.sh quick         the quick acceptance: 2 minutes
+#     scripts/gpu_session.sh sanitizers    the memory and the race checker: 1 minute
+#     scripts/gpu_session.sh v             the whole CNTK-V column of CIFAR-10: 5 minutes
+#     scripts/gpu_session.sh acceptance    the full acceptance, variants first; registers: 9 minutes
+#     scripts/gpu_session.sh profile       each kernel's counters: 2 minutes
+#     scripts/gpu_session.sh gap-2k        CNTK-GAP, -V and CNN-GP of CIFAR-10 with 2,000 training images: 9 minutes
+#     scripts/gpu_session.sh keep          nothing but keep what came with this call in STASH
+#     DRY=1 scripts/gpu_session.sh CALL    the same steps at toy size, on a machine without a GPU
 #
 # OUT     where logs, JSON and Markdown go (results-gpu)
 # WHEELS  a folder with the wheels that the machine lacks, such as zarr and pydantic with what they need (wheels)
 # PARTS   a folder with CIFAR-10 as one cifar10.npz, or as part-*.npz that were cut along the first axis (parts):
 #         each call keeps what it finds there in STASH, so that a part may travel with each call
 # STASH   a folder that outlives a call, best in memory (/dev/shm/cntk-bench)
+# CNTK_BENCH_COMMIT  what records are to say of the commit, where git is not at hand
 #
-# A step that fails or takes too long loses no other: OUT/call-N.txt tells each step's exit code and seconds, and
-# OUT/call-N.tar.gz holds all logs.
+# A step that fails or takes too long loses no other: OUT/call-CALL.txt tells each step's exit code and seconds, and
+# OUT/call-CALL.tar.gz holds all logs. What `v` or `gap-2k` has computed stays in STASH until it is solved: the same
+# call goes on from there.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 call=${1:-}
-case $call in [0-4]) ;; *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;; esac
+case $call in
+checks | quick | sanitizers | v | acceptance | profile | gap-2k | keep) ;;
+*) sed -n '2,/^set /{s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac
 OUT=${OUT:-results-gpu} WHEELS=${WHEELS:-wheels} PARTS=${PARTS:-parts} STASH=${STASH:-/dev/shm/cntk-bench}
 DRY=${DRY:-}
+# room FOLDER: GB that are free there.
+room() { echo $(($(df --output=avail -k "$1" | tail -1) / 1000000)); }
+# Where memory grows as it is asked for, /dev/shm has half of what there was at first.
+if [[ ! $DRY && $EUID == 0 && $STASH == /dev/shm/* ]]; then
+    mount -o remount,size=100g /dev/shm || mount -t tmpfs -o size=100g tmpfs /dev/shm
+    if (($(room /dev/shm) < 1)); then STASH=/tmp/cntk-bench; fi
+fi
 mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH")
 python=${PYTHON:-python3}
 unset PYTEST_ADDOPTS  # what the user adds to calls of pytest is not for this one
@@ -30,13 +45,16 @@ export PYTHONPATH=$STASH/site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$STASH/numba}
 : >"$OUT/call-$call.txt"
 
+# tell WORDS: say them here and in the file of this call.
+tell() { echo "$*" | tee -a "$OUT/call-$call.txt"; }
+
 # step SECONDS NAME COMMAND...: run a command for so long at most; its output goes to OUT/NAME.log.
 step() {
     local most=$1 name=$2 begun=$SECONDS code
     shift 2
     timeout --kill-after=10 "$most" "$@" >"$OUT/$name.log" 2>&1
     code=$?
-    echo "$name: exit code $code, $((SECONDS - begun)) s" | tee -a "$OUT/call-$call.txt"
+    tell "$name: exit code $code, $((SECONDS - begun)) s"
     return $code
 }
 
@@ -54,84 +72,120 @@ if ((${#parts[@]})); then cp -f "${parts[@]}" "$STASH/"; fi
 
 backend=$(size cuda cpu)
 
-# cifar10: all of CIFAR-10 in one file, from the parts in STASH; DATA is what a config is told of it.
-cifar10() {
-    local data=$STASH/$(size cifar10 toy).npz
-    step 60 join "$python" - "$data" "$STASH" <<'PYTHON'
+# made_up N M P FILE: N training and M test images of P x P random pixels.
+made_up() {
+    step 60 made-up "$python" - "$@" <<'PYTHON'
 import sys
-from pathlib import Path
 
 import numpy as np
 
-target, stash = Path(sys.argv[1]), Path(sys.argv[2])
-parts = sorted(stash.glob("part-*.npz"))
-if target.name == "toy.npz":
-    x, y = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), np.uint8), np.arange(60) % 10
-    np.savez(target, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
-elif not target.exists():
-    loaded = [np.load(part) for part in parts]
-    np.savez(target, **{name: np.concatenate([part[name] for part in loaded]) for name in loaded[0].files})
-print(target, target.stat().st_size)
+n, m, p = map(int, sys.argv[1:4])
+x, y = np.random.default_rng(0).integers(0, 256, (n + m, p, p, 3), np.uint8), np.arange(n + m) % 10
+np.savez(sys.argv[4], x_train=x[:n], y_train=y[:n], x_test=x[n:], y_test=y[n:])
 PYTHON
-    DATA=(--set "dataset={name: $(size cifar10 npz), path: $data}")
-    if [[ $DRY ]]; then DATA+=(--set 'kernel.depths=[3]'); fi
+    DATA=(--set "dataset={name: npz, path: $4}")
+}
+
+# cifar10: all of CIFAR-10 in one file, from the parts in STASH; DATA is what a config is told of it.
+cifar10() {
+    if [[ $DRY ]]; then
+        made_up 40 20 8 "$STASH/toy.npz"
+        DATA+=(--set 'kernel.depths=[3]')
+        return
+    fi
+    step 60 join "$python" scripts/join_npz.py "$STASH/cifar10.npz" 50000 10000 "$STASH"/part-*.npz
+    DATA=(--set "dataset={name: cifar10, path: $STASH/cifar10.npz}")
 }
 
 # column SECONDS NAME CONFIG OPTION...: compute and solve it; its report and record go to OUT, its store nowhere.
 column() {
-    local most=$1 name=$2 config=$3
+    local most=$1 name=$2 config=$3 run=$STASH/$2.run code
     shift 3
-    # The store of the whole CNTK-V column has 36 GB: in memory where there is so much, or the disk may bind.
-    local run=$OUT/$name.run
-    if (($(df --output=avail -k "$STASH" | tail -1) > 45000000)); then run=$STASH/$name; fi
-    step "$most" "$name" "$python" -m cntk_bench run "$config" --backend "$backend" --verbose --output "$run" "$@"
-    cp -r "$run/report" "$OUT/$name-report"
+    local solve=(--set solve.solver=cholesky --set solve.precision=float64)
+    # What memory is free says little where it grows; and iterations on the CPU, instead, would take hours.
+    if [[ ! $DRY ]]; then solve+=(--set solve.device=cuda --set solve.memory=64); fi
+    step "$most" "$name" "$python" -m cntk_bench run "$config" --backend "$backend" --verbose --output "$run" \
+        "${solve[@]}" "$@"
+    code=$?
+    tail -n 30 "$OUT/$name.log"  # which comes home with the answer even where files do not
     cp "$run/record.json" "$OUT/$name-record.json"
-    rm -rf "$run/gram.zarr"
+    if [[ -d $run/report ]]; then
+        cp -r "$run/report" "$OUT/$name-report"
+    else  # stopped: the cells that were solved until then
+        local cells=("$run"/solves/.solving-*/cells/*.json)
+        if ((${#cells[@]})); then cat "${cells[@]}" >"$OUT/$name-cells.json"; fi
+    fi
+    if ((code == 0)); then rm -rf "$run/gram.zarr"; fi
+    return $code
 }
 
 case $call in
-0) ls -l "$STASH" ;;
-1)
+keep) ls -l "$STASH" ;;
+checks)
     step 10 memory bash -c 'free -g; df -h . /dev/shm; nvidia-smi || echo "no nvidia-smi"'
-    step 30 disk dd if=/dev/zero of="$OUT/disk.tmp" bs=1M count="$(size 4000 10)" conv=fsync
-    rm -f "$OUT/disk.tmp"
+    step 60 growing dd if=/dev/zero of="$STASH/growing.tmp" bs=1M count="$(size 8000 10)"  # how fast memory does
+    rm -f "$STASH/growing.tmp"
     step 20 packages "$python" -m cntk_bench info
-    step 90 cuda-tests "$python" -m pytest -q -p no:cacheprovider "tests/$(size test_cuda.py test_cuda_limit.py)"
-    for tool in memcheck racecheck; do  # on small images: the checkers slow kernels down a hundred times
-        if command -v compute-sanitizer >/dev/null; then
-            step 40 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m cntk_bench run \
-                configs/quickstart.yaml --backend cuda --output "$STASH/$tool" --set dataset.train=20 \
-                --set dataset.test=10 --set 'kernel.depths=[3]'
-        else
-            echo "$tool: no compute-sanitizer here" | tee -a "$OUT/call-$call.txt"
-        fi
-    done
+    at_once=()
+    if "$python" -c 'import xdist' 2>/dev/null; then at_once=(-n 8); fi
+    step 90 cuda-tests "$python" -m pytest -q "${at_once[@]}" -p no:cacheprovider \
+        "tests/$(size test_cuda.py test_cuda_limit.py)"
+    made_up $(size "3000 500 32" "40 20 8") "$STASH/made-up.npz"
+    column 90 smoke configs/cifar10-cntk-v.yaml "${DATA[@]}"
+    ;;
+quick)
     step 130 quick "$python" scripts/gpu_acceptance.py --quick --output "$OUT"
     ;;
-2)
-    cifar10
-    column 420 v configs/cifar10-cntk-v.yaml "${DATA[@]}"
+sanitizers)
+    # On small images: they slow kernels down a hundred times. Without a pool of memory, in which an access beyond
+    # an array's end is none beyond an allocation's; and without the solve, whose kernels are libraries'.
+    for tool in memcheck racecheck; do
+        if command -v compute-sanitizer >/dev/null; then
+            step 50 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -c \
+                'import cupy, runpy; cupy.cuda.set_allocator(None); runpy.run_module("cntk_bench", run_name="__main__")' \
+                compute configs/quickstart.yaml --backend cuda --output "$STASH/$tool" --set dataset.train=20 \
+                --set dataset.test=10 --set 'kernel.depths=[3]'
+        else
+            tell "$tool: no compute-sanitizer here"
+        fi
+    done
     ;;
-3)
-    step 540 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
-    step 30 registers "$python" scripts/count_sass.py --size "$(size 32 5)"
-    if command -v ncu >/dev/null; then
-        step 60 profile ncu --clock-control none --set full --launch-count 2 -k 'regex:displacements|diagonal' \
-            -o "$OUT/profile" "$python" -m cntk_bench bench --backend cuda --seconds 0.1
-    else
-        echo "profile: no ncu here" | tee -a "$OUT/call-$call.txt"
+v)
+    cifar10
+    fewer=()
+    if [[ ! $DRY ]] && (($(room "$STASH") < 42)); then  # the store has 36 GB; of 30,000 images 16
+        tell "v: only $(room "$STASH") GB are free in $STASH, so with 30,000 training images"
+        fewer=(--set dataset.train=30000)
     fi
+    column 420 v configs/cifar10-cntk-v.yaml "${DATA[@]}" "${fewer[@]}"
     ;;
-4)
+acceptance)
+    step 530 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
+    step 30 registers "$python" scripts/count_sass.py --size "$(size 32 5)"
+    ;;
+profile)  # a launch in the midst of a run, of a whole tile
+    made_up $(size "3000 100 32" "40 20 8") "$STASH/made-up.npz"
+    for kernel in diagonal:CNTK-V:3000:2 displacements:CNTK-GAP:64:20; do
+        IFS=: read -r name column train skip <<<"$kernel"
+        if command -v ncu >/dev/null; then
+            step 60 "$name" ncu --clock-control none --set full -k "regex:$name" --launch-skip "$skip" \
+                --launch-count 1 -o "$OUT/$name" "$python" -m cntk_bench compute configs/cifar10-cntk-v.yaml \
+                --backend cuda --output "$STASH/profile-$name" "${DATA[@]}" --set "kernel.columns=[$column]" \
+                --set "dataset.train=$train"
+        else
+            tell "$name: no ncu here"
+        fi
+    done
+    ;;
+gap-2k)
     cifar10
-    column 580 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]' \
-        --set "dataset.train=$(size 2000 20)"
+    column 520 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
+        --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]'
     ;;
 esac
 cat "$OUT/call-$call.txt"
 
 # Few files to bring home: all of them in one archive, and beside it what is read at once.
-tar -czf "$OUT/call-$call.tar.gz" -C "$OUT" --exclude='*.tar.gz' --exclude=gram.zarr .
+tar -czf "$OUT/call-$call.tar.gz" -C "$OUT" --exclude='*.tar.gz' .
 find "$OUT" -mindepth 1 -maxdepth 1 ! -name '*.tar.gz' ! -name '*.json' ! -name '*.md' ! -name 'call-*.txt' \
     -exec rm -rf {} +

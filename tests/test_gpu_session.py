@@ -13,51 +13,75 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "gpu_session.sh"
+JOIN = ROOT / "scripts" / "join_npz.py"
 STEPS = {
-    0: {},
-    1: {"memory": 0, "disk": 0, "packages": 0, "quick": 2},  # 2: no GPU, and it says so
-    2: {"join": 0, "v": 0},
-    3: {"acceptance": 2},
-    4: {"join": 0, "gap-2k": 0},
+    "keep": {},
+    "checks": {"memory": 0, "growing": 0, "packages": 0, "cuda-tests": 0, "made-up": 0, "smoke": 0},
+    "quick": {"quick": 2},  # no GPU, and it says so
+    "sanitizers": {},
+    "v": {"made-up": 0, "v": 0},
+    "acceptance": {"acceptance": 2},
+    "profile": {"made-up": 0},
+    "gap-2k": {"made-up": 0, "gap-2k": 0},
 }
 
 
-def call(number, folder, **more):
+def call(name, folder, **more):
     places = {
         "OUT": folder / "out",
         "STASH": folder / "stash",
         "PARTS": folder / "parts",
         "WHEELS": folder / "none",
     }
-    environment = os.environ | {name: str(path) for name, path in places.items()} | more
-    environment |= {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {name: str(path) for name, path in places.items()}
+    environment |= {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""} | more
     done = subprocess.run(
-        ["bash", SCRIPT, *([] if number is None else [str(number)])],
-        env=environment,
-        capture_output=True,
-        text=True,
+        ["bash", SCRIPT, *([name] if name else [])], env=environment, capture_output=True, text=True
     )
     return done, folder / "out"
 
 
-@pytest.mark.parametrize("number", STEPS)
-def test_every_step_runs_in_the_dry(tmp_path, number):
-    done, out = call(number, tmp_path, DRY="1")
-    said = dict(re.findall(r"^([\w-]+): exit code (\d+)", (out / f"call-{number}.txt").read_text(), re.M))
-    assert {name: int(said[name]) for name in STEPS[number]} == STEPS[number], done.stdout
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_runs_in_the_dry(tmp_path, name):
+    done, out = call(name, tmp_path, DRY="1")
+    said = dict(re.findall(r"^([\w-]+): exit code (\d+)", (out / f"call-{name}.txt").read_text(), re.M))
+    assert {step: int(said[step]) for step in STEPS[name]} == STEPS[name], done.stdout
     assert len(list(out.iterdir())) <= 8 and sum(path.stat().st_size for path in out.iterdir()) < 2**24
-    with tarfile.open(out / f"call-{number}.tar.gz") as archive:
+    with tarfile.open(out / f"call-{name}.tar.gz") as archive:
         names = archive.getnames()
-    assert {f"./{name}.log" for name in STEPS[number]} <= set(names)
-    assert len(list(out.glob("*-record.json"))) == (number in (2, 4))
-    for path in out.glob("*-record.json"):
-        record = json.loads(path.read_text())
+    assert {f"./{step}.log" for step in STEPS[name]} <= set(names)
+    column = {"checks": "smoke", "v": "v", "gap-2k": "gap-2k"}.get(name)
+    assert [path.name for path in out.glob("*-record.json")] == ([f"{column}-record.json"] if column else [])
+    if column:
+        record = json.loads((out / f"{column}-record.json").read_text())
         assert [stage["stage"] for stage in record["stages"]] == ["compute", "solve"]
+        assert record["stages"][1]["solver"] == "cholesky"
+        assert f"./{column}-report/table.md" in names and "s.e." in done.stdout
+        assert not (tmp_path / "stash" / f"{column}.run" / "gram.zarr").exists()
 
 
-def test_a_wrong_call_shows_how():
-    done, _ = call(None, Path("nowhere"))
-    assert done.returncode == 2 and "DRY=1 scripts/gpu_session.sh N" in done.stderr
+def test_what_a_stopped_column_has_computed_stays_for_the_next_call(tmp_path):
+    """A program that ends as one that was stopped does, after some tiles and a cell."""
+    run = tmp_path / "stash" / "v.run"
+    (run / "gram.zarr").mkdir(parents=True)
+    cells = run / "solves" / ".solving-1" / "cells"
+    cells.mkdir(parents=True)
+    (cells / "CNTK-V-3.json").write_text('{"accuracy": 64.0}\n')
+    (run / "record.json").write_text("{}")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$2" = cntk_bench ] && exit 143\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done, out = call("v", tmp_path, DRY="1", PYTHON=str(python))
+    assert "v: exit code 143" in done.stdout and (run / "gram.zarr").is_dir()
+    assert json.loads((out / "v-cells.json").read_text()) == {"accuracy": 64.0}
+    assert (out / "v-record.json").exists()
+
+
+@pytest.mark.parametrize("name", [None, "1", "quick "])
+def test_a_wrong_call_shows_how(name):
+    done, _ = call(name, Path("nowhere"))
+    assert done.returncode == 2 and "DRY=1 scripts/gpu_session.sh CALL" in done.stderr
+    assert all(f"gpu_session.sh {known} " in done.stderr for known in STEPS)
 
 
 def test_parts_that_came_with_several_calls_make_one_file(tmp_path):
@@ -66,24 +90,33 @@ def test_parts_that_came_with_several_calls_make_one_file(tmp_path):
         for file in (tmp_path / "parts").iterdir():
             file.unlink()
         images = np.full((2, 1), number, np.uint8)
-        np.savez(tmp_path / "parts" / f"part-{number}.npz", x_train=images, y_train=images[:, 0])
-        call(0, tmp_path, DRY="1")
-    join = SCRIPT.read_text().split("<<'PYTHON'\n")[1].split("\nPYTHON\n")[0]
-    whole = tmp_path / "stash" / "cifar10.npz"
-    subprocess.run([sys.executable, "-c", join, whole, whole.parent], check=True)
+        np.savez(tmp_path / "parts" / f"part-{number}.npz", x_train=images, x_test=images[:1])
+        call("keep", tmp_path, DRY="1")
+    parts, whole = sorted((tmp_path / "stash").glob("part-*.npz")), tmp_path / "whole.npz"
+    missing = subprocess.run(
+        [sys.executable, JOIN, whole, "4", "2", parts[0]], capture_output=True, text=True
+    )
+    assert missing.returncode == 1 and "1 parts have (2, 1) training and test images" in missing.stderr
+    assert not whole.exists()
+    subprocess.run([sys.executable, JOIN, whole, "4", "2", *reversed(parts)], check=True)
     with np.load(whole) as found:
-        assert found["x_train"].tolist() == [[0], [0], [1], [1]] and found["y_train"].tolist() == [0, 0, 1, 1]
+        assert found["x_train"].tolist() == [[0], [0], [1], [1]] and found["x_test"].tolist() == [[0], [1]]
+    before = whole.read_bytes()
+    subprocess.run([sys.executable, JOIN, whole, "4", "2"], check=True)  # it is there
+    assert whole.read_bytes() == before and sorted(file.name for file in tmp_path.glob("*.npz")) == [
+        "whole.npz"
+    ]
 
 
 def test_no_call_is_planned_for_more_than_ten_minutes():
-    """By the limits of its steps, most of which end long before; the first two fit a quarter of an hour with
-    three minutes for a machine to start and for the images to travel."""
+    """By the limits of its steps, most of which end long before."""
     text = SCRIPT.read_text()
-    calls = re.split(r"^[0-4]\)", text, flags=re.M)[1:]
-    assert len(calls) == len(STEPS)
-    join = int(re.search(r"step (\d+) join", text).group(1))
-    most = [
-        sum(map(int, re.findall(r"(?:step|column) (\d+)", part))) + join * ("cifar10\n" in part)
-        for part in calls
-    ]
-    assert max(most) <= 660 and most[1] + most[2] <= 840
+    calls = dict(re.findall(r"^([\w-]+)\)(.*?);;$", text, re.M | re.S))
+    assert set(STEPS) - {"keep"} <= set(calls)
+    helpers = {name: int(re.search(rf"step (\d+) {name}", text).group(1)) for name in ("join", "made-up")}
+    for name in set(STEPS) - {"keep"}:
+        part = calls[name]
+        times = 2 if "for " in part else 1
+        most = times * sum(map(int, re.findall(r"(?:step|column) (\d+)", part)))
+        most += helpers["join"] * ("    cifar10\n" in part) + helpers["made-up"] * ("made_up" in part)
+        assert 0 < most <= 600, name

@@ -162,6 +162,15 @@ def test_commit_is_that_of_the_checkout_the_tool_is_tracked_in(tmp_path, monkeyp
     git("add", "other")
     git("commit", "-m", "a")
     assert provenance.commit() is None  # not tracked: installed beside
+    for told, known in (
+        ("abcdef0", "abcdef0"),
+        ("0123abc-dirty", "0123abc-dirty"),
+        ("master", None),
+        ("", None),
+    ):
+        monkeypatch.setenv(provenance.COMMIT, told)
+        assert provenance.commit() == known
+    monkeypatch.setenv(provenance.COMMIT, "abcdef0")  # git knows better
     git("add", ".")
     git("commit", "-m", "b")
     clean = provenance.commit()
@@ -177,4 +186,6 @@ def test_commit_is_that_of_the_checkout_the_tool_is_tracked_in(tmp_path, monkeyp
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as git sets it for its hooks
     assert provenance.commit() == f"{clean}-dirty"
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit() is None  # no git
+    assert provenance.commit() == "abcdef0"  # no git
+    monkeypatch.delenv(provenance.COMMIT)
+    assert provenance.commit() is None

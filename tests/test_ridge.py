@@ -844,6 +844,9 @@ class TestSmallThings:
         monkeypatch.setattr(memory, "available", lambda *_: free)
         place = placement.Place(device, "float32", host=100, gpu=0)
         assert placement.room_ahead(place, 10) is room  # float32: 4 bytes of 100 entries
+        asked = free / placement.GIB  # which is believed, whatever is free
+        monkeypatch.setattr(memory, "available", lambda *_: 0)
+        assert placement.room_ahead(place, 10, asked) is room
 
     def test_memory_on_a_gpu_is_that_of_the_arrays(self):
         """Float64, n images, k classes: the matrix, 6 panels of n x BLOCK, 8 arrays of n x k."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ LIBRARIES = (
 )
 PATIENCE = 20  # seconds that another program may take to answer
 MOST = 10_000  # bytes of its answer that are read
+COMMIT = "CNTK_BENCH_COMMIT"  # the variable that says the commit of a copy without git
 
 
 def stamp() -> dict[str, Any]:
@@ -66,11 +68,13 @@ def _cpu() -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this file is tracked in; None where it was installed."""
+    """The commit of the checkout this file is tracked in; where it is tracked in none, what the variable
+    `COMMIT` says; else None."""
     folder = Path(__file__).parent
     git = ("git", "--no-optional-locks", "-C", str(folder))
     if not _output(*git, "ls-files", Path(__file__).name):
-        return None
+        told = os.environ.get(COMMIT, "")
+        return told if re.fullmatch(r"[0-9a-f]{7,64}(-dirty)?", told) else None
     found = _output(*git, "rev-parse", "HEAD")
     # `git describe --dirty` would write to the checkout's index, whatever its optional locks.
     changed = _output(*git, "status", "--porcelain", "--untracked-files=no") != ""

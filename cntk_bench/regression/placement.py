@@ -186,6 +186,8 @@ def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
         )
 
 
-def room_ahead(place: Place, n: int) -> bool:
-    """Whether the next Gram matrix (n, n), float32, may be read from the disk while one is on the GPU."""
-    return place.device == "cuda" and memory.available() >= place.host + 4 * n * n
+def room_ahead(place: Place, n: int, limit: float | None = None) -> bool:
+    """Whether the next Gram matrix (n, n), float32, may be read from the disk while one is on the GPU;
+    `limit` as for `choose`."""
+    free = memory.available() if limit is None else int(limit * GIB)
+    return place.device == "cuda" and free >= place.host + 4 * n * n

@@ -152,7 +152,8 @@ class Given(Material):
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
-        if following and self.draws == 1 and placement.room_ahead(self.place, len(self.y_train)):
+        room = placement.room_ahead(self.place, len(self.y_train), self.how.memory)
+        if following and self.draws == 1 and room:
             self._ahead[following[0]] = self._reader.submit(self._load, following[0])
         return loaded
 
