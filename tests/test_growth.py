@@ -10,7 +10,7 @@ import pytest
 from cntk_bench import open_run
 from cntk_bench.config import config
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import growth, matrix, store
+from cntk_bench.grams import growth, images, matrix, store
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
@@ -447,6 +447,73 @@ def test_labels_of_another_run_are_found_and_mended(run, tmp_path):
         verifying.verify(run, run.config(), 2, False)
     assert verifying.verify(run, run.config(), 2, True).ok
     assert solving.solve(run, run.config())["solutions"]
+
+
+@pytest.fixture
+def relabelled(tmp_path):
+    """A solved run of a file whose labels were changed since."""
+    x, y = np.random.default_rng(0).random((40, 8, 8), np.float32), np.arange(40) % 4
+    facts = {"x_train": x[:24], "y_train": y[:24], "x_test": x[24:], "y_test": y[24:]}
+    np.savez(tmp_path / "data.npz", **facts)
+    data = f"dataset={{name: npz, path: {tmp_path / 'data.npz'}, train: 24, test: 16}}"
+    run, _ = computed(tmp_path, data, "kernel.columns=[CNTK-V]", "kernel.depths=[3]")
+    solving.solve(run, run.config())
+    np.savez(tmp_path / "data.npz", **facts | {"y_train": (y[:24] + 1) % 4})
+    return run
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_labels_of_data_that_changed_replace_none(relabelled, repair):
+    before = store.open(relabelled.gram).labels
+    with pytest.raises(UserError, match="the labels of npz are not those of which record.json and the Gram"):
+        verifying.verify(relabelled, relabelled.config(), 2, repair)
+    assert all(map(np.array_equal, before, store.open(relabelled.gram).labels))
+
+
+def test_nothing_is_solved_with_labels_that_changed(relabelled):
+    before = record.load(relabelled.record)["solutions"]
+    after = solving.solve(relabelled, relabelled.config())["solutions"]  # with those that were computed with
+    assert [one["accuracy"] for one in after] == [one["accuracy"] for one in before]
+    with pytest.raises(UserError, match="the labels of npz are not those that .* was computed with"):
+        solving.solve(relabelled, relabelled.config(("dataset.train=12",)))
+
+
+def test_a_full_disk_takes_no_labels(run, monkeypatch):
+    there = store.open(run.gram)
+    known = there.images()
+    more = images.Images(*(tuple(np.r_[a, a] for a in getattr(known, name)) for name in images.NAMES))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(there.group["y_train"]), "__setitem__", full)
+        with pytest.raises(OSError):
+            images.write(there.group, more, there.path)
+    kept = store.open(run.gram).images()
+    for name in images.NAMES:
+        assert all(map(np.array_equal, getattr(known, name), getattr(kept, name)))
+
+
+def test_a_tile_larger_than_the_data_lets_a_run_grow(tmp_path):
+    for train in (20, 50, 70, 12):
+        run, _ = computed(tmp_path, "compute.tile=64", f"dataset.train={train}", "dataset.test=10")
+    assert store.open(run.gram).plan.tile == 20
+    with pytest.raises(UserError, match="tile is 20 there, 32 here"):
+        computed(tmp_path, "compute.tile=32", "dataset.train=80", "dataset.test=10")
+
+
+def test_a_store_that_is_a_link_is_told_before_anything_changes(run, tmp_path):
+    run.gram.rename(tmp_path / "scratch")
+    run.gram.symlink_to(tmp_path / "scratch")
+    solving.solve(run, run.config())
+    with pytest.raises(UserError, match="is a link: put the folder itself there"):
+        computed(tmp_path, "dataset.train=48")
+    assert store.open(run.gram).plan.n_train == 40
+    (tmp_path / "scratch").rename(tmp_path / "nowhere")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(UserError, match="is a link: put the folder itself there"):
+        computed(tmp_path)
 
 
 @pytest.mark.parametrize("plant", ["file", "link"])

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cntk_bench import __version__
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
 from cntk_bench.records import solves as runs
@@ -295,6 +297,79 @@ def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
         "report",
         "solve.json",
     ]
+
+
+def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
+    left = interrupt(run, {"ridge": 0.5, "tool": __version__})
+    older = interrupt(run, {"ridge": 0.5, "tool": "0.0.1"})  # with which no solve will go on
+    put(run, 0.25)
+    assert not older.exists()
+    with runs.new_solve(run, {"ridge": 0.5, "tool": __version__}) as folder:
+        assert folder == left and runs.solved_cell(folder, "CNTK-V", 3) == CELL
+
+
+def finish(run, ridge=0.5):
+    """What of a cell an earlier call has left; then the solve, published."""
+    with runs.new_solve(run, {"ridge": ridge, "tool": __version__}) as folder:
+        found = runs.solved_cell(folder, "CNTK-V", 3)
+        np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
+        runs.keep_cell(folder, CELL)
+        runs.publish(run, folder, solve_of(ridge), write_report)
+    return found
+
+
+@pytest.mark.parametrize("what", ["place", "record"])
+@pytest.mark.parametrize("error", [OSError(28, "full"), OSError(5, "broken"), KeyboardInterrupt()], ids=repr)
+def test_a_solve_that_fails_while_it_is_published_keeps_its_cells(run, monkeypatch, what, error):
+    put(run, 0.25)
+    rename = Path.rename
+
+    def failing(path, *more):
+        if what == "record" or path.name.startswith(runs.BEGUN):
+            raise error
+        return rename(path, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "rename") if what == "place" else (record, "save")), failing)
+        with pytest.raises((UserError, KeyboardInterrupt)):
+            finish(run)
+    assert runs.numbers(run) == [1] and latest(run) == {0.25}
+    assert finish(run) == CELL and runs.numbers(run) == [1, 2] and latest(run) == {0.5}
+    assert not list(run.solves.glob("*/cells"))
+
+
+def test_a_solve_that_is_killed_before_the_record_tells_of_it_keeps_its_cells(run, monkeypatch):
+    """As SIGKILL leaves it: in its place, and nothing tidied up."""
+    put(run, 0.25)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "save", fail)
+        patch.setattr(runs, "_reclaim", lambda run: None)
+        with pytest.raises(UserError):
+            finish(run)
+    assert runs.numbers(run) == [1, 2] and record.load(run.record)["solve"] == 1
+    assert finish(run) == CELL and runs.numbers(run) == [1, 2] and latest(run) == {0.5}
+    assert record.load(run.record)["solve"] == 2 and not list(run.solves.glob("*/cells"))
+
+
+@pytest.mark.parametrize("lost", ["solutions", "report"])
+def test_the_last_solve_is_shown_again(run, lost):
+    put(run, 0.5)
+    put(run, 0.25)
+    shutil.rmtree(run.path / lost)
+    (run.path / f".{lost}-0123abcd").mkdir()
+    runs.show_last(run)
+    assert latest(run) == {0.25} and not list(run.path.glob(".*-0123abcd"))
+
+
+def test_a_digit_that_has_changed_is_damage(run):
+    put(run, 0.5)
+    for file in (run.record, run.solves / "1" / "solve.json"):
+        text = file.read_text()
+        assert '"accuracy": 90.0' in text
+        file.write_text(text.replace('"accuracy": 90.0', '"accuracy": 98.0'))
+        with pytest.raises(UserError, match="the digest of its solutions does not fit"):
+            record.load(file) if file == run.record else runs.read_solve(run, 1)
+        file.write_text(text)
 
 
 @pytest.mark.parametrize("file", ["CNTK-V-3.npz", "cells/CNTK-V-3.json"])

@@ -81,6 +81,7 @@ def sweep(
     solved with the same settings and images is not solved again. Writes DIR/sweep.
     """
     from cntk_bench.comparisons import sweep
+    from cntk_bench.records.solves import show_last
     from cntk_bench.runs import images
 
     overrides = options.with_choices(overrides, backend, executor)
@@ -97,6 +98,8 @@ def sweep(
         advance(0, total=sum(len(part.combinations) for part in parts), done=0)
         for part in parts:
             _solved(part, made, failed, lambda: advance(1))
+    for part in parts:
+        show_last(part.run)
     if not made:
         run, one, reason = failed[0]
         raise UserError(f"{sweep.label(one)}: {reason}")

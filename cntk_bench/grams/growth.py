@@ -59,6 +59,8 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         objects.create(path, files)
         return open(path)
     path = Path(path)
+    if path.is_symlink():
+        raise UserError(f"{short(str(path))} is a link: put the folder itself there")
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     try:
         with writing(path), _locked(fresh):

@@ -109,7 +109,19 @@ def _write_one(group: Any, name: str, values: np.ndarray) -> None:
     try:
         array[: len(values)] = values
     except Exception:  # a damaged chunk that would have to be read first
+        if _can_be_read(array):  # then it is the disk that failed, and what is there stays
+            raise
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
+
+
+def _can_be_read(array: Any) -> bool:
+    try:
+        array[:]
+    except OSError:
+        raise
+    except Exception:  # checksum, truncation
+        return False
+    return True
 
 
 def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:

@@ -92,6 +92,8 @@ class Journal:
     """
 
     def __init__(self, store: Path, name: str):
+        if store.is_symlink():  # others may have put it there, to make us write elsewhere
+            raise UserError(f"{short(str(store))} is a link: put the folder itself there")
         self._store, self.process = store, os.getpid()
         self.name, self._path = name, store / FOLDER / f"{name}.jsonl"
         self._handle: int | None = None

@@ -35,6 +35,7 @@ settings that it used then. A record is a plain dict; every function here return
                stands for a number that is not finite
 """
 
+import hashlib
 import json
 import math
 import uuid
@@ -106,7 +107,17 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
         Each with at least column, depth, accuracy (percent) and ridge (relative to the mean
         diagonal); NumPy scalars are welcome.
     """
-    return {**record, "solve": number, "solutions": plain(solutions)}
+    return {**record, "solve": number, "solutions": plain(solutions), "digest": digest(solutions)}
+
+
+def digest(solutions: list[dict]) -> str:
+    """SHA-256 (hex) of solutions, kept beside them: a flipped bit would make another number of one."""
+    return hashlib.sha256(json.dumps(plain(solutions), sort_keys=True).encode()).hexdigest()
+
+
+def _check_digest(path: str | Path, found: dict) -> None:
+    if "digest" in found and found["digest"] != digest(found["solutions"]):
+        raise _damaged(path, "the digest of its solutions does not fit")
 
 
 def computed(record: dict) -> dict:
@@ -174,6 +185,7 @@ def load(path: str | Path) -> dict:
     for i, entry in enumerate(record["stages"]):
         _check(path, f"stages.{i}.", entry, _STAGE)
     check_solutions(path, record["solutions"])
+    _check_digest(path, record)
     return record
 
 
@@ -200,6 +212,7 @@ def check_solve(path: str | Path, found: Any) -> None:
     if not isinstance(found.get("settings", {}).get("solve", {}), dict):
         raise _damaged(path, "settings.solve is of a wrong type")
     check_solutions(path, found["solutions"])
+    _check_digest(path, found)
     if not found["solutions"]:
         raise _damaged(path, "it has no solutions")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cntk_bench import __version__
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run, require_no_link
@@ -80,13 +81,16 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
     """A folder to solve into, whose lock tells others that it is in use.
 
     What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
-    has a cell. It is removed if it has none when this ends.
+    has a cell. It is removed if it has none when this ends. asked : with the version of the tool, "tool".
     """
     require_no_link(run.solves)
     remove_partial(run.iterations)
     text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
+        if any(run.solves.glob(f"[1-9]*/{CELLS}")):  # one that is published now, or was killed then
+            with run.lock(math.inf):
+                _reclaim(run)
         for folder, handle in _unused(run):
             if _asked(folder) == text:
                 log.info("going on with an interrupted solve, %s", folder.name)
@@ -103,7 +107,7 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
         yield folder
     finally:
         os.close(handle)
-        if all(file.name == ASKED for file in (folder / CELLS).glob("*.json")):
+        if not _has_cell(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -131,6 +135,18 @@ def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
         return None
     same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
     return found if same else None
+
+
+def _has_cell(folder: Path) -> bool:
+    return any(file.name != ASKED for file in (folder / CELLS).glob("*.json"))
+
+
+def _version(folder: Path) -> str | None:
+    """The version of the tool that left a folder."""
+    try:
+        return json.loads(_asked(folder) or "")["tool"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _asked(folder: Path) -> str | None:
@@ -178,26 +194,65 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         number = max(numbers(run), default=0) + 1
         while os.path.lexists(run.solves / str(number)):  # something else, that is no solve
             number += 1
-        write_json(folder / "solve.json", solve)
+        write_json(folder / "solve.json", solve | {"digest": record.digest(solve["solutions"])})
         stage = {key: value for key, value in solve.items() if key not in ("data", "solutions")}
         past = record.load(run.record)
         past |= {"computed": record.computed(past), "data": solve.get("data", past["data"])}
         new = record.with_solutions(
             record.with_stage(past, stage | {"solve": number}), number, solve["solutions"]
         )
+        shutil.rmtree(folder / "report", ignore_errors=True)  # which the same solve left here before
         try:
             report(new, folder / "report")
         except (UserError, OSError) as error:
             log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
         place = run.solves / str(number)
-        shutil.rmtree(folder / CELLS, ignore_errors=True)
-        folder.rename(place)
-        flush(run.solves)
-        record.save(new, run.record)
-        _mirror(run.solutions, [path for path in place.iterdir() if path.suffix in (".npz", ".json")])
-        reported = place / "report"
-        _mirror(run.report, list(reported.iterdir()) if reported.is_dir() else [])
+        folder.rename(place)  # with its cells: until the record tells of it, the same solve goes on from them
+        try:
+            flush(run.solves)
+            record.save(new, run.record)
+        except BaseException:
+            _reclaim(run)
+            raise
+        shutil.rmtree(place / CELLS, ignore_errors=True)
+        _show(run, place)
         return new
+
+
+def _reclaim(run: Run) -> None:
+    """Take their places from solves that ended before the record told of them: the same solve goes on with
+    their cells. To be called with the lock of the run."""
+    told = {str(stage.get("solve")) for stage in record.load(run.record)["stages"]}
+    for cells in run.solves.glob(f"[1-9]*/{CELLS}"):
+        if cells.parent.name in told:
+            shutil.rmtree(cells, ignore_errors=True)
+        else:
+            cells.parent.rename(run.solves / f"{BEGUN}{uuid.uuid4().hex}")
+
+
+def show_last(run: Run) -> None:
+    """Let RUN/solutions and RUN/report be those of the last solve, where a killed process left others."""
+    number = record.load(run.record).get("solve")
+    pairs = (("solve.json", run.solutions), ("report/table.txt", run.report))
+    place = run.solves / str(number)
+    if number in numbers(run) and any(_differ(place / name, at / Path(name).name) for name, at in pairs):
+        with run.lock(math.inf), writing(run.path):
+            _remove_leftovers(run)
+            _show(run, run.solves / str(record.load(run.record)["solve"]))
+
+
+def _differ(one: Path, other: Path) -> bool:
+    try:
+        return read_plain(one) != read_plain(other)
+    except OSError:
+        return one.exists()
+
+
+def _show(run: Run, place: Path) -> None:
+    """Make a solve's folder the one that RUN/solutions and RUN/report show."""
+    _mirror(run.solutions, [path for path in place.iterdir() if path.suffix in (".npz", ".json")])
+    reported = place / "report"
+    _mirror(run.report, list(reported.iterdir()) if reported.is_dir() else [])
 
 
 def _mirror(target: Path, files: list[Path]) -> None:
@@ -220,9 +275,11 @@ def _mirror(target: Path, files: list[Path]) -> None:
 
 
 def _remove_leftovers(run: Run) -> None:
-    """Remove what killed processes left: folders that nobody has locked, and halves of `_mirror`."""
+    """Remove what killed processes left: halves of `_mirror`, and folders that nobody has locked and of which
+    no solve goes on, for they have no cell, or are another version's."""
     for folder, handle in _unused(run):
-        shutil.rmtree(folder, ignore_errors=True)
+        if not _has_cell(folder) or _version(folder) != __version__:
+            shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
     remove_partial(run.path)
     for target in (run.solutions, run.report):

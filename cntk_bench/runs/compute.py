@@ -210,6 +210,12 @@ def cut(
             f"{convolved.readouts[0]}, are of images: use columns such as FC-NTK, or give images (n, P, P)"
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
+    if tile is not None and run is not None and description.exists(run.gram):
+        there = description.read(run.gram)
+        if there.get("tile_asked") == tile:  # more than there were images: the store's is less
+            return spec, Plan(
+                len(loaded.x_train), len(loaded.x_test), there["tile"], len(spec.readouts), loaded.draws
+            )
     for other in (run, donor):
         if tile is None and other is not None and description.exists(other.gram):
             there = description.read(other.gram)["tile"]
@@ -239,6 +245,7 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
         "backend": backend,
         **backends.versions(backend, spec),
         "dtype": "float32",
+        **({} if settings.compute.tile == "auto" else {"tile_asked": settings.compute.tile}),
     } | images.asked(settings, loaded)
 
 

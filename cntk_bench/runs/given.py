@@ -79,6 +79,9 @@ class Given(Material):
         if self._grams is not None:
             if not self._same:
                 growth.require_images(self._grams, images.asked(settings, self.loaded), self._kept)
+                self._require_labels(
+                    record.asked(past, run.config().sections(*sections))["dataset"], asked["dataset"]
+                )
             else:
                 require_same(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # says so now, not after hours, if one is not there
@@ -91,6 +94,15 @@ class Given(Material):
         self._ahead: dict[Readout, Future] = {}
         if self._needed:  # says so now, not after hours, if there is not the memory
             _ = self.place
+
+    def _require_labels(self, past: dict, asked: dict) -> None:
+        """Refuse labels that have become others at the same place since they were computed with."""
+        moved = any(past.get(key) != asked.get(key) for key in ("path", "labels"))
+        if not moved and not growth.labels_fit(self._grams, self._kept):
+            raise UserError(
+                f"the labels of {short(self._settings.dataset.name)} are not those that "
+                f"{short(str(self._grams.path))} was computed with: give the same data, or `compute` again"
+            )
 
     @property
     def y_train(self) -> np.ndarray:

@@ -62,6 +62,7 @@ def solve(
         stage |= {"memory": place.host, "grams": given.fingerprints()}
     solutions = []
     asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
+    asked |= {key: stage[key] for key in ("device", "precision", "solver", "grams") if key in stage}
     columns.require(settings.kernel.columns, given.asked)
     with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:

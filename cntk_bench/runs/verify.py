@@ -7,21 +7,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+import numpy as np
+
 from cntk_bench import backends
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import store
 from cntk_bench.grams import verify as audit
 from cntk_bench.grams.compute import Job
+from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.verify import Verification
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
 from cntk_bench.runs.compute import mended, require_same
-from cntk_bench.text import one_line
+from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ def verify(
     loaded = None
     if sample or repair:
         loaded = images.load(settings, *target.sizes)  # it may hold more than was asked for last
+        _require_labels(run, target, images.kept(loaded))
         if repair:
             target, name = mended(run, settings, loaded)
         else:
@@ -64,6 +68,25 @@ def verify(
                 run.update(lambda past: record.with_stage(past, stage))
         found = _check(target, loaded, sample, draws, progress)
     return found
+
+
+def _require_labels(run: Run, target: Store, known: Images) -> None:
+    """Refuse data with other labels than those that store and record agree on, which are sound, then."""
+    facts = record.computed(record.load(run.record)) if run.record.exists() else {}
+    try:
+        there = target.images(record.sizes(facts)) if facts else None
+    except VerificationError:
+        return
+    if there is None or there.fingerprint is None or there.fingerprint != facts.get("images"):
+        return
+    here = known.first(there.sizes)
+    if here.fingerprint != there.fingerprint and all(
+        map(np.array_equal, here.digests or (), there.digests or ())
+    ):
+        raise UserError(
+            f"the labels of {short(facts['name'])} are not those of which record.json and the Gram store "
+            "tell: give the same data, or `compute` again, which takes the labels that they have now"
+        )
 
 
 def _draws(run: Run, target: Store) -> int:
