@@ -33,6 +33,7 @@ from cntk_bench.text import short
 BLOCK = 1024  # test images whose kernels are in memory at once
 # What others call it -> its name here.
 OWN = {"solve.ridge": "ridge", "x_train": "X", "preprocess none": "standardize=False"}
+OWN |= {"use --backend cpu": "use backend='cpu'"}
 PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another type becomes float64
 
 PARAMETERS = """
@@ -201,6 +202,8 @@ class _KernelRegression(BaseEstimator):
 
     def _kernels(self, x: np.ndarray, z: np.ndarray | None = None) -> np.ndarray:
         pool = "" if str(self.kernel).startswith("fc-") else self.pool
+        if self.flip and x.shape[-1] == 1 and x.shape[1] > 1:
+            raise UserError("flip: vectors have no mirror images: leave it out, or give image_shape")
         readout = Readout(self.kernel, pool, self.depth, self.train, bias=self.bias, flip=self.flip)
         return gram(x, z, readouts=[readout], backend=self.backend)[0]
 

@@ -1,5 +1,7 @@
 """The commands flow, posterior and curve, as a user meets them, on a small run."""
 
+import csv
+import io
 import json
 import re
 import sys
@@ -146,6 +148,16 @@ class TestFlow:
         assert written["csv"].splitlines()[0].startswith("t tr(K)/n,t,train loss,train,test loss,test,s.e.")
         with pytest.raises(UserError, match="format word is unknown"):
             listings.written(listing, "word")
+
+    def test_several_cells_are_one_csv_and_have_labels_of_their_own(self, run):
+        text = succeed("flow", run, "--depth", "3", "--times", "1", "--format", "csv")
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert [row["column"] for row in rows[::2]] == list(COLUMNS) and all(rows[0])
+        assert {row["depth"] for row in rows} == {"3"} and rows[1]["mark"] == "t = inf"
+        (facts,) = as_json("flow", run, *CELL, "--times", "1")
+        deeper = [report_of_flow.listing(facts | {"depth": depth}) for depth in (3, 4)]
+        labels = [re.findall(r"\\label{(.*)}", listings.written(one, "latex")) for one in deeper]
+        assert labels[0] != labels[1]
 
     def test_a_finite_networks_curve_is_drawn_over_it(self, run, tmp_path, saved):
         curve = {"time": [0, 1.5, 30.0], "train_loss": [0.09, 0.05, None], "test_loss": [0.09, 0.06, 0.04],

@@ -350,6 +350,7 @@ def test_published_records(called, rows):
         (["junk.json"], "is not the record of a run"),
         ([RESULTS / "converge-digits.json"], "is not the record of a run"),
         (["a", "--against", "CNTK-V"], "--against needs --paired"),
+        (["a", "--output", "page", "--format", "csv"], "--format csv is of what is printed, --output of a"),
         (["a", "--paired"], "nothing to pair"),
         (["a", "--paired", "--against", "X"], "--against X: no such column here: use one of CNTK-V"),
         ([], "Missing argument"),

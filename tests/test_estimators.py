@@ -198,6 +198,7 @@ def test_images_come_in_three_forms(digits):
         ({"image_shape": (1, -8, -8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
         ({"image_shape": (1, None, 8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
         ({"standardize": "no"}, (40, 64), "standardize is no: use True or False"),
+        ({"kernel": "fc-ntk", "flip": True}, (40, 64), "flip: vectors have no mirror images: leave it out"),
         ({"kernel": "precomputed"}, (40, 40), "X is not symmetric: a precomputed kernel to fit"),
         (
             {"kernel": "precomputed"},

@@ -94,6 +94,14 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch, suffi
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_what_a_killed_export_left_is_removed(tmp_path):
+    left = [tmp_path / f".{name}-{'0' * 32}.partial" for name in ("gram.npz", "gram-train.npy", "other.npz")]
+    for file in left:
+        file.write_bytes(b"half")
+    export.write(GRAM, tmp_path / "gram.npz")
+    assert [file.exists() for file in left] == [False, False, True]
+
+
 def test_images_whose_places_are_not_known_have_none(tmp_path):
     gram = Gram(GRAM.train, GRAM.test, GRAM.y_train, GRAM.y_test, None, None)
     (file,) = export.write(gram, tmp_path / "gram.npz")

@@ -197,6 +197,8 @@ def test_vectors_are_computed_through_the_same_tiles(tmp_path):
         UserError, match="are vectors of 5 numbers, and convolutional kernels, such as ntk-v-3-"
     ):
         computed(tmp_path, *own, "kernel.columns=[FC-NTK, CNTK-V]", run="other")
+    with pytest.raises(UserError, match="5 numbers, which have no mirror images, as of fc-ntk-1-flip: use"):
+        computed(tmp_path, *own, "kernel.columns=[FC-NTK-FLIP]", "kernel.depths=[1]", run="other")
 
 
 def test_plan_and_bench(tmp_path):

@@ -478,6 +478,17 @@ def test_captions_say_of_which_cells_and_draw_the_mistakes_are(run):
     assert ["0", "8", "6", "75.0", "21.7", "1 (2)"] in lines  # of four images, each predicted twice
 
 
+def test_a_solve_that_was_removed_is_told_and_halves_of_pages_are_not_kept(run):
+    half = run.report / f".index.html-{'0' * 32}.partial"
+    half.write_text("half")
+    assert call(["page", str(run.path)]) == 0 and not half.exists()
+    (run.solves / "1").rename(run.solves / "7")
+    from cntk_bench.analyses import page as analysis
+
+    with pytest.raises(UserError, match="has no folder solves/1 any more: run `cntk-bench solve` on it"):
+        analysis.write(run, run.config())
+
+
 @pytest.mark.parametrize(("chosen", "said"), [(0.1, "ringed need not"), (None, "Each draw chooses a ridge")])
 def test_the_caption_of_ridges_says_whose_choice_it_is(chosen, said):
     tried = [Tried(ridge, 50.0, 1.0, 0.1, 52.0, 1.0) for ridge in (0.0, 0.1)]

@@ -228,6 +228,8 @@ def test_a_column_has_keys_of_its_own(guest, finished):
     assert found == [1] and settings["metric"] == {"power": 1}
     done = guest[1]("compute", "guest.yaml", "--set", "metric.powr=1")
     assert done.returncode == 2 and "did you mean metric.power?" in done.stderr
+    done = guest[1]("compute", "guest.yaml", "--set", "metric.power=abc")
+    assert done.returncode == 2 and "metric.power is 'abc': Input should be a valid" in done.stderr
 
 
 def test_a_column_with_a_stage_of_training(guest):

@@ -12,6 +12,7 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
+from cntk_bench.report import formats
 from cntk_bench.report.notes import notes, title
 from cntk_bench.text import short
 
@@ -207,3 +208,7 @@ def test_what_is_no_number_is_missing(value):
     past["solutions"][0] |= {"accuracy": value, "standard_error": value}
     assert report.table(past).splitlines()[4].split() == ["3", "-", "-", "33.00", "0.50"]
     assert report.rows(past)[0]["accuracy"] is report.rows(past)[0]["standard_error"] is None
+
+
+def test_a_dash_for_what_a_row_does_not_have_is_nothing_in_csv():
+    assert formats.as_csv([{"depth": "-", "x": -1.0, "y": "-1"}]).splitlines()[1] == ",-1.0,'-1"

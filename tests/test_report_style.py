@@ -86,3 +86,16 @@ def test_what_is_not_known_has_a_look_that_its_name_decides():
     assert looks == [style(name) for name in strange] and len(set(looks)) == len(strange)
     assert not set(looks) & {style(name) for name in (*NAMED, *WINDOWS, *baseline.NAMES)}
     assert style("MINE") == styles.Style("#AA4499", "H", (0, (3, 1)))  # in every process, on every machine
+
+
+def test_places_of_axes_have_no_last_bits():
+    """Those of the layout's solver differ between processes, and names in an SVG are hashes of them."""
+    with styles.own_settings():
+        from matplotlib.figure import Figure
+
+        made = Figure(layout="constrained")
+        made.subplots(2, 2)
+        styles.lay_out(made)
+    for axes in made.axes:
+        places = np.array(axes.get_position(original=True).bounds)
+        np.testing.assert_allclose(places, places.round(9), rtol=0, atol=1e-15)

@@ -84,7 +84,7 @@ def _how(name: str) -> str:
     """What would give a figure that nothing is known of."""
     return {
         "accuracy": "run `solve` first",
-        "windows": "it is of columns with several windows, such as CNTK-LAP4 and CNTK-LAP8",
+        "windows": "it is of three LAP columns or more, such as CNTK-LAP1, CNTK-LAP2 and CNTK-LAP4",
         "ridges": "it is of a solve of several ridges, such as --set 'solve.ridge=[0.0, 0.1]'",
         "confusion": "run `solve` first",
         "mistakes": "it is of the test images that a kernel misclassifies",

@@ -12,8 +12,8 @@ from cntk_bench.records.directory import Run, require_no_link
 from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import page
 from cntk_bench.runs.solve import solved
-from cntk_bench.system.files import write_whole, writing
-from cntk_bench.text import one_line
+from cntk_bench.system.files import remove_partial, write_whole, writing
+from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ def write(
     shown = solved(run, number)
     if "solve" not in shown or not numbers(run):
         raise none_now(run)
+    if shown["solve"] not in numbers(run):
+        raise UserError(
+            f"{short(str(run.path))} has no folder {run.solves.name}/{shown['solve']} any more: run "
+            "`cntk-bench solve` on it, or name another solve by --solve N"
+        )
     folder = run.solves / str(shown["solve"])
     if with_spectrum:
         spectrum.compute(run, shown["data"], shown["solutions"])
@@ -68,6 +73,7 @@ def write(
             require_no_link(file.parent)
             with writing(file.parent):
                 file.parent.mkdir(exist_ok=True)
+            remove_partial(file.parent)
             write_whole(file, text)
     return files
 

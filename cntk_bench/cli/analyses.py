@@ -81,7 +81,10 @@ def flow(
     for facts, kept in _each(opened, "flow", cells, one):
         results.append(facts)
         report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
-        _print(report.listing(facts), form)
+        if form != "csv":
+            _print(report.listing(facts), form)
+    if form == "csv":
+        _print(report.together(results), form)
     return _end(opened, "flow", results, form)
 
 

@@ -43,6 +43,10 @@ def compare(given: tuple[str, ...], form: str, paired: bool, against: str | None
 
     if against is not None and not paired and output is None:
         raise click.UsageError("--against needs --paired: give both.")
+    if output is not None and form != "text":
+        raise click.UsageError(
+            f"--format {form} is of what is printed, --output of a page: leave one of them out."
+        )
     cells = alike.cells(entries.entries(given))
     if output is not None:
         folder = options.path(output, "--output")

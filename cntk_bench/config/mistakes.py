@@ -68,6 +68,8 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
             f"expected keys of its own, such as {inner}: write some, or leave it out"
             if inner
             else f"expected {known[key]}"
+            if known[key]
+            else one_line(error["msg"], 100)  # a section of another package need not describe its keys
         )
     if key == "name" and isinstance(value, int | float):
         problem = f"{problem}; in quotes, a number or a truth value is a name"

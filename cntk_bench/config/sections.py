@@ -128,7 +128,7 @@ SECRET = re.compile(r"\bAWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)\s*="
 
 
 class Slurm(Section):
-    """What a job asks of Slurm; each job is one worker. null leaves it to the cluster's own default."""
+    """What a job asks of Slurm; each job is one worker. A key that is null leaves it to the cluster."""
 
     partition: Word | None = Field(None, description="the name of a partition, or null")
     account: Word | None = Field(None, description="the name of an account, or null")

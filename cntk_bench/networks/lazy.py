@@ -15,10 +15,11 @@ is set to the best one for the other two, with H_g the Hessian of g . h:
     u <- H_g v,   v <- H_g u,   g <- D^2 h(u, v),      each normalised
 
 (H_g v: grad of g . jvp; D^2 h(u, v): jvp of jvp). The value never falls, and converges to a stationary one,
-which is the norm or below it: the larger of several random starts is taken. So |D^2 h| and kappa are bounds
-from below. With the defaults an iteration ends within about three per cent of where it would converge; on
-digits, at widths 32 and 128, three starts came within four per cent of each other in 40 iterations. Tiny
-networks have stationary values further apart (seven per cent in a network of width 4 that the tests look at).
+which is the norm or below it: the larger of several random starts is taken. So |D^2 h| is a bound from below;
+kappa is none, for |D h|, by which it is divided, is from below, too. With the defaults an iteration ends
+within about three per cent of where it would converge; on digits, at widths 32 and 128, three starts came
+within four per cent of each other in 40 iterations. Tiny networks have stationary values further apart (seven
+per cent in a network of width 4 that the tests look at).
 
 u and v are apart because a ReLU network's H_g has no blocks on its diagonal, so its eigenvalues come in pairs
 +- lambda, between which v <- H_g v goes to and fro. Where ReLU has a kink it has no second derivative; D^2 h

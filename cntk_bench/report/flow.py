@@ -17,6 +17,19 @@ OPTIONAL = "train_accuracy"
 STOPPED = {"loo": "leave-one-out", "validation": "held-out images"}
 
 
+def together(results: list[dict]) -> Listing:
+    """The tables of all cells as one, whose rows say of which cell they are: for CSV, which has no titles."""
+    tables = [listing(facts) for facts in results]
+    rows: list[dict] = []
+    doubtful: set[int] = set()
+    for facts, table in zip(results, tables, strict=True):
+        doubtful |= {len(rows) + place for place in table.doubtful}
+        cell = {"column": facts["column"], "depth": facts["depth"]}
+        rows += [cell | row | {"mark": row[""]} for row in table.rows]
+    forms = {"column": "s", "depth": "d"} | {head or "mark": form for head, form in tables[0].forms.items()}
+    return Listing(tables[0].title, forms, rows, doubtful=frozenset(doubtful))
+
+
 def listing(facts: dict) -> Listing:
     """The table of one cell: a row for each time, the last for infinite time."""
     forms = {

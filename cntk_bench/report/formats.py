@@ -94,9 +94,10 @@ FORMULAS = tuple("=+-@＝＋－＠")  # some spreadsheets read the wide ones as 
 
 
 def _cell(value: object) -> object:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    """Text that a spreadsheet would take for a formula, with an apostrophe before it; a dash, for what a row
+    does not have, as nothing."""
     if isinstance(value, str):
-        return f"'{value}" if value.lstrip()[:1] in FORMULAS else value
+        return "" if value == "-" else f"'{value}" if value.lstrip()[:1] in FORMULAS else value
     return value
 
 

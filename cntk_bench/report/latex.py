@@ -195,7 +195,7 @@ def _cell(cell: str) -> str:
 
 
 def _slug(text: str) -> str:
-    found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80].strip("-")
     return found or "table"
 
 

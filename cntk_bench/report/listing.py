@@ -85,4 +85,5 @@ def _csv(listing: Listing) -> str:
 def _latex(listing: Listing) -> str:
     columns = zip(*listing.cells(), strict=True)
     cells = {head or " ": list(column) for head, column in zip(listing.forms, columns, strict=True)}
-    return floating([in_parts(cells)], listing.title, [*listing.above, *listing.notes], listing.title)
+    name, _, _ = listing.title.partition(",")
+    return floating([in_parts(cells)], listing.title, [*listing.above, *listing.notes], name)

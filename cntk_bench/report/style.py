@@ -209,6 +209,11 @@ def lay_out(figure: Any) -> None:
         figure.set_dpi(SETTINGS["savefig.dpi"])
         engine.execute(figure)
         figure.set_layout_engine(None)  # the settings name no other
+        # The layout's solver orders its equations by addresses in memory, and the last bits of its places are
+        # not the same in each process; an SVG's names of clip paths are hashes of them.
+        for axes in figure.axes:
+            bounds = axes.get_position(original=True).bounds
+            axes.set_position([round(value, 9) for value in bounds], which="original")
 
 
 @contextmanager

@@ -200,14 +200,19 @@ def cut(
     Raises
     ------
     UserError
-        If a convolutional kernel of vectors is asked for.
+        If a convolutional kernel of vectors is asked for, or one of mirror images.
     """
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
-    convolved = spec.part(CONVOLUTIONAL)
-    if spec.size == 1 and spec.features > 1 and convolved:  # one number is an image of one pixel, too
+    convolved, flipped = spec.part(CONVOLUTIONAL), [one for one in spec.readouts if one.flip]
+    if spec.size == 1 and spec.features > 1 and (convolved or flipped):  # one number is an image of one pixel
+        found = f"the data are vectors of {spec.features:,} numbers"
+        if convolved:
+            raise UserError(
+                f"{found}, and convolutional kernels, such as {convolved.readouts[0]}, are of images: use "
+                "columns such as FC-NTK, or give images (n, P, P)"
+            )
         raise UserError(
-            f"the data are vectors of {spec.features:,} numbers, and convolutional kernels, such as "
-            f"{convolved.readouts[0]}, are of images: use columns such as FC-NTK, or give images (n, P, P)"
+            f"{found}, which have no mirror images, as of {flipped[0]}: use columns without -FLIP"
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     if tile is not None and run is not None and description.exists(run.gram):

@@ -9,7 +9,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs.opened import Gram
-from cntk_bench.system.files import whole, writing
+from cntk_bench.system.files import remove_partial, whole, writing
 from cntk_bench.text import short
 
 
@@ -36,6 +36,7 @@ def write(gram: Gram, target: Path) -> list[Path]:
     require(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(target.parent, target.stem)  # as large as the matrices
     return FORMATS[target.suffix](gram.arrays(), target)
 
 

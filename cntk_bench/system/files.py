@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import json
 import logging
 import os
@@ -114,9 +115,10 @@ def _begun(path: Path) -> tuple[Path, int]:
         os.close(handle)  # somebody tidies up, and looked before we had locked it
 
 
-def remove_partial(folder: str | Path) -> None:
-    """Remove files and folders that killed processes were making, where locks tell that nobody does now."""
-    for path in Path(folder).glob(f".*-{'[0-9a-f]' * 32}{PARTIAL}"):
+def remove_partial(folder: str | Path, begin: str = "") -> None:
+    """Remove files and folders that killed processes were making, where locks tell that nobody does now; only
+    those whose names were to `begin` so."""
+    for path in Path(folder).glob(f".{glob.escape(begin)}*-{'[0-9a-f]' * 32}{PARTIAL}"):
         with suppress(OSError):
             inside = path.is_dir() and not path.is_symlink()
             handle = os.open(path, (os.O_RDONLY if inside else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
