@@ -68,15 +68,26 @@ def test_a_column_says_beforehand_that_it_cannot_be_filled(flat):
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("CNTK-V", ["solve.ridge"]),
+        ("CNTK-V", ["solve.ridge", "solve.precision"]),
         ("LINEAR", ["baseline.ridge"]),
+        ("RBF", ["solve.precision", "baseline.ridge"]),
         ("GPYTORCH-GP", ["baseline.adam_steps"]),
         ("CNN-V", ["network.width"]),
-        ("not-installed", ["solve.ridge", "baseline.ridge", "baseline.adam_steps", "network.width"]),
+        (
+            "not-installed",
+            ["solve.ridge", "solve.precision", "baseline.ridge", "baseline.adam_steps", "network.width"],
+        ),
     ],
 )
 def test_which_keys_decide_a_column(name, keys):
-    asked = ["solve.ridge", "baseline.ridge", "baseline.adam_steps", "network.width", "dataset.train"]
+    asked = [
+        "solve.ridge",
+        "solve.precision",
+        "baseline.ridge",
+        "baseline.adam_steps",
+        "network.width",
+        "dataset.train",
+    ]
     assert [key for key in asked if columns.decides(key, name)] == keys
 
 

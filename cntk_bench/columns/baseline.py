@@ -58,13 +58,14 @@ class Baseline(Section):
 
 
 # By name: the module of this room that has the function which fills the cell; the function; and the keys of
-# the section that decide what it finds.
+# the config that decide what it finds.
+OF_KERNELS = ("baseline.bandwidths", "baseline.ridge", "solve.precision")
 FILLED = {
-    "RBF": ("baseline", "rbf", ("bandwidths", "ridge")),
-    "LAPLACE": ("baseline", "laplace", ("bandwidths", "ridge")),
+    "RBF": ("baseline", "rbf", OF_KERNELS),
+    "LAPLACE": ("baseline", "laplace", OF_KERNELS),
     "SKLEARN-GP": ("gaussian", "sklearn", ()),
-    "GPYTORCH-GP": ("gaussian", "gpytorch", ("adam_steps", "adam_rate")),
-    "LINEAR": ("baseline", "linear", ("ridge",)),
+    "GPYTORCH-GP": ("gaussian", "gpytorch", ("baseline.adam_steps", "baseline.adam_rate")),
+    "LINEAR": ("baseline", "linear", ("baseline.ridge",)),
 }
 NAMES = tuple(FILLED)
 # Matrices n x n in float64 that a Gaussian process has at once, beside two per class of scikit-learn's.
@@ -81,7 +82,7 @@ class BaselineColumn:
     @property
     def keys(self) -> tuple[str, ...]:
         """As `columns.Column`."""
-        return tuple(f"baseline.{key}" for key in FILLED[self.name][2])
+        return FILLED[self.name][2]
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """None."""

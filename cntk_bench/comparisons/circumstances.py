@@ -39,6 +39,7 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
         for section, values in stage.get("settings", {}).items():
             if isinstance(values, dict):
                 found |= {f"{section}.{key}": value for key, value in values.items()}
+    found |= _solved(entry.stage, solution)
     column = solution["column"]
     found = {
         key: value
@@ -46,7 +47,6 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
         if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }
     found |= _images(entry.data)
-    found |= _solved(entry.stage, solution) if columns.decides("solve.", column) else {}
     return {key: value for key, value in found.items() if is_used(key, found)}
 
 
