@@ -211,6 +211,8 @@ def test_a_folder_that_is_no_solve_has_no_number(run, name):
         {"settings": [1]},
         {"settings": {"solve": 3}},
         {"data": None},
+        {"data": DATA | {"n_train": "60"}},
+        {"data": DATA | {"n_test": 0}},
         {"solutions": []},
         {"solutions": [{"column": "CNTK-V", "depth": 3, "accuracy": 10**400}]},
         {"solutions": [{"column": "CNTK-V", "depth": 3, "accuracy": float("inf")}]},

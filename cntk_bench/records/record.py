@@ -178,10 +178,7 @@ def load(path: str | Path) -> dict:
     _check(path, "", record, _RECORD)
     for part in ("data", "computed"):
         if part in record:
-            _check(path, f"{part}.", record[part], _DATA)
-            for key, least in _LEAST.items():
-                if record[part][key] < least:
-                    raise _damaged(path, f"{part}.{key} is {short(record[part][key])}")
+            _check_data(path, part, record[part])
     for i, entry in enumerate(record["stages"]):
         _check(path, f"stages.{i}.", entry, _STAGE)
     check_solutions(path, record["solutions"])
@@ -206,9 +203,10 @@ def read_json(path: str | Path) -> Any:
 def check_solve(path: str | Path, found: Any) -> None:
     """Refuse what is no solve.json, naming the file that it was read from."""
     _check(path, "", found, {"solutions": list})
-    for key in ("settings", "data"):
-        if not isinstance(found.get(key, {}), dict):
-            raise _damaged(path, f"{key} is of a wrong type")
+    if "data" in found:
+        _check_data(path, "data", found["data"])
+    if not isinstance(found.get("settings", {}), dict):
+        raise _damaged(path, "settings is of a wrong type")
     if not isinstance(found.get("settings", {}).get("solve", {}), dict):
         raise _damaged(path, "settings.solve is of a wrong type")
     check_solutions(path, found["solutions"])
@@ -230,6 +228,13 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
         accuracy = solution["accuracy"]  # null where there is none
         if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
+
+
+def _check_data(path: str | Path, part: str, data: Any) -> None:
+    _check(path, f"{part}.", data, _DATA)
+    for key, least in _LEAST.items():
+        if data[key] < least:
+            raise _damaged(path, f"{part}.{key} is {short(data[key])}")
 
 
 def _check(path: str | Path, prefix: str, entry: Any, layout: dict) -> None:
