@@ -527,7 +527,7 @@ def main(arguments=None) -> int:
     options = parser.parse_args(arguments)
     try:
         machine = find_machine()
-        deadline = time.monotonic() + (110 if options.quick else 520)
+        deadline = time.monotonic() + (110 if options.quick else 480)
         acceptance = Acceptance(machine, TimedGpu, options.quick, deadline, seed=int(time.time()))
         sections = QUICK if options.quick else tuple(SECTIONS)
         results = accept(acceptance, provenance.commit(), options.output, sections)

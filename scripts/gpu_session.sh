@@ -38,7 +38,8 @@ if [[ ! $DRY && $EUID == 0 && $STASH == /dev/shm/* ]]; then
     mount -o remount,size=100g /dev/shm || mount -t tmpfs -o size=100g tmpfs /dev/shm
     if (($(room /dev/shm) < 1)); then STASH=/tmp/cntk-bench; fi
 fi
-mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH")
+mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH") || exit 2
+LOGS=$(mktemp -d "$OUT/logs-XXXXXX") || exit 2
 python=${PYTHON:-python3}
 unset PYTEST_ADDOPTS  # what the user adds to calls of pytest is not for this one
 export PYTHONPATH=$STASH/site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
@@ -48,11 +49,11 @@ export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$STASH/numba}
 # tell WORDS: say them here and in the file of this call.
 tell() { echo "$*" | tee -a "$OUT/call-$call.txt"; }
 
-# step SECONDS NAME COMMAND...: run a command for so long at most; its output goes to OUT/NAME.log.
+# step SECONDS NAME COMMAND...: run a command for so long at most; its output goes to LOGS/NAME.log.
 step() {
     local most=$1 name=$2 begun=$SECONDS code
     shift 2
-    timeout --kill-after=10 "$most" "$@" >"$OUT/$name.log" 2>&1
+    timeout --kill-after=10 "$most" "$@" >"$LOGS/$name.log" 2>&1
     code=$?
     tell "$name: exit code $code, $((SECONDS - begun)) s"
     return $code
@@ -97,7 +98,7 @@ cifar10() {
     DATA=(--set "dataset={name: cifar10, path: $STASH/cifar10.npz}")
 }
 
-# column SECONDS NAME CONFIG OPTION...: compute and solve it; its report and record go to OUT, its store nowhere.
+# column SECONDS NAME CONFIG OPTION...: compute and solve it; its record goes to OUT, its report to LOGS.
 column() {
     local most=$1 name=$2 config=$3 run=$STASH/$2.run code
     shift 3
@@ -107,10 +108,10 @@ column() {
     step "$most" "$name" "$python" -m cntk_bench run "$config" --backend "$backend" --verbose --output "$run" \
         "${solve[@]}" "$@"
     code=$?
-    tail -n 30 "$OUT/$name.log"  # which comes home with the answer even where files do not
+    tail -n 30 "$LOGS/$name.log"  # which comes home with the answer even where files do not
     cp "$run/record.json" "$OUT/$name-record.json"
     if [[ -d $run/report ]]; then
-        cp -r "$run/report" "$OUT/$name-report"
+        cp -r "$run/report" "$LOGS/$name-report"
     else  # stopped: the cells that were solved until then
         local cells=("$run"/solves/.solving-*/cells/*.json)
         if ((${#cells[@]})); then cat "${cells[@]}" >"$OUT/$name-cells.json"; fi
@@ -140,6 +141,7 @@ sanitizers)
     # On small images: they slow kernels down a hundred times. Without a pool of memory, in which an access beyond
     # an array's end is none beyond an allocation's; and without the solve, whose kernels are libraries'.
     for tool in memcheck racecheck; do
+        rm -rf "${STASH:?}/$tool"  # or nothing would be left to compute
         if command -v compute-sanitizer >/dev/null; then
             step 50 "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -c \
                 'import cupy, runpy; cupy.cuda.set_allocator(None); runpy.run_module("cntk_bench", run_name="__main__")' \
@@ -152,24 +154,27 @@ sanitizers)
     ;;
 v)
     cifar10
+    # The store has 36 GB; of 30,000 images 16. Another call goes on with as many as there were.
     fewer=()
-    if [[ ! $DRY ]] && (($(room "$STASH") < 42)); then  # the store has 36 GB; of 30,000 images 16
+    if [[ ! $DRY && ! -e $STASH/v.run ]] && (($(room "$STASH") < 42)); then
         tell "v: only $(room "$STASH") GB are free in $STASH, so with 30,000 training images"
-        fewer=(--set dataset.train=30000)
+        touch "$STASH/v.fewer"
     fi
+    if [[ -e $STASH/v.fewer ]]; then fewer=(--set dataset.train=30000); fi
     column 420 v configs/cifar10-cntk-v.yaml "${DATA[@]}" "${fewer[@]}"
     ;;
 acceptance)
-    step 530 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
+    step 500 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
     step 30 registers "$python" scripts/count_sass.py --size "$(size 32 5)"
     ;;
 profile)  # a launch in the midst of a run, of a whole tile
     made_up $(size "3000 100 32" "40 20 8") "$STASH/made-up.npz"
     for kernel in diagonal:CNTK-V:3000:2 displacements:CNTK-GAP:64:20; do
         IFS=: read -r name column train skip <<<"$kernel"
+        rm -rf "${STASH:?}/profile-$name"  # or nothing would be left to compute
         if command -v ncu >/dev/null; then
             step 60 "$name" ncu --clock-control none --set full -k "regex:$name" --launch-skip "$skip" \
-                --launch-count 1 -o "$OUT/$name" "$python" -m cntk_bench compute configs/cifar10-cntk-v.yaml \
+                --launch-count 1 -o "$LOGS/$name" "$python" -m cntk_bench compute configs/cifar10-cntk-v.yaml \
                 --backend cuda --output "$STASH/profile-$name" "${DATA[@]}" --set "kernel.columns=[$column]" \
                 --set "dataset.train=$train"
         else
@@ -179,13 +184,11 @@ profile)  # a launch in the midst of a run, of a whole tile
     ;;
 gap-2k)
     cifar10
-    column 520 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
+    column 460 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
         --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]'
     ;;
 esac
 cat "$OUT/call-$call.txt"
 
-# Few files to bring home: all of them in one archive, and beside it what is read at once.
-tar -czf "$OUT/call-$call.tar.gz" -C "$OUT" --exclude='*.tar.gz' .
-find "$OUT" -mindepth 1 -maxdepth 1 ! -name '*.tar.gz' ! -name '*.json' ! -name '*.md' ! -name 'call-*.txt' \
-    -exec rm -rf {} +
+# Few files to bring home: all logs in one archive, and beside it what is read at once.
+tar -czf "$OUT/call-$call.tar.gz" -C "$LOGS" . && rm -rf "$LOGS"

@@ -320,6 +320,13 @@ def test_a_table_longer_than_a_page_goes_on_in_another_float(text, each):
     assert written(long(each, text), "latex").count(r"\begin{table}") == 1
 
 
+def test_floats_that_wait_for_a_page_are_cleared():
+    text = written(long(33 * 31), "latex")
+    assert text.count(r"\begin{table}") == 31 and text.count(r"\clearpage") == 2
+    waiting = [part.count(r"\begin{table}") for part in text.split(r"\clearpage")]
+    assert waiting == [15, 15, 1]
+
+
 def test_short_tables_share_floats_and_none_is_left_out():
     tables = [[("", {"run": [f"run@{i}-{row}" for row in range(10)]})] for i in range(7)]
     floats = latex.floating(tables, "Title", [], "t").split(r"\begin{table}")[1:]

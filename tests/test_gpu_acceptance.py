@@ -323,7 +323,7 @@ def test_exit_codes_and_sections_of_a_quick_run(passed, code, tmp_path, monkeypa
 def test_rates_of_quick_sections_fit_their_time():
     assert sum(gpu_acceptance.SECTIONS[name] for name in gpu_acceptance.QUICK) / 3 < 110
     needed = set(gpu_acceptance.SECTIONS) - set(gpu_acceptance.OPTIONAL)
-    assert sum(gpu_acceptance.SECTIONS[name] for name in needed) < 520
+    assert sum(gpu_acceptance.SECTIONS[name] for name in needed) < 480
 
 
 def test_tests_are_run_and_counted(tmp_path, monkeypatch):

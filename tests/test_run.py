@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cntk_bench import __version__
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import provenance, record
 from cntk_bench.records import solves as runs
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solves
@@ -302,17 +301,17 @@ def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
 
 
 def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
-    left = interrupt(run, {"ridge": 0.5, "tool": __version__})
-    older = interrupt(run, {"ridge": 0.5, "tool": "0.0.1"})  # with which no solve will go on
+    left = interrupt(run, {"ridge": 0.5, "code": provenance.code()})
+    older = interrupt(run, {"ridge": 0.5, "code": "0"})  # with which no solve will go on
     put(run, 0.25)
     assert not older.exists()
-    with runs.new_solve(run, {"ridge": 0.5, "tool": __version__}) as folder:
+    with runs.new_solve(run, {"ridge": 0.5, "code": provenance.code()}) as folder:
         assert folder == left and runs.solved_cell(folder, "CNTK-V", 3) == CELL
 
 
 def finish(run, ridge=0.5):
     """What of a cell an earlier call has left; then the solve, published."""
-    with runs.new_solve(run, {"ridge": ridge, "tool": __version__}) as folder:
+    with runs.new_solve(run, {"ridge": ridge, "code": provenance.code()}) as folder:
         found = runs.solved_cell(folder, "CNTK-V", 3)
         np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
         runs.keep_cell(folder, CELL)
@@ -340,17 +339,57 @@ def test_a_solve_that_fails_while_it_is_published_keeps_its_cells(run, monkeypat
     assert not list(run.solves.glob("*/cells"))
 
 
-def test_a_solve_that_is_killed_before_the_record_tells_of_it_keeps_its_cells(run, monkeypatch):
-    """As SIGKILL leaves it: in its place, and nothing tidied up."""
-    put(run, 0.25)
+def killed(run, monkeypatch, ridge=0.5):
+    """As SIGKILL leaves a solve before the record is saved: in its place, and nothing tidied up."""
     with monkeypatch.context() as patch:
         patch.setattr(record, "save", fail)
-        patch.setattr(runs, "_reclaim", lambda run: None)
+        patch.setattr(runs, "_told", lambda past: {len(runs.numbers(run))})
         with pytest.raises(UserError):
-            finish(run)
+            finish(run, ridge)
+
+
+@pytest.mark.parametrize("then", ["settle", "the same solve", "another"])
+def test_a_solve_that_is_killed_before_the_record_tells_of_it_is_told_by_the_next(run, monkeypatch, then):
+    put(run, 0.25)
+    killed(run, monkeypatch)
     assert runs.numbers(run) == [1, 2] and record.load(run.record)["solve"] == 1
-    assert finish(run) == CELL and runs.numbers(run) == [1, 2] and latest(run) == {0.5}
-    assert record.load(run.record)["solve"] == 2 and not list(run.solves.glob("*/cells"))
+    runs.settle(run) if then == "settle" else finish(run, 0.5 if then == "the same solve" else 0.125)
+    past = record.load(run.record)
+    told = [stage["solve"] for stage in past["stages"] if stage["stage"] == "solve"]
+    assert told == runs.numbers(run) == ([1, 2] if then == "settle" else [1, 2, 3])
+    assert runs.read_solve(run, 2)["solutions"][0]["ridge"] == 0.5
+    assert latest(run) == {0.125 if then == "another" else 0.5} and not list(run.solves.glob("*/cells"))
+
+
+def test_a_solve_that_a_running_one_puts_in_its_place_is_told_once(run, monkeypatch):
+    """Without locks two may tell of it at once."""
+    put(run, 0.25)
+    save, past = record.save, record.load(run.record)
+
+    def beside(new, path):
+        monkeypatch.setattr(record, "save", save)
+        runs._settle(run)
+        save(new, path)
+
+    monkeypatch.setattr(record, "save", beside)
+    finish(run)
+    past = record.load(run.record)
+    assert [one["solve"] for one in past["stages"] if one["stage"] == "solve"] == [1, 2]
+    assert latest(run) == {0.5} and runs.numbers(run) == [1, 2]
+
+
+def test_what_is_no_solve_of_ours_is_left_alone(run, tmp_path):
+    put(run, 0.25)
+    (tmp_path / "elsewhere" / "cells").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "solve.json").write_text("{}")
+    (run.solves / "7").symlink_to(tmp_path / "elsewhere")
+    (run.solves / "3.bak" / "cells").mkdir(parents=True)
+    (run.solves / "9" / "cells").mkdir(parents=True)
+    (run.solves / "9" / "solve.json").write_text("{")
+    put(run, 0.125)
+    assert latest(run) == {0.125}
+    assert all(path.is_dir() for path in (tmp_path / "elsewhere" / "cells", run.solves / "3.bak" / "cells"))
+    assert (run.solves / "9" / "cells").is_dir()
 
 
 @pytest.mark.parametrize("lost", ["solutions", "report"])

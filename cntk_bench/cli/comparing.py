@@ -1,6 +1,7 @@
 """Commands that set several solves beside each other: compare, sweep."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,13 +9,15 @@ import click
 
 from cntk_bench.cli import completion, document, logfile, options, progress, stages, streams
 from cntk_bench.errors import UserError
-from cntk_bench.text import short
+from cntk_bench.text import one_line, short
 
 if TYPE_CHECKING:
     from cntk_bench.comparisons.axes import Combination
     from cntk_bench.comparisons.sweep import Part
     from cntk_bench.records.directory import Run
     from cntk_bench.report.listing import Listing
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -102,13 +105,18 @@ def sweep(
         advance(0, total=sum(len(part.combinations) for part in parts), done=0)
         for part in parts:
             _solved(part, made, failed, lambda: advance(1))
-    for part in parts:
-        show_last(part.run)
     if not made:
         run, one, reason = failed[0]
         raise UserError(f"{sweep.label(one)}: {reason}")
     cells, rows, table = sweep.compared(made)
     kept = sweep.keep(parts, made, failed, cells, rows, table)
+    for part in parts:
+        try:
+            show_last(part.run)
+        except (UserError, OSError) as error:  # the solves and their comparison are there without it
+            log.warning(
+                "%s does not show its last solve: %s", short(str(part.run.path)), one_line(error, 200)
+            )
     _print(rows, lambda: table, form)
     document.add(sweep=kept.parent, failed=[sweep.label(one) for _, one, _ in failed])
     if form == "text":

@@ -97,7 +97,8 @@ def decides(key: str, name: str) -> bool:
     images; of a package that is not installed, any key of solve or of what columns add."""
     known = tuple(f"{section}." for section in ("solve", *section_names()))
     try:
-        return key.startswith(tuple(getattr(find(name), "keys", known)))
+        keys = getattr(find(name), "keys", known)
+        return key.startswith(keys if isinstance(keys, str) else tuple(keys))
     except UserError:
         return key.startswith(known)
 

@@ -110,7 +110,8 @@ def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
                 "that does to kernel.columns, or leave this out"
             )
         other, values = circumstances.ONLY_WITH.get(key, ("", ()))
-        if other and not any(_value(one.settings, other) in values for one in some):
+        foreign = any(columns.is_foreign(name) and columns.decides(key, name) for name in names)
+        if other and not foreign and not any(_value(one.settings, other) in values for one in some):
             raise UserError(
                 f"--over {key}: it has no effect but where {other} is {' or '.join(values)}: set that, or "
                 "leave this out"

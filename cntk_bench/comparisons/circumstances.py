@@ -47,6 +47,8 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
         if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }
     found |= _images(entry.data)
+    if columns.is_foreign(column):  # which may use a key where ours do not
+        return found
     return {key: value for key, value in found.items() if is_used(key, found)}
 
 

@@ -84,6 +84,7 @@ class Solved:
     """Which combinations of a part a run has solved already."""
 
     def __init__(self, run: Run):
+        solves.settle(run)  # else a number may be given to another solve meanwhile
         self._run, self._fingerprints = run, dict[str, str]()
         self._known: dict[int, dict] = {}
 

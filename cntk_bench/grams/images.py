@@ -90,10 +90,10 @@ def write(group: Any, pairs: Images, path: Path | Bucket | None = None) -> None:
             if place and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
                 place.rename(place.with_name(f"aside-{array}-{uuid.uuid4().hex}"))
             with reaching(path):
-                _write_one(group, array, np.asarray(values, np.int64))
+                _write_one(group, array, np.asarray(values, np.int64), path)
 
 
-def _write_one(group: Any, name: str, values: np.ndarray) -> None:
+def _write_one(group: Any, name: str, values: np.ndarray, path: Path | Bucket | None) -> None:
     try:
         array = group[name]
         sound = array.ndim == 1 and array.dtype == np.int64
@@ -109,15 +109,16 @@ def _write_one(group: Any, name: str, values: np.ndarray) -> None:
     try:
         array[: len(values)] = values
     except Exception:  # a damaged chunk that would have to be read first
-        if _can_be_read(array):  # then it is the disk that failed, and what is there stays
+        if _can_be_read(array, path):  # then it is the disk that failed, and what is there stays
             raise
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
 
 
-def _can_be_read(array: Any) -> bool:
+def _can_be_read(array: Any, path: Path | Bucket | None) -> bool:
     try:
-        array[:]
-    except OSError:
+        with reaching(path):
+            array[:]
+    except (OSError, UserError):
         raise
     except Exception:  # checksum, truncation
         return False

@@ -1,5 +1,6 @@
 """Where a number came from: the program, its commit, the libraries, the machine and the moment."""
 
+import hashlib
 import os
 import platform
 import re
@@ -9,6 +10,7 @@ import subprocess
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,17 @@ def commit() -> str | None:
     # `git describe --dirty` would write to the checkout's index, whatever its optional locks.
     changed = _output(*git, "status", "--porcelain", "--untracked-files=no") != ""
     return f"{found}-dirty" if found and changed else found
+
+
+@cache
+def code() -> str:
+    """SHA-256 (hex) of the program's Python files: of an edited checkout it tells what a commit does not."""
+    package = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        content = file.read_bytes()
+        found.update(f"{file.relative_to(package)} {len(content)}\n".encode() + content)
+    return found.hexdigest()
 
 
 def installed(library: str) -> str | None:

@@ -33,6 +33,7 @@ settings that it used then. A record is a plain dict; every function here return
                depths), accuracy in percent (null where there is none: every network failed) and its
                standard_error, ridge, and what the solver reported (condition, residual, ...); elsewhere null
                stands for a number that is not finite
+    digest     SHA-256 of them, and of which solve they are; absent in records of before
 """
 
 import hashlib
@@ -107,7 +108,8 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
         Each with at least column, depth, accuracy (percent) and ridge (relative to the mean
         diagonal); NumPy scalars are welcome.
     """
-    return {**record, "solve": number, "solutions": plain(solutions), "digest": digest(solutions)}
+    kept = {"solve": number, "sha256": digest(solutions)}
+    return {**record, "solve": number, "solutions": plain(solutions), "digest": kept}
 
 
 def digest(solutions: list[dict]) -> str:
@@ -116,8 +118,12 @@ def digest(solutions: list[dict]) -> str:
 
 
 def _check_digest(path: str | Path, found: dict) -> None:
-    if "digest" in found and found["digest"] != digest(found["solutions"]):
-        raise _damaged(path, "the digest of its solutions does not fit")
+    """Refuse solutions that are not those of their digest; a version that writes none leaves that of another
+    solve."""
+    kept = found.get("digest")
+    if isinstance(kept, dict) and kept.get("solve", found.get("solve")) == found.get("solve"):
+        if kept.get("sha256") != digest(found["solutions"]):
+            raise _damaged(path, "the digest of its solutions does not fit")
 
 
 def computed(record: dict) -> dict:

@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench import __version__
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import provenance, record
 from cntk_bench.records.directory import Run, require_no_link
 from cntk_bench.system.files import (
     attempt,
@@ -81,16 +80,14 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
     """A folder to solve into, whose lock tells others that it is in use.
 
     What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
-    has a cell. It is removed if it has none when this ends. asked : with the version of the tool, "tool".
+    has a cell. It is removed if it has none when this ends. asked : with "code" (`provenance.code`).
     """
     require_no_link(run.solves)
     remove_partial(run.iterations)
     text = json.dumps(record.plain(asked), sort_keys=True, allow_nan=False)
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
-        if any(run.solves.glob(f"[1-9]*/{CELLS}")):  # one that is published now, or was killed then
-            with run.lock(math.inf):
-                _reclaim(run)
+        settle(run)
         for folder, handle in _unused(run):
             if _asked(folder) == text:
                 log.info("going on with an interrupted solve, %s", folder.name)
@@ -141,10 +138,10 @@ def _has_cell(folder: Path) -> bool:
     return any(file.name != ASKED for file in (folder / CELLS).glob("*.json"))
 
 
-def _version(folder: Path) -> str | None:
-    """The version of the tool that left a folder."""
+def _code(folder: Path) -> str | None:
+    """Of which code the cells of a folder are."""
     try:
-        return json.loads(_asked(folder) or "")["tool"]
+        return json.loads(_asked(folder) or "")["code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -190,62 +187,94 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         The run's record as it is then.
     """
     with run.lock(math.inf), writing(run.path):
+        _settle(run)
         _remove_leftovers(run)
         number = max(numbers(run), default=0) + 1
         while os.path.lexists(run.solves / str(number)):  # something else, that is no solve
             number += 1
-        write_json(folder / "solve.json", solve | {"digest": record.digest(solve["solutions"])})
-        stage = {key: value for key, value in solve.items() if key not in ("data", "solutions")}
-        past = record.load(run.record)
-        past |= {"computed": record.computed(past), "data": solve.get("data", past["data"])}
-        new = record.with_solutions(
-            record.with_stage(past, stage | {"solve": number}), number, solve["solutions"]
-        )
+        write_json(folder / "solve.json", solve | {"digest": {"sha256": record.digest(solve["solutions"])}})
+        new = _telling(record.load(run.record), number, solve)
         shutil.rmtree(folder / "report", ignore_errors=True)  # which the same solve left here before
         try:
             report(new, folder / "report")
         except (UserError, OSError) as error:
             log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
         place = run.solves / str(number)
-        folder.rename(place)  # with its cells: until the record tells of it, the same solve goes on from them
+        folder.rename(
+            place
+        )  # with its cells, from which the same solve goes on if the record cannot be saved
         try:
             flush(run.solves)
             record.save(new, run.record)
         except BaseException:
-            _reclaim(run)
+            if number not in _told(record.load(run.record)):
+                place.rename(folder)
             raise
         shutil.rmtree(place / CELLS, ignore_errors=True)
         _show(run, place)
         return new
 
 
-def _reclaim(run: Run) -> None:
-    """Take their places from solves that ended before the record told of them: the same solve goes on with
-    their cells. To be called with the lock of the run."""
-    told = {str(stage.get("solve")) for stage in record.load(run.record)["stages"]}
-    for cells in run.solves.glob(f"[1-9]*/{CELLS}"):
-        if cells.parent.name in told:
-            shutil.rmtree(cells, ignore_errors=True)
-        else:
-            cells.parent.rename(run.solves / f"{BEGUN}{uuid.uuid4().hex}")
+def _telling(past: dict, number: int, solve: dict) -> dict:
+    """The record that tells of a solve as the last one."""
+    stage = {key: value for key, value in solve.items() if key not in ("data", "solutions", "digest")}
+    past = past | {"computed": record.computed(past), "data": solve.get("data", past["data"])}
+    return record.with_solutions(
+        record.with_stage(past, stage | {"solve": number}), number, solve["solutions"]
+    )
+
+
+def settle(run: Run) -> None:
+    """Let the record tell of a solve that a killed process put in its place before it could say so."""
+    if any(_unsettled(run)):  # or one that is published now
+        with run.lock(math.inf), writing(run.path):
+            _settle(run)
+
+
+def _settle(run: Run) -> None:
+    for number in list(_unsettled(run)):
+        place, past = run.solves / str(number), record.load(run.record)
+        if number not in _told(past):
+            try:
+                record.save(_telling(past, number, read_solve(run, number)), run.record)
+            except UserError as error:  # damaged
+                log.warning("solve %d: %s", number, one_line(error, 200))
+                continue
+            _show(run, place)
+        shutil.rmtree(place / CELLS, ignore_errors=True)
+
+
+def _unsettled(run: Run) -> Iterator[int]:
+    """Numbers of solves that have their cells still."""
+    for number in numbers(run):
+        place = run.solves / str(number)
+        if not place.is_symlink() and (place / CELLS).is_dir():
+            yield number
+
+
+def _told(past: dict) -> set:
+    return {stage.get("solve") for stage in past["stages"]}
 
 
 def show_last(run: Run) -> None:
     """Let RUN/solutions and RUN/report be those of the last solve, where a killed process left others."""
-    number = record.load(run.record).get("solve")
-    pairs = (("solve.json", run.solutions), ("report/table.txt", run.report))
-    place = run.solves / str(number)
-    if number in numbers(run) and any(_differ(place / name, at / Path(name).name) for name, at in pairs):
-        with run.lock(math.inf), writing(run.path):
+    with run.lock(math.inf), writing(run.path):
+        number = record.load(run.record).get("solve")
+        place = run.solves / str(number)
+        pairs = (("solve.json", run.solutions), ("report/table.txt", run.report))
+        if number in numbers(run) and any(_differ(place / name, at / Path(name).name) for name, at in pairs):
             _remove_leftovers(run)
-            _show(run, run.solves / str(record.load(run.record)["solve"]))
+            _show(run, place)
 
 
 def _differ(one: Path, other: Path) -> bool:
-    try:
-        return read_plain(one) != read_plain(other)
-    except OSError:
-        return one.exists()
+    found: list[bytes | None] = []
+    for file in (one, other):
+        try:
+            found.append(read_plain(file))
+        except OSError:
+            found.append(None)
+    return found[0] != found[1]
 
 
 def _show(run: Run, place: Path) -> None:
@@ -276,9 +305,9 @@ def _mirror(target: Path, files: list[Path]) -> None:
 
 def _remove_leftovers(run: Run) -> None:
     """Remove what killed processes left: halves of `_mirror`, and folders that nobody has locked and of which
-    no solve goes on, for they have no cell, or are another version's."""
+    no solve goes on, for they have no cell, or are other code's."""
     for folder, handle in _unused(run):
-        if not _has_cell(folder) or _version(folder) != __version__:
+        if not _has_cell(folder) or _code(folder) != provenance.code():
             shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
     remove_partial(run.path)

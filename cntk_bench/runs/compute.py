@@ -31,6 +31,7 @@ from cntk_bench.system.files import remove_partial, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
+MANY = 20  # tiles beside each other, beyond which small ones are worth a warning
 
 
 def compute(
@@ -218,6 +219,12 @@ def cut(
     if tile is not None and run is not None and description.exists(run.gram):
         there = description.read(run.gram)
         if there.get("tile_asked") == tile:  # more than there were images: the store's is less
+            if there["tile"] < tile and len(loaded.x_train) > MANY * there["tile"]:
+                log.warning(
+                    "tiles have the side %d, of the images that there were at first, not %d, and are many: "
+                    "begin a new run, with --from this one",
+                    *(there["tile"], tile),
+                )
             return spec, Plan(
                 len(loaded.x_train), len(loaded.x_test), there["tile"], len(spec.readouts), loaded.draws
             )

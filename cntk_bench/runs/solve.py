@@ -8,9 +8,10 @@ from cntk_bench import columns, report
 from cntk_bench.columns import Cell, Curve
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import provenance, record
 from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
+from cntk_bench.regression import AUTO, SOLVERS
 from cntk_bench.runs import candidates, draws
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.filling import filled
@@ -61,12 +62,15 @@ def solve(
         stage |= {"device": place.device, "precision": place.dtype, "solver": place.method}
         stage |= {"memory": place.host, "grams": given.fingerprints()}
     solutions = []
-    asked = {"tool": stage["tool"], "settings": stage["settings"], "images": given.facts["fingerprint"]}
-    asked |= {key: stage[key] for key in ("device", "precision", "solver", "grams") if key in stage}
+    asked = {"code": provenance.code(), "images": given.facts["fingerprint"]}
+    decides = "settings", "versions", "device", "precision", "solver", "grams"
+    asked |= {key: stage[key] for key in decides if key in stage}
     columns.require(settings.kernel.columns, given.asked)
     with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:
-            solution = solved_cell(folder, name, depth)  # by an earlier call, which was interrupted
+            # By an earlier call, which was interrupted; nothing tells whether other packages are the same.
+            ours = settings.solve.solver in (AUTO, *SOLVERS) and not columns.is_foreign(name)
+            solution = solved_cell(folder, name, depth) if ours else None
             if solution is None:
                 shown: list[tuple[Cell, dict]] = []
                 curves: dict[str, Curve] = {}
