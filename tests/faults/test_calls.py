@@ -98,7 +98,8 @@ def test_a_signal_anywhere(bench, command, name):
 
         def check(run=run, arguments=arguments, fault=fault):
             done = bench.commands.call(*arguments, fault=fault)
-            allowed = (-number,) if name == "SIGKILL" else (0, *INTERRUPTED)
+            ended = done.status == 0 and done.matched < fault.first  # threads open files more often or less
+            allowed = (-number,) if name == "SIGKILL" and not ended else (0, *INTERRUPTED)
             wrong = manners(done, allowed)
             if command == "verify --repair":  # what it discarded is computed anew
                 return wrong or again(bench, run)
