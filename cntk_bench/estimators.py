@@ -32,8 +32,12 @@ from cntk_bench.text import short
 
 BLOCK = 1024  # test images whose kernels are in memory at once
 # What others call it -> its name here.
-OWN = {"solve.ridge": "ridge", "x_train": "X", "preprocess none": "standardize=False"}
-OWN |= {"use --backend cpu": "use backend='cpu'"}
+OWN = {
+    "solve.ridge": "ridge",
+    "x_train": "X",
+    "preprocess none": "standardize=False",
+    "use --backend cpu": "use backend='cpu'",
+}
 PRECOMPUTED, FLOATS = "precomputed", (np.float64, np.float32)  # X of another type becomes float64
 
 PARAMETERS = """

@@ -54,6 +54,8 @@ from cntk_bench.regression import placement, ridge  # noqa: E402
 from cntk_bench.system import memory  # noqa: E402
 
 DEPTHS = (3, 4, 6, 11, 21)
+# Why instructions cannot be counted: no nvdisasm, another compiler, another loop.
+UNCOUNTED = (OSError, ImportError, ValueError, KeyError, RuntimeError, subprocess.SubprocessError)
 V = tuple(Readout("ntk", "v", depth) for depth in DEPTHS)
 GAP = tuple(Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for depth in DEPTHS)
 
@@ -249,17 +251,8 @@ class Acceptance:
             if not self.quick:
                 count_sass.disassembler()
                 return count().total
-        except (
-            OSError,
-            ImportError,
-            ValueError,
-            KeyError,
-            RuntimeError,
-            subprocess.SubprocessError,
-        ) as error:
-            print(
-                f"instructions are not counted: {type(error).__name__}: {error}"
-            )  # no nvdisasm, another loop
+        except UNCOUNTED as error:
+            print(f"instructions are not counted: {type(error).__name__}: {error}")
         committed = zone is not None and self.machine.arch == "sm_90"
         return cuda_limit.instructions(zone)[0] if committed else None
 

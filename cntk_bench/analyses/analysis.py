@@ -15,13 +15,12 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix
 from cntk_bench.grams.stream import Stored
 from cntk_bench.records import record
-from cntk_bench.records.directory import require_no_link
 from cntk_bench.regression.fit import checked, targets
 from cntk_bench.report.published import deviation, elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.opened import OpenRun
-from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
 from cntk_bench.text import short
 
 FORMAT = 1

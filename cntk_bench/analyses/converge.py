@@ -24,10 +24,10 @@ from cntk_bench.config.sections import Converge
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
 from cntk_bench.system import lock
-from cntk_bench.system.files import read_plain, write_json, writing
+from cntk_bench.system.files import read_plain, require_no_link, write_json, writing
 from cntk_bench.text import short
 
 FORMAT = 1

@@ -8,11 +8,11 @@ from cntk_bench.analyses import findings, spectrum
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import page
 from cntk_bench.runs.solve import solved
-from cntk_bench.system.files import remove_partial, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,10 @@ def write(
         If there is no such solve, or the page cannot be written.
     """
     shown = solved(run, number)
-    if "solve" not in shown or not numbers(run):
+    known = numbers(run)
+    if "solve" not in shown or not known:
         raise none_now(run)
-    if shown["solve"] not in numbers(run):
+    if shown["solve"] not in known:
         raise UserError(
             f"{short(str(run.path))} has no folder {run.solves.name}/{shown['solve']} any more: run "
             "`cntk-bench solve` on it, or name another solve by --solve N"

@@ -15,14 +15,14 @@ from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.records import record
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import stem
 from cntk_bench.regression import eigen, normalize
 from cntk_bench.report import networks
 from cntk_bench.report.findings import Eigenvalues
 from cntk_bench.report.rows import number
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import remove_partial, write_json, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_json, writing
 
 WORK = 1e10  # sum of n^3 over kernels: ten of 1,000 images, some seconds on a core
 FOLDER, FORMAT = "spectrum", 1

@@ -28,18 +28,8 @@ from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 __all__ = ["Asked", "Cell", "Column", "Curve", "Given", "Job", "Material", "Section", "Sections", "Trained"]
-__all__ += [
-    "cells",
-    "decides",
-    "find",
-    "has_depth",
-    "is_foreign",
-    "readouts",
-    "require",
-    "section",
-    "section_names",
-]
-__all__ += ["trained"]
+__all__ += ["cells", "decides", "find", "has_depth", "is_foreign", "readouts", "require", "section"]
+__all__ += ["section_names", "trained"]
 
 GROUP, FAMILY_GROUP, SECTION_GROUP = (
     f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")

@@ -111,7 +111,12 @@ def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
             )
         other, values = circumstances.ONLY_WITH.get(key, ("", ()))
         foreign = any(columns.is_foreign(name) and columns.decides(key, name) for name in names)
-        if other and not foreign and not any(_value(one.settings, other) in values for one in some):
+        used = (
+            foreign
+            or not other
+            or any(circumstances.is_used(key, {other: _value(one.settings, other)}) for one in some)
+        )
+        if not used:
             raise UserError(
                 f"--over {key}: it has no effect but where {other} is {' or '.join(values)}: set that, or "
                 "leave this out"

@@ -8,10 +8,9 @@ from cntk_bench.comparisons import pairs
 from cntk_bench.comparisons.alike import Alike
 from cntk_bench.comparisons.table import rows
 from cntk_bench.errors import UserError
-from cntk_bench.records.directory import require_no_link
 from cntk_bench.report import compared_page, paired
 from cntk_bench.report.listing import Listing
-from cntk_bench.system.files import remove_partial, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
 from cntk_bench.text import visible
 
 

@@ -5,12 +5,11 @@ from collections import Counter
 import numpy as np
 
 from cntk_bench import data
+from cntk_bench.comparisons.circumstances import PREPARATION
 from cntk_bench.comparisons.entries import Entry
 
-PREPARED = (  # keys of a record's facts of images that say how these were prepared
-    *("preprocess", "statistics", "fitted_on", "zca_regularizer", "contrast_scale", "contrast_floor"),
-    *("size", "channels", "fit"),
-)
+# Keys of a record's facts of images that say how these were prepared.
+PREPARED = ("preprocess", "fitted_on", *PREPARATION, "size", "channels", "fit")
 TOLD_BY_NAME = ("digits", *data.FETCHABLE)  # whose images a name and a place tell, for they were verified
 
 

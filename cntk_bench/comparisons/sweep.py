@@ -24,12 +24,12 @@ from cntk_bench.comparisons.table import rows as rows_of
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import record, solves
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.report import FORMATS
 from cntk_bench.report.compared import listing
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.runs import images
-from cntk_bench.system.files import remove_partial, write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
 from cntk_bench.system.paths import from_utf8
 from cntk_bench.text import exact
 

@@ -22,7 +22,7 @@ from cntk_bench.grams.lines import digest_of
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system import libraries
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, flush, is_plain
+from cntk_bench.system.files import PARTIAL, flush, is_plain, require_no_link
 from cntk_bench.text import one_line, short
 
 zarr = libraries.zarr()
@@ -79,8 +79,7 @@ class Chunks:
 
     def _place(self, path: Any) -> None:
         for part in PARTS:
-            if (path / part).is_symlink():  # others may have put it there, to make us write elsewhere
-                raise UserError(f"{short(str(path / part))} is a link: put the folder itself there")
+            require_no_link(path / part)
         self.path = path
 
     def resize(self, plan: Plan) -> None:

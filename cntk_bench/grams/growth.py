@@ -19,7 +19,7 @@ from cntk_bench.grams.images import Images
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, attempt, flush, write_whole, writing
+from cntk_bench.system.files import PARTIAL, attempt, flush, require_no_link, write_whole, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         objects.create(path, files)
         return open(path)
     path = Path(path)
-    if path.is_symlink():
-        raise UserError(f"{short(str(path))} is a link: put the folder itself there")
+    require_no_link(path)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
     try:
         with writing(path), _locked(fresh):

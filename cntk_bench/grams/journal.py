@@ -18,7 +18,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.lines import Line
-from cntk_bench.system.files import attempt, open_own, same_file, writing
+from cntk_bench.system.files import attempt, open_own, require_no_link, same_file, writing
 from cntk_bench.text import short
 
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
@@ -92,8 +92,7 @@ class Journal:
     """
 
     def __init__(self, store: Path, name: str):
-        if store.is_symlink():  # others may have put it there, to make us write elsewhere
-            raise UserError(f"{short(str(store))} is a link: put the folder itself there")
+        require_no_link(store)
         self._store, self.process = store, os.getpid()
         self.name, self._path = name, store / FOLDER / f"{name}.jsonl"
         self._handle: int | None = None
@@ -131,8 +130,7 @@ class Journal:
     def _opened(self) -> int:
         if self._handle is None:
             folder = self._path.parent
-            if folder.is_symlink():  # others may have put it there, to make us write elsewhere
-                raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
+            require_no_link(folder)
             folder.mkdir(exist_ok=True)
             self._handle = open_own(self._path, os.O_WRONLY | os.O_APPEND)
             attempt(self._handle)  # without locks, nobody can tell whether we are alive

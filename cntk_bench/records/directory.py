@@ -34,12 +34,6 @@ from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 
-def require_no_link(folder: Path) -> None:
-    """UserError if a run's folder is a link: others may have put it there, to make us write elsewhere."""
-    if folder.is_symlink():
-        raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
-
-
 @dataclass(frozen=True)
 class Run:
     """A run directory, by its path.

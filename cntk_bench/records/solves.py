@@ -21,12 +21,13 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.records import provenance, record
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.system.files import (
     attempt,
     flush,
     read_plain,
     remove_partial,
+    require_no_link,
     write_json,
     write_whole,
     writing,
@@ -200,9 +201,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
         except (UserError, OSError) as error:
             log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
         place = run.solves / str(number)
-        folder.rename(
-            place
-        )  # with its cells, from which the same solve goes on if the record cannot be saved
+        folder.rename(place)  # with its cells: the same solve goes on from them if the record cannot be saved
         try:
             flush(run.solves)
             record.save(new, run.record)

@@ -100,7 +100,7 @@ def choose(
             if device == "cuda":
                 raise
             devices = ["cpu"]
-    host_free = memory.available() if limit is None else int(limit * GIB)
+    host_free = _free(limit)
     log.info(
         "free for the solve: %.1f GiB of main memory, %.1f GiB on a GPU", host_free / GIB, gpu_free / GIB
     )
@@ -177,7 +177,7 @@ def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
 
     `what` says what for, such as "an eigendecomposition".
     """
-    free = memory.available() if limit is None else int(limit * GIB)
+    free = _free(limit)
     if needed > free:
         sizes = f"needs {needed / GIB:.1f} GiB and {free / GIB:.1f} GiB are free"
         raise UserError(
@@ -186,8 +186,13 @@ def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
         )
 
 
+def _free(limit: float | None) -> int:
+    """Bytes of main memory that are free, or as many as `limit` GiB says."""
+    return memory.available() if limit is None else int(limit * GIB)
+
+
 def room_ahead(place: Place, n: int, limit: float | None = None) -> bool:
     """Whether the next Gram matrix (n, n), float32, may be read from the disk while one is on the GPU;
     `limit` as for `choose`."""
-    free = memory.available() if limit is None else int(limit * GIB)
+    free = _free(limit)
     return place.device == "cuda" and free >= place.host + 4 * n * n

@@ -282,6 +282,5 @@ def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
 def cell_label(facts: dict, results: list[dict]) -> str:
     """A cell in a legend of all results, with its ridge where that is not the ridge of all."""
     several = len({one["ridge"] for one in results}) > 1
-    return f"{facts['column']}, depth {facts['depth']}" + (
-        f", ridge {exact(facts['ridge'])}" if several else ""
-    )
+    ridge = f", ridge {exact(facts['ridge'])}" if several else ""
+    return f"{facts['column']}, depth {facts['depth']}{ridge}"

@@ -18,7 +18,7 @@ LINE = 345.0  # points of a line of LaTeX's article
 LETTER, GAP = 4.2, 6.0  # points of a letter, and between columns, of small tables
 LONG = 24  # letters of a text; a longer one is set on several lines
 PAGE, HEAD = 36, 3  # lines of tables in one float, which leave a page room for notes; and of a table's head
-WAITING, CLEAR = 15, "\\clearpage\n"  # floats that may wait for a page: LaTeX has room for 18 at least
+WAITING = 15  # floats that may wait for a page: LaTeX has room for 18 at least
 PREAMBLE = r"% \usepackage{booktabs}"
 OTHER_LETTERS = "% Some of its letters need LuaLaTeX or XeLaTeX, and a font that has them."
 
@@ -65,13 +65,15 @@ def floating(
         *(f"    {in_latex(note)}" for note in notes),
         r"  \end{minipage}",
     ]
+    first = [rf"  \caption{{{said}}}", rf"  \label{{{label or f'tab:{_slug(name)}'}}}"]
+    further = [r"  \addtocounter{table}{-1}", r"  \caption{(continued)}"]
     pages = _pages(tables)
     floats = [
         [
+            *([r"\clearpage"] if number and number % WAITING == 0 else []),
             r"\begin{table}[tbp]",
             r"  \centering",
-            *([r"  \addtocounter{table}{-1}", r"  \caption{(continued)}"] if number else []),
-            *([] if number else [rf"  \caption{{{said}}}", rf"  \label{{{label or f'tab:{_slug(name)}'}}}"]),
+            *(further if number else first),
             r"  \smallskip",
             *(small if wide else []),
             "\n  \\par\\medskip\n".join(_tabular(groups, lines) for groups, lines in page),
@@ -80,10 +82,7 @@ def floating(
         ]
         for number, page in enumerate(pages)
     ]
-    text = "\n\n".join(
-        (CLEAR if number and number % WAITING == 0 else "") + "\n".join(lines)
-        for number, lines in enumerate(floats)
-    )
+    text = "\n\n".join(map("\n".join, floats))
     # What pdfLaTeX sets without further packages; the minus of a reader's own caption is his.
     strange = any(ord(letter) > 0x17F and letter not in "–—‘’“”…" for letter in text)
     return "\n".join([PREAMBLE, *([OTHER_LETTERS] if strange else []), text, ""])

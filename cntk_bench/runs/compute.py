@@ -216,26 +216,28 @@ def cut(
             f"{found}, which have no mirror images, as of {flipped[0]}: use columns without -FLIP"
         )
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
-    if tile is not None and run is not None and description.exists(run.gram):
-        there = description.read(run.gram)
-        if there.get("tile_asked") == tile:  # more than there were images: the store's is less
-            if there["tile"] < tile and len(loaded.x_train) > MANY * there["tile"]:
-                log.warning(
-                    "tiles have the side %d, of the images that there were at first, not %d, and are many: "
-                    "begin a new run, with --from this one",
-                    *(there["tile"], tile),
-                )
-            return spec, Plan(
-                len(loaded.x_train), len(loaded.x_test), there["tile"], len(spec.readouts), loaded.draws
-            )
-    for other in (run, donor):
-        if tile is None and other is not None and description.exists(other.gram):
-            there = description.read(other.gram)["tile"]
-            return spec, Plan(
-                len(loaded.x_train), len(loaded.x_test), there, len(spec.readouts), loaded.draws
-            )
     sizes = len(loaded.x_train), len(loaded.x_test)
-    return spec, grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
+    there = _side(tile, run, donor)
+    if there is None:
+        return spec, grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
+    if tile is not None and there < tile and sizes[0] > MANY * there:
+        log.warning(
+            "tiles have the side %d, of the images that there were at first, not %d, and are many: begin a "
+            "new run, with --from this one",
+            *(there, tile),
+        )
+    return spec, Plan(*sizes, there, len(spec.readouts), loaded.draws)
+
+
+def _side(tile: int | None, run: Run | None, donor: Run | None) -> int | None:
+    """The side of the tiles that there are, of the run or of the donor, where it is gone on with: no other is
+    asked, or the run was begun with the same, which then was more than it had images."""
+    for other in (run, donor):
+        if other is not None and description.exists(other.gram):
+            there = description.read(other.gram)
+            if tile is None or (other is run and there.get("tile_asked") == tile):
+                return there["tile"]
+    return None
 
 
 def backend_name(asked: str, run: Run) -> str:

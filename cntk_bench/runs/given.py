@@ -19,13 +19,14 @@ from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.records import record
-from cntk_bench.records.directory import Run, require_no_link
+from cntk_bench.records.directory import Run
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import images
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
+from cntk_bench.system.files import require_no_link
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)

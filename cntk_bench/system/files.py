@@ -115,6 +115,12 @@ def _begun(path: Path) -> tuple[Path, int]:
         os.close(handle)  # somebody tidies up, and looked before we had locked it
 
 
+def require_no_link(folder: Path) -> None:
+    """UserError if a folder is a link: others may have put it there, to make us write elsewhere."""
+    if folder.is_symlink():
+        raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
+
+
 def remove_partial(folder: str | Path, begin: str = "") -> None:
     """Remove files and folders that killed processes were making, where locks tell that nobody does now; only
     those whose names were to `begin` so."""
