@@ -36,7 +36,7 @@ room() { echo $(($(df --output=avail -k "$1" | tail -1) / 1000000)); }
 # Where memory grows as it is asked for, /dev/shm has half of what there was at first.
 if [[ ! $DRY && $EUID == 0 && $STASH == /dev/shm/* ]]; then
     mount -o remount,size=100g /dev/shm || mount -t tmpfs -o size=100g tmpfs /dev/shm
-    if (($(room /dev/shm) < 1)); then STASH=/var/tmp/cntk-bench; fi
+    if (($(room /dev/shm) < 1)); then STASH=${TMPDIR:-/var/tmp}/cntk-bench; fi
 fi
 mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH") || exit 2
 LOGS=$(mktemp -d "$OUT/logs-XXXXXX") || exit 2
