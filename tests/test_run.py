@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.records import provenance, record
+from cntk_bench.records import cells, provenance, record
 from cntk_bench.records import solves as runs
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solves
@@ -279,18 +279,20 @@ CELL = {"column": "CNTK-V", "depth": 3, "accuracy": 90.0, "path": [0.5, None]}
 def interrupt(run, asked):
     with runs.new_solve(run, asked) as folder:
         np.savez(folder / "CNTK-V-3.npz", ridge=0.5)
-        runs.keep_cell(folder, CELL)
+        cells.keep_cell(folder, CELL)
     return folder
 
 
 def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
     left = interrupt(run, {"ridge": 0.5})
     with runs.new_solve(run, {"ridge": 0.25}) as other:
-        assert other != left and runs.solved_cell(other, "CNTK-V", 3) is None
+        assert other != left and cells.solved_cell(other, "CNTK-V", 3) is None
     assert not other.exists()  # it had filled nothing
     with runs.new_solve(run, {"ridge": 0.5}) as folder, runs.new_solve(run, {"ridge": 0.5}) as beside:
         assert folder == left and beside != left  # which is in use
-        assert runs.solved_cell(folder, "CNTK-V", 3) == CELL and runs.solved_cell(folder, "CNTK-V", 4) is None
+        assert (
+            cells.solved_cell(folder, "CNTK-V", 3) == CELL and cells.solved_cell(folder, "CNTK-V", 4) is None
+        )
         runs.publish(run, folder, solve_of(0.5), write_report)
     assert latest(run) == {0.5} and sorted(path.name for path in run.solves.iterdir()) == ["1"]
     assert sorted(path.name for path in (run.solves / "1").iterdir()) == [
@@ -306,15 +308,15 @@ def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
     put(run, 0.25)
     assert not older.exists()
     with runs.new_solve(run, {"ridge": 0.5, "code": provenance.code()}) as folder:
-        assert folder == left and runs.solved_cell(folder, "CNTK-V", 3) == CELL
+        assert folder == left and cells.solved_cell(folder, "CNTK-V", 3) == CELL
 
 
 def finish(run, ridge=0.5):
     """What of a cell an earlier call has left; then the solve, published."""
     with runs.new_solve(run, {"ridge": ridge, "code": provenance.code()}) as folder:
-        found = runs.solved_cell(folder, "CNTK-V", 3)
+        found = cells.solved_cell(folder, "CNTK-V", 3)
         np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
-        runs.keep_cell(folder, CELL)
+        cells.keep_cell(folder, CELL)
         runs.publish(run, folder, solve_of(ridge), write_report)
     return found
 
@@ -326,7 +328,7 @@ def test_a_solve_that_fails_while_it_is_published_keeps_its_cells(run, monkeypat
     rename = Path.rename
 
     def failing(path, *more):
-        if what == "record" or path.name.startswith(runs.BEGUN):
+        if what == "record" or path.name.startswith(cells.BEGUN):
             raise error
         return rename(path, *more)
 
@@ -425,14 +427,14 @@ def test_a_cell_that_is_damaged_is_filled_again(run, file, damage):
         os.mkfifo(path)
     with runs.new_solve(run, {}) as folder:
         assert folder == path.parents[file.count("/")]
-        assert runs.solved_cell(folder, "CNTK-V", 3) is None
+        assert cells.solved_cell(folder, "CNTK-V", 3) is None
 
 
 def test_a_leftover_that_cannot_be_removed_keeps_no_solve_from_its_place(run, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(1, "Operation not permitted")
 
-    (run.solves / f"{runs.BEGUN}0123abcd").mkdir(parents=True)
+    (run.solves / f"{cells.BEGUN}0123abcd").mkdir(parents=True)
     monkeypatch.setattr(os, "rmdir", refuse)
     put(run, 0.5)
     assert latest(run) == {0.5}

@@ -20,8 +20,8 @@ from cntk_bench.config import yaml12
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import record
+from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
-from cntk_bench.records.solves import stem
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report import confusion, misclassified
 from cntk_bench.report.findings import Findings, Mistakes, RidgePath, Tried

@@ -15,8 +15,8 @@ from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.records import record
+from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
-from cntk_bench.records.solves import stem
 from cntk_bench.regression import eigen, normalize
 from cntk_bench.report import networks
 from cntk_bench.report.findings import Eigenvalues

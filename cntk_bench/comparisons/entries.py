@@ -16,7 +16,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.grams.images import Images
-from cntk_bench.records import record, solves
+from cntk_bench.records import cells, record, solves
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solved
 from cntk_bench.system import paths
@@ -83,7 +83,7 @@ class Entry:
         if self.folder is None:
             return None
         try:
-            content = io.BytesIO(read_plain(self.folder / f"{solves.stem(column, depth)}.npz"))
+            content = io.BytesIO(read_plain(self.folder / f"{cells.stem(column, depth)}.npz"))
             with np.load(content, allow_pickle=False) as whole:
                 names = {"predicted", "y_test", "draw", "repeat"} & set(whole.files)
                 found = {name: whole[name] for name in names}

@@ -1,43 +1,22 @@
-"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end.
+"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end."""
 
-A solve that is interrupted leaves the cells that it has filled, with which the same solve goes on.
-"""
-
-import io
 import json
 import logging
 import math
 import os
 import re
 import shutil
-import uuid
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from cntk_bench.errors import UserError
-from cntk_bench.records import provenance, record
+from cntk_bench.records import cells, record, shown
 from cntk_bench.records.directory import Run
-from cntk_bench.system.files import (
-    attempt,
-    flush,
-    read_plain,
-    remove_partial,
-    require_no_link,
-    write_json,
-    write_whole,
-    writing,
-)
+from cntk_bench.system.files import flush, remove_partial, require_no_link, write_json, writing
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
-
-BEGUN = ".solving-"  # begins the name of the folder of a solve that is not published
-CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and of what they are
 
 
 def numbers(run: Run) -> list[int]:
@@ -89,82 +68,15 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
     with writing(run.solves):
         run.solves.mkdir(exist_ok=True)
         settle(run)
-        for folder, handle in _unused(run):
-            if _asked(folder) == text:
-                log.info("going on with an interrupted solve, %s", folder.name)
-                break
-            os.close(handle)
-        else:
-            folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
-            folder.mkdir()
-            handle = os.open(folder, os.O_RDONLY)
-            attempt(handle)
-            (folder / CELLS).mkdir()
-            write_whole(folder / CELLS / ASKED, text)
+        with run.lock(math.inf):
+            found = cells.interrupted(run, text)
+            folder, handle = found or cells.begin(run, text)
+    if found:
+        log.info("going on with an interrupted solve, %s", folder.name)
     try:
         yield folder
     finally:
-        os.close(handle)
-        if not _has_cell(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def keep_cell(folder: Path, solution: dict) -> None:
-    """Keep a cell's solution in the folder of a solve; its arrays must be there."""
-    file = folder / CELLS / f"{stem(solution['column'], solution['depth'])}.json"
-    write_whole(file, json.dumps(solution, allow_nan=False))
-
-
-def stem(column: str, depth: int | None) -> str:
-    """What the names of a cell's files begin with."""
-    return column if depth is None else f"{column}-{depth}"
-
-
-def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
-    """A cell's solution, where the folder of a solve has it whole."""
-    name = stem(column, depth)
-    file, arrays = folder / CELLS / f"{name}.json", folder / f"{name}.npz"
-    try:
-        found = json.loads(read_plain(file))
-        with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
-            for array in whole.files:
-                whole[array]  # its checksum is looked at
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError):
-        return None
-    same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
-    return found if same else None
-
-
-def _has_cell(folder: Path) -> bool:
-    return any(file.name != ASKED for file in (folder / CELLS).glob("*.json"))
-
-
-def _code(folder: Path) -> str | None:
-    """Of which code the cells of a folder are."""
-    try:
-        return json.loads(_asked(folder) or "")["code"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _asked(folder: Path) -> str | None:
-    try:
-        return read_plain(folder / CELLS / ASKED).decode()
-    except (OSError, ValueError):
-        return None
-
-
-def _unused(run: Run) -> Iterator[tuple[Path, int]]:
-    """Folders of solves that nobody works in, each locked by its handle, which the caller closes."""
-    for folder in sorted(run.solves.glob(f"{BEGUN}*")):
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
-        except OSError:
-            continue
-        if attempt(handle):
-            yield folder, handle
-        else:
-            os.close(handle)
+        cells.end(folder, handle)
 
 
 def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], None]) -> dict:
@@ -209,8 +121,8 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
             if number not in _told(record.load(run.record)):
                 place.rename(folder)
             raise
-        shutil.rmtree(place / CELLS, ignore_errors=True)
-        _show(run, place)
+        shutil.rmtree(place / cells.CELLS, ignore_errors=True)
+        shown.show(run, place)
         return new
 
 
@@ -239,15 +151,15 @@ def _settle(run: Run) -> None:
             except UserError as error:  # damaged
                 log.warning("solve %d: %s", number, one_line(error, 200))
                 continue
-            _show(run, place)
-        shutil.rmtree(place / CELLS, ignore_errors=True)
+            shown.show(run, place)
+        shutil.rmtree(place / cells.CELLS, ignore_errors=True)
 
 
 def _unsettled(run: Run) -> Iterator[int]:
     """Numbers of solves that have their cells still."""
     for number in numbers(run):
         place = run.solves / str(number)
-        if not place.is_symlink() and (place / CELLS).is_dir():
+        if not place.is_symlink() and (place / cells.CELLS).is_dir():
             yield number
 
 
@@ -260,56 +172,13 @@ def show_last(run: Run) -> None:
     with run.lock(math.inf), writing(run.path):
         number = record.load(run.record).get("solve")
         place = run.solves / str(number)
-        pairs = (("solve.json", run.solutions), ("report/table.txt", run.report))
-        if number in numbers(run) and any(_differ(place / name, at / Path(name).name) for name, at in pairs):
+        if number in numbers(run) and not shown.is_shown(run, place):
             _remove_leftovers(run)
-            _show(run, place)
-
-
-def _differ(one: Path, other: Path) -> bool:
-    found: list[bytes | None] = []
-    for file in (one, other):
-        try:
-            found.append(read_plain(file))
-        except OSError:
-            found.append(None)
-    return found[0] != found[1]
-
-
-def _show(run: Run, place: Path) -> None:
-    """Make a solve's folder the one that RUN/solutions and RUN/report show."""
-    _mirror(run.solutions, [path for path in place.iterdir() if path.suffix in (".npz", ".json")])
-    reported = place / "report"
-    _mirror(run.report, list(reported.iterdir()) if reported.is_dir() else [])
-
-
-def _mirror(target: Path, files: list[Path]) -> None:
-    """Put links to files, or copies of them, into a folder that takes the place of the one there is."""
-    fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    fresh.mkdir()
-    for file in files:
-        try:
-            os.link(file, fresh / file.name)
-        except OSError:  # file systems without hard links
-            shutil.copyfile(file, fresh / file.name)
-    old = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-    if os.path.lexists(target):
-        target.rename(old)
-    fresh.rename(target)
-    if old.is_symlink() or old.is_file():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)
+            shown.show(run, place)
 
 
 def _remove_leftovers(run: Run) -> None:
-    """Remove what killed processes left: halves of `_mirror`, and folders that nobody has locked and of which
-    no solve goes on, for they have no cell, or are other code's."""
-    for folder, handle in _unused(run):
-        if not _has_cell(folder) or _code(folder) != provenance.code():
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+    """Remove what killed processes left."""
+    cells.remove_useless(run)
     remove_partial(run.path)
-    for target in (run.solutions, run.report):
-        for half in run.path.glob(f".{target.name}-{'[0-9a-f]' * 8}"):
-            shutil.rmtree(half, ignore_errors=True)
+    shown.remove_halves(run)

@@ -9,8 +9,9 @@ from cntk_bench.columns import Cell, Curve
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.records import provenance, record
+from cntk_bench.records.cells import keep_cell, solved_cell, stem
 from cntk_bench.records.directory import Run
-from cntk_bench.records.solves import keep_cell, new_solve, numbers, publish, read_solve, solved_cell, stem
+from cntk_bench.records.solves import new_solve, numbers, publish, read_solve
 from cntk_bench.regression import AUTO, SOLVERS
 from cntk_bench.runs import candidates, draws
 from cntk_bench.runs.export import npz
