@@ -16,7 +16,7 @@ from cntk_bench.grams import direct, growth
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import calibration, eigen, placement, prediction
 from cntk_bench.regression import posterior as gp
-from cntk_bench.runs import compute, images, scoring
+from cntk_bench.runs import images, scoring, stored
 from cntk_bench.runs.opened import OpenRun
 
 LEVELS = (0.5, 0.9, 0.95)  # of the intervals that the table shows
@@ -50,7 +50,7 @@ def own_kernels(
     loaded = images.load(settings)
     growth.require_images(opened.store, images.asked(settings, loaded), images.kept(loaded))
     readouts = tuple(dict.fromkeys(opened.readout(*cell) for cell in cells))
-    name = compute.backend_name("auto", opened.run)
+    name = stored.backend_name("auto", opened.run)
     found = direct.diagonal(loaded.x_test, readouts=readouts, backend=name, progress=progress)
     return dict(zip(readouts, found.astype(np.float64), strict=True))
 

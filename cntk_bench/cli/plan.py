@@ -111,11 +111,11 @@ def _cells(settings: "Config") -> "list[tuple[str, tuple[Readout, ...]]]":
 def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> "Cost":
     from cntk_bench import backends
     from cntk_bench.costs import measure
-    from cntk_bench.runs import compute
+    from cntk_bench.runs import stored
     from cntk_bench.system.bucket import Bucket
 
-    backend = compute.backend_name(settings.compute.backend, where)
-    spec, tiles = compute.cut(settings, loaded, backend, where)
+    backend = stored.backend_name(settings.compute.backend, where)
+    spec, tiles = stored.cut(settings, loaded, backend, where)
     worker = backends.create(backend, spec)
     matrices = sum(bool(readouts) for _, readouts in _cells(settings)) * tiles.draws
     how = settings.solve

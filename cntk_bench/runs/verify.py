@@ -23,7 +23,7 @@ from cntk_bench.grams.verify import Verification
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
-from cntk_bench.runs.compute import mended, require_same
+from cntk_bench.runs.stored import mended, require_same
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
