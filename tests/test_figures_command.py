@@ -16,6 +16,7 @@ from test_cli import QUICKSTART, call, fail, succeed
 from cntk_bench import open_run
 from cntk_bench.analyses import figures, findings
 from cntk_bench.cli import figures as command
+from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.report import latex, page, style
 from cntk_bench.report.listing import Listing, written
@@ -256,11 +257,12 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(run, tmp_pat
     assert not (tmp_path / "new").exists()
 
 
-def test_a_result_that_is_none_is_named(run):
+@pytest.mark.parametrize("said", ['{"a": 1}', "[1]", "null", "{", '{"a": 1, "sha256": 5}', "sealed"])
+def test_a_result_that_is_none_is_named(run, said):
     file = run / "flow" / "FC-NTK-2.json"
-    file.parent.mkdir()
-    file.write_text('{"a": 1}')
-    assert "FC-NTK-2.json holds no result of this version" in fail("figures", run)
+    file.parent.mkdir(exist_ok=True)
+    sealed.write(file, {"a": 1}) if said == "sealed" else file.write_text(said)  # of another version
+    assert "FC-NTK-2.json is damaged, or of another version" in fail("figures", run)
     file.unlink()
 
 

@@ -21,6 +21,7 @@ from cntk_bench.config import config, yaml12
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.records import record as records
+from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.report import page, page_figures, rows
 from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes, RidgePath, Tried
@@ -286,6 +287,11 @@ def test_eigenvalues_are_those_of_the_matrix_kept_and_told_where_they_cost_too_m
     assert 'id="figure-spectra"' in written(run) and "page runs/small --spectrum" in written(run)
     others = data | {"images": "of others", "fingerprint": "of others"}
     assert spectrum.of_solve(run, others, solutions)[0] == []
+    file = run.path / "spectrum" / "CNTK-V-3.json"
+    told = json.loads(file.read_text())
+    told["values"][0] *= 2
+    file.write_text(json.dumps(told))  # a changed digit would be another spectrum
+    assert [one.depth for one in spectrum.of_solve(run, data, solutions)[0]] == [4]
 
 
 def test_effective_dimension_is_the_trace_of_the_smoother(run):
@@ -389,12 +395,15 @@ def test_curves_of_the_same_images_are_shown_in_the_table_s_order(run):
     text = Read(written(run)).text
     assert "Learning curves of CNTK-V at depth 4 are not shown: they are of fewer images" in text
     assert "--sizes 10,20" not in text and "--sizes 20,40" in text
-    facts = json.loads((run.path / "curve" / "CNTK-V-3.json").read_text())
+    facts = sealed.read(run.path / "curve" / "CNTK-V-3.json")
     facts["data"]["images"] = "others"
     for file in (run.path / "curve").glob("*.json"):
-        file.write_text(json.dumps(facts))
+        sealed.write(file, facts)
     assert call(["page", str(run.path)]) == 0
     assert 'id="figure-curves"' not in written(run) and "are of other images" in written(run)
+    file.write_text(file.read_text().replace('"images": "others"', '"images": "other"'))
+    assert call(["page", str(run.path)]) == 0
+    assert f"damaged, or of another version ({file.name}): run `curve` again" in Read(written(run)).text
 
 
 @pytest.mark.drawn

@@ -14,13 +14,13 @@ from cntk_bench import columns
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix
 from cntk_bench.grams.stream import Stored
-from cntk_bench.records import record
+from cntk_bench.records import record, sealed
 from cntk_bench.regression.fit import checked, targets
 from cntk_bench.report.published import deviation, elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.opened import OpenRun
-from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -174,7 +174,7 @@ def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]
 
 
 def save(opened: OpenRun, name: str, stem: str, facts: dict) -> Path:
-    """Write results as RUN/name/stem.json, whole; what is not a finite number becomes null."""
+    """Write results as RUN/name/stem.json (`sealed.write`)."""
     path = folder(opened, name) / f"{stem}.json"
-    write_json(path, record.plain(facts))
+    sealed.write(path, facts)
     return path

@@ -9,7 +9,6 @@ A network that is there is not measured again: a call that was interrupted goes 
 depths or kinds add to what there is.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -23,11 +22,11 @@ from cntk_bench.config.config import Config
 from cntk_bench.config.sections import Converge
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import record, sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
 from cntk_bench.system import lock
-from cntk_bench.system.files import read_plain, require_no_link, write_json, writing
+from cntk_bench.system.files import read_plain, require_no_link, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -88,9 +87,7 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
                 "train_index": " ".join(map(str, loaded.train_index))}  # fmt: skip
         result = {"format": FORMAT, "name": settings.name, "made": stage, "data": data}
         result |= widths.gathered([found[one] for one in every])
-        result = record.plain(result)
-        write_json(folder / "converge.json", result)
-    return result
+        return sealed.write(folder / "converge.json", result)
 
 
 def folder_of(run: Run) -> Path:
@@ -114,14 +111,8 @@ def _measured(
         found = finite.measure(kind, depth, width, seed, loaded, exact, how)
     place = dict(zip(PLACE, one, strict=True))
     more = {"trained": seed < how.trained}
-    item = record.plain({"format": FORMAT, "asked": asked, **place, **more, **found})
-    write_json(_path(folder, one), item | {"sha256": _digest(item)})
-    return item
-
-
-def _digest(item: dict) -> str:
-    """SHA-256 (hex) of what a network gave, as text in which every number has all its digits."""
-    return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
+    item = {"format": FORMAT, "asked": asked, **place, **more, **found}
+    return sealed.write(_path(folder, one), item)
 
 
 def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
@@ -138,8 +129,8 @@ def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
     path = _path(folder, one)
     try:
         item = json.loads(read_plain(path))
-        digest = item.pop("sha256", None)
-        if digest is not None and digest != _digest(item):
+        digest = item.pop(sealed.SEAL, None)
+        if digest is not None and digest != record.digest(item):
             return None
         if item["format"] != FORMAT or [item[key] for key in PLACE] != list(one):
             return None

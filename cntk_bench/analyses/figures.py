@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cntk_bench.analyses import findings
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import curve, flow, notes, page_figures, posterior, style, widths
@@ -146,12 +146,17 @@ def _drawing(name: str, of: Any, facts: Any, file: Path) -> Drawing:
 
 
 def _other_version(file: Path) -> UserError:
-    return UserError(f"{short(str(file))} holds no result of this version: analyse again")
+    return UserError(f"{short(str(file))} is damaged, or of another version: analyse again")
 
 
 def _kept(run: Run, name: str) -> list[tuple[Path, Any]]:
     """The results of an analysis that are kept: files, and what they say."""
-    return [(file, record.read_json(file)) for file in sorted((run.path / name).glob("*.json"))]
+    found = []
+    for file in sorted((run.path / name).glob("*.json")):
+        if (facts := sealed.read(file)) is None:
+            raise _other_version(file)
+        found.append((file, facts))
+    return found
 
 
 def write(

@@ -19,7 +19,7 @@ from cntk_bench.analyses import spectrum
 from cntk_bench.config import yaml12
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.records import record
+from cntk_bench.records import sealed
 from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression.accuracy import standard_error
@@ -262,8 +262,11 @@ def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray 
 def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], str | None]:
     """Learning curves that were computed for the same images; and why those there are are not shown."""
     files = sorted((run.path / "curve").glob("*.json"))[:CURVES]
-    read = [record.read_json(file) for file in files]
-    found = [one for one in read if isinstance(one, dict) and isinstance(one.get("data"), dict)]
+    read = {file.name: sealed.read(file) for file in files}
+    found = [one for one in read.values() if one is not None and isinstance(one.get("data"), dict)]
+    if len(found) < len(read):
+        broken = ", ".join(name for name, one in read.items() if one not in found)
+        return [], f"Learning curves are damaged, or of another version ({broken}): run `curve` again"
     key = "images" if "images" in data else "fingerprint"
     same = [one for one in found if one["data"].get(key) == data.get(key) and one.get("points")]
     shown = [one for one in same if _size(one["data"]) == _size(data)]

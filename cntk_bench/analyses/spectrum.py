@@ -14,7 +14,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
 from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.records import record
+from cntk_bench.records import record, sealed
 from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression import eigen, normalize
@@ -22,7 +22,7 @@ from cntk_bench.report import networks
 from cntk_bench.report.findings import Eigenvalues
 from cntk_bench.report.rows import number
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import remove_partial, require_no_link, write_json, writing
+from cntk_bench.system.files import remove_partial, require_no_link, writing
 
 WORK = 1e10  # sum of n^3 over kernels: ten of 1,000 images, some seconds on a core
 FOLDER, FORMAT = "spectrum", 1
@@ -86,7 +86,7 @@ def compute(run: Run, data: dict, solutions: list[dict]) -> None:
             told = {"format": FORMAT, **_identity(data, solution), "made": record.stage(FOLDER, {})}
             told |= {"values": found.values, "mean_diagonal": found.mean_diagonal}
             told |= {"zeros": found.zeros, "noise": found.noise}
-            write_json(folder / f"{stem(found.column, found.depth)}.json", record.plain(told))
+            sealed.write(folder / f"{stem(found.column, found.depth)}.json", told)
 
 
 def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
@@ -118,10 +118,10 @@ def _kept(run: Run, data: dict, solution: dict) -> Eigenvalues | None:
     """Those that RUN/spectrum has of a cell, for the same images."""
     file = run.path / FOLDER / f"{stem(solution['column'], solution['depth'])}.json"
     try:
-        told = record.read_json(file)
+        told = sealed.read(file) or {}
     except UserError:
         return None
-    if not isinstance(told, dict) or {**told, **_identity(data, solution)} != told:
+    if {**told, **_identity(data, solution)} != told:
         return None
     try:
         values = np.asarray(told["values"], np.float64)

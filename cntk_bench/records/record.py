@@ -112,9 +112,9 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
     return {**record, "solve": number, "solutions": plain(solutions), "digest": kept}
 
 
-def digest(solutions: list[dict]) -> str:
-    """SHA-256 (hex) of solutions, kept beside them: a flipped bit would make another number of one."""
-    return hashlib.sha256(json.dumps(plain(solutions), sort_keys=True).encode()).hexdigest()
+def digest(said: Any) -> str:
+    """SHA-256 (hex) of what a file says, kept beside it: a flipped bit would make another number of one."""
+    return hashlib.sha256(json.dumps(plain(said), sort_keys=True).encode()).hexdigest()
 
 
 def _check_digest(path: str | Path, found: dict) -> None:
