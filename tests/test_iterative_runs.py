@@ -288,6 +288,14 @@ class TestPlacement:
             placement.choose(100_000, classes=10, solver="auto", device="cuda")
         assert placement.choose(100_000, classes=10, solver="auto").method == "cg"
 
+    def test_a_gpu_that_main_memory_keeps_from_solving_is_told(self, monkeypatch, caplog):
+        monkeypatch.setattr(memory, "available", lambda device="cpu": 100 * GIB)
+        assert self.choose(12).device == "cuda" and self.choose(3).method == "cg"
+        (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        assert re.search(
+            r"the GPU has room, but (9|1\d)\.\d GiB .* and 3\.0 are free; .* solve\.memory", said
+        )
+
 
 def test_baselines_hold_their_matrices(monkeypatch):
     """They choose bandwidths by leave-one-out; said before anything is computed."""

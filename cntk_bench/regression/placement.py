@@ -114,6 +114,8 @@ def choose(
     ]
     for p in places:
         if p.gpu <= gpu_free and p.host <= host_free:
+            if p.device == "cpu":
+                _tell_missed(places, gpu_free, host_free)
             return p
     p = places[-1]
     where = "this machine" if p.gpu <= gpu_free else "the GPU"
@@ -126,6 +128,17 @@ def choose(
         + " or more memory, or say with solve.memory how many GiB there are"
         + (", or give one ridge, which takes less than leave-one-out" if solver == AUTO and several else "")
     )
+
+
+def _tell_missed(places: list[Place], gpu_free: int, host_free: int) -> None:
+    """Warn where a GPU, which is much faster, has room, and only main memory seems to have none."""
+    missed = [p for p in places if p.device == "cuda" and p.gpu <= gpu_free]
+    if missed:
+        log.warning(
+            "solving on the CPU: the GPU has room, but %.1f GiB of main memory are needed beside it, and "
+            "%.1f are free; if there are more, say with solve.memory how many GiB",
+            min(p.host for p in missed) / GIB, host_free / GIB,
+        )  # fmt: skip
 
 
 def _methods(solver: str, dtype: str, several: bool) -> list[tuple[str, str]]:
