@@ -1,14 +1,14 @@
 """Exact convolutional neural tangent kernels, and what they score.
 
-Rooms, from the top down; a room imports only those below it:
+Packages ("rooms"), from the top down; each imports only those below it:
 
     cli          the command line
-    analyses     of a run beyond its table: curves, flows, posteriors, spectra; pages and figures
-    comparisons  solves beside each other: paired tests, sweeps
+    analyses     results beyond a run's table: curves, flows, posteriors, spectra; pages and figures
+    comparisons  comparing solves: paired tests, sweeps
     costs        what a computation will cost here
     runs         one experiment's stages: compute, train, solve, verify
     records      a run's directory, its record, its solves
-    config       what a run is asked: the YAML, read and checked
+    config       a run's settings: the YAML, read and checked
     columns      the columns of the table: what each needs, and how its cells are filled
     report       what people read: tables, plots, pages
     estimators   the kernels in scikit-learn: a classifier and a regressor
@@ -17,10 +17,10 @@ Rooms, from the top down; a room imports only those below it:
     data         images and labels
     networks     finite networks: training, empirical kernels
     backends     where the kernels run: CPU, CUDA
-    executors    who works: they do tasks, and know nothing of kernels
+    executors    distribution of tasks to workers, knowing nothing of kernels
     kernels      what is computed, and its definition in float64
-    system       files, locks, signals, memory: the surroundings
-    errors, text the one error that a user sees, and text for it
+    system       the operating system: files, locks, signals, memory
+    errors, text errors shown to the user, and formatting of text
 """
 
 TYPE_CHECKING = False
@@ -50,8 +50,8 @@ __all__ = [
     "store",
 ]
 
-# Imported only when they are asked for: `gram` brings Numba and Zarr, and the command line has to look
-# after Ctrl-C before NumPy is imported.
+# Imported on first access: `gram` loads Numba and Zarr, and the command line has to set up its handling of
+# Ctrl-C before NumPy is imported.
 _PUBLIC = {
     "CNTKClassifier": ("estimators", "CNTKClassifier"),
     "CNTKRegressor": ("estimators", "CNTKRegressor"),

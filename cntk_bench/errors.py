@@ -1,8 +1,8 @@
-"""The error type that is meant for the user's eyes."""
+"""Exceptions whose messages are shown to the user."""
 
 
 class UserError(Exception):
-    """Something the user can mend; the message names the value and the remedy, in one line.
+    """An error that the user can fix; its one-line message names the value and the remedy.
 
     The command line catches it once, prints the message without a traceback and exits
     with `exit_code`.
@@ -12,10 +12,10 @@ class UserError(Exception):
 
 
 class Mistakes(UserError):
-    """Several things to mend at once: a line that says how many, and a line for each."""
+    """Several errors of the user at once: a line with their number, then a line for each."""
 
 
 class VerificationError(UserError):
-    """Stored numbers are not what they should be."""
+    """Raised when stored numbers fail a check."""
 
     exit_code = 1

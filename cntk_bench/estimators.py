@@ -1,11 +1,11 @@
-"""The kernels in scikit-learn: a classifier and a regressor, for its pipelines and searches.
+"""scikit-learn estimators for the kernels: a classifier and a regressor, for pipelines and searches.
 
-`fit` computes the train x train Gram matrix once, n (n + 1) / 2 pairs of images, whatever ridges are tried on
-it; predicting m images takes m n pairs. A search over folds and depths computes all of it for each fit:
-where that is too much, compute the matrix of all images once (`cntk_bench.gram`, every depth from one pass)
+`fit` computes the train x train Gram matrix once, n (n + 1) / 2 pairs of images, however many ridges are
+tried on it; predicting m images takes m n pairs. A search over folds and depths repeats this for each fit:
+where that is too slow, compute the matrix of all images once (`cntk_bench.gram`, every depth from one pass)
 and search with kernel="precomputed".
 
-Errors that a user can mend are ValueErrors here, as everywhere in scikit-learn.
+Errors that the user can fix are ValueErrors here, as everywhere in scikit-learn.
 """
 
 import warnings
@@ -31,7 +31,7 @@ from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
 
 BLOCK = 1024  # test images whose kernels are in memory at once
-# What others call it -> its name here.
+# Names in messages of other modules -> names of the parameters here.
 OWN = {
     "solve.ridge": "ridge",
     "x_train": "X",
@@ -91,7 +91,7 @@ PARAMETERS = """
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """What a user can mend, as a ValueError."""
+    """Raise a UserError as a ValueError."""
     try:
         yield
     except UserError as error:
@@ -99,14 +99,14 @@ def _told() -> Iterator[None]:
 
 
 def _error(gram: np.ndarray) -> float:
-    """Of a matrix's entries, relative: of kernels in float32 that of stored ones, else float64's rounding."""
+    """Return the relative error of a matrix's entries: that of stored kernels if float32, else rounding."""
     with np.errstate(over="ignore"):
         narrow = (gram == gram.astype(np.float32)).all()
     return prediction.STORED if narrow else float(np.finfo(np.float64).eps)
 
 
 def _own(problem: object) -> str:
-    """What the solver or the preparation says, with the names that things have here."""
+    """Reword a message of the solver or the preparation with the names used here (`OWN`)."""
     said = str(problem)
     for name, own in OWN.items():
         said = said.replace(name, own)
@@ -114,7 +114,7 @@ def _own(problem: object) -> str:
 
 
 class _KernelRegression(BaseEstimator):
-    """What both share: images, kernels, solutions."""
+    """Base of both estimators: images, kernels, solutions."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _KernelRegression(BaseEstimator):
         return tags
 
     def _rows(self, X: Any) -> tuple[Any, tuple[int, ...] | None]:
-        """X with a row for each image; the images' shape, where X has four dimensions."""
+        """Return X with a row for each image, and the images' shape if X is four-dimensional, else None."""
         dimensions = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if self.kernel == PRECOMPUTED or dimensions != 4:
             return X, None
@@ -154,14 +154,14 @@ class _KernelRegression(BaseEstimator):
         return X.reshape(len(X), prod(X.shape[1:])), X.shape[1:]
 
     def _checked(self, X: Any, y: Any, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Training data: rows (n, d) and targets, finite; the images' shape is kept."""
+        """Validate training data; return rows (n, d) and targets, and set `image_shape_`."""
         rows, shape = self._rows(X)
         rows, y = validate_data(self, rows, y, dtype=FLOATS, ensure_min_samples=2, **how)
         self.image_shape_ = None if self.kernel == PRECOMPUTED else self._shape(shape, rows.shape[1])
         return rows, y
 
     def _shape(self, own: tuple[int, ...] | None, features: int) -> tuple[int, ...]:
-        """The shape of an image: X's own, or what image_shape makes of a row."""
+        """Return the shape of an image: X's own, or what image_shape makes of a row."""
         if not isinstance(self.standardize, bool | np.bool_):
             raise ValueError(f"standardize is {short(self.standardize)}: use True or False")
         asked = self.image_shape
@@ -181,7 +181,7 @@ class _KernelRegression(BaseEstimator):
         return shape
 
     def _gram(self, rows: np.ndarray, outputs: int) -> np.ndarray:
-        """The Gram matrix (n, n) of the training images, which are kept; its memory is looked at before."""
+        """Check the memory, keep the training images, and return their Gram matrix (n, n)."""
         n = len(rows)
         needed = 4 * n**2 + placement.predict(n, classes=outputs, device="cpu", dtype="float64").host
         if needed > (free := memory.available()):
@@ -195,7 +195,7 @@ class _KernelRegression(BaseEstimator):
             if not symmetry.is_symmetric(rows):
                 raise ValueError("X is not symmetric: a precomputed kernel to fit is K(x_i, x_j), all of it")
             return rows
-        assert self.image_shape_ is not None  # as wherever images are kept
+        assert self.image_shape_ is not None  # None only if precomputed
         images = rows.reshape(n, *self.image_shape_)
         ones = np.ones((images.shape[1], 1, 1))
         self.shift_, self.scale_ = (
@@ -222,7 +222,7 @@ class _KernelRegression(BaseEstimator):
             )
 
     def _outputs(self, X: Any) -> np.ndarray:
-        """f(x), an array (m, k), float64."""
+        """Return the outputs f(x), an array (m, k), float64."""
         check_is_fitted(self)
         rows, shape = self._rows(X)
         rows = validate_data(self, rows, dtype=FLOATS, reset=False)
@@ -274,12 +274,12 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """The outputs f(x), an array (m, k); of two classes the second's minus the first's, (m,)."""
+        """Return the outputs f(x), (m, k); for two classes the second's minus the first's, (m,)."""
         found = self._outputs(X)
         return found[:, 1] - found[:, 0] if len(self.classes_) == 2 else found
 
     def predict(self, X: Any) -> np.ndarray:
-        """Labels (m,)."""
+        """Predict labels (m,)."""
         chosen = self._outputs(X).argmax(1)
         return self.classes_[chosen]
 
@@ -315,6 +315,6 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Outputs (m,), or (m, k) where y had two dimensions."""
+        """Predict outputs (m,), or (m, k) if y had two dimensions."""
         found = self._outputs(X)
         return found[:, 0] if self._flat else found

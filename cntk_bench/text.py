@@ -1,4 +1,4 @@
-"""Text from outside made fit for a terminal: names, paths, what files and libraries say; and quantities."""
+"""Make text from outside (names, paths, messages) safe to print; format quantities."""
 
 import re
 import reprlib
@@ -7,7 +7,7 @@ MOST = 300  # characters of a message
 
 
 class _Repr(reprlib.Repr):
-    """reprlib's, for integers of any size: Python refuses to write more than some thousand digits."""
+    """A `reprlib.Repr` for integers of any size: Python refuses to write more than some thousand digits."""
 
     def repr_int(self, x: int, level: int) -> str:
         bits = x.bit_length()
@@ -18,27 +18,27 @@ _REPR = _Repr()
 
 
 def visible(text: object) -> str:
-    """The text with every character that a terminal would obey, or cannot show, as its escape.
+    """Escape every character of a text that a terminal would act on, or cannot show.
 
-    Escaped are control characters (a line feed becomes ``\\n``), marks that change the direction of
+    These are control characters (a line feed becomes ``\\n``), marks that change the direction of
     writing, lone surrogates (bytes of a file name that are not UTF-8) and unassigned characters.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
 def short(value: object, most: int = 80) -> str:
-    """A value in at most `most` visible characters, its middle left out where it is longer.
+    """Format a value in at most `most` visible characters, leaving out the middle of a longer one.
 
-    Strings are shown as they are, anything else by its repr, which is never built whole: YAML
-    aliases can make a value whose repr has no end.
+    Strings are shown as they are, anything else by its repr. This is never built in full, since a
+    value may be huge or contain itself.
     """
     return _cut(visible(value if isinstance(value, str) else _REPR.repr(value)), most)
 
 
 def one_line(text: object, most: int = MOST) -> str:
-    """A message as one visible line of at most `most` characters; white space is folded.
+    """Format a message as one visible line of at most `most` characters, collapsing white space.
 
-    The middle is left out where it is longer: the beginning names the value, the end the remedy.
+    A longer message loses its middle: the beginning names the value, the end the remedy.
     """
     return _cut(visible(" ".join(str(text).split())), most)
 
@@ -57,18 +57,18 @@ _SECRET = re.compile(
 
 
 def redacted(text: str) -> str:
-    """The text without what may be a secret: what stands before an @ in URLs, and values of keys named so."""
+    """Replace possible secrets: what stands before the @ of a URL, and values of keys such as `token`."""
     return _SECRET.sub(r"\1...", re.sub(r"//\S*@", "//...@", text))
 
 
 def exact(value: float) -> str:
-    """A number in six digits where these are all of it, such as 0.1 or 1e+09, else in as many as it takes."""
+    """Format a number in six significant digits if these are exact, as 0.1 or 1e+09, else in full."""
     text = f"{value:g}"
     return text if float(text) == value else repr(value)
 
 
 def size(count: float) -> str:
-    """Bytes, such as 1.5 GiB."""
+    """Format a number of bytes, such as 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             break
@@ -77,7 +77,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes, hours or days, such as 14 min."""
+    """Format a time in seconds, minutes, hours or days, such as 14 min."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

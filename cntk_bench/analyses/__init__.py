@@ -1,1 +1,1 @@
-"""What is found of a run beyond its table, from the same matrices; its page and its figures."""
+"""Analyses of a run beyond its table, from the same Gram matrices; its page and its figures."""

@@ -1,7 +1,7 @@
-"""What the analyses of a computed run have in common: its kernel cells, their labels, and files of results.
+"""Common parts of the analyses of a computed run: its kernel cells, their labels, and files of results.
 
-An analysis needs nothing but the run's Gram matrices (the posterior its images, too), changes none of its
-solves, and leaves its results in a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
+An analysis needs only the run's Gram matrices (the posterior its images, too), changes none of its solves,
+and writes its results to a folder of its own: RUN/flow, RUN/posterior, RUN/curve.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,29 +33,29 @@ def cells(
     fits: Callable[[Any], bool] = lambda readout: True,
     example: str = "CNTK-V",
 ) -> list[tuple[str, int]]:
-    """The cells (column, depth) to analyse: of the run's config, those with one Gram matrix each.
+    """Return the cells (column, depth) to analyse: those of the run's config with one Gram matrix each.
 
     Parameters
     ----------
     opened : OpenRun
     column, depth : str, int, optional
-        Only these; they may be computed without being in the config.
+        Only this one; it may be computed without being in the config.
     fits : callable, optional
-        Which readouts can be analysed.
+        Whether a readout can be analysed.
     example : str
-        A column whose readouts can be; an error names it where the run has none.
+        A column that can be analysed; an error names it if the run has none.
 
     Raises
     ------
     UserError
-        If none is left, or one is not computed.
+        If there is no such cell, or one is not computed.
     """
     kernel = opened.run.config().kernel
     names = kernel.columns if column is None else (column,)
     depths = kernel.depths if depth is None else (depth,)
     found = _fitting(names, depths, fits)
     for cell in found:
-        opened.readout(*cell)  # says now, not after hours, if it is not there
+        opened.readout(*cell)  # raises now, not after hours, if it is missing
     if not found:
         what, where = short(", ".join(names), 100), short(str(opened.run.path))
         others = dict.fromkeys(name for name, _ in _fitting(kernel.columns, kernel.depths, fits))
@@ -78,7 +78,7 @@ def _fitting(
 
 
 def data(opened: OpenRun) -> dict:
-    """The record's facts of the images, of as many as the analysis uses."""
+    """Return the record's facts of the images, with the sizes that the analysis uses."""
     facts = record.computed(record.load(opened.run.record))
     kept = ("name", "classes", "classes_used", "preprocess", "statistics", "fingerprint", "images", "order")
     sizes = dict(zip(("n_train", "n_test"), opened.sizes, strict=True))
@@ -86,7 +86,7 @@ def data(opened: OpenRun) -> dict:
 
 
 def truth(opened: OpenRun) -> tuple[np.ndarray, np.ndarray, int]:
-    """Targets of the training images (n, k), labels of the test images (m,), and k."""
+    """Return targets of the training images (n, k), labels of the test images (m,), and k."""
     y_train, y_test = opened.labels
     classes = data(opened)["classes"]
     return targets(checked(y_train, len(y_train), classes), classes), y_test, classes
@@ -101,7 +101,7 @@ def lower(
 
 
 def streamed(opened: OpenRun, column: str, depth: int) -> Stored:
-    """The same matrix piece by piece, of one draw."""
+    """The matrix of `lower`, read piece by piece; of one draw."""
     return Stored(opened.store, opened.readout(column, depth), sizes=_together(opened, matrix.ONE))
 
 
@@ -112,12 +112,12 @@ def blocks(opened: OpenRun, column: str, depth: int, draw: matrix.Draw = matrix.
 
 
 def _together(opened: OpenRun, draw: matrix.Draw) -> tuple[int, int]:
-    """Training images of so many draws together, and test images."""
+    """Return the number of training images of all draws together, and that of test images."""
     return opened.sizes[0] * draw[1], opened.sizes[1]
 
 
 def begun(opened: OpenRun, name: str, settings: dict) -> dict:
-    """What every result begins with; `settings` are the analysis' own."""
+    """Return the facts that every result begins with; `settings` are the analysis' own."""
     return {
         "format": FORMAT,
         "analysis": name,
@@ -130,9 +130,9 @@ def begun(opened: OpenRun, name: str, settings: dict) -> dict:
 def compared(
     opened: OpenRun, column: str, depth: int, train: int | None = None, draws: int = 1
 ) -> dict | None:
-    """The published accuracy in percent of a cell for the same data and sizes, and its source; or None.
+    """Return a cell's published accuracy in percent for the same data and sizes, and its source; or None.
 
-    Of several draws there is a spread, too: the published deviation between draws, or None.
+    With several draws there is also spread: the published deviation between draws, or None.
     """
     like = comparable(data(opened) | {"draws": draws} | ({} if train is None else {"n_train": train}))
     found = published(like, column, depth)
@@ -143,7 +143,7 @@ def compared(
 
 
 def compared_elsewhere(opened: OpenRun, column: str, depth: int, train: int, draws: int) -> dict | None:
-    """What was published for as many training images and another number of test images; or None."""
+    """Return what was published for as many training images but other test sizes; or None."""
     like = comparable(data(opened) | {"draws": draws, "n_train": train})
     found = elsewhere(like, column, depth, train)
     if found is None:
@@ -157,7 +157,7 @@ def compared_elsewhere(opened: OpenRun, column: str, depth: int, train: int, dra
 
 
 def folder(opened: OpenRun, name: str) -> Path:
-    """RUN/name, made where it is missing."""
+    """Return RUN/name, created if it is missing."""
     path = opened.run.path / name
     require_no_link(path)
     with writing(path):
@@ -167,7 +167,7 @@ def folder(opened: OpenRun, name: str) -> Path:
 
 
 def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write arrays as RUN/name/stem.npz, whole."""
+    """Write arrays to RUN/name/stem.npz, atomically."""
     path = folder(opened, name) / f"{stem}.npz"
     write_whole(path, npz(arrays))
     return path

@@ -1,12 +1,12 @@
-"""The analysis `converge`: finite networks of growing width beside their limit (`finite`: what is measured).
+"""The analysis `converge`: compare finite networks of growing width with their limit (measures: `finite`).
 
-    RUN/converge/networks/KIND-DEPTH-WIDTH-SEED.json   what one network gave, and was asked; a SHA-256
+    RUN/converge/networks/KIND-DEPTH-WIDTH-SEED.json   one network's results and settings; a SHA-256
     RUN/converge/converge.json                         all of them, means over networks, slopes against width
     RUN/converge/converge.txt, .md, .png, .svg, .pdf   the report
     RUN/converge/lock                                  held by the one process that works there
 
-A network that is there is not measured again: a call that was interrupted goes on, and more widths, seeds,
-depths or kinds add to what there is.
+A network that has a file is not measured again: an interrupted call resumes, and more widths, seeds, depths
+or kinds are added to those already there.
 """
 
 import json
@@ -35,25 +35,26 @@ WHICH = ("kinds", "depths", "widths", "seeds", "trained", "memory")  # keys that
 
 
 def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | None = None) -> dict:
-    """Measure the networks that are missing, and gather all.
+    """Measure the missing networks, and gather the results of all.
 
     Parameters
     ----------
     run : Run
     settings : Config
-        Its section `converge` says which networks, `dataset` which images.
+        Section `converge` selects the networks, `dataset` the images.
     progress : callable, optional
-        Called with the number of networks that are done and that of all.
+        Called with the number of finished networks and the number of all.
 
     Returns
     -------
     dict
-        What converge.json holds: made (a stage as in a record), data, networks, means and slopes.
+        The content of converge.json: made (a stage as in a record), data, networks, means and slopes.
 
     Raises
     ------
     UserError
-        If PyTorch is missing, the directory holds networks of another kind, or anything else is in the way.
+        If PyTorch is missing, a network is not possible here, or the directory holds networks measured with
+        other settings.
     """
     networks.require()
     how = settings.converge
@@ -91,7 +92,7 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
 
 
 def folder_of(run: Run) -> Path:
-    """Where a run keeps the analysis."""
+    """Return the folder of the analysis in a run."""
     return run.path / "converge"
 
 
@@ -116,15 +117,15 @@ def _measured(
 
 
 def _kept(folder: Path, one: tuple, asked: dict, how: Converge) -> dict | None:
-    """What an earlier call measured; None where there is nothing, too little, or it is damaged.
+    """Return what an earlier call measured; None if it is missing, incomplete or damaged.
 
-    Only a digest says that a file is whole, for a wrong number may look as likely as the right one. Files of
-    earlier versions have none, and converge.json, which was made of them, proves nothing: measured anew.
+    Only the digest shows that a file is intact, since a wrong number may look as likely as the right one.
+    Files of earlier versions have none, and converge.json, made from them, proves nothing: measured again.
 
     Raises
     ------
     UserError
-        If it was asked something else.
+        If it was measured with other settings or images.
     """
     path = _path(folder, one)
     try:

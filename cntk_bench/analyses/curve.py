@@ -1,6 +1,6 @@
 """Learning curve of a cell of a computed run: accuracy against the number of training images.
 
-Of several draws of the training images there is a curve for each, and what is told are means over the draws.
+With several draws of the training images there is a curve for each, and the results are means over draws.
 """
 
 import time
@@ -17,7 +17,7 @@ from cntk_bench.runs.opened import OpenRun
 
 
 def sizes(n: int, classes: int) -> list[int]:
-    """Numbers of training images that a curve shows by default: n halved, down to two per class."""
+    """Return the default sizes of a curve: n, halved repeatedly, down to two images per class."""
     found = [n]
     while found[-1] // 2 >= max(2, 2 * classes):
         found.append(found[-1] // 2)
@@ -35,11 +35,11 @@ def follow(
 ) -> dict:
     """Solve a cell on the first m training images for several m, from one factor (`regression.nested`).
 
-    Training images are in a seeded order (`data.order`). Of a balanced one, every prefix is as balanced over
-    the classes as the data allow. So is every prefix of a draw whose number of images is a multiple of the
-    number of classes; of another, which may begin in the middle of a round of all classes, the counts of two
-    classes differ by two at most, where none runs out of images. Draws share no image. The accuracies of a
-    curve are of nested sets and of the same test images: their errors are correlated.
+    Training images are in a seeded order (`data.order`). In a balanced order, every prefix is as balanced
+    over the classes as the data allow. So is every prefix of a draw whose number of images is a multiple of
+    the number of classes; any other draw may begin in the middle of a round of all classes, and its counts of
+    two classes then differ by at most two, unless a class runs out of images. Draws share no image. Since a
+    curve's training sets are nested and its test images the same, its errors are correlated.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ def follow(
     listed : sequence of int, optional
         By default `sizes`.
     ridge : float, optional
-        Relative to the mean diagonal of the whole, of each draw; by default the config's.
+        Relative to the mean diagonal of each draw's whole matrix; by default the config's.
     extrapolate : int, optional
-        To how many training images the curve is extrapolated.
+        Number of training images to extrapolate the curve to.
 
     Returns
     -------
@@ -58,16 +58,17 @@ def follow(
         Plain numbers, by these names: ridge, jitter, device, precision, and points, one for each size:
         train (m), accuracy and standard_error in percent, ridge (relative to the mean diagonal of these m),
         undecided in percent, largest_residual, doubt, and published, an accuracy for as many training images,
-        or None, with its source. Of several draws these are merged (`draws.merged`), with accuracies of all
-        draws, their spread, and what each draw says under draws; published_spread is the published deviation
-        between draws, and elsewhere what was published for another number of test images, or None. With
-        `extrapolate`, extrapolation as `extrapolation.extrapolated`, with published and its source, too.
+        or None, with its source. Points of several draws are merged (`draws.merged`), and also have all
+        draws' accuracies, their spread, and under draws each draw's own values; published_spread, the
+        published deviation between draws; and elsewhere, what was published for another number of test
+        images, or None. With `extrapolate`, also extrapolation, from `extrapolation.extrapolated`, with
+        published and its source.
 
     Raises
     ------
     UserError
-        If the config's ridge is no single number and none is given; if it does not fit into memory, is not
-        computed, or a value is not possible.
+        If the config's ridge is no single number and none is given; if the matrix does not fit into memory
+        or is not computed; or if an argument is invalid.
     """
     started = time.perf_counter()
     how, n = opened.run.config().solve, opened.sizes[0]
@@ -130,7 +131,7 @@ def follow(
 def _tested(
     opened: OpenRun, column: str, depth: int, parts: Sequence[nested.Part], draw: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which test images each part classifies rightly (k, m), and how many are undecided (k,); one pass."""
+    """Return which test images each part classifies correctly (k, m), and how many are undecided (k,)."""
     _, y_test = opened.labels
     right = np.zeros((len(parts), len(y_test)), bool)
     undecided, first = np.zeros(len(parts), np.int64), 0
@@ -144,7 +145,7 @@ def _tested(
 
 
 def _scored(part: nested.Part, right: np.ndarray, undecided: int) -> dict[str, Any]:
-    """What is said of a part by itself."""
+    """Return the point of a part, as one draw gives it."""
     accuracy, error = scoring.accuracy(right)
     unsolved = part.doubt and part.doubt.replace("solve.ridge", "--ridge")
     return {
@@ -159,7 +160,7 @@ def _scored(part: nested.Part, right: np.ndarray, undecided: int) -> dict[str, A
 
 
 def _merged(of_draws: Sequence[dict], n_test: int) -> dict[str, Any]:
-    """A point of one draw, as it is; of several, as one."""
+    """Merge the points of several draws into one; a single draw's is returned as it is."""
     if len(of_draws) == 1:
         return of_draws[0]
     found = draws.merged([one | {"trusted": one["doubt"] is None} for one in of_draws], n_test)
@@ -169,7 +170,7 @@ def _merged(of_draws: Sequence[dict], n_test: int) -> dict[str, Any]:
 
 
 def _beside(opened: OpenRun, column: str, depth: int, point: dict) -> dict[str, Any]:
-    """A point with what was published for as many training images."""
+    """Add to a point what was published for as many training images."""
     where = opened, column, depth, point["train"], opened.draws
     known = analysis.compared(*where) or {}
     found = point | {"published": known.get("accuracy"), "source": known.get("source")}

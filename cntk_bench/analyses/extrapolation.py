@@ -1,4 +1,4 @@
-"""A learning curve beyond its largest number of training images, by a power law (`regression.powerlaw`)."""
+"""Extrapolate a learning curve to more training images by a power law (`regression.powerlaw`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,18 +9,18 @@ from cntk_bench.errors import UserError
 from cntk_bench.regression import powerlaw
 from cntk_bench.regression.powerlaw import Law
 
-LEAST = 4  # sizes: one more than the law with a floor has parameters
-WINDOW = 32  # smaller sizes than one in so many of the largest are not fitted
+LEAST = 4  # sizes to fit: one more than the law with a floor has parameters
+WINDOW = 32  # sizes below 1 / WINDOW of the largest are not fitted
 RESAMPLES, SEED = 1000, 0
-UNPOSED = 0.05  # of the resamples may be without a law
+UNPOSED = 0.05  # largest share of the resamples that may have no law
 DOUBTED = 3.0  # standard errors by which the law may miss the largest size
-STEPS = 24  # at which the law is kept for figures
+STEPS = 24  # points of the law kept for figures
 LAWS = {True: "a n^-b + c", False: "a n^-b"}  # with a floor, and without
-BENT = "exp(parabola in ln n)"  # steeper and steeper
+BENT = "exp(parabola in ln n)"  # falls ever faster
 
 
 def require(sizes: Sequence[int], to: int) -> None:
-    """UserError if a curve of these sizes cannot be extrapolated to so many training images."""
+    """Raise UserError if a curve of these sizes cannot be extrapolated to `to` training images."""
     distinct = set(sizes)
     if len(distinct) < LEAST:
         raise UserError(
@@ -32,36 +32,36 @@ def require(sizes: Sequence[int], to: int) -> None:
 
 
 def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str, Any]:
-    """What the law says of `to` training images, how sure it is, and how much hangs on what is fitted.
+    """Extrapolate a curve to `to` training images, with its error and how much hangs on what is fitted.
 
-    Fitted are the trusted sizes from one in `WINDOW` of the largest up, but four at least: the errors of
-    small sets are nearer to chance than a power law has them (the small data region of Hestness et al. 2017).
-    With five sizes or more the law has a floor, c >= 0; with four too little is left to tell it from a
-    smaller exponent, so c = 0. Weights are of the standard errors: the binomial one and, of several draws,
-    that of a mean over draws. They ignore that the errors of different n are correlated; the standard error
-    of the result does not: whole test images are resampled, and whole draws.
+    The law is fitted to the trusted sizes from 1 / `WINDOW` of the largest up, but at least four: errors of
+    small sets are closer to chance than a power law predicts (the small data region of Hestness et al. 2017).
+    With five sizes or more the law has a floor, c >= 0; four are too few to tell a floor from a smaller
+    exponent, so c = 0. Weights come from standard errors: the binomial one and, with several draws, that of
+    the mean over draws. They ignore that errors at different n are correlated; the standard error of the
+    result does not, since whole test images and whole draws are resampled.
 
     Parameters
     ----------
     points : sequence of dict
-        Of `curve.follow`, ascending.
+        From `curve.follow`, ascending.
     right : array (r, k, m), bool
-        As for `powerlaw.resampled`: of each draw, point and test image.
+        Whether each draw, at each point, classifies each test image correctly (`powerlaw.resampled`).
     to : int
         More than the largest size.
 
     Returns
     -------
     dict
-        train (`to`), refused: why there is no law, or None, and where there is one: law, its a (percent),
-        b, c (percent) and sizes; accuracy, standard_error, interval (of 95 %) in percent; residual, the root
-        mean square of what the law misses, in percent; choices, the accuracy of both laws and of fewer sizes,
-        None where these have no law, and of a parabola on logarithmic axes where that falls faster than any
-        power, with the lowest and highest of them; check: what the law predicts of the
-        largest size from the others, beside what was measured, with the standard error of the difference;
-        path: the law on its way, for figures; resamples, seed, over: what was resampled; doubt: why it is not
-        to be trusted, or None, where it predicts less than was measured for the largest size, or misses that
-        size, predicted from the others, by `DOUBTED` standard errors.
+        train (`to`), and refused: why there is no law, or None. If there is a law: law, its a (percent),
+        b, c (percent) and sizes; accuracy, standard_error and 95 % interval in percent; residual, the law's
+        root mean square error at these sizes, in percent; choices, the accuracy by either law and by fewer
+        sizes (None where there is no law), and by a parabola on logarithmic axes if it falls faster than any
+        power, with the lowest and highest of them; check, the largest size as predicted from the others and
+        as measured, with the standard error of the difference; path, points of the law for figures;
+        resamples, seed, and over, what was resampled; doubt, why the result cannot be trusted, or None. In
+        doubt is a law that predicts less than was measured for the largest size, or that, fitted to the
+        other sizes, misses the largest by more than `DOUBTED` standard errors.
     """
     sound = [place for place, point in enumerate(points) if not point["doubt"]]
     facts: dict[str, Any] = {"train": to, "refused": None, "doubt": None}
@@ -120,7 +120,7 @@ def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str
 
 
 def _doubt(facts: dict, step: float) -> str | None:
-    """Why the law cannot be trusted, by the curve's own largest size; `step`: one test image, in percent."""
+    """Return why the law cannot be trusted, or None; `step` is one test image in percent."""
     check, found = facts["check"], facts["accuracy"]
     there = f"{check['measured']:.2f} measured for n = {check['train']:,}"
     if found < check["measured"]:
@@ -132,20 +132,20 @@ def _doubt(facts: dict, step: float) -> str | None:
 
 
 def _sigma(point: dict, draws: int, images: int) -> float:
-    """The standard error of a point, in percent; that of one image in all where it would be 0."""
+    """Return a point's standard error in percent, at least that of one wrong image among all."""
     least = 100 * ((images - 1) / images**3) ** 0.5
     between = (point.get("spread") or 0.0) / draws**0.5
     return float(np.hypot(max(point["standard_error"], least), between))
 
 
 def _of(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, floor: bool, to: int) -> dict:
-    """The accuracy of one choice of what is fitted; None where that has no law."""
+    """Return the accuracy by one choice of law and sizes; None if it has no law."""
     law = powerlaw.fit(sizes, errors, sigma, floor)
     return {"accuracy": float(100 - law.error(to)) if law.posed else None}
 
 
 def _bent(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, to: int) -> list[dict]:
-    """The accuracy of an error that falls ever faster, if it does: no floor says that."""
+    """Extrapolate by a parabola if the error falls ever faster, which neither law can describe."""
     if errors.min() <= 0:
         return []
     curvature, slope, level = powerlaw.parabola(sizes, errors, sigma)
@@ -157,7 +157,7 @@ def _bent(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, to: int) -> 
 
 
 def _check(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, floor: bool, others: np.ndarray) -> dict:
-    """The largest size, predicted from the others; `others` (count, k) are errors of resamples."""
+    """Predict the largest size from the others; `others` (count, k) are the errors of resamples."""
     rest, largest = sizes[:-1], int(sizes[-1])
     law, laws = (powerlaw.fit(rest, some[..., :-1], sigma[:-1], floor) for some in (errors, others))
     missed = laws.error(largest) - others[:, -1]

@@ -1,4 +1,4 @@
-"""The figures of a run, of what was solved and analysed, for a paper; each with what its caption must say."""
+"""Figures of a run's solves and analyses, for a paper; each with what its caption must say."""
 
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
@@ -28,9 +28,9 @@ NAMES = (*OF_RECORD, *FOUND, *ANALYSES)
 class Drawing(NamedTuple):
     """One figure.
 
-    name : of its file, without an ending.
-    make : given width and words, as `report.plot.figure`, returns the matplotlib Figure.
-    title, note : what its caption must say where it has no words itself.
+    name : of its file, without extension.
+    make : called with width and words (see `report.plot.figure`), returns the matplotlib Figure.
+    title, note : what its caption must say if the figure is drawn without words.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Drawing(NamedTuple):
 def found(
     run: Run, settings: Config | None = None, number: int | None = None, only: Collection[str] = ()
 ) -> tuple[list[Drawing], dict[str, str]]:
-    """The figures that a run has: of a solve (by default the last), flows, curves, posteriors, widths.
+    """Find the figures of a run: of a solve (by default the last), flows, curves, posteriors, widths.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def found(
     settings : Config, optional
         Says where the data set is now; by default the run's own.
     number : int, optional
-        Of the solve.
+        The solve's number.
     only : collection of str
-        Some of `NAMES`; by default all that there are. Nothing is computed for the others.
+        Some of `NAMES`; by default all that the run has. Nothing is computed for the others.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def found(
     Raises
     ------
     UserError
-        If nothing of it was solved or analysed, one of `only` is not there, or a file is damaged.
+        If nothing was solved or analysed, one of `only` is missing, or a file is damaged.
     """
     wanted = tuple(name for name in NAMES if not only or name in only)
     drawings, absent = _of_solve(run, settings, number, wanted)
@@ -81,7 +81,7 @@ def found(
 
 
 def _how(name: str) -> str:
-    """What would give a figure that nothing is known of."""
+    """Return what a user has to do to get a figure."""
     return {
         "accuracy": "run `solve` first",
         "windows": "it is of three LAP columns or more, such as CNTK-LAP1, CNTK-LAP2 and CNTK-LAP4",
@@ -127,7 +127,7 @@ def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
 
 
 def _curves(run: Run) -> Iterator[Drawing]:
-    """A figure for learning curves of as many images and draws; they are numbered where they are several."""
+    """Yield a figure for each group of comparable learning curves, numbered if there are several."""
     kept = _kept(run, "curve")
     try:
         groups = curve.alike([facts for _, facts in kept])
@@ -150,7 +150,7 @@ def _other_version(file: Path) -> UserError:
 
 
 def _kept(run: Run, name: str) -> list[tuple[Path, Any]]:
-    """The results of an analysis that are kept: files, and what they say."""
+    """Return the stored results of an analysis: files, and their contents."""
     found = []
     for file in sorted((run.path / name).glob("*.json")):
         if (facts := sealed.read(file)) is None:
@@ -162,7 +162,7 @@ def _kept(run: Run, name: str) -> list[tuple[Path, Any]]:
 def write(
     drawings: list[Drawing], folder: Path, kinds: tuple[str, ...], width: float | str, words: bool
 ) -> list[Path]:
-    """Write each figure in each kind, and `CAPTIONS`; the files.
+    """Write each figure in each kind, and `CAPTIONS`; return the figures' files.
 
     Raises
     ------

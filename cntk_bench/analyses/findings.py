@@ -1,7 +1,7 @@
-"""What is found for the page of a solve beyond its record (`report.findings`): mistakes, spectra, curves.
+"""Gather what a solve's page shows beyond its record (`report.findings`): mistakes, spectra, curves.
 
-All of it comes from what the run keeps, and costs little beside the solve; of the data set, test images are
-read again. What cannot be found costs no page: it says why.
+Everything comes from what the run keeps, at little cost beside the solve; of the data set, only test images
+are read again. If something cannot be found, the page is written all the same, and says why.
 """
 
 import io
@@ -32,8 +32,8 @@ from cntk_bench.text import one_line, redacted, short
 
 FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")
 SHOWN = 24  # misclassified images
-FOLDERS = re.compile(r"(?<![\w.])~?(/[^/\s:]+)+/(?=[^/\s])")  # of paths, which pages do not tell
-CURVES = 200  # files of RUN/curve that are read at most
+FOLDERS = re.compile(r"(?<![\w.])~?(/[^/\s:]+)+/(?=[^/\s])")  # folders of paths, which pages leave out
+CURVES = 200  # most files of RUN/curve that are read
 
 Found = TypeVar("Found")
 
@@ -41,7 +41,7 @@ Found = TypeVar("Found")
 def gather(
     run: Run, settings: Config, solved: dict, folder: Path, wanted: Collection[str] = FIGURES
 ) -> Findings:
-    """What a page shows of a solve.
+    """Gather what a page shows of a solve.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def gather(
             return None
 
     solutions, data = solved["solutions"], solved["data"]
-    of_cell = "confusion" if "confusion" in wanted else "mistakes"  # of both; told once
+    of_cell = "confusion" if "confusion" in wanted else "mistakes"  # both need it; an error is reported once
     cell, among, arrays = attempt(of_cell, lambda: _best(solutions, folder)) or (None, "", {})
     spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions)) or ([], None)
     curves, others = attempt("curves", lambda: _curves(run, data, solutions)) or ([], None)
@@ -89,7 +89,7 @@ def gather(
 
 
 def _public(value: Any) -> Any:
-    """Plain values without what may be a secret, such as in the shell lines of Slurm's jobs."""
+    """Redact possible secrets in plain values, such as in the shell lines of Slurm jobs."""
     if isinstance(value, dict):
         return {key: _public(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -98,7 +98,7 @@ def _public(value: Any) -> Any:
 
 
 def configuration(solved: dict) -> str:
-    """The config that does a solve again, as YAML; of paths their last part; without secrets."""
+    """Return the config that repeats a solve, as YAML, without secrets and without folders of its paths."""
     stages = solved["stages"]
     of_solve = [s for s in stages if s["stage"] == "solve" and s.get("solve") == solved.get("solve")]
     computed = [s for s in stages if s["stage"] == "compute"]
@@ -116,9 +116,10 @@ def configuration(solved: dict) -> str:
 
 
 def _best(solutions: list[dict], folder: Path) -> tuple[dict | None, str, dict[str, np.ndarray]]:
-    """The cell whose mistakes are shown, of which cells it is the most accurate, and its arrays: of
-    kernels that are trusted, for they have outputs; where there are none, of all cells that are trusted, or
-    of all."""
+    """Return the cell whose mistakes are shown, among which cells it is the most accurate, and its arrays.
+
+    Trusted kernels are preferred, since they have outputs; then all trusted cells; then all cells.
+    """
     scored = [one for one in solutions if number(one["accuracy"]) is not None]
     ranked = sorted(scored, key=lambda one: (is_trusted(one), one["accuracy"]), reverse=True)
     trusted = [one for one in ranked if is_trusted(one)]
@@ -138,7 +139,7 @@ def _is_kernel(solution: dict) -> bool:
 
 
 def _arrays(folder: Path, solution: dict) -> dict[str, np.ndarray]:
-    """What a solve keeps of a cell, but its coefficients; UserError where it cannot be read."""
+    """Read what a solve keeps of a cell, except coefficients; UserError if it cannot be read."""
     file = folder / f"{stem(solution['column'], solution['depth'])}.npz"
     wanted = ("predicted", "y_test", "outputs", "path_predicted")
     try:
@@ -151,7 +152,7 @@ def _arrays(folder: Path, solution: dict) -> dict[str, np.ndarray]:
 
 
 def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
-    """(k, k), summed over repetitions and draws."""
+    """Return the confusion matrix (k, k), summed over repetitions and draws."""
     found = np.zeros((classes, classes), np.int64)
     for line in np.atleast_2d(arrays["predicted"]):
         found += confusion.counted(arrays["y_test"], line, classes)
@@ -159,7 +160,7 @@ def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
 
 
 def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
-    """Images of mistakes, of the first draw; None where there are none."""
+    """Return misclassified images of the first draw; None if there are none."""
     if "outputs" not in arrays:
         raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")
     outputs, y = arrays["outputs"], arrays["y_test"]
@@ -173,15 +174,15 @@ def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mi
 
 
 def _pixels(settings: Config, data: dict, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The test images as the source has them, (m, C, P, P), and their places there; with one training image.
+    """Load the test images as the source has them, (m, C, P, P), and their indices there.
 
     Raises
     ------
     UserError
-        If the data cannot be read, or are not those of the solve, or no pictures.
+        If the data cannot be read, are not those of the solve, or are no pictures.
     """
     name, path = settings.dataset.name, settings.dataset.path
-    name = "npz" if Path(path or "").suffix == ".npz" else name  # not looked over once more
+    name = "npz" if Path(path or "").suffix == ".npz" else name  # not identified again
     asked = settings.dataset.model_copy(update={"name": name, "preprocess": "none"})
     plain = settings.model_copy(update={"dataset": asked, "preprocess": type(settings.preprocess)()})
     loaded = images.load(plain, train=1, test=data["n_test"])
@@ -197,8 +198,10 @@ def _pixels(settings: Config, data: dict, y: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _paths(solutions: list[dict], folder: Path, n_train: int) -> tuple[list[RidgePath], str | None]:
-    """Of each cell for which several ridges were tried, on so many training images in each draw, those that
-    all draws tried; and why other cells are not shown."""
+    """Return the ridge path of each cell for which several ridges were tried, and why others are not shown.
+
+    Only ridges that all draws tried are included; each draw has `n_train` training images.
+    """
     found, unlike = [], []
     for solution in solutions:
         several = solution.get("draws")
@@ -227,9 +230,9 @@ def _paths(solutions: list[dict], folder: Path, n_train: int) -> tuple[list[Ridg
 
 
 def _along(arrays: dict[str, np.ndarray], paths: list[list[dict]]) -> list[np.ndarray] | None:
-    """What the ridges of each draw predict, in the order of its path, (ridges, m); None where it is not kept.
+    """Return the predictions of each draw's ridges (ridges, m), in its path's order; None if not kept.
 
-    One array has all draws where each has as many ridges, else each has its own (`runs.draws.arrays`).
+    One array has all draws if each has as many ridges, else each draw has its own (`runs.draws.arrays`).
     """
     if "path_predicted" in arrays:
         whole = arrays["path_predicted"]
@@ -241,7 +244,7 @@ def _along(arrays: dict[str, np.ndarray], paths: list[list[dict]]) -> list[np.nd
 
 
 def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray | None) -> Tried:
-    """One ridge: means over the draws, of which each predicts a line of (draws, m)."""
+    """Summarise one ridge by means over the draws; each draw predicts a row of (draws, m)."""
 
     def mean(key: str) -> float | None:
         values = [number(fit.get(key)) for fit in fits]
@@ -260,7 +263,7 @@ def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray 
 
 
 def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], str | None]:
-    """Learning curves that were computed for the same images; and why those there are are not shown."""
+    """Return learning curves for the solve's images, and why others are not shown."""
     files = sorted((run.path / "curve").glob("*.json"))[:CURVES]
     read = {file.name: sealed.read(file) for file in files}
     found = [one for one in read.values() if one is not None and isinstance(one.get("data"), dict)]

@@ -1,25 +1,25 @@
-"""One finite network beside its limit: how far its kernels are from the exact ones, and how lazily it trains.
+"""Measure one finite network against its limit: how far its kernels are off, and how lazily it trains.
 
-Every number is free of units, so it does not depend on the scale of kernel or output:
+Every measure is dimensionless, so it does not depend on the scale of kernel or output:
 
     error       |Theta_0 - Theta| / |Theta|                 Theta_0 empirical, Theta exact NTK, on the images
-    nngp_error  |Sigma_0 - Sigma| / |Sigma|                 the same of the NNGP kernels
+    nngp_error  |Sigma_0 - Sigma| / |Sigma|                 the same for the NNGP kernels
     drift       |Theta_t - Theta_0| / |Theta_0|             after gradient descent for the time t
     movement    |w_t - w_0| / |w_0|                         over all weights that are trained
     layer       the largest movement of a tensor of weights
-    kappa       |f_0 - y| |D^2 f| / |D f|^2                 Chizat and Bach's, at first (`networks.lazy`)
+    kappa       |f_0 - y| |D^2 f| / |D f|^2                 Chizat and Bach's, initially (`networks.lazy`)
 
-with Frobenius norms of matrices. The output's factor is such that f_0 has a variance of 1, averaged over the
-images, in the limit of infinite width, whatever the kind; y are the labels' targets, one-hot minus 0.1. Every
-width trains for the same time t = steps x rate / largest eigenvalue of the exact kernel.
+Norms of matrices are Frobenius norms. The output is scaled so that f_0 has variance 1, averaged over the
+images, in the limit of infinite width, whatever the kind; y are the targets, one-hot minus 0.1. Every width
+trains for the same time t = steps x rate / largest eigenvalue of the exact kernel.
 
-What is expected of large widths n (`expected`). A kernel is a mean over n channels: errors are n^(-1/2). A
-layer's change has the norm O(1), for the outputs must change by O(1) and |D f| is O(1); a tensor of n x n
-weights N(0, 1) has the norm n, one of n x constant n^(1/2). So `movement` is n^(-1) where a layer of n x n is
-trained, as is every layer that GAP trains, and `layer` n^(-1/2) where the first or the last one is. `drift`:
-its first order in the weights' change is a sum of n terms n^(-3/2) of random sign, its second order one of n
-terms n^(-2) of the same sign: n^(-1) (Lee et al. 2019, figure 1; Dyer and Gur-Ari 2020). |D^2 f| is n^(-1/2),
-hence kappa.
+Scaling expected at large widths n (`expected`): A kernel is a mean over n channels, so errors scale as
+n^(-1/2). A layer's change has norm O(1), for the outputs must change by O(1) and |D f| is O(1); a tensor of
+n x n weights N(0, 1) has norm n, one of n x constant weights n^(1/2). So `movement` scales as n^(-1) if an
+n x n layer is trained, as is every layer that GAP trains, and `layer` as n^(-1/2) if the first or last layer
+is. `drift` scales as n^(-1) (Lee et al. 2019, figure 1; Dyer and Gur-Ari 2020): its first order in the
+weights' change is a sum of n terms n^(-3/2) of random sign, its second order one of n terms n^(-2) of the
+same sign. |D^2 f| scales as n^(-1/2), hence so does kappa.
 """
 
 import math
@@ -39,7 +39,7 @@ from cntk_bench.system import memory
 if TYPE_CHECKING:
     from cntk_bench.networks.architecture import Architecture
 
-COPIES = 4  # of the weights while they are trained: at first, before and after a step, and its gradient
+COPIES = 4  # of the weights during training: initial, before and after a step, and its gradient
 MEASURES = ("error", "nngp_error", "drift", "movement", "layer", "kappa")
 
 
@@ -52,17 +52,17 @@ class Limit:
 
     @property
     def output_factor(self) -> float:
-        """What the output is multiplied by, so that its variance is 1 on average over the images."""
+        """The factor that gives the output a variance of 1, averaged over the images."""
         return float(self.nngp.diagonal().mean() ** -0.5)
 
     @property
     def largest(self) -> float:
-        """The largest eigenvalue of the NTK of the output so multiplied."""
+        """The largest eigenvalue of the NTK of the output scaled by `output_factor`."""
         return float(np.linalg.eigvalsh(self.ntk)[-1]) * self.output_factor**2
 
 
 def limit(x: np.ndarray, kind: str, depth: int, beta: float, backend: str = "auto") -> Limit:
-    """The exact kernels of images (n, C, P, P), of "V", "GAP" or "FC"."""
+    """Compute the exact kernels of images (n, C, P, P), for "V", "GAP" or "FC"."""
     if kind == "FC":
         readouts = [Readout(kernel, "", depth, bias=beta) for kernel in ("fc-ntk", "fc-nngp")]
     else:
@@ -71,7 +71,7 @@ def limit(x: np.ndarray, kind: str, depth: int, beta: float, backend: str = "aut
 
 
 def expected(measure: str, kind: str, depth: int) -> float | None:
-    """The slope of log(measure) against log(width) at large widths; None where the measure is zero."""
+    """Return the slope of log(measure) against log(width) at large widths; None if the measure is zero."""
     if measure == "drift":
         return -1.0
     if measure == "movement":
@@ -84,7 +84,7 @@ def expected(measure: str, kind: str, depth: int) -> float | None:
 
 
 def seed_of(kind: str, depth: int, width: int, seed: int) -> int:
-    """The seed of a network's weights: with the same one, those of two widths would begin alike."""
+    """Return the seed of a network's weights; if two widths shared one, their weights would begin alike."""
     place = ("V", "GAP", "FC").index(kind)
     return int(
         np.random.SeedSequence((seed, place, depth, width)).generate_state(1, np.uint64)[0] >> np.uint64(1)
@@ -94,7 +94,7 @@ def seed_of(kind: str, depth: int, width: int, seed: int) -> int:
 def network(
     kind: str, depth: int, width: int, images: Dataset, how: Converge, factor: float = 1.0
 ) -> "Architecture":
-    """The network that is measured; `factor`: its output's (`Limit.output_factor`)."""
+    """Return the network to be measured; `factor` scales its output (`Limit.output_factor`)."""
     from cntk_bench.networks.architecture import Architecture
 
     channels, size = images.x_train.shape[1:3]
@@ -103,7 +103,7 @@ def network(
 
 
 def require(kind: str, depth: int, width: int, images: Dataset, how: Converge) -> None:
-    """UserError if a network does not fit into the memory; to be asked before narrower ones are measured."""
+    """Raise UserError if a network does not fit into memory; call it before measuring narrower ones."""
     from cntk_bench.networks import empirical
 
     net, itemsize = network(kind, depth, width, images, how), np.dtype(how.dtype).itemsize
@@ -126,25 +126,25 @@ def measure(
     ----------
     kind : {"V", "GAP", "FC"}
     depth, width, seed : int
-        Where seed is below how.trained, the network is trained, and kappa measured.
+        If seed is below how.trained, the network is trained, and kappa measured.
     images : Dataset
-        Of which the training images and their labels are used.
+        Its training images and their labels are used.
     exact : Limit
-        The kernels' limit on them.
+        The exact kernels of these images.
     how : Converge
         Number of outputs, training, precision and memory.
 
     Returns
     -------
     dict of str to float
-        `MEASURES`, None for what was not asked; the parts of kappa (distance, first, second) and the loss
-        before and after. Not finite where training diverged, or where no output depends on the weights,
-        before or after it, as of narrow networks without an active unit: what they do is no training.
+        `MEASURES`, None for those not asked for; the parts of kappa (distance, first, second) and the loss
+        before and after training. Values are not finite if training diverged, or if no output depends on
+        the weights before or after it, as in narrow networks without an active unit.
 
     Raises
     ------
     UserError
-        If the memory is not enough for the width.
+        If there is too little memory for the width.
     """
     import torch
 

@@ -14,10 +14,10 @@ from cntk_bench.runs import scoring
 from cntk_bench.runs.opened import OpenRun
 
 STOPS = ("loo", "validation", "none")
-ENDED = 5.0  # l t, of the smallest eigenvalue l: exp(-5) of its direction, 0.7 %, is left
-LONGEST = 1e30  # relative time, and 1 / LONGEST the shortest: nothing happens beyond, but of rounding
+ENDED = 5.0  # l t for the smallest eigenvalue l: exp(-5) = 0.7 % of its direction is left
+LONGEST = 1e30  # relative time; 1 / LONGEST is the shortest: beyond them only rounding changes
 REMEDY = "stop earlier, or raise --ridge"
-HELD_OUT = 5  # of the training images, one in so many is held out for validation
+HELD_OUT = 5  # one in so many training images is held out for validation
 
 
 def follow(
@@ -31,11 +31,11 @@ def follow(
 ) -> dict:
     """Train the linearised network of a cell by gradient flow, and test it at every time.
 
-    Losses are means over images and classes of the squared error, the flow is that of half its sum over the
-    training images (`regression.flow`). The stopping time is the one listed that has the least error of
-    images that were not trained on: "loo", each training image left out in turn, exactly; "validation",
-    the last fifth of the training images, at the same absolute time of a flow on the others. The test images
-    choose nothing.
+    Losses are squared errors averaged over images and classes; the flow descends half their sum over the
+    training images (`regression.flow`). The stopping time is the listed one of least error on images that
+    were not trained on: "loo" leaves out each training image in turn, exactly; "validation" holds out the
+    last fifth of them, and takes the same absolute time of a flow on the others. The test images choose
+    nothing.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def follow(
     dict
         Plain numbers, by these names: unit (absolute time of relative time 1, n / trace(K)), ridge, zeros
         and noise (`eigen.Spectrum`), largest and smallest eigenvalue, curve, a list of points, and limit, the
-        point at which time is infinite. A point: time, relative_time, train_loss, train_accuracy, test_loss,
+        point at infinite time. A point: time, relative_time, train_loss, train_accuracy, test_loss,
         test_accuracy, standard_error, undecided (accuracies in percent), stop_error and doubt. stopped:
         the point chosen, or None, with edge: whether it is the "first", "last" or "only" one of those listed.
         ended: whether the slowest direction is all but fitted at the last time listed, so that later ones
@@ -61,7 +61,7 @@ def follow(
     Raises
     ------
     UserError
-        If it does not fit into memory, is not computed, or a value is not possible.
+        If the matrix does not fit into memory or is not computed, or an argument is invalid.
     """
     started = clock.perf_counter()
     if stop not in STOPS:
@@ -78,7 +78,7 @@ def follow(
     gram = analysis.lower(opened, column, depth)
     outside = gram[n - held :, : n - held].copy() if stop == "validation" else None
     spectrum = eigen.decompose(gram, overwrite=True)
-    del gram  # which may have become the eigenvectors
+    del gram  # its memory may now hold the eigenvectors
     absolute = ridge * spectrum.mean_diagonal
     if times is None:
         relative = flow.times(spectrum, absolute)
@@ -169,7 +169,7 @@ def _points(
 
 
 def _stopped(points: list[dict], errors: list[float | None]) -> dict | None:
-    """The point of the least error, the earliest of equal ones; None where there are no errors."""
+    """Return the point of least error, the earliest if several tie; None if there are no errors."""
     known = [float("inf") if error is None else error for error in errors]
     best = int(np.argmin(known))
     if not np.isfinite(known[best]):

@@ -1,4 +1,4 @@
-"""The page of a solve, written again: of any solve of a run, with what was found out since."""
+"""Write the HTML page of any solve of a run, with the results added since the solve."""
 
 import logging
 import math
@@ -31,11 +31,11 @@ def write(
     ----------
     run : Run
     settings : Config
-        The run's; only its data path may have changed since.
+        The run's; only the path of its data may have changed.
     number : int, optional
-        Of the solve.
+        The solve's number.
     output : Path, optional
-        The file; by default index.html in the solve's report, and of the last solve in RUN/report, too.
+        The file; by default index.html in the solve's report, and for the last solve in RUN/report, too.
     with_spectrum : bool
         Compute eigenvalues, whatever they cost, and keep them in RUN/spectrum.
 
@@ -80,7 +80,7 @@ def write(
 
 
 def write_after_solve(run: Run, settings: Config, number: int) -> None:
-    """As `write`; where the page cannot be written, a warning says so: the solve is there without it."""
+    """Write the page as `write` does, but only warn if that fails: the solve is complete without it."""
     try:
         write(run, settings, number)
     except (UserError, OSError, MemoryError) as error:

@@ -1,8 +1,8 @@
-"""The Gaussian process posterior of an NNGP cell of a computed run, and whether its uncertainty is right.
+"""The Gaussian process posterior of an NNGP cell of a computed run, and how well it is calibrated.
 
-It stands apart from `solve` because it costs more: an eigendecomposition instead of a Cholesky factor,
-and the test images themselves, whose kernels with themselves no Gram store holds; and because its noise is
-by default that of maximum likelihood, where the table's ridge is the paper's.
+It is separate from `solve` because it costs more (an eigendecomposition instead of a Cholesky factor, and
+the kernel of each test image with itself, which no Gram store holds), and because its noise is by default
+that of maximum likelihood, while the table's ridge is the paper's.
 """
 
 import time
@@ -20,7 +20,7 @@ from cntk_bench.runs import images, scoring, stored
 from cntk_bench.runs.opened import OpenRun
 
 LEVELS = (0.5, 0.9, 0.95)  # of the intervals that the table shows
-DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # and the figure
+DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # levels in the figure
 
 
 def is_nngp(readout: Readout) -> bool:
@@ -31,7 +31,7 @@ def is_nngp(readout: Readout) -> bool:
 def own_kernels(
     opened: OpenRun, settings: Config, cells: Sequence[tuple[str, int]], progress: Callable | None = None
 ) -> dict[Readout, np.ndarray]:
-    """Kernels (m,) of the test images with themselves, for every cell's readout, all from one pass.
+    """Compute kernels (m,) of the test images with themselves, for every cell's readout, in one pass.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def own_kernels(
 def infer(
     opened: OpenRun, column: str, depth: int, own: np.ndarray, ridge: float | None = None
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """The posterior of the test images, and facts of how well it fits them; they choose nothing.
+    """Compute the posterior at the test images, and how well it fits them; they choose nothing.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def infer(
         probabilities, floored (share in percent of test images whose variance is within its error),
         undecided, doubt.
     dict
-        Arrays: mean (m, k), variance (m,) of f, error (m,) of it, probabilities (m, k).
+        Arrays: mean (m, k), variance (m,) of f, error (m,) of the variance, probabilities (m, k).
 
     Raises
     ------
     UserError
-        If it does not fit into memory, is not computed, or K is singular and there is no ridge.
+        If the matrix does not fit into memory or is not computed, or is singular and there is no ridge.
     """
     started = time.perf_counter()
     n, limit = opened.sizes[0], opened.run.config().solve.memory
@@ -131,11 +131,11 @@ def infer(
 def _judged(
     mean: np.ndarray, variance: np.ndarray, shown: np.ndarray, y_test: np.ndarray, classes: int
 ) -> dict:
-    """How predictions of the targets, with variances (m,), and class probabilities compare with the truth."""
+    """Score predictions of the targets, with variances (m,), and class probabilities against the truth."""
     goal = analysis.targets(y_test, classes)
     accuracy, error = scoring.accuracy(mean.argmax(axis=1) == y_test)
     table, ece = calibration.reliability(shown, y_test)
-    with np.errstate(divide="ignore"):  # a class that was said to be impossible: infinite
+    with np.errstate(divide="ignore"):  # infinite if the true class has probability zero
         surprise = -np.log(shown[np.arange(len(y_test)), y_test])
     levels = sorted({*LEVELS, *DRAWN})
     return {

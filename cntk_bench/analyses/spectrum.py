@@ -1,7 +1,7 @@
-"""Eigenvalues of the training matrices of a solve: computed where that is cheap, kept where it was asked for.
+"""Eigenvalues of a solve's training matrices: read if they were stored, else computed if that is cheap.
 
 They cost 4/3 n^3 operations per kernel, as much as four Cholesky factors, and are not needed to solve. So a
-report computes them up to `WORK`, and beyond it takes those that `page --spectrum` has kept in RUN/spectrum.
+page computes them only up to `WORK`, and beyond that uses those that `page --spectrum` kept in RUN/spectrum.
 """
 
 import math
@@ -29,9 +29,9 @@ FOLDER, FORMAT = "spectrum", 1
 
 
 def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenvalues], str | None]:
-    """Eigenvalues of every kernel of a solve that are kept, or cheap; and why others are missing, if any.
+    """Return stored or cheap eigenvalues of a solve's kernels, and why others are missing, if any.
 
-    Of several draws, they are of the first.
+    With several draws, they are those of the first.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenval
 
 
 def compute(run: Run, data: dict, solutions: list[dict]) -> None:
-    """Compute and keep those of every kernel of a solve that are not kept, whatever they cost, one by one.
+    """Compute and store the missing eigenvalues of a solve's kernels, one by one, whatever they cost.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def compute(run: Run, data: dict, solutions: list[dict]) -> None:
 
 
 def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
-    """The solutions that are of one Gram matrix each, and its readout."""
+    """Return the solutions that have exactly one Gram matrix, each with its readout."""
     found = []
     for solution in solutions:
         try:
@@ -103,7 +103,7 @@ def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
 
 
 def _identity(data: dict, solution: dict) -> dict:
-    """What decides a cell's eigenvalues."""
+    """Return what determines a cell's eigenvalues."""
     return {
         "column": solution["column"],
         "depth": solution["depth"],
@@ -115,7 +115,7 @@ def _identity(data: dict, solution: dict) -> dict:
 
 
 def _kept(run: Run, data: dict, solution: dict) -> Eigenvalues | None:
-    """Those that RUN/spectrum has of a cell, for the same images."""
+    """Return a cell's eigenvalues from RUN/spectrum; None unless they are intact and of the same images."""
     file = run.path / FOLDER / f"{stem(solution['column'], solution['depth'])}.json"
     try:
         told = sealed.read(file) or {}

@@ -1,4 +1,4 @@
-"""Networks of several widths, gathered: means over the networks of a width, and slopes against width."""
+"""Summarise networks of several widths: means over the networks of a width, slopes against width."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ TRAINED = ("drift", "movement", "layer")  # measures that need training
 
 
 def gathered(items: list[dict]) -> dict:
-    """Items, means over the networks of each width, and slopes against width.
+    """Return the items, means over the networks of each width, and slopes against width.
 
     Parameters
     ----------
     items : list of dict
-        With kind, depth, width, seed and `finite.MEASURES`, None for what was not measured, or failed.
+        With kind, depth, width, seed and `finite.MEASURES`, None for those not measured, or failed.
 
     Returns
     -------
     dict
-        networks: the items. means: for each kind, depth and width the number of networks, of those that
-        failed ("diverged", see `failed`), and of each measure the mean and the deviation between networks.
-        slopes: for each kind, depth and measure the slope, its standard_error (null if unknown), what is
-        expected of large widths, and a doubt in a sentence, or null.
+        networks: the items. means: for each kind, depth and width the number of networks, the number that
+        failed ("diverged", see `failed`), and each measure's mean, deviation and standard error. slopes:
+        for each kind, depth and measure the slope, its standard_error (null if unknown), the slope expected
+        at large widths, and a doubt in a sentence, or null.
     """
     means: list[dict] = []
     slopes: list[dict] = []
@@ -54,8 +54,11 @@ def gathered(items: list[dict]) -> dict:
 
 
 def _row(items: list[dict]) -> dict:
-    """Of the networks of one width: their number, how many failed, and each measure's mean, the deviation
-    between networks, and the mean's standard error (None for one network)."""
+    """Summarise the networks of one width.
+
+    A row has their number, how many failed, and each measure's mean, deviation between networks, and
+    standard error of the mean (None for one network).
+    """
     row: dict = {"networks": len(items), "diverged": sum(map(failed, items))}
     for measure in finite.MEASURES:
         valid = [item for item in items if measure not in TRAINED or not failed(item)]
@@ -68,13 +71,16 @@ def _row(items: list[dict]) -> dict:
 
 
 def constant(item: dict) -> bool:
-    """Whether kappa was asked for and is none, for no output of a network depended on a weight."""
+    """Whether kappa was asked for but is undefined, as no output of the network depended on a weight."""
     return item.get("distance") is not None and item["kappa"] is None
 
 
 def failed(item: dict) -> bool:
-    """Whether a network could not be trained: its training ended in numbers that are not finite or with a
-    loss that is not lower, or no output depended on a weight, before or after it."""
+    """Whether a network's training failed.
+
+    It ended in numbers that are not finite or with a loss that is not lower, or no output depended on a
+    weight, before or after it.
+    """
     if "loss_after" not in item:
         return constant(item)
     if any(item[key] is None for key in ("loss_after", *TRAINED)):

@@ -1,15 +1,15 @@
 """The command line: parses, calls, prints.
 
-`console` is the installed command, `main` the same for a script that goes on, and `program.call` one command
-of it within a process that goes on. Nothing is imported here, so that Ctrl-C is looked after before anything
-that takes time is.
+`console` is the installed command, `main` the same for a script that goes on afterwards, and `program.call`
+runs one command within a process that goes on. Nothing slow is imported at the top, so that Ctrl-C is
+handled before such imports begin.
 """
 
 import sys
 
 
 def console() -> None:
-    """`main`, where the process ends with it: a signal that comes while Python tidies up changes nothing."""
+    """Run `main` and end the process with it: a signal during Python's shutdown changes nothing."""
     main(last=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands that get more from a computed run's Gram matrices: flow, posterior, curve."""
+"""Commands that analyse a computed run's Gram matrices: flow, posterior, curve."""
 
 import json
 import math
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _of_run(command: options.Command) -> options.Command:
-    """What all of them are given: a run, which of its cells, how many training images, and how to print."""
+    """Add the options of all these commands: run, cells, number of training images, output format."""
     given = (
         options.formatted,
         click.option("--train", type=click.IntRange(2), metavar="N",
@@ -190,7 +190,7 @@ COMMANDS = (flow, posterior, curve)
 
 
 def _opened(directory: str, train: int | None, every: bool = False) -> "OpenRun":
-    """A run, and what of it is not analysed; `every` draw is, unless `train` is given."""
+    """Open a run, and report what is not analysed; `every` draw is, unless `train` is given."""
     from cntk_bench.runs.opened import open_run
 
     opened = open_run(options.path(directory, "RUN"))
@@ -203,7 +203,7 @@ def _opened(directory: str, train: int | None, every: bool = False) -> "OpenRun"
 
 
 def _numbers(text: str, option: str, example: str, whole: bool = False) -> list:
-    """Positive finite numbers separated by commas; `whole` ones as integers."""
+    """Parse positive finite numbers separated by commas; if `whole`, integers."""
     found = []
     for word in text.split(","):
         try:
@@ -227,7 +227,7 @@ def _require_finite(value: float, option: str) -> None:
 def _each(
     opened: "OpenRun", name: str, cells: Sequence[tuple[str, int]], one: Callable[[tuple[str, int]], dict]
 ) -> Iterator[tuple[dict, Path]]:
-    """Analyse cell after cell, and keep each at once, so that nothing is lost: the facts, and their file."""
+    """Analyse cell after cell, saving each at once so that nothing is lost; yield facts and their file."""
     from cntk_bench.analyses import analysis
 
     with progress.bar(name) as advance:
@@ -239,7 +239,7 @@ def _each(
 
 
 def _print(listing: "Listing", form: str) -> None:
-    """Print a table; of JSON everything is printed at the end."""
+    """Print a table, unless the format is JSON, which is printed at the end."""
     from cntk_bench.report.listing import written
 
     if form != "json":
@@ -247,7 +247,7 @@ def _print(listing: "Listing", form: str) -> None:
 
 
 def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> int:
-    """Say where results are, or all of them as JSON, and which are not to be trusted; the exit code."""
+    """Print where results are, or all as JSON, and which cannot be trusted; return the exit code."""
     from cntk_bench.analyses import analysis
     from cntk_bench.records import record
 

@@ -1,4 +1,4 @@
-"""Commands that set several solves beside each other: compare, sweep."""
+"""Commands that compare several solves: compare, sweep."""
 
 import json
 import logging
@@ -125,7 +125,7 @@ def sweep(
 
 
 def _computed(part: "Part", failed: "list[tuple[Run, Combination, str]]") -> None:
-    """Compute what a part's combinations need, and train; one that fails there does not end the others."""
+    """Compute what a part's combinations need, and train; failed training does not stop the others."""
     from cntk_bench.runs import train
 
     for settings in part.computed:
@@ -139,7 +139,7 @@ def _computed(part: "Part", failed: "list[tuple[Run, Combination, str]]") -> Non
             stages.train_run(one.settings, part.run)
         except UserError as error:
             failed.append((part.run, one, str(error)))
-    if trained or len(part.computed) > 1:  # the run's config says the largest of what was asked
+    if trained or len(part.computed) > 1:  # so that the run's config is the largest one
         stages.compute_run(part.computed[0], part.run, None)
 
 
@@ -149,7 +149,7 @@ def _solved(
     failed: "list[tuple[Run, Combination, str]]",
     advance: Callable[[], None],
 ) -> None:
-    """Solve those combinations of a part that are not solved; one that cannot be does not end the others."""
+    """Solve the unsolved combinations of a part; one that fails does not stop the others."""
     from cntk_bench.comparisons import sweep
     from cntk_bench.runs import solve
 
@@ -166,7 +166,7 @@ def _solved(
 
 
 def _end(rows: Sequence[dict], failed: "Sequence[tuple[Run, Combination, str]]") -> int:
-    """Say what could not be solved, and what is not to be trusted; the exit code."""
+    """Report what could not be solved, and what cannot be trusted; return the exit code."""
     from cntk_bench.comparisons import sweep
 
     for _, one, reason in failed:

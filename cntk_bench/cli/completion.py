@@ -1,7 +1,7 @@
-"""What a shell completes: configs, runs, their columns, and the keys of --set.
+"""Shell completion of configs, runs, their columns, and the keys of --set.
 
-A person waits for it at each press of Tab, so nothing is imported that takes long: keys are found in the
-source of the sections instead of in their classes, whose libraries take half a second.
+The user waits for it at each press of Tab, so nothing slow is imported: keys are parsed from the source of
+the sections instead of taken from their classes, whose libraries take half a second to load.
 """
 
 import os
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import ast
 
 PACKAGE = Path(__file__).parents[1]
-CONFIG = "config.yaml"  # which every run directory has
-MOST = 1000  # runs that are looked at
+CONFIG = "config.yaml"  # in every run directory
+MOST = 1000  # most runs, or paths, that are looked at
 
 Items = list[CompletionItem]
 
 
 class _Bash(BashComplete):
-    """Click's, without a space after what goes on: KEY= and FOLDER/."""
+    """Click's completion, without a space after what can be continued: KEY= and FOLDER/."""
 
     source_template = BashComplete.source_template.replace(
         "COMPREPLY+=($value)", "COMPREPLY+=($value); [[ $value == *[=/] ]] && compopt -o nospace"
@@ -37,7 +37,7 @@ class _Bash(BashComplete):
 
 
 class _Zsh(ZshComplete):
-    """The same in zsh; fish does so by itself."""
+    """The same for zsh; fish does so by itself."""
 
     source_template = ZshComplete.source_template.replace(
         "compadd -U -V unsorted -a completions",
@@ -52,7 +52,7 @@ add_completion_class(_Zsh)
 
 
 def configs(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:
-    """Configs that ship, by name; YAML files, and folders that may have some."""
+    """Complete names of shipped configs, YAML files, and folders, which may contain some."""
     from cntk_bench.system import resources
 
     shipped = [Path(entry.name).stem for entry in resources.folder("configs").iterdir()]
@@ -61,27 +61,27 @@ def configs(_context: click.Context, _parameter: click.Parameter, begun: str) ->
 
 
 def runs(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:
-    """Run directories: those in ./runs, and what begins as the word does; else folders that may have some."""
+    """Complete run directories: those in ./runs, and those that begin so; if none, folders."""
     folders = [path for path in _paths(begun) if path.endswith("/")]
     found = [path[:-1] for path in folders if Path(path, CONFIG).is_file()]
     return _items(dict.fromkeys([*_runs(), *found]), begun) or _items(folders, begun)
 
 
 def columns(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:
-    """Columns of the run that the command line names; before it does, of all in ./runs."""
-    # Not by the context: click drops arguments where an option lacks its value.
+    """Complete columns of the run named on the command line; without one, of all runs in ./runs."""
+    # The context is no help: click drops arguments if an option lacks its value.
     line = split_arg_string(os.environ.get("COMP_WORDS", ""))
     named = [word for word in line if Path(word, CONFIG).is_file()]
     return _items(dict.fromkeys(name for run in named or _runs() for name in _columns(run)), begun)
 
 
 def keys(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:
-    """Keys of a config, to be followed by a value."""
+    """Complete keys of a config, each followed by = for its value."""
     return _items([f"{key}=" for key in config_keys()], begun)
 
 
 def config_keys() -> list[str]:
-    """Dotted keys of a config that have values of their own, by the source of its sections."""
+    """Return dotted keys of a config that have values, parsed from the source of its sections."""
     import ast
 
     classes: dict[str, ast.ClassDef] = {}
@@ -129,7 +129,7 @@ def _columns(run: str) -> list[str]:
 
 
 def _paths(begun: str) -> list[str]:
-    """Paths that begin so; folders end with a slash."""
+    """Return paths that begin with `begun`; folders end with a slash."""
     from glob import escape, glob
 
     return [f"{path}/" if Path(path).is_dir() else path for path in sorted(glob(f"{escape(begun)}*"))[:MOST]]

@@ -1,4 +1,4 @@
-"""Commands that measure and tell: bench, info."""
+"""Commands that measure this machine and describe it: bench, info."""
 
 import math
 import re
@@ -136,12 +136,12 @@ def _depths(text: str) -> list[int]:
 
 
 def _require_memory(channels: int, size: int) -> None:
-    """The made-up images must fit: the system would kill us without a word."""
+    """Require memory for the made-up images: else the system would kill us without a message."""
     from cntk_bench.costs import measure
     from cntk_bench.system import memory
 
     need, free = 4 * measure.IMAGES * channels * size**2, memory.available()
-    if free is not None and need > free / 2:  # prepared, they are there twice
+    if free is not None and need > free / 2:  # preparing them makes a copy
         raise UserError(
             f"--size {size} and --channels {channels}: {measure.IMAGES:,} images take {units.size(need)}, "
             f"and {units.size(free)} of memory are free: use smaller ones"
@@ -149,7 +149,7 @@ def _require_memory(channels: int, size: int) -> None:
 
 
 def _tried(name: str, function: Callable[[], dict]) -> dict:
-    """What a function finds; where it cannot, the reason in its place: `info` is for the lost."""
+    """Return what a function finds or, if it fails, why: `info` must work where other things do not."""
     try:
         return function()
     except Exception as error:
@@ -167,7 +167,7 @@ def _provenance(function: str) -> dict:
 
 
 def _backends() -> dict[str, str]:
-    """The backends that work, and what keeps a broken one from being asked."""
+    """Return the backends that work, and why broken ones do not."""
     from cntk_bench import backends
 
     working, broken = [], {}

@@ -2,14 +2,14 @@
 
 Its keys, whatever the command:
 
-    format      version of these keys; a new one may add keys to a command without another number
-    command     the command's name, or null where none was known
+    format      version of these keys; a command may get more keys without a new number
+    command     the command's name, or null if none was recognised
     version     of cntk-bench
-    exit_code   as the process has it
-    error       null, or what ended the command, as standard error has it; several mistakes are lines of it
-    messages    warnings, as standard error has them, a line each; the last `MOST`
+    exit_code   that of the process
+    error       null, or the message of what ended the command; a line for each of several mistakes
+    messages    the last `MOST` warnings, a line each, as on standard error
 
-and the command's own, which are there if it came so far (`add`). Numbers that are not finite are null.
+and the command's own keys, present if it got that far (`add`). Numbers that are not finite are null.
 """
 
 import json
@@ -36,7 +36,7 @@ _open: _Document | None = None
 
 @contextmanager
 def opened(arguments: Sequence[str], commands: Container[str]) -> Iterator[None]:
-    """Gather facts until the end, if the arguments ask for them; `commands` are those that there are."""
+    """Collect facts while this is open, if the arguments ask for a document; `commands`: known names."""
     global _open
     before = _open
     wanted = OPTION in arguments and not any(word in arguments for word in _PLAIN)
@@ -48,12 +48,12 @@ def opened(arguments: Sequence[str], commands: Container[str]) -> Iterator[None]
 
 
 def asked() -> bool:
-    """Whether a document is printed, and no lines."""
+    """Whether a document is printed instead of lines."""
     return _open is not None
 
 
 def add(**facts: Any) -> None:
-    """Put facts into the document, if there is one: plain values, NumPy's, paths, or what has a str."""
+    """Add facts to the document, if there is one: plain or NumPy values, paths, or what has a str."""
     if _open is not None:
         _open.facts |= facts
 
@@ -65,7 +65,7 @@ def message(line: str) -> None:
 
 
 def text(code: int, error: str | None = None) -> str:
-    """The document."""
+    """Return the document as JSON."""
     from cntk_bench import __version__
     from cntk_bench.records.record import plain
 

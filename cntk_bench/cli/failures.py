@@ -1,4 +1,4 @@
-"""What each way of ending is told the user, in one line, and its exit code."""
+"""What the user is told about each way of ending, in one line, and its exit code."""
 
 import errno
 import traceback
@@ -11,7 +11,7 @@ from cntk_bench.system import paths
 from cntk_bench.system.interruption import Interrupted
 from cntk_bench.text import one_line, short
 
-BROKEN_PIPE = 128 + 13  # as a shell has it of a program that SIGPIPE ended
+BROKEN_PIPE = 128 + 13  # as a shell reports a program that SIGPIPE ended
 EXIT_CODES = {
     "0": "all is well",
     "1": "a verification failed",
@@ -38,9 +38,9 @@ _BY_NUMBER = {
 
 
 def told(error: BaseException) -> tuple[str | None, int]:
-    """The line for an exception that ended a command (None: nothing needs saying) and the exit code.
+    """Return the message for an exception that ended a command (None if none is needed) and the exit code.
 
-    Of several mistakes, lines.
+    The message is one line, except that several mistakes have a line each.
     """
     if isinstance(error, Mistakes):
         return f"error: {error}", error.exit_code
@@ -67,13 +67,13 @@ def _told(error: BaseException) -> tuple[str | None, int]:
 
 
 def _while_printing(error: BaseException) -> bool:
-    """Whether an error was raised by what prints to standard output, ours or click's."""
+    """Whether an error was raised while printing to standard output, by our function or click's."""
     printers = (streams.put.__code__, click.echo.__code__)
     return any(frame.f_code in printers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """The interruption that an exception is, or comes from: some libraries turn it into their own."""
+    """Return the KeyboardInterrupt that an exception is or stems from: libraries may wrap it."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if isinstance(error, KeyboardInterrupt):

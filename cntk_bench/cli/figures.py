@@ -5,7 +5,7 @@ import click
 from cntk_bench.cli import document, options, streams
 
 NAMES = ("accuracy", "windows", "ridges", "confusion", "mistakes", "spectra", "curve", "flow", "posterior",
-         "converge")  # fmt: skip  # analyses.figures.NAMES, which --help would wait for
+         "converge")  # fmt: skip  # analyses.figures.NAMES, whose import would slow --help
 
 
 @click.command()

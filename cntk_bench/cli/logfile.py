@@ -1,6 +1,6 @@
-"""What a command writes into the log of its run (`system.log`): what was asked, what happened, how it ended.
+"""The log that a command writes into its run (`system.log`): its arguments, what happened, how it ended.
 
-Where nothing can be written, the run goes on without. What only looks at a run writes nothing.
+If it cannot be written, the run goes on without it. Commands that only inspect a run write none.
 """
 
 import logging
@@ -16,16 +16,16 @@ from threading import RLock
 from cntk_bench.errors import UserError
 from cntk_bench.system import log, paths
 
-WAITING = 1000  # lines that wait for the run's directory
+WAITING = 1000  # most lines that wait for the run's directory
 
 
 class _Log(logging.Handler):
-    """Lines of one command; they wait until the directory is a run's, and are dropped if it never is."""
+    """A command's log lines; they wait until the folder is a run's, and are dropped if it never is."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         super().__init__(logging.INFO)
         self.arguments, self.folder, self.started = arguments, Path(), time.monotonic()
-        self.writing = RLock()  # again where a signal is told of while a line is written
+        self.writing = RLock()  # reentrant: a signal may be logged while a line is written
         self.begun, self.waiting = False, deque[bytes](maxlen=WAITING)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -38,7 +38,7 @@ class _Log(logging.Handler):
             self.write()
 
     def write(self) -> None:
-        """Write what waits, if the directory is a run's by now."""
+        """Write the waiting lines, if the folder is a run's by now."""
         with self.writing:
             runs = (self.folder / own for own in ("config.yaml", "converge"))
             if self.waiting and self.begun and any(map(os.path.exists, runs)):
@@ -52,7 +52,7 @@ _open: _Log | None = None
 
 @contextmanager
 def kept(arguments: Sequence[str]) -> Iterator[None]:
-    """Keep what is logged of a command, until its end."""
+    """Collect a command's log lines until its end."""
     global _open
     before, _open = _open, (lines := _Log(arguments))
     logging.getLogger().addHandler(lines)
@@ -64,7 +64,7 @@ def kept(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def begin(run: Path) -> None:
-    """Log into a run's directory from now on, what was asked first."""
+    """Log into a run's directory from now on, beginning with the command line."""
     if _open is None or _open.begun:
         return
     import shlex
@@ -79,7 +79,7 @@ def begin(run: Path) -> None:
 
 
 def catch_up() -> None:
-    """Write what has waited for the directory to become a run's, before workers write their lines."""
+    """Write the waiting lines, now that the directory is a run's, before workers write theirs."""
     if _open is not None:
         _open.write()
 
@@ -91,7 +91,7 @@ def note(kind: str, text: str) -> None:
 
 
 def end(code: int, message: str | None = None, error: BaseException | None = None) -> None:
-    """Log how the command ended; of an error that nobody foresaw, where it came from, too."""
+    """Log how the command ended; for an unforeseen error, with its traceback."""
     if _open is None:
         return
     if message is not None:

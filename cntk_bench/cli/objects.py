@@ -1,4 +1,4 @@
-"""What `plan` says of matrices that are kept in an object store: objects, requests and bytes, no prices."""
+"""Lines of `plan` about matrices in an object store: objects, requests and bytes, no prices."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def lines(cost: "Cost", store: "Bucket", workers: int) -> dict[str, str]:
-    """Names of lines and what they say, for so many workers at once."""
+    """Return lines by their names, for `workers` workers at once."""
     from cntk_bench.grams import traffic
 
     plan = cost.tiles

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what they stand for."""
+"""Arguments and options that several commands share, and how they are interpreted."""
 
 import os
 import re
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from cntk_bench.records.directory import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-FORMATS = ("text", "markdown", "csv", "json", "latex")  # report.FORMATS, which --help would wait for
+FORMATS = ("text", "markdown", "csv", "json", "latex")  # report.FORMATS, whose import would slow --help
 MOVED = ("dataset.path", "dataset.labels")  # keys that tell where the data are now
 LEAST_MEMORY = 2**30  # bytes of address space; with fewer, Numba's compiler was found not to load
 
 
 def common(command: Command) -> Command:
-    """Options of every command."""
+    """Add the options of every command."""
 
     def begin(_context: click.Context, _parameter: click.Parameter, verbose: bool) -> None:
         if verbose:
@@ -35,7 +35,7 @@ def common(command: Command) -> Command:
     command = click.option(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=begin, help="Report what is being done."
     )(command)
-    # `document.opened` looks for it, so that what is wrong with the other options is told as JSON, too.
+    # `document.opened` looks for it, so that errors in the other options are reported as JSON, too.
     command = click.option(
         document.OPTION, is_flag=True, expose_value=False, help="Print one JSON document instead of lines."
     )(command)
@@ -43,7 +43,7 @@ def common(command: Command) -> Command:
 
 
 def configured(command: Command) -> Command:
-    """A config file, its overrides, and the run directory."""
+    """Add a config file, its overrides, and the run directory."""
     command = click.option(
         "-o", "--output", metavar="DIR", help="Run directory.  [default: runs/NAME, NAME from the config]"
     )(command)
@@ -55,7 +55,7 @@ def configured(command: Command) -> Command:
 
 
 def of_run(command: Command) -> Command:
-    """A run directory that there is."""
+    """Add the argument RUN, an existing run directory."""
 
     def check(_context: click.Context, _parameter: click.Parameter, named: str) -> str:
         below = os.path.join("runs", named)
@@ -69,12 +69,12 @@ def of_run(command: Command) -> Command:
 
 
 def of_column(**more: Any) -> Callable[[Command], Command]:
-    """A column of the run; `more` as of `click.option`."""
+    """Add the option --column; `more` is for `click.option`."""
     return click.option("--column", metavar="NAME", shell_complete=completion.columns, **more)
 
 
 def formatted(command: Command) -> Command:
-    """How a table is printed."""
+    """Add the option --format of a printed table."""
 
     def check(_context: click.Context, _parameter: click.Parameter, form: str) -> str:
         if document.asked() and form not in ("text", "json"):
@@ -93,13 +93,13 @@ def formatted(command: Command) -> Command:
 
 
 def executor(command: Command) -> Command:
-    """Who computes."""
+    """Add the option --executor."""
     text = "What distributes the tiles to workers; the same as --set compute.executor=NAME."
     return click.option("--executor", metavar="NAME", help=text)(command)
 
 
 def share(text: str | None, what: str) -> tuple[int, int]:
-    """(i, n) of a share such as 1/4, of which None is the whole."""
+    """Parse a share such as 1/4 into (i, n); None is the whole, (1, 1)."""
     if text is None:
         return 1, 1
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
@@ -110,7 +110,7 @@ def share(text: str | None, what: str) -> tuple[int, int]:
 
 
 def overridable(example: str) -> Callable[[Command], Command]:
-    """Overrides of the config's keys."""
+    """Add the option --set, which overrides keys of the config."""
     text = f"Override a key, such as {example}. May be repeated."
     return click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text, shell_complete=completion.keys
@@ -118,14 +118,14 @@ def overridable(example: str) -> Callable[[Command], Command]:
 
 
 def require_moved(overrides: tuple[str, ...]) -> None:
-    """UserError where an override is of anything but where the data are now (`MOVED`)."""
+    """Raise UserError if an override changes anything but the data's location (`MOVED`)."""
     for override in overrides:
         if override.partition("=")[0] not in MOVED:
             raise UserError(f"--set {short(override)}: only {' and '.join(MOVED)} can change here")
 
 
 def path(text: str, what: str) -> Path:
-    """A path given as the option or argument `what`; ~ stands for the home directory."""
+    """Return the path given as the option or argument `what`, with ~ expanded."""
     try:
         return Path(paths.expanded(text))
     except UserError as error:
@@ -133,13 +133,13 @@ def path(text: str, what: str) -> Path:
 
 
 def donor(command: Command) -> Command:
-    """Another run to take from."""
+    """Add the option --from, a run to copy tiles from."""
     text = "Copy from RUN the tiles of the same images and readouts instead of computing them."
     return click.option("--from", "donor", metavar="RUN", help=text, shell_complete=completion.runs)(command)
 
 
 def run_directory(text: str, what: str = "RUN") -> "Run":
-    """The run in the directory given as the option or argument `what`."""
+    """Return the run in the directory given as the option or argument `what`."""
     from cntk_bench.records.directory import Run
 
     return Run(path(text, what))
@@ -152,7 +152,7 @@ def settings(
     output: str | None,
     executor: str | None = None,
 ) -> "tuple[Config, Run]":
-    """The config, and the run that it names."""
+    """Load the config; return it and its run."""
     from cntk_bench.config import config
     from cntk_bench.records.directory import Run
 
@@ -163,20 +163,20 @@ def settings(
 
 
 def with_choices(overrides: tuple[str, ...], backend: str | None, executor: str | None) -> tuple[str, ...]:
-    """Overrides, with those that --backend and --executor stand for."""
+    """Return the overrides with those that --backend and --executor stand for."""
     choices = {"compute.backend": backend, "compute.executor": executor}
     return (*overrides, *(f"{key}={value}" for key, value in choices.items() if value is not None))
 
 
 def located(config_file: str) -> Path:
-    """The file of the argument CONFIG, which may be the mere name of one that ships."""
+    """Return the file of the argument CONFIG, which may be just the name of one that ships."""
     from cntk_bench.config import source
 
     return source.located(path(config_file, "CONFIG"))
 
 
 def _require_memory() -> None:
-    """Refuse a limit in which the libraries cannot be loaded: some then print lines of their own, or hang."""
+    """Refuse a memory limit too low for the libraries: some would print messages, or hang."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
         raise UserError(

@@ -33,7 +33,7 @@ def page(
     if file is not None and file.is_dir():
         raise UserError(f"--output {short(str(file))} is a folder: name a file in it, such as index.html")
     settings = where.config(overrides)
-    if file is None or spectrum:  # else nothing of the run is touched
+    if file is None or spectrum:  # else nothing is written into the run
         logfile.begin(where.path)
     files = pages.write(where, settings, number, file, spectrum)
     document.add(run=where.path, files=files)

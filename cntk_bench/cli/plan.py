@@ -1,4 +1,4 @@
-"""The command that tells before: plan."""
+"""The command that estimates costs: plan."""
 
 import math
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def plan(
     if settings.kernel.readouts:
         cost = _plan_grams(settings, where, loaded, workers)
         known.append(cost.time * cost.share(workers))
-        paid = known[0] * (workers - 1)  # beside this one
+        paid = known[0] * (workers - 1)  # the other workers'
         if cost.solve_time is None:
             unknown.append("the solve")
         else:
@@ -73,7 +73,7 @@ def plan(
     whole = sum(known, Span(0, 0))
     document.add(time_all=asdict(whole), not_in_time_all=unknown)
     without = f", without {' and '.join(unknown)}" if unknown else ""
-    if settings.kernel.readouts:  # training alone is the only stage that takes long
+    if settings.kernel.readouts:  # else training is the only long stage
         streams.line("time, all", units.span(whole) + without)
     if price is not None:
         _tell_money(whole + paid, price, currency, without)
@@ -87,7 +87,7 @@ def _require_price(price: float | None, currency: str | None) -> None:
 
 
 def _tell_money(time: "Span", price: float, currency: str | None, without: str) -> None:
-    """Tell what so many seconds of workers, all together, cost."""
+    """Print what this much time, summed over workers, costs."""
     money = time * (price / 3600)
     low, high = (f"{some:,.2f}" for some in (money.low, money.high))
     unit = f" {short(currency, 20)}" if currency else ""
@@ -159,7 +159,7 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
 
 
 def _facts(cost: "Cost", backend: str, workers: int) -> dict:
-    """The plan of the Gram matrices as JSON has it: bytes, and seconds from `low` to `high`."""
+    """Return the plan of the Gram matrices for JSON: bytes, and seconds from `low` to `high`."""
     plan, solving = cost.tiles, cost.solve_time
     return {
         "backend": backend,
@@ -186,7 +186,7 @@ def _facts(cost: "Cost", backend: str, workers: int) -> dict:
 
 
 def _solving(cost: "Cost") -> str:
-    """What is said of the time of the solve."""
+    """Describe the time of the solve."""
     from cntk_bench.costs.measure import UNKNOWN
 
     solving = cost.solving
@@ -203,7 +203,7 @@ def _solving(cost: "Cost") -> str:
 
 
 def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> "tuple[Span, bool]":
-    """Tell of the training; its time, and whether that is of all of it."""
+    """Print the plan of the training; return its time, and whether that covers all of it."""
     from cntk_bench.costs import effort
     from cntk_bench.costs.span import Span
 
@@ -238,7 +238,7 @@ def _plan_training(settings: "Config", where: "Run", loaded: "Dataset") -> "tupl
 
 
 def _of_cells(known: Sequence[tuple]) -> list[dict]:
-    """Networks whose time is known before, by cell: seconds at most."""
+    """Return the training with predicted time, cell by cell: seconds at most."""
     return [
         {"label": cell.label, "left": cell.left, "epochs": each.epochs, "steps": each.steps,
          "seconds": cell.left * each.seconds}

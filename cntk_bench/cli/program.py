@@ -1,4 +1,4 @@
-"""The group of all commands, and one call of it: whatever happens, one line and an exit code."""
+"""The group of all commands, and `call`, which turns whatever happens into one line and an exit code."""
 
 import os
 import sys
@@ -33,7 +33,7 @@ COMPLETION = "_CNTK_BENCH_COMPLETE"
 
 class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The whole first sentence of each command, which click's own would cut off."""
+        """List commands with their whole first sentence, which click's own would cut off."""
         said = {name: " ".join((command.help or "").split()) for name, command in self.commands.items()}
         with formatter.section("Commands"):
             formatter.write_dl([(name, said[name].partition(". ")[0].rstrip(".")) for name in sorted(said)])
@@ -80,7 +80,7 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _ended(arguments: list[str]) -> int:
-    """The exit code of a command, however it ends; what is to be said of that is said and logged."""
+    """Run a command and return its exit code, however it ends; print and log the reason."""
     try:
         code = _invoke(arguments)
         if document.asked():
@@ -95,7 +95,7 @@ def _ended(arguments: list[str]) -> int:
         if message is not None:
             streams.complain_at_length(message)
         if document.asked():
-            with suppress(OSError, ValueError):  # it may be what could not be written
+            with suppress(OSError, ValueError):  # writing it may be what failed
                 streams.put(document.text(code, message))
         logfile.end(code, message, error)
         return code
@@ -109,8 +109,8 @@ def _invoke(arguments: list[str]) -> int:
             return shell_complete(cli, {}, NAME, COMPLETION, instruction)
         except (KeyError, ValueError):  # the shell's variables are not there, or are nonsense
             return 1
-    # What libraries print is no part of a document.
+    # Keep what libraries print out of a document.
     with redirect_stdout(sys.stderr) if document.asked() else nullcontext():
-        # Not click's own main, which prints an empty line where it is interrupted.
+        # Not click's own main, which prints an empty line when interrupted.
         with cli.make_context(NAME, arguments) as context:
             return cli.invoke(context) or 0

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal; elsewhere, as in a batch job's output, lines that grow fewer with time."""
+"""Progress: a bar on a terminal; elsewhere, as in a batch job's output, lines at growing intervals."""
 
 import os
 import sys
@@ -10,14 +10,14 @@ from typing import Any, TextIO, cast
 from cntk_bench.cli import logfile, streams, units
 from cntk_bench.text import one_line
 
-SECONDS = 30.0  # between lines that say how far it is, at least
-PAUSE = "CNTK_BENCH_PROGRESS_SECONDS"  # the variable that says another time than SECONDS; inf for no lines
-SHARE = 0.05  # of the time that has passed, after which the next line comes, if that is longer
+SECONDS = 30.0  # least time between two lines of progress
+PAUSE = "CNTK_BENCH_PROGRESS_SECONDS"  # environment variable to replace SECONDS; inf for no lines
+SHARE = 0.05  # least time between two lines, as a share of the time passed
 
 
 @contextmanager
 def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
-    """Tell how far a stage is, and log its beginning and end; gives advance(count, total=, done=, said=)."""
+    """Show a stage's progress, log its beginning and end; yields advance(count, total=, done=, said=)."""
     began = time.monotonic()
     logfile.note("begun", title)
     try:
@@ -32,15 +32,15 @@ def bar(title: str, unit: str | None = None) -> Iterator[Callable]:
 
 
 class _Lines:
-    """Lines on standard error: how much is done, how fast, and how long the rest takes at that pace."""
+    """Progress as lines on standard error: amount done, pace, and the time left at that pace."""
 
     def __init__(self, title: str, unit: str | None) -> None:
         self.title, self.unit = title, f" {unit}" if unit else ""
         self.total, self.now = 0, 0
-        self.first: int | None = None  # what was done before
+        self.first: int | None = None  # done before the stage began
         self.began = self.last = time.monotonic()
         self.pause = SECONDS
-        with suppress(ValueError):  # it is no number
+        with suppress(ValueError):  # not a number
             self.pause = float(os.environ.get(PAUSE, SECONDS))
 
     def advance(
@@ -91,7 +91,7 @@ def _shown(title: str, unit: str | None) -> Iterator[Callable]:
 
 
 def told(advance: Callable) -> Callable[[str], None]:
-    """What says words beside a bar, and prints them, too: the first, then some every half a minute."""
+    """Return what shows words beside a bar, and prints them as well, at most every half minute."""
     last = -float("inf")
 
     def tell(words: str) -> None:
@@ -105,7 +105,7 @@ def told(advance: Callable) -> Callable[[str], None]:
 
 
 class _Lasting:
-    """A terminal that may be closed while we write to it, as where a run goes on after the log-out."""
+    """A terminal that may be closed while we write to it, as when a run goes on after log-out."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

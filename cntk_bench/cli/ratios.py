@@ -1,4 +1,4 @@
-"""A comparison with another library, as `bench --baseline` tells it."""
+"""The output of `bench --baseline`: a comparison with another library."""
 
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ NAMES = ("neural-tangents",)
 
 
 def library(name: str | None, backend: str) -> "Library | None":
-    """The library to compare with, if one is asked for; UserError where that is not possible."""
+    """Return the library to compare with, None if not asked for; UserError if that is not possible."""
     if name is None:
         return None
     from cntk_bench import backends
@@ -25,7 +25,7 @@ def library(name: str | None, backend: str) -> "Library | None":
 
 
 def line(found: "Comparison | Refusal") -> str:
-    """It as one line, below that of its column."""
+    """Format a comparison as one line, to be printed below that of its column."""
     from cntk_bench.costs.comparison import Refusal
 
     if isinstance(found, Refusal):
@@ -42,7 +42,7 @@ def line(found: "Comparison | Refusal") -> str:
 
 
 def facts(found: "Comparison | Refusal") -> dict[str, Any]:
-    """It as JSON has it; a column that is not compared has no times and no ratio."""
+    """Return a comparison for JSON; a column that is not compared has no times and no ratio."""
     from cntk_bench.costs.comparison import Refusal
 
     if isinstance(found, Refusal):

@@ -1,4 +1,4 @@
-"""Commands that look at a run: table, solves, status, verify."""
+"""Commands that inspect a run: table, solves, status, verify, export."""
 
 import shlex
 import time
@@ -76,7 +76,7 @@ def solves(directory: str) -> None:
 
 
 def _facts(solve: dict) -> dict:
-    """What is told of one solve.json; of a damaged one, why it is."""
+    """Return the facts shown of one solve.json; a damaged one is returned with its damage."""
     from cntk_bench.report.rows import is_trusted
 
     if "damaged" in solve:
@@ -95,7 +95,7 @@ def _facts(solve: dict) -> dict:
 
 
 def _line(solve: dict) -> tuple[str, ...]:
-    """One solve.json as the cells of a row."""
+    """Format one solve.json as the cells of a row."""
     from cntk_bench.report.rows import DOUBTED, is_trusted
 
     if "damaged" in solve:
@@ -227,7 +227,7 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
 
     where = options.run_directory(directory)
     settings = where.config(overrides)
-    if repair:  # else nothing of the run is touched
+    if repair:  # only a repair changes tiles, and is logged
         logfile.begin(where.path)
     document.add(run=where.path)
     stage, found = verify.begun(settings, sample, repair), None
@@ -252,7 +252,7 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
 
 
 def _tell_verified(found: "Verification", where: "Run", directory: str) -> int:
-    """What was found of the tiles; the exit code."""
+    """Print what was found about the tiles; return the exit code."""
     document.add(
         tiles={
             "checked": found.checked,

@@ -126,7 +126,7 @@ def slurm_script(
     command += [] if backend is None else ["--backend", backend]
     path, asked = where.path.absolute(), settings.compute
     command += ["--output", str(path)]
-    command += ["--executor", "auto"] if asked.executor == "slurm" else []  # these are the jobs already
+    command += ["--executor", "auto"] if asked.executor == "slurm" else []  # the script makes the jobs
     script = sbatch.script(asked.slurm.model_dump(), settings.name, command, path, Path.cwd(), shards)
     document.add(run=where.path, shards=shards, script=script)
     streams.say(script)
@@ -221,7 +221,7 @@ def train_run(settings: "Config", where: "Run") -> None:
 
 
 def _solve(where: "Run", settings: "Config") -> int:
-    """Solve, print the table, and say which solutions are not to be trusted; the exit code."""
+    """Solve, print the table, and report which solutions cannot be trusted; return the exit code."""
     from cntk_bench import report
     from cntk_bench.analyses import page as pages
     from cntk_bench.runs import solve as stage

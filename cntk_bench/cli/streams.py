@@ -1,4 +1,4 @@
-"""Standard streams as they come: closed, full, broken off, or in an encoding that lacks a character."""
+"""Standard streams that may be closed, full, broken off, or in an encoding that lacks a character."""
 
 import io
 import logging
@@ -17,8 +17,8 @@ MOST_LOGGED = 1000  # characters of a line that is logged
 def prepare() -> None:
     """Make the streams usable.
 
-    A closed one becomes the null device: else the next file opened would get its descriptor, and all
-    that a library prints. A character that an encoding lacks is shown as its escape.
+    A closed one is replaced by the null device: else the next file opened would get its descriptor, and
+    all that a library prints. A character that an encoding lacks is printed as its escape.
     """
     for number, name in enumerate(STREAMS):
         try:
@@ -33,13 +33,13 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
-    """Print lines for people, as `put`; nothing where a document is printed instead (`document`)."""
+    """Print lines for people, as `put`; nothing if a JSON document is printed instead (`document`)."""
     if not document.asked():
         put(text)
 
 
 def put(text: str) -> None:
-    """Print lines to standard output, with what a terminal would obey as escapes.
+    """Print lines to standard output, escaping what a terminal would act on.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def complain(text: str, most: int = MOST) -> None:
 
 
 def tell(text: str) -> None:
-    """Say in one line on standard error, and in the run's log, how far it is."""
+    """Report progress in one line on standard error, and in the run's log."""
     logfile.note("progress", text)
     complain_at_length(one_line(text))
 
@@ -73,16 +73,16 @@ def _warn(text: str, most: int) -> None:
 
 
 def complain_at_length(text: str) -> None:
-    """Print visible lines to standard error, if it takes them."""
+    """Print lines to standard error, ignoring failures to do so."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def drain() -> None:
-    """Write what is still to be written, and drop what cannot be.
+    """Flush the standard streams, dropping what cannot be written.
 
-    Python would try again when it exits, print a traceback, and exit with a code of its own.
+    Otherwise Python would try again when it exits, print a traceback, and exit with a code of its own.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -114,10 +114,10 @@ _lines = _Lines()
 
 @contextmanager
 def logged() -> Iterator[None]:
-    """Print warnings that are logged, until the end; and what is done, from `tell_more` on."""
+    """Print warnings that are logged while this is open; after `tell_more`, also what is being done."""
     ours = logging.getLogger("cntk_bench")
     level = ours.level
-    ours.setLevel(logging.INFO)  # the run's log has what is done in any case
+    ours.setLevel(logging.INFO)  # the run's log always has these
     _lines.setLevel(logging.WARNING)
     logging.getLogger().addHandler(_lines)
     try:
@@ -128,5 +128,5 @@ def logged() -> Iterator[None]:
 
 
 def tell_more() -> None:
-    """Print what is done, too, as --verbose asks."""
+    """Print what is being done, too, as --verbose asks."""
     _lines.setLevel(logging.INFO)

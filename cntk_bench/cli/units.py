@@ -1,4 +1,4 @@
-"""Quantities as people read them."""
+"""Format quantities for people."""
 
 from math import inf
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ __all__ = ["brief", "duration", "size", "span"]
 
 
 def brief(seconds: float) -> str:
-    """Less than a second, such as 36 us."""
+    """Format a time below a second, such as 36 us."""
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
 
 
 def span(seconds: "Span") -> str:
-    """A range of times in the unit of its end, such as 2.6 to 3.4 h."""
+    """Format a range of times in the unit of its end, such as 2.6 to 3.4 h."""
     if seconds.high < 1:
         return "less than 1 s"
     unit, name = next(

@@ -1,13 +1,13 @@
 """The columns of the table: a name, what its cells need, and how they are filled.
 
-A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it gives
-predictions, and whoever asked scores them. Kernel columns are in `kernel`, trained networks in `network`,
-baselines in `baseline`. What has to be trained first says so by following `Trained`, too.
+A column may need readouts of a Gram matrix, images, or nothing. It never sees a test label: it returns
+predictions, and the caller scores them. Kernel columns are in `kernel`, trained networks in `network`,
+baselines in `baseline`. A column that has to be trained first follows the protocol `Trained`, too.
 
-To add a column, write a class that follows `Column` (`column`), and put what makes it from a name into
-`FAMILIES`. From another package, register a column under the entry point group `cntk_bench.columns`, or what
-makes columns from names, or None, under `cntk_bench.column_families`.
-What a family lets the user set is a section of the YAML of its own (`section`).
+To add a column, write a class that follows `Column` (`column`), and add to `FAMILIES` a function that makes
+it from its name, or returns None. Another package registers a column under the entry point group
+`cntk_bench.columns`, or such a function under `cntk_bench.column_families`. The settings of a family are a
+section of the YAML of its own (`section`).
 """
 
 import re
@@ -35,7 +35,7 @@ GROUP, FAMILY_GROUP, SECTION_GROUP = (
     f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")
 )
 NAME = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,39}"  # of a column, and so of its files
-# What makes a column from a name, or None; and the names that they know.
+# A function that makes a column from a name, or returns None; and the names that it knows.
 Family = tuple[Callable[[str], Column | None], tuple[str, ...]]
 FAMILIES: tuple[Family, ...] = (
     (kernel.column, kernel.NAMES),
@@ -52,7 +52,7 @@ class Sections(Section):
 
 
 def find(name: str) -> Column:
-    """The column of a name.
+    """Return the column of a name.
 
     Raises
     ------
@@ -83,8 +83,10 @@ def has_depth(column: Column) -> bool:
 
 
 def decides(key: str, name: str) -> bool:
-    """Whether a key of the YAML, such as solve.ridge, can decide the cells of a column of a name, beside the
-    images; of a package that is not installed, any key of solve or of what columns add."""
+    """Whether a key of the YAML, such as solve.ridge, can change a column's cells, images aside.
+
+    If the column's package is not installed, any key of solve or of what columns add may.
+    """
     known = tuple(f"{section}." for section in ("solve", *section_names()))
     try:
         keys = getattr(find(name), "keys", known)
@@ -94,12 +96,12 @@ def decides(key: str, name: str) -> bool:
 
 
 def cells(names: Iterable[str], depths: Sequence[int]) -> tuple[tuple[str, int | None], ...]:
-    """(column, depth) of every cell of a table, column by column."""
+    """Return (column, depth) of every cell of a table, column by column."""
     return tuple((name, depth) for name in names for depth in (depths if has_depth(find(name)) else (None,)))
 
 
 def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
-    """UserError if a column's cells cannot be filled here; `asked` is called only where a column wants it."""
+    """Raise UserError if a column's cells cannot be filled here; `asked` is called only if needed."""
     checks = [found.require for name in names if hasattr(found := find(name), "require")]
     if checks:
         known = asked()
@@ -108,13 +110,13 @@ def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
 
 
 def trained(name: str) -> Trained | None:
-    """The column of a name, where it has to be trained before its cells can be filled; else None."""
+    """Return a column that has to be trained before its cells can be filled; None for any other."""
     column = find(name)
     return column if isinstance(column, Trained) else None
 
 
 def readouts(cells: Iterable[tuple[str, int | None]]) -> tuple[Readout, ...]:
-    """The readouts that cells, (column, depth), need; each once, in order of first use."""
+    """Return the readouts that cells (column, depth) need, each once, in order of first use."""
     return tuple(dict.fromkeys(r for column, depth in cells for r in find(column).needs(depth)))
 
 
@@ -139,6 +141,6 @@ def _remedy(name: str) -> str:
     if not nearest:
         return f"use one of {short(', '.join(known), 200)}; or a kernel followed by {flip}"
     own = any(nearest[0] in names for family, names in FAMILIES if family is kernel.column)
-    found = nearest[0] + flip * (plain != asked and own)  # of other columns there is none
+    found = nearest[0] + flip * (plain != asked and own)  # other columns have no such variant
     example = found.replace("<c>", "4").replace("<b>", "0.1")
     return f"did you mean {found}{f', such as {example}' if '<' in found else ''}?"

@@ -1,4 +1,4 @@
-"""Baselines: what standard methods score on the same flattened images, from libraries.
+"""Baselines: standard methods, from libraries, on the same flattened images.
 
     RBF           kernel ridge regression, exp(-gamma |x - z|^2), gamma = 1 / (2 s^2)
     LAPLACE       the same, exp(-|x - z| / s); the norm is the Euclidean one, as where this kernel is
@@ -57,8 +57,8 @@ class Baseline(Section):
     )
 
 
-# By name: the module of this room that has the function which fills the cell; the function; and the keys of
-# the config that decide what it finds.
+# Name -> the module of this package and its function that fill the cell, and the config's keys that decide
+# the result.
 OF_KERNELS = ("baseline.bandwidths", "baseline.ridge", "solve.precision")
 FILLED = {
     "RBF": ("baseline", "rbf", OF_KERNELS),
@@ -68,7 +68,7 @@ FILLED = {
     "LINEAR": ("baseline", "linear", ("baseline.ridge",)),
 }
 NAMES = tuple(FILLED)
-# Matrices n x n in float64 that a Gaussian process has at once, beside two per class of scikit-learn's.
+# n x n float64 matrices that a Gaussian process holds at once; scikit-learn's has two more per class.
 GP_MATRICES = 12
 
 
@@ -85,11 +85,11 @@ class BaselineColumn:
         return FILLED[self.name][2]
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
-        """None."""
+        """No readouts."""
         return ()
 
     def require(self, asked: Asked) -> None:
-        """UserError where its library is missing, or there are too many images for it."""
+        """Raise UserError if its library is missing, or there are too many images for it."""
         from cntk_bench.regression import placement
 
         n, free = asked.n_train, asked.memory * GIB if asked.memory is not None else memory.available()
@@ -107,7 +107,7 @@ class BaselineColumn:
         elif self.name == "LINEAR":
             needed = 8 * (4 * n * asked.features + 3 * min(n, asked.features) ** 2)
         else:
-            # One matrix at a time, as for every kernel column, but always whole: `given.dtype` chooses.
+            # One matrix at a time, as for kernel columns, but always whole; `given.dtype` may be float32.
             needed = placement.predict(n, classes=asked.classes, device="cpu", dtype="float32").host
         if needed > free:
             raise UserError(
@@ -128,12 +128,12 @@ class BaselineColumn:
 
 
 def column(name: str) -> BaselineColumn | None:
-    """The baseline of a name; None if it is none."""
+    """Return the baseline of a name; None if there is none."""
     return BaselineColumn(name) if name in FILLED else None
 
 
 def require_gpytorch() -> None:
-    """UserError where GPyTorch cannot be imported."""
+    """Raise UserError if GPyTorch cannot be imported."""
     try:
         import gpytorch  # noqa: F401
     except ImportError as error:
@@ -157,7 +157,7 @@ def _kernel_ridge(
     kernel: Callable[..., np.ndarray],
     more: Callable[[float], dict] = lambda s: {},
 ) -> Cell:
-    """The bandwidth and ridge of least leave-one-out error, for kernel(squared distances, s)."""
+    """Fit kernel(squared distances, s) with the bandwidth and ridge of least leave-one-out error."""
     from cntk_bench.regression import prediction
     from cntk_bench.regression.ridge import rank
 
@@ -172,7 +172,7 @@ def _kernel_ridge(
         matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), given.dtype)
         try:
             solution = kernels.solved(given, matrix, how.ridge, error=error)
-        except UserError as problem:  # others may be possible
+        except UserError as problem:  # other bandwidths may work
             refused = refused or UserError(_of_baseline(problem))
             continue
         del matrix
@@ -199,7 +199,7 @@ def _kernel_ridge(
 
 
 def _of_baseline(problem: object) -> str:
-    """What the solver says, with the key that sets the ridge here."""
+    """Reword a message of the solver with the key that sets the ridge here."""
     return str(problem).replace("solve.ridge", "baseline.ridge")
 
 
@@ -238,12 +238,12 @@ def linear(given: Given) -> Cell:
 
 
 def notes(*sentences: str | None) -> str | None:
-    """The sentences that there are, in one."""
+    """Join the sentences that are not None or empty; None if there are none."""
     return "; ".join(sentence for sentence in sentences if sentence) or None
 
 
 def ridge_edge(edge: str | None) -> str | None:
-    """What a reader must know of a ridge at the end of those tried."""
+    """Return a note for a ridge at the end of those tried; None for any other."""
     remedy = {"largest": "larger", "smallest": "smaller"}
     return edge and f"the {edge} ridge tried is the best: add {remedy[edge]} ones to baseline.ridge"
 

@@ -7,7 +7,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 
 BLOCK = 1024  # images; bounds the temporaries beside a matrix of n columns
-SAMPLE = 2000  # training images, the first, whose pairs give the median distance
+SAMPLE = 2000  # first training images, whose pairs give the median distance
 # A squared distance below this share of |x|^2 + |z|^2 is computed from the difference itself: as
 # |x|^2 + |z|^2 - 2 x.z it would keep fewer than about nine digits.
 NEAR = 1e-6
@@ -20,7 +20,7 @@ def flattened(images: np.ndarray) -> np.ndarray:
 
 
 def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The same, `BLOCK` of them at a time."""
+    """The vectors of `flattened`, `BLOCK` of them at a time."""
     return (flattened(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK))
 
 

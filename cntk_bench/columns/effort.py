@@ -1,4 +1,4 @@
-"""What the training of a network takes at most, from some timed steps of it on this machine."""
+"""Upper bounds on what training a network takes, from some timed steps on this machine."""
 
 import resource
 from math import prod
@@ -9,18 +9,18 @@ from cntk_bench.columns.training import Training
 from cntk_bench.networks.recipe import points
 
 CHECKPOINTS = 3  # copies of a checkpoint in memory while it is written
-FILE, ARRAY = 4096, 320  # bytes of a file beside its arrays, and of an array beside its numbers, about
+FILE, ARRAY = 4096, 320  # approximate overhead in bytes of a file, and of each array in it
 POINT = 48  # bytes of an epoch's loss and accuracy, written as text
 COPIES = 3  # of a layer's outputs while images are classified
 
 
 def effort(job: Training, seconds: float = 1.0) -> Effort:
-    """Time a network's steps for some seconds, and say what all of its training takes at most.
+    """Time a network's steps for some seconds, and return what its whole training takes at most.
 
     Parameters
     ----------
     job : Training
-        Not begun; nothing is written.
+        It is counted as not begun; nothing is written.
     seconds : float
         As for `networks.timing.timed`.
     """

@@ -4,14 +4,14 @@ One-hot targets minus 0.1, as k independent outputs that share their hyperparame
 
     f ~ GP(0, c exp(-|x - z|^2 / (2 s^2))),    y = f(x) + noise of variance v
 
-c, s and v are those of the largest log marginal likelihood, summed over the outputs (Rasmussen and Williams,
+c, s and v maximise the log marginal likelihood, summed over the outputs (Rasmussen and Williams,
 "Gaussian Processes for Machine Learning", equation 5.8); the class is the argmax of the posterior means,
 which are those of kernel ridge regression with ridge v / c. Images come in units of their median distance,
 so that s begins at one. Nothing here is random.
 
-Whether an optimiser has arrived is not left to it: at a maximum the derivatives of log p(y) by log c, log s
-and log v are zero (equation 5.9 there). `slopes` computes them from the covariance, whichever library made
-it, and `gain` what another step of Fisher's scoring would add.
+Convergence is checked independently of the optimiser: at a maximum the derivatives of log p(y) by log c,
+log s and log v are zero (equation 5.9 there). `slopes` computes them from either library's covariance, and
+`gain` what another step of Fisher's scoring would add.
 """
 
 from collections.abc import Collection
@@ -26,14 +26,14 @@ from cntk_bench.columns.column import Cell, Given
 from cntk_bench.regression.fit import targets
 from cntk_bench.text import one_line
 
-SCALES, BANDWIDTHS, NOISES = (1e-3, 1e3), (1e-2, 1e2), (1e-6, 10.0)  # in which c, s and v are looked for
+SCALES, BANDWIDTHS, NOISES = (1e-3, 1e3), (1e-2, 1e2), (1e-6, 10.0)  # ranges of c, s and v
 NOISE = 0.1  # where v begins
 NAMES = ("scale", "bandwidth", "noise")
-GAIN = 0.1  # per output: of the log marginal likelihood, so little that it changes little
+GAIN = 0.1  # of log marginal likelihood per output: a smaller one is negligible
 
 
 def sklearn(given: Given) -> Cell:
-    """By scikit-learn: L-BFGS on the log marginal likelihood."""
+    """Fit by scikit-learn: L-BFGS on the log marginal likelihood."""
     import warnings
 
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -73,7 +73,7 @@ def sklearn(given: Given) -> Cell:
 
 
 def gpytorch(given: Given) -> Cell:
-    """By GPyTorch: Adam on the log marginal likelihood, by Cholesky factors in float64."""
+    """Fit by GPyTorch: Adam on the log marginal likelihood, by Cholesky factors in float64."""
     import gpytorch as library
     import torch
 
@@ -125,7 +125,7 @@ def gpytorch(given: Given) -> Cell:
 
 
 def _adam(model: Any, likelihood: Any, inputs: Any, outputs: Any, steps: int, rate: float) -> float:
-    """Raise the log marginal likelihood, and keep the hyperparameters of the largest one; it is returned."""
+    """Maximise the log marginal likelihood by Adam, keep the best hyperparameters, and return its value."""
     import torch
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
@@ -137,7 +137,7 @@ def _adam(model: Any, likelihood: Any, inputs: Any, outputs: Any, steps: int, ra
         optimiser.zero_grad()
         try:
             value = objective(model(inputs), outputs).sum()
-        except RuntimeError:  # GPyTorch's, of a covariance that has no Cholesky factor or is not finite
+        except RuntimeError:  # GPyTorch's, if the covariance has no Cholesky factor or is not finite
             if step == 0:
                 raise
             break
@@ -158,7 +158,7 @@ def _adam(model: Any, likelihood: Any, inputs: Any, outputs: Any, steps: int, ra
 def slopes(
     covariance: np.ndarray, y: np.ndarray, inverse: np.ndarray, scale: float, noise: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of the log marginal likelihood by the logarithms of scale, bandwidth and noise.
+    """Return derivatives of the log marginal likelihood by the logarithms of scale, bandwidth and noise.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def slopes(
 
 
 def gain(first: np.ndarray, second: np.ndarray, free: Collection[int]) -> float:
-    """What a step of Fisher's scoring would add to the likelihood, to first order: g F^-1 g / 2.
+    """Estimate what a step of Fisher's scoring would add to the log likelihood: g F^-1 g / 2.
 
     first, second : of `slopes`.  free : which hyperparameters may move.
     """
@@ -201,7 +201,7 @@ def gain(first: np.ndarray, second: np.ndarray, free: Collection[int]) -> float:
 
 
 def _images(given: Given) -> tuple[np.ndarray, float, list[np.ndarray]]:
-    """Training vectors (n, d), centred and in units of their median distance; it; test vectors in blocks."""
+    """Return training vectors (n, d), centred, over their median distance; it; blocks of test vectors."""
     train, test = given.images()
     x = distances.flattened(train)
     centre = x.mean(0)
@@ -224,10 +224,10 @@ def _cell(
     ends: Collection[str] = (),
     note: str | None = None,
 ) -> Cell:
-    """A cell from posterior means (m, k) and the covariance (n, n) of the training targets, with noise.
+    """Make a cell from posterior means (m, k) and the training targets' covariance (n, n), with noise.
 
     ends : which of `NAMES` are at the end of their range, where no derivative need be zero.
-    remedy : what a user can do where the likelihood is at no maximum.
+    remedy : what a user can do if the likelihood is not at a maximum.
     """
     y = targets(given.y_train, given.classes)
     facts: dict[str, Any] = {

@@ -12,8 +12,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels import pool
 from cntk_bench.kernels.spec import Readout
 
-# A column is named KERNEL-POOL; training is the paper's for each pool (`Readout`'s default). Or FC-KERNEL, or
-# FC-KERNEL-B<b> with biases, beta = <b>; without it beta is 0. -FLIP at the end of any of them averages its
+# A column is named KERNEL-POOL, with the paper's training for each pool (`Readout`'s default); FC-KERNEL,
+# without biases; or FC-KERNEL-B<b>, with biases, beta = <b>. -FLIP at the end of any of them averages its
 # kernel over mirror images.
 KERNELS = {"CNTK": "ntk", "CNN-GP": "nngp"}
 DENSE = {"FC-NTK": "fc-ntk", "FC-NNGP": "fc-nngp"}
@@ -43,7 +43,7 @@ class KernelColumn:
     pool : str
         As for `Readout`.
     more : mapping
-        What else `Readout` takes.
+        Further arguments of `Readout`.
     """
 
     name: str
@@ -53,8 +53,10 @@ class KernelColumn:
     keys = ("solve.",)
 
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
-        """The readout of a depth (layers of weights: of a CNTK its 3x3 convolutions plus one); UserError if
-        it is impossible."""
+        """Return the readout of a depth; UserError if the depth is impossible.
+
+        Depth counts layers of weights: for a CNTK its 3x3 convolutions plus one.
+        """
         assert depth is not None  # a kernel column has depths
         return (Readout(self.kernel, self.pool, depth, **self.more),)
 
@@ -85,7 +87,7 @@ class KernelColumn:
 
 
 def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:
-    """The run's solver on a readout's matrix; and "scale", where kernels are scaled to a diagonal of one."""
+    """Solve with a readout's matrix; return the solution, and "scale" if kernels get a unit diagonal."""
     from cntk_bench.regression import normalize, stream
 
     method, scaled = given.place.method, given.how.normalize == "unit_diagonal"
@@ -116,9 +118,9 @@ def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str,
 def solved(
     given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = True, error: float | None = None
 ) -> Any:
-    """The run's solver on a train Gram matrix (n, n), which it may overwrite; one of ours by a factor.
+    """Solve with a train Gram matrix (n, n), which may be overwritten; ours always by a Cholesky factor.
 
-    `error` is that of the matrix's entries, relative, where they are not stored kernels.
+    `error` is the relative error of the matrix's entries, if they are not stored kernels.
     """
     name = given.how.solver
     ours = name in (regression.AUTO, *regression.ITERATIVE)
@@ -138,7 +140,7 @@ def solved(
 
 
 def column(name: str) -> KernelColumn | None:
-    """The kernel column of a name; None if it is none."""
+    """Return the kernel column of a name; None if there is none."""
     plain = name.removesuffix(FLIP)
     more = {"flip": True} if plain != name else {}
     return _dense(name, plain, more) or _convolutional(name, plain, more)
@@ -163,7 +165,7 @@ def _dense(name: str, plain: str, more: dict[str, Any]) -> KernelColumn | None:
         return None
     kernel, bias = DENSE[found[1]], found[2]
     if bias is not None:
-        # Says in a line what a bias may be; one name for one number, and none for 0: that is FC-NTK.
+        # Readout refuses impossible biases. Each number has one name; 0 has none, for it is FC-NTK's.
         beta = Readout(kernel, "", 1, bias=float(bias)).bias
         if f"{beta:g}" != bias or beta == 0:
             short = f"{found[1]}-B{beta:g}" if beta else found[1]

@@ -1,8 +1,8 @@
-"""Columns of trained networks, whose infinitely wide limits the kernels are: CNN-V, CNN-GAP and FC-NN.
+"""Columns of trained networks, whose limits of infinite width are the kernels: CNN-V, CNN-GAP and FC-NN.
 
-As in the paper (Arora et al. 2019, v2, appendix H): for every rate of a grid some networks (trials) are
-trained from other initial weights; one's accuracy is the mean of those of the epochs that follow the first
-with full training accuracy; a rate's is the mean over trials; the best rate is shown.
+As in the paper (Arora et al. 2019, v2, appendix H), several networks (trials) are trained for every rate of
+a grid, from different initial weights. A network's accuracy is the mean over the epochs that follow the first
+with full training accuracy, a rate's is the mean over its trials, and the best rate is shown.
 """
 
 from collections.abc import Callable
@@ -82,7 +82,7 @@ class Network(Section):
         return value
 
     def of(self, column: str) -> tuple[float, ...]:
-        """The rates of a column; UserError if there are none."""
+        """Return the rates of a column; UserError if there are none."""
         if not isinstance(self.rates, dict):
             return self.rates
         if column not in self.rates:
@@ -90,7 +90,7 @@ class Network(Section):
         return self.rates[column]
 
     def held_out(self, n: int) -> np.ndarray:
-        """Which of n training images are not trained on, but choose the rate, (v,) int64, ascending."""
+        """Return which of n training images are held out to choose the rate, (v,) int64, ascending."""
         if self.choose != "validation":
             return np.empty(0, np.int64)
         count = min(max(1, round(self.validation * n)), n - 1)
@@ -206,7 +206,7 @@ class NetworkColumn:
 
 
 def _candidate(rate: float, results: dict[int, Result], truth: np.ndarray) -> dict[str, Any]:
-    """What the trials of one rate predict, and how their training went; `truth`: labels held out (v,)."""
+    """Collect what one rate's trials predict, and how they trained; `truth`: labels held out (v,)."""
     v = len(truth)
     ends = [result.history[-1] for result in results.values()]
     facts = {
@@ -230,7 +230,7 @@ def _candidate(rate: float, results: dict[int, Result], truth: np.ndarray) -> di
 def _remedy(failure: dict[str, Any]) -> str:
     if failure["step"]:
         return "lower network.rates"
-    if "zero" in failure["reason"]:  # of narrow networks no unit may be active
+    if "zero" in failure["reason"]:  # narrow networks may have no active unit
         return "raise network.width, or use another network.seed"
     return "lower network.kappa, for it was so before training"
 
@@ -244,7 +244,7 @@ def _by_validation(facts: Any) -> tuple[float, ...]:
 
 
 def _curve(job: Training, result: Result, v: int) -> Curve:
-    """The points of `in_curve`, and the last one; the first v of the outputs are of images held out."""
+    """Return the points of `in_curve`, and the last; the first v outputs are of images held out."""
     points = [epoch for epoch in range(len(result.history)) if in_curve(epoch)]
     if not result.outputs and points[-1] != result.epoch:
         points.append(result.epoch)
@@ -255,5 +255,5 @@ def _curve(job: Training, result: Result, v: int) -> Curve:
 
 
 def column(name: str) -> NetworkColumn | None:
-    """The column of a name; None if it is none of trained networks."""
+    """Return the column of trained networks of a name; None if there is none."""
     return NetworkColumn(name, KINDS[name]) if name in KINDS else None

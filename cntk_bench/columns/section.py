@@ -1,8 +1,8 @@
 """A section of the YAML that a family of columns adds: its keys, their defaults and their checks.
 
-A family writes a class of the section's fields, each with a description that completes "expected ..." in an
-error, and makes it a field of `columns.Sections`; another package registers its own under the entry point
-group `cntk_bench.sections`. A column reads it by `given.section(name)`.
+A family defines a class with the section's keys as fields, each with a description that completes
+"expected ..." in an error, and makes it a field of `columns.Sections`; another package registers its own
+under the entry point group `cntk_bench.sections`. A column reads it by `given.section(name)`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE
 
 Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
-# What a key that names ridges may be, and the words of its error.
+# Type of a key that names ridges, and the description for its errors.
 Ridges = Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)]
 RIDGES = "a finite number of at least 0, a list of such numbers (the best by leave-one-out is taken), or loo"
 
@@ -27,11 +27,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-WHOLE = "whole"  # pydantic's type of an error whose words name the key and the value themselves
+WHOLE = "whole"  # pydantic error type of messages that name the key and the value themselves
 
 
 def told(check: Callable) -> Callable:
-    """Make a validator's UserError one of pydantic's, so that it is told beside all others of a file."""
+    """Turn a validator's UserError into one of pydantic's, to be reported beside all others of a file."""
 
     @wraps(check)
     def checked(*given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The training of one network of a column: a `columns.Job`, begun, gone on with, and read."""
+"""The training of one network of a column, a `columns.Job`: begin it, resume it, read its result."""
 
 import logging
 import time
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = 60.0  # seconds between two checkpoints; a kill costs at most as many
-TOLD = 5.0  # seconds after which progress.json is written anew
+CHECKPOINT = 60.0  # seconds between two checkpoints, the most that a kill loses
+TOLD = 5.0  # seconds between updates of progress.json
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Training:
     Parameters
     ----------
     label : str
-        In words, like no other's of the run.
+        In words, unique within the run.
     kind, depth
         As for `networks.architecture.Architecture`.
     how : columns.network.Network
@@ -54,18 +54,18 @@ class Training:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of all that decides the weights."""
+        """SHA-256 of everything that determines the weights."""
         network = {"kind": self.kind, "depth": self.depth, "width": self.how.width, "kappa": self.how.kappa}
         if self.kind == "fc":
             network["beta"] = self.how.beta
         data = {"images": self.material.fingerprint(), "held_out": []}
-        if self.how.choose == "validation":  # else the images need not be loaded to know their names
+        if self.how.choose == "validation":  # else no images have to be loaded for it
             data["held_out"] = self.how.held_out(len(self.material.y_train)).tolist()
         return self.recipe.identity(network, data)
 
     @property
     def folder(self) -> Path:
-        """As `columns.Job`: what was trained with other settings, or on other images, has another name."""
+        """As `columns.Job`; training with other settings, or on other images, has another folder."""
         return self.place / f"rate-{self.recipe.rate:g}-trial-{self.recipe.trial}-{self.identity[:12]}"
 
     @property
@@ -87,8 +87,10 @@ class Training:
         return Done(False, _words(told["epoch"], told["loss"], told["accuracy"]) if told else "")
 
     def _of_this_limit(self, found: Result) -> bool:
-        """Whether the config's limit of epochs leads to this result: one of a lower limit can go on, one
-        that took more epochs is another's."""
+        """Whether the config's limit of epochs leads to this result.
+
+        A result of a lower limit can be trained further; one that took more epochs belongs to another limit.
+        """
         limit = self.how.epochs
         if found.reached is not None:
             return found.reached <= limit
@@ -99,16 +101,16 @@ class Training:
         return found.epoch < limit
 
     def _epoch_of(self, step: int) -> int:
-        """The epoch, from 1, of a step, from 1."""
+        """Return the epoch of a step, both counted from 1."""
         return -(-step // self.recipe.steps(self._trained_on()))
 
     def _trained_on(self) -> int:
-        """The number of images that are trained on."""
+        """Return the number of images that are trained on."""
         n = len(self.material.y_train)
         return n - len(self.how.held_out(n))
 
     def result(self) -> Result:
-        """What came out.
+        """Return the result of the training.
 
         Raises
         ------
@@ -124,7 +126,7 @@ class Training:
         return found
 
     def epoch_time(self) -> float:
-        """An epoch in the kernel's time (`networks.recipe`)."""
+        """Return the length of an epoch in the kernel's time (`networks.recipe`)."""
         return self.recipe.time(self._trained_on(), self.material.classes, self.how.kappa)
 
     def effort(self) -> Effort:
@@ -191,7 +193,7 @@ class Training:
         log.info("%s: %s", self.label, self.done().words)
 
     def _require_higher_limit(self) -> None:
-        """Refuse a limit of epochs below that of a result that took more of them: it stays as it is."""
+        """Refuse a limit of epochs that an existing result exceeds, which is left as it is."""
         try:
             found = self._files.result()
         except Damaged:
@@ -207,7 +209,7 @@ class Training:
             raise self._too_far(found.epoch, f"{found.epoch}, or {more} and more")
 
     def _require_predictions(self, state: "State") -> None:
-        """Refuse a limit of epochs that wants predictions of epochs that have passed without them."""
+        """Refuse a limit of epochs that needs predictions of past epochs that were not kept."""
         after = self.recipe.epochs_after
         if state.reached is not None:
             if state.reached > self.how.epochs:
@@ -224,7 +226,7 @@ class Training:
         )
 
     def network(self) -> Any:
-        """Its `networks.architecture.Architecture`."""
+        """Return the network's `networks.architecture.Architecture`."""
         from cntk_bench.networks.architecture import Architecture
 
         x, _ = self.material.images()
@@ -235,7 +237,7 @@ class Training:
         )
 
     def images(self, device: Any) -> Any:
-        """Images and targets on the device: trained on, held out, and of the test set."""
+        """Return images and targets on the device: trained on, held out, and of the test set."""
         import torch
 
         from cntk_bench.networks.training import Images
@@ -252,7 +254,7 @@ class Training:
         )
         tensors = [torch.tensor(array, device=device) for array in arrays]
         if self.kind != "fc" and (device.type == "cpu" or self.recipe.precision != "float32"):
-            # The order in which convolutions are faster: by up to a sixth on a CPU, and on tensor cores.
+            # In this memory order convolutions are faster: by up to a sixth on a CPU, and on tensor cores.
             for place in (0, 3):
                 tensors[place] = tensors[place].contiguous(memory_format=torch.channels_last)
         return Images(*tensors)

@@ -1,1 +1,1 @@
-"""Solves beside each other: which settings they share, paired tests, and sweeps that make them."""
+"""Comparison of solves: which settings they share, paired tests, and sweeps that make them."""

@@ -1,4 +1,4 @@
-"""Cells of several solves, those that are alike in every setting as one."""
+"""Cells of several solves; those with the same settings and images are merged into one."""
 
 import json
 from collections.abc import Sequence
@@ -16,8 +16,11 @@ from cntk_bench.report.rows import MOST, is_trusted
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of a cell: predicted (r, m), y_test (m,), of several draws draw (r,), and of several repetitions repeat
-    (r,), int64; and of which solve."""
+    """A cell's predictions, and the solve (`entry`) that they are from.
+
+    predicted (r, m), y_test (m,), draw (r,) if there are several draws, and repeat (r,) if there are several
+    repetitions, int64.
+    """
 
     entry: Entry
     predicted: np.ndarray
@@ -32,7 +35,7 @@ class Predictions:
 
     @cached_property
     def weight(self) -> np.ndarray:
-        """(r,): of each line, so that repetitions count alike, of which each may have several."""
+        """(r,): the weight of each row; repetitions count alike, however many rows they have."""
         if self.repeat is None:
             return np.ones(len(self.predicted))
         which = np.stack([np.zeros_like(self.repeat) if self.draw is None else self.draw, self.repeat])
@@ -42,10 +45,10 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class Alike:
-    """One cell of solves that are alike in every setting and of the same images.
+    """One cell of solves with the same settings and images.
 
     entries : those solves; numbers are those of the first.
-    solution : what it recorded of the cell.
+    solution : what the first recorded of the cell.
     settings : dotted key -> value.
     """
 
@@ -65,7 +68,7 @@ class Alike:
 
     @cached_property
     def predictions(self) -> Predictions | None:
-        """Those of the first solve that has them here."""
+        """Predictions of the first solve that has them here; None if none has."""
         for entry in self.entries:
             found = entry.arrays(*self.cell)
             if found is not None:
@@ -74,7 +77,7 @@ class Alike:
 
 
 def cells(entries: Sequence[Entry]) -> list[Alike]:
-    """Every cell of every solve: column by column, those without depths last, and then as solves are given.
+    """Return all cells, column by column (those without depths last), and within a cell as solves are given.
 
     Raises
     ------

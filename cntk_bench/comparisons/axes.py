@@ -1,4 +1,4 @@
-"""The keys of a sweep and their values: what is asked, checked before anything is computed.
+"""The keys of a sweep and their values, checked before anything is computed.
 
 Each combination of the values is a config of its own. Those that one Gram serves are solves of one run; a key
 that decides the images themselves makes a run for each of its values, in a folder named after them.
@@ -25,8 +25,8 @@ from cntk_bench.text import short
 
 MOST = 1000  # combinations
 MOST_NAME = 100  # characters of a folder's name
-TRAINING = ("dataset.train", "dataset.draws")  # which images are prepared by, where it is by those used alone
-GROWING = (*TRAINING, "dataset.test")  # of which one Gram can have several
+TRAINING = ("dataset.train", "dataset.draws")  # may decide which images the preparation is fitted on
+GROWING = (*TRAINING, "dataset.test")  # one Gram can serve several values of these
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Combination:
 
     @property
     def apart(self) -> dict[str, Any]:
-        """Those of its values that make a run of its own."""
+        """The values that make a run of its own."""
         return {key: value for key, value in self.values.items() if is_apart(key, self.settings)}
 
 
 def is_apart(key: str, settings: Config) -> bool:
-    """Whether each value of a key makes a run of its own: other images, or prepared otherwise."""
+    """Whether each value of a key makes a run of its own: its images, or their preparation, are others."""
     if key in TRAINING:
         return settings.preprocess.statistics == "subset" and images.recipe(settings).fits
     return key.partition(".")[0] in ("dataset", "preprocess") and key not in GROWING
 
 
 def combinations(file: Path, overrides: Sequence[str], over: Iterable[str]) -> list[Combination]:
-    """All combinations of the values asked for, the last key's changing fastest.
+    """Return all combinations of the values asked for, the last key varying fastest.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def combinations(file: Path, overrides: Sequence[str], over: Iterable[str]) -> l
     overrides : sequence of str
         As for `config.load`.
     over : iterable of str
-        Each KEY=VALUES, VALUES a list in YAML, such as "solve.ridge=[0, 1e-4]"; or KEY, of which the config
-        has a list: each of its values by itself. A value of a key that is always a list, such as
-        kernel.depths or network.rates, need not be one: [3, 4] stands for [[3], [4]].
+        Each is KEY=VALUES, with a YAML list such as "solve.ridge=[0, 1e-4]"; or KEY alone, for each value of
+        the config's list. For a key that is always a list, such as kernel.depths or network.rates, [3, 4]
+        stands for [[3], [4]].
 
     Raises
     ------
@@ -95,8 +95,10 @@ def combinations(file: Path, overrides: Sequence[str], over: Iterable[str]) -> l
 
 
 def _require_effect(keys: Iterable[str], some: Sequence[Combination]) -> None:
-    """Refuse a key that decides none of the columns, or no step of the preparation: its combinations would be
-    the same solve each."""
+    """Refuse a key that decides none of the columns, or no step of the preparation.
+
+    All its combinations would be the same solve.
+    """
     recipes = [images.recipe(one.settings) for one in some]
     steps = dict.fromkeys(", ".join(recipe.steps) or "none" for recipe in recipes)
     names = list(dict.fromkeys(name for one in some for name in one.settings.kernel.columns))
@@ -143,7 +145,7 @@ def _products(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _axis(file: Path, overrides: Sequence[str], base: Config, text: str) -> tuple[str, list[Any]]:
-    """A key and its values, each of which is possible by itself."""
+    """Parse --over into a key and its values, each of which is possible by itself."""
     where = f"--over {short(text)}"
     key, equals, listed = text.partition("=")
     section, _, name = key.partition(".")
@@ -179,21 +181,21 @@ def _axis(file: Path, overrides: Sequence[str], base: Config, text: str) -> tupl
 
 
 def _possible(file: Path, overrides: Sequence[str], key: str, value: Any) -> Any:
-    """The value; or a list of it alone, where the key takes lists and no such value (network.rates)."""
+    """Return the value, or a list of it alone if the key takes only that (network.rates)."""
     for one in (value, [value]):
         try:
             _loaded(file, overrides, {key: one})
             return one
         except UserError:
             continue
-    return value  # which is told with what is wrong with it
+    return value  # it is reported with what is wrong with it
 
 
 def _of_config(file: Path, overrides: Sequence[str], base: Config, key: str, where: str) -> list[Any]:
     """The values that the config lists for a key."""
     section, _, name = key.partition(".")
     if _field(base, section, name) is None:
-        _loaded(file, overrides, {key: 0})  # says what it could be instead
+        _loaded(file, overrides, {key: 0})  # raises, and says what it could be instead
         raise UserError(f"{where}: there is no such key: see the configs that ship")
     value = getattr(base.section(section), name)
     if not isinstance(value, tuple):
@@ -211,15 +213,15 @@ def _is_list(base: Config, section: str, name: str) -> bool:
 
 
 def _field(base: Config, section: str, name: str) -> Any:
-    """What is known of a key; None of an unknown one."""
+    """Return the pydantic field of a key; None for an unknown one."""
     known = section in type(base).model_fields or section in columns.section_names()
     model = type(base.section(section)) if known else None
     return getattr(model, "model_fields", {}).get(name)
 
 
 def _loaded(file: Path, overrides: Sequence[str], values: Mapping[str, Any]) -> Config:
-    """The config with some values; an error names them as --over has them."""
-    more = [f"{key}={json.dumps(value)}" for key, value in values.items()]  # which is YAML, too
+    """Load the config with some values; an error names them as --over has them."""
+    more = [f"{key}={json.dumps(value)}" for key, value in values.items()]  # JSON is YAML, too
     try:
         return config.load(file, (*overrides, *more))
     except UserError as error:
@@ -227,10 +229,10 @@ def _loaded(file: Path, overrides: Sequence[str], values: Mapping[str, Any]) -> 
 
 
 def union(file: Path, overrides: Sequence[str], some: Sequence[Combination]) -> list[Config]:
-    """Configs of which the Grams together serve some combinations of the same images, the largest first.
+    """Return configs whose Grams together serve combinations of the same images, the largest first.
 
-    One, of all columns and depths and of as many images as any needs; of several draws, which are other
-    images for each number of them, one for each number.
+    That is one config, of all columns and depths and as many images as any needs; but if there are several
+    draws, one for each number of training images and draws, since each has other images.
     """
     kernels = [one.settings.kernel for one in some]
     more: dict[str, Any] = dict(some[0].apart)
@@ -249,7 +251,7 @@ def union(file: Path, overrides: Sequence[str], some: Sequence[Combination]) -> 
 
 
 def folder(values: Mapping[str, Any]) -> str:
-    """The name of the folder of a run of its own, such as dataset.seed=1,dataset.preprocess=zca."""
+    """Name the folder of a run of its own, such as dataset.seed=1,dataset.preprocess=zca."""
     told = ",".join(f"{key}={_word(value)}" for key, value in values.items())
     plain = re.sub(r"[^A-Za-z0-9.,=+_-]", "-", told)
     if plain == told and len(told) <= MOST_NAME:

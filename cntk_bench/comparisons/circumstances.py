@@ -1,7 +1,7 @@
-"""With what a cell was solved: the settings that decide its number, and the circumstances that should not.
+"""How a cell was solved: the settings that decide its number, and the circumstances that should not.
 
-Settings have the dotted keys of the YAML. What was asked is replaced by what came of it where that says more:
-the number of images for "all", the solver that was chosen for "auto".
+Settings have the dotted keys of the YAML. A requested value is replaced by the actual one where that says
+more: the number of images for "all", the solver that was chosen for "auto".
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from cntk_bench.comparisons.entries import Entry
 from cntk_bench.records import record
 from cntk_bench.regression import ITERATIVE
 
-# They change where, when and from which file something is done, not what.
+# Keys that change where, when and from which file something is done, not the result.
 NO_SETTINGS = (
     "dataset.path",
     "dataset.labels",
@@ -23,7 +23,7 @@ NO_SETTINGS = (
     "network.curve",
     "baseline.gp_images",
 )
-# They decide nothing but where another key has one of some values.
+# Keys that matter only if another key has one of these values.
 ONLY_WITH = {
     "solve.tolerance": ("solve.solver", (*ITERATIVE, "auto")),
     "solve.iterations": ("solve.solver", (*ITERATIVE, "auto")),
@@ -33,7 +33,7 @@ PREPARATION = ("statistics", "zca_regularizer", "contrast_scale", "contrast_floo
 
 
 def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value of what decides a cell; a key that an older record does not tell is not there."""
+    """Return what decides a cell, dotted key -> value, without keys that an older record does not tell."""
     found: dict[str, Any] = {}
     for stage in (*entry.computed[-1:], entry.stage):
         for section, values in stage.get("settings", {}).items():
@@ -47,13 +47,13 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
         if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }
     found |= _images(entry.data)
-    if columns.is_foreign(column):  # which may use a key where ours do not
+    if columns.is_foreign(column):  # it may use a key where ours do not
         return found
     return {key: value for key, value in found.items() if is_used(key, found)}
 
 
 def is_used(key: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a key decides anything where others are as they are; True where they are not told."""
+    """Whether a key has an effect beside the other settings; True if these are unknown."""
     other, values = ONLY_WITH.get(key, ("", ()))
     return settings.get(other) in (*values, None)
 
@@ -77,9 +77,9 @@ def _solved(stage: Mapping[str, Any], solution: Mapping[str, Any]) -> dict[str, 
 
 
 def circumstances(entry: Entry) -> dict[str, Any]:
-    """machine, version, commit, device: as text, or None where the record does not tell them; and times.
+    """Return machine, version, commit and device as text, or None where not recorded; and times.
 
-    compute_seconds is of all that the run computed, solve_seconds of the whole solve.
+    compute_seconds covers all that the run computed, solve_seconds the whole solve.
     """
     stages = [*entry.computed, *([entry.stage] if entry.stage else [])]
     machines = dict.fromkeys(map(_machine, stages))

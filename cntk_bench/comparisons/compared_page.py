@@ -1,4 +1,4 @@
-"""The page of a comparison: its table and, where cells can be paired, its tests."""
+"""The HTML page of a comparison: its table and, if cells can be paired, its tests."""
 
 import shlex
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ def write(
     against: str | None = None,
     table: Listing | None = None,
 ) -> Path:
-    """Write index.html into a folder, which is made where it is missing; returns the file.
+    """Write index.html into a folder, which is created if missing; return the file.
 
     Parameters
     ----------
     cells : sequence of Alike
     command : sequence of str
-        What compares them, without the program's name.
+        The command that compares them, without the program's name.
     folder : Path
     against : str, optional
         As for `pairs.compare`.
     table : Listing, optional
-        The table of their rows, where it says more than by default.
+        The table of their rows, if it says more than the default one.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a comparison is of: solves of runs, and records whose run directories are not here."""
+"""The solves to compare: those of runs, and records whose run directories are not here."""
 
 import io
 import json
@@ -30,13 +30,13 @@ MOST = 1000  # solves of one comparison
 class Entry:
     """One solve.
 
-    label : how tables name it; of a run's solves the directory's name and @N.
-    given : its path, as whoever asks gave it.
+    label : its name in tables; for solves of a run the directory's name and @N.
+    given : its path, as the caller gave it.
     record : as `record.load`, with the data and solutions of this solve.
-    stage : that of the solve; empty where the record has none.
+    stage : the record's stage of the solve; empty if it has none.
     computed : the run's stages of computing, in order.
-    run : the run directory; None of a mere record.
-    folder : where its predictions are; None where they are not here.
+    run : the run directory; None for a record alone.
+    folder : where its predictions are; None if they are not here.
     """
 
     label: str
@@ -54,7 +54,7 @@ class Entry:
 
     @cached_property
     def test_index(self) -> np.ndarray | None:
-        """The test images' places in the data set, (m,) int64; None where the record does not tell them."""
+        """Indices of the test images in the data set, (m,) int64; None if the record does not have them."""
         try:
             found = np.array(self.data["test_index"].split(), np.int64)
         except (KeyError, AttributeError, ValueError, OverflowError):
@@ -63,7 +63,7 @@ class Entry:
 
     @cached_property
     def stored(self) -> Images | None:
-        """What the run's Gram store knows of the solve's images; None without one, or if it has others."""
+        """What the run's Gram store knows of the solve's images; None if there is none or it has others."""
         if self.run is None:
             return None
         try:
@@ -75,10 +75,10 @@ class Entry:
         return known if known.digests is not None and known.fingerprint == self.data.get("images") else None
 
     def arrays(self, column: str, depth: int | None) -> dict[str, np.ndarray] | None:
-        """predicted, y_test and, where there are several, draw and repeat, of a cell; None where they are not
-        here or damaged.
+        """Read a cell's predictions; None if they are not here or damaged.
 
-        predicted is (r, m) whatever r is, of r predictions of each test image.
+        The arrays are predicted, y_test and, where there are several, draw and repeat. predicted is always
+        (r, m), for r predictions of each test image.
         """
         if self.folder is None:
             return None
@@ -99,13 +99,13 @@ class Entry:
 
 
 def entries(given: Iterable[str]) -> list[Entry]:
-    """The solves that are named, each once, in the order in which they are named.
+    """Return the solves that are named, each once, in the order given.
 
     Parameters
     ----------
     given : iterable of str
-        Each RUN, a run directory, of which the last solve is meant; RUN@N, its solve N; RUN@all, all of its
-        solves; or FILE, a record.json, of which a copy serves as well.
+        Each is RUN, a run directory, for its last solve; RUN@N, its solve N; RUN@all, all of its solves; or
+        FILE, a record.json or a copy of one.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def entries(given: Iterable[str]) -> list[Entry]:
 
 
 def of_solve(run: Run, number: int, given: str | None = None) -> Entry:
-    """A run's solve of a number; UserError if it is not there, or damaged."""
+    """Return a run's solve of a number; UserError if it is missing or damaged."""
     past = solved(run, number)
     return Entry(
         f"{run.path.resolve().name}@{number}",
@@ -158,7 +158,7 @@ def _entries(text: str) -> list[Entry]:
 
 
 def _of_record(path: Path, text: str) -> Entry:
-    """A record alone; its predictions are elsewhere."""
+    """Return the entry of a record alone, whose predictions are elsewhere."""
     try:
         found = json.loads(read_plain(path))
     except (OSError, ValueError, RecursionError):
@@ -180,6 +180,6 @@ def _stages(past: dict, name: str) -> tuple[dict, ...]:
 
 
 def _labelled(found: list[Entry]) -> list[Entry]:
-    """With the whole path as label where names are alike."""
+    """Replace labels that are not unique by the whole path."""
     times = Counter(entry.label for entry in found)
     return [entry if times[entry.label] == 1 else replace(entry, label=short(entry.given)) for entry in found]

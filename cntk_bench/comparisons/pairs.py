@@ -1,4 +1,4 @@
-"""Paired tests of solved cells on the test images that both have (`regression.paired`)."""
+"""Paired tests of solved cells on the test images that they have in common (`regression.paired`)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -19,16 +19,16 @@ CHOSEN = "its rate was chosen by test accuracy, which favours it: use network.ch
 
 
 def tested(first: Alike, second: Alike) -> Paired | None:
-    """One cell against another, on the test images that both have.
+    """Test one cell against another, on the test images that both have.
 
-    Two predictions of each image are compared by McNemar's exact test; several draws of the same training
-    images by Student's t over draws; else several predictions of each image, such as of trained networks,
-    are averaged, with Student's t over images. Draws of different training images have no p.
+    If each cell has one prediction of each image, by McNemar's exact test; if both have several draws of the
+    same training images, by Student's t over draws; otherwise several predictions of each image, such as of
+    trained networks, are averaged, with Student's t over images. Draws of different images have no p.
 
     Returns
     -------
     Paired or None
-        None where the predictions of one are not here, or both have no test image in common.
+        None if the predictions of one are not here, or they have no test image in common.
     """
     one, other = first.predictions, second.predictions
     if one is None or other is None:
@@ -37,7 +37,7 @@ def tested(first: Alike, second: Alike) -> Paired | None:
     if places is None or not len(places[0]):
         return None
     if not np.array_equal(one.y_test[places[0]], other.y_test[places[1]]):
-        return None  # whatever says that they are the same is wrong
+        return None  # then they are not the same images
     right = [of.right[:, some] for of, some in zip((one, other), places, strict=True)]
     whole = [_share(*some) for some in zip((one, other), right, strict=True)]
     if one.draw is None and other.draw is None:
@@ -60,25 +60,25 @@ def tested(first: Alike, second: Alike) -> Paired | None:
 
 
 def _share(of: Predictions, right: np.ndarray, some: np.ndarray | slice = slice(None)) -> np.ndarray:
-    """Which share of some lines of right (r, m) is correct for each image, (m,); repetitions count alike."""
+    """Return each image's share of correct predictions (m,) in some rows of right (r, m), by `weight`."""
     return np.average(right[some], axis=0, weights=of.weight[some])
 
 
 def compare(found: Sequence[Alike], against: str | None = None) -> list[dict]:
-    """Every pair that says something: columns of one solve at the same depth, and a cell of several solves.
+    """Test every meaningful pair: columns of one solve at the same depth, and one cell of several solves.
 
     Parameters
     ----------
     found : sequence of Alike
         As `alike.cells` gives them.
     against : str, optional
-        Only pairs of which one is of this column.
+        Only pairs that include this column.
 
     Returns
     -------
     list of dict
-        first, second : {column, depth, runs, settings}, of the settings those in which both differ;
-        and what `Paired` has; of a pair in doubt p is None
+        first, second : {column, depth, runs, settings}, only settings in which both differ;
+        and the fields of `Paired`; p is None for a pair in doubt
         p_holm : p by Holm's correction for all pairs of the list
         significant : bool, whether that is below 5 %
         doubt : why one of both is not to be trusted, or None
@@ -126,8 +126,10 @@ def _columns(pair: tuple[Alike, Alike]) -> tuple[str, str]:
 
 
 def _pairs(found: Sequence[Alike]) -> Iterator[tuple[Alike, Alike]]:
-    """Columns of one solve, at the same depth; and of each cell the solves that differ in one setting, or,
-    where none do, all of them."""
+    """Yield the pairs to test: columns of one solve at the same depth, and solves of one cell.
+
+    Of the latter, those that differ in just one setting or, if there are none, all that differ.
+    """
     cells: dict[tuple, list[tuple[Alike, Alike]]] = {}
     for first, second in combinations(found, 2):
         (column, depth), (other, its) = first.cell, second.cell
@@ -143,8 +145,10 @@ def _pairs(found: Sequence[Alike]) -> Iterator[tuple[Alike, Alike]]:
 
 
 def _differing(first: Alike, second: Alike) -> set[str]:
-    """The settings in which both differ, of those that both tell; not the number of test images, which
-    changes no prediction."""
+    """Return the settings that both know and differ in; {"images"} if only the training images may differ.
+
+    The number of test images does not count, since it changes no prediction.
+    """
     one, other = first.settings, second.settings
     found = {key for key in one.keys() & other.keys() - {"dataset.test"} if one[key] != other[key]}
     if not found and not same_images.same_training(first.entries[0], second.entries[0]):

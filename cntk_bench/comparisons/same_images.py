@@ -1,4 +1,4 @@
-"""Which test images two solves have in common: by what identifies them, never by their places in a list."""
+"""Match images of two solves by what identifies them, never by their positions in a list."""
 
 from collections import Counter
 
@@ -10,19 +10,19 @@ from cntk_bench.comparisons.entries import Entry
 
 # Keys of a record's facts of images that say how these were prepared.
 PREPARED = ("preprocess", "fitted_on", *PREPARATION, "size", "channels", "fit")
-TOLD_BY_NAME = ("digits", *data.FETCHABLE)  # whose images a name and a place tell, for they were verified
+TOLD_BY_NAME = ("digits", *data.FETCHABLE)  # verified, so that name and index identify an image
 
 
 def common(first: Entry, second: Entry) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where each of both has the test images that both have.
+    """Find the test images that two solves have in common.
 
-    Images are the same where they have the same place in the same data set (of a name that was verified, of
-    the same run, or of the same digest of all test images), or the same digest in both runs' Gram stores.
+    Images are the same if they have the same index in the same data set (a verified one, that of the same
+    run, or one with the same digest of all test images), or the same digest in both runs' Gram stores.
 
     Returns
     -------
-    (places, places) of int64 (k,), in the order of the first; None where nothing tells whether images are
-    the same.
+    (places, places), positions in each, int64 (k,), in the order of the first; None if it cannot be told
+    whether images are the same.
     """
     if _same_list(first, second):
         every = np.arange(first.data["n_test"])
@@ -37,14 +37,14 @@ def common(first: Entry, second: Entry) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     there = {key: place for place, key in enumerate(theirs)}
     pairs = [(place, there[key]) for place, key in enumerate(ours) if key in there]
-    if not pairs:  # prepared otherwise, for all that digests can tell
+    if not pairs:  # they may be the same, prepared differently
         return None
     i, j = np.array(pairs, np.int64).T
     return i, j
 
 
 def same(first: Entry, second: Entry) -> bool:
-    """Whether the test images of both are known to be the same, all of them."""
+    """Whether all test images of both are known to be the same."""
     found = common(first, second)
     sizes = first.data["n_test"], second.data["n_test"]
     return found is not None and len(found[0]) == sizes[0] == sizes[1]
@@ -62,8 +62,10 @@ def same_training(first: Entry, second: Entry) -> bool:
 
 
 def _known_apart(first: Entry, second: Entry) -> bool:
-    """Whether what both runs' Gram stores keep tells that training images are others: by their labels, or,
-    where they were prepared alike, by their digests."""
+    """Whether the Gram stores of both runs show that their training images differ.
+
+    They do by different labels or, if the images were prepared alike, by different digests.
+    """
     one, other = first.stored, second.stored
     if one is None or other is None:
         return False
@@ -85,7 +87,7 @@ def _same_list(first: Entry, second: Entry) -> bool:
 
 
 def _same_source(first: Entry, second: Entry) -> bool:
-    """Whether equal places mean equal images and labels."""
+    """Whether equal indices mean equal images and labels."""
     one, other = first.data, second.data
     if one.get("classes_used") != other.get("classes_used") or one["classes"] != other["classes"]:
         return False
@@ -93,13 +95,13 @@ def _same_source(first: Entry, second: Entry) -> bool:
         return True
     if one.get("test_images") is not None and one.get("test_images") == other.get("test_images"):
         return True
-    # A store has one list of images; solves of a run whose images were replaced since have none in common.
+    # A store has one list of images; `stored` is None for a solve whose images were replaced since.
     here = first.run is not None and second.run is not None and first.run.path.samefile(second.run.path)
     return here and first.stored is not None and second.stored is not None
 
 
 def _digests(entry: Entry) -> list[tuple[int, int, int]] | None:
-    """A key of each test image: its digest, its label, and which of those that are alike in both it is."""
+    """Return a key for each test image: its digest, its label, and its number among equal ones of both."""
     known = entry.stored
     if known is None or known.digests is None:
         return None

@@ -1,12 +1,12 @@
-"""A sweep: combinations of settings, each solved and kept as a solve of its own, from as few Grams as can be.
+"""A sweep: solve combinations of settings, each kept as a solve of its own, from as few Grams as possible.
 
     OUTPUT            the run that serves all combinations: its Gram, and a solve for each of them
     OUTPUT/KEY=VALUE  instead, a run for each value of a key that decides the images themselves
-    OUTPUT/sweep      which solve is of which combination (sweep.json), and the comparison of them all
+    OUTPUT/sweep      each combination's solve (sweep.json), and the comparison of them all
 
-What was solved with the same settings, of the same images and by the same version, is not solved again. Each
-ridge has a Cholesky factor of its own, as on a ridge path: one eigendecomposition for all would take as long
-as ten factors and three times their memory (`regression.ridge`).
+A combination that the same version solved already, on the same images, is not solved again. Each ridge has a
+Cholesky factor of its own, as on a ridge path: one eigendecomposition for all would take as long as ten
+factors and three times their memory (`regression.ridge`).
 """
 
 import json
@@ -40,7 +40,7 @@ FORMAT = 1
 class Part:
     """The combinations that are solves of one run.
 
-    computed : configs of which the run's Gram is to be computed, the largest first.
+    computed : configs for which the run's Gram is to be computed, the largest first.
     """
 
     run: Run
@@ -49,7 +49,7 @@ class Part:
 
 
 def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Path | None) -> list[Part]:
-    """What a sweep consists of, checked; nothing is computed.
+    """Return the parts of a sweep, checked; nothing is computed.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Pat
 
 
 def place(given: Sequence[Part]) -> Path:
-    """The folder of the whole sweep."""
+    """Return the folder of the whole sweep."""
     first = given[0]
     return first.run.path.parent if first.combinations[0].apart else first.run.path
 
 
 class Solved:
-    """Which combinations of a part a run has solved already."""
+    """The combinations that a run has solved already."""
 
     def __init__(self, run: Run):
         solves.settle(run)  # else a number may be given to another solve meanwhile
@@ -89,7 +89,7 @@ class Solved:
         self._known: dict[int, dict] = {}
 
     def number(self, settings: Config) -> int | None:
-        """The newest solve with these settings, of the same images, by this version; None without one."""
+        """Return the newest solve with these settings and images, by this version; None if there is none."""
         asked = _asked(settings)
         for number in reversed(solves.numbers(self._run)):
             if number not in self._known:
@@ -112,7 +112,7 @@ class Solved:
 
 
 def _asked(settings: Config) -> dict:
-    """The settings that a solve records, but for where its data are: their digest says what they are."""
+    """Return the settings that a solve records, but the data's path: a digest identifies the data."""
     names = ("dataset", "preprocess", "kernel", "solve", *columns.section_names())
     return _without_path(record.plain(settings.sections(*names)))
 
@@ -128,7 +128,7 @@ def _without_path(settings: Mapping[str, Any]) -> dict:
 def compared(
     made: Sequence[tuple[Run, Combination, int]],
 ) -> tuple[list[alike.Alike], list[dict], Listing]:
-    """Cells of a sweep, their rows (`table.rows`), and their table with what leave-one-out chooses."""
+    """Return a sweep's cells, their rows (`table.rows`), and their table with the choice of leave-one-out."""
     found = [
         entries.of_solve(run, number) for run, number in {(run, number): None for run, _, number in made}
     ]
@@ -152,7 +152,7 @@ def compared(
 
 
 def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
-    """Rows of the same training images and classes, by place: their leave-one-out errors can be compared."""
+    """Group row numbers by training images and classes: their leave-one-out errors can be compared."""
     groups: list[list[int]] = []
     for row, one in enumerate(cells):
         fitting = (some for some in groups if _same_training(cells[some[0]].entries[0], one.entries[0]))
@@ -164,7 +164,7 @@ def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
 
 
 def _same_training(first: Entry, second: Entry) -> bool:
-    """Whether two solves have the same training images: places tell it in one run; elsewhere more has to."""
+    """Whether two solves have the same training images: in one run by index, else by `same_images`, too."""
     told = []
     for data in (first.data, second.data):
         places = data.get("train_index") or data["fingerprint"]
@@ -174,7 +174,7 @@ def _same_training(first: Entry, second: Entry) -> bool:
 
 
 def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[int]) -> list[str]:
-    """The row of least leave-one-out error, in words; none where there is nothing to choose."""
+    """Describe the row of least leave-one-out error; empty if there is nothing to choose."""
     known = [row for row in some if cells[row].trusted and rows[row]["loo_error"] is not None]
     known = [row for row in known if isfinite(rows[row]["loo_error"])]
     if len(known) < 2:
@@ -198,8 +198,7 @@ def keep(
     rows: Sequence[dict],
     table: Listing,
 ) -> Path:
-    """Write OUTPUT/sweep: which solve is of which combination, and the comparison; the last sweep's replaces
-    those before."""
+    """Write OUTPUT/sweep: each combination's solve, and the comparison; replaces an earlier sweep's."""
     folder = place(given) / "sweep"
     require_no_link(folder)
     with writing(folder):
@@ -226,5 +225,5 @@ def keep(
 
 
 def label(one: Combination) -> str:
-    """A combination in words."""
+    """Format a combination as text."""
     return " ".join(f"{key}={json.dumps(value)}" for key, value in one.values.items())

@@ -1,4 +1,4 @@
-"""What a table of comparison shows: a row for each cell, with what it differs by from the first like it."""
+"""Rows of a comparison's table: one for each cell, with its difference from the first like it."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cntk_bench.report.rows import rows as table
 
 
 def rows(found: Sequence[Alike]) -> list[dict]:
-    """What a table of comparison shows of each cell (`alike.cells`), as plain values.
+    """Return a comparison's row for each cell (`alike.cells`), as plain values.
 
     column, depth, accuracy, standard_error, trusted, doubt, published, ridge, spread, repeats : as
         `report.rows`; loo_error, which the solver reported.
@@ -20,16 +20,16 @@ def rows(found: Sequence[Alike]) -> list[dict]:
     settings : dict
         Dotted key -> value.
     machine, version, commit, device, compute_seconds, solve_seconds
-        Lists, of each of `runs`.
+        Lists, with a value for each of `runs`.
     accuracies_alike : list of float
         Accuracies of those solves; all the same, or something is wrong.
     difference : float or None
-        accuracy less that of the first row of the same column and depth, in percentage points, where both are
-        of the same test images and trusted.
+        accuracy minus that of the first row of the same column and depth, in percentage points, if both are
+        trusted and of the same test images.
     difference_error : float or None
-        Its paired standard error over images, where the predictions of both are here.
+        Its paired standard error over images, if the predictions of both are here.
     """
-    shown: dict[int, dict[tuple, dict]] = {}  # by entry: its cells as its own table has them
+    shown: dict[int, dict[tuple, dict]] = {}  # by entry: the rows of its own table
     reference: dict[tuple, Alike] = {}
     out = []
     for one in found:
@@ -63,7 +63,7 @@ def rows(found: Sequence[Alike]) -> list[dict]:
 
 
 def _loo_error(solution: dict) -> float | None:
-    """Leave-one-out error, of several draws their mean; None where it is not known of all."""
+    """Return the leave-one-out error, averaged over draws; None if one is unknown."""
     draws = solution.get("draws")
     known = [number(one.get("loo_error")) for one in (draws if isinstance(draws, list) else [solution])]
     found = [value for value in known if value is not None]
@@ -75,7 +75,7 @@ def _accuracy(entry: Entry, cell: tuple[str, int | None]) -> float | None:
 
 
 def _difference(base: Alike, one: Alike) -> tuple[float | None, float | None]:
-    """Of the accuracies, and its paired standard error."""
+    """Return the difference of the accuracies, and its paired standard error."""
     here, there = one.solution["accuracy"], base.solution["accuracy"]
     if not (one.trusted and base.trusted) or here is None or there is None:
         return None, None

@@ -1,1 +1,1 @@
-"""What a run is asked to do: its YAML as it is read, checked, and written with comments."""
+"""The settings of a run: its YAML as it is read, checked, and written with comments."""

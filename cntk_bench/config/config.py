@@ -1,7 +1,7 @@
-"""What a run is asked to do: the YAML's keys, their defaults, and their checks.
+"""The settings of a run: the YAML's keys, their defaults, and their checks.
 
-Names that other rooms know (data sets in `data`, backends in `backends`) are asked of them (`mistakes`), so
-that adding one touches one place.
+Names that other packages define (data sets in `data`, backends in `backends`) are checked by these
+(`mistakes`), so that adding one touches one place.
 """
 
 from collections import Counter
@@ -38,7 +38,7 @@ from cntk_bench.system import paths
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.text import short
 
-# Rounding errors add up over depth, and a pass costs as many layers: the paper's deepest is 21.
+# Rounding errors and cost grow with depth; the paper's deepest network has 21 layers.
 MOST_DEPTH = 10_000
 
 
@@ -224,8 +224,8 @@ def load(path: str | Path | None, overrides: Iterable[str] = (), kept: bool = Fa
         Assignments such as "dataset.train=200", their values read as YAML; the last one of a
         key counts.
     kept : bool, optional
-        The file is of a run that was computed, maybe where other packages were installed: names of data sets,
-        backends, executors and solvers that are unknown here are taken as they are.
+        Whether the file is of a computed run, maybe from where other packages were installed: then unknown
+        names of data sets, backends, executors and solvers are accepted.
 
     Returns
     -------
@@ -234,7 +234,7 @@ def load(path: str | Path | None, overrides: Iterable[str] = (), kept: bool = Fa
     Raises
     ------
     UserError
-        If the file cannot be read, or keys or values are not possible, of which all are told.
+        If the file cannot be read, or keys or values are not possible; all of them are reported.
     """
     found = source.read(path, overrides)
     more = frozenset(map(str, found.raw)) & frozenset(columns.section_names()) - Config.model_fields.keys()
@@ -243,7 +243,7 @@ def load(path: str | Path | None, overrides: Iterable[str] = (), kept: bool = Fa
         config = model.model_validate(found.raw)
     except ValidationError as error:
         wrong = mistakes.explained(error.errors(include_url=False), found.raw, model)
-    except UserError as error:  # of another package's section
+    except UserError as error:  # from another package's section
         wrong = {"": str(error)}
     if not kept:
         wrong = mistakes.unknown_names(found.raw) | wrong
@@ -254,7 +254,7 @@ def load(path: str | Path | None, overrides: Iterable[str] = (), kept: bool = Fa
 
 @cache
 def _with_plugins(names: frozenset[str]) -> type[Config]:
-    """The config with those sections that columns of other packages add, where a file has them."""
+    """Return Config with the sections that columns of other packages add, as far as a file has them."""
     more: Any = {
         name: (columns.section(name), Field(columns.section(name)(), description="a mapping"))
         for name in sorted(names)

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in words: the key, the value, and the remedy."""
+"""Explain what is wrong with a config: the key, the value, and the remedy."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -11,8 +11,8 @@ from cntk_bench.config.source import EXTENDS, show
 from cntk_bench.errors import Mistakes, UserError
 from cntk_bench.text import one_line, short
 
-MOST = 20  # mistakes that are told at once
-# Of what other packages may add, too: what refuses a name that nothing has.
+MOST = 20  # mistakes that are reported at once
+# Keys whose values are names that plugins may add -> functions that refuse an unknown name.
 NAMED: dict[tuple[str, str], Callable[[str], None]] = {
     ("dataset", "name"): lambda name: data.require_known(data.canonical(name)),
     ("compute", "backend"): backends.require_known,
@@ -22,7 +22,7 @@ NAMED: dict[tuple[str, str], Callable[[str], None]] = {
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Every dotted key of the YAML and what it expects."""
+    """Return every dotted key of the YAML and what it expects."""
     found = {}
     for name, field in model.model_fields.items():
         found[prefix + name] = field.description or ""
@@ -32,11 +32,11 @@ def fields(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
 
 
 def explained(errors: Iterable[Mapping], raw: Mapping, model: type[BaseModel]) -> dict[str, str]:
-    """Every dotted key that is wrong, and what is wrong with it, in our words, from pydantic's errors."""
+    """Turn pydantic's errors into our words: every wrong dotted key, and what is wrong with it."""
     found: dict[str, str] = {}
     for error in errors:
         key, problem = _explained(error, raw, model)
-        # Several are of one key: of a union's branches one may know more than that it is none of them.
+        # Each branch of a union has an error for the same key, and one may say more than the others.
         if key not in found or error["type"] == "less_than_equal":
             found[key] = problem
     return found
@@ -46,7 +46,7 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
     known, location = fields(model), error["loc"]
     if error["type"] in ("extra_forbidden", "invalid_key"):
         key = ".".join(map(str, location))
-        if key in known:  # then a part of the location has dots
+        if key in known:  # a known key, but written with dots
             section, _, name = key.rpartition(".")
             return key, f"unknown key {key}: write {name} indented, on a line of its own below {section}:"
         return key, f"unknown key {short(key) or repr(key)}: {_remedy(key[:100], [*known, EXTENDS])}"
@@ -77,7 +77,7 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
 
 
 def unknown_names(raw: Mapping) -> dict[str, str]:
-    """Dotted keys whose values are names that nothing has, and what is wrong with each."""
+    """Return the dotted keys whose values are unknown names, and what is wrong with each."""
     wrong = {}
     for (section, key), require in NAMED.items():
         keys = raw.get(section)
@@ -91,7 +91,7 @@ def unknown_names(raw: Mapping) -> dict[str, str]:
 
 
 def together(told: Sequence[str], where: str) -> UserError:
-    """What is wrong, each with its place, as one error."""
+    """Combine mistakes, each with its place, into one error."""
     if len(told) == 1:
         return UserError(told[0])
     lines = [f"  {one_line(line)}" for line in told[:MOST]]

@@ -1,4 +1,4 @@
-"""Names of runs: they are shown in tables, and name the folders that runs are kept in."""
+"""Names of runs, which are shown in tables and name the folders of runs."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ OTHERS = " .+-_"  # beside letters and digits
 
 
 def checked(name: Any) -> str:
-    """The name itself.
+    """Return a valid name as it is.
 
     Raises
     ------
@@ -29,9 +29,9 @@ def checked(name: Any) -> str:
 
 
 def from_file(path: str) -> str:
-    """The name of a run whose config gives none: the config file's, with "-" for what a name cannot have."""
+    """Derive a run's name from its config file's, with "-" for what a name cannot have."""
     stem = Path(unicodedata.normalize("NFC", to_utf8(path))).stem
-    kept = "".join(c if _possible(c) else "/" for c in stem)  # which no file name has
+    kept = "".join(c if _possible(c) else "/" for c in stem)  # no file name has it
     kept = re.sub(r" *(/ *)+", "-", kept)
     while kept and not _first(kept[0]):
         kept = kept[1:]

@@ -156,7 +156,7 @@ class Slurm(Section):
     @classmethod
     @told
     def _no_secrets(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
-        if any(map(SECRET.search, lines)):  # which is not repeated
+        if any(map(SECRET.search, lines)):  # not repeated in the message
             raise UserError(
                 "compute.slurm: credentials would stand in scripts and records: set them where jobs are "
                 "submitted, whose environment sbatch hands on, or keep them in ~/.aws/credentials"

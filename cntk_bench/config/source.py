@@ -1,8 +1,8 @@
-"""What a config file and its overrides say, before it is checked: values, and where each stands.
+"""What a config file and its overrides say, before it is checked: values, and where each was set.
 
-A file that says `extends: OTHER` begins with all that OTHER says: a path relative to the file itself, or the
-name of a config that ships. What the file says comes on top: mappings are merged key by key; lists, numbers
-and words are replaced, and so is a value by null, which is a value as any other. A name is not inherited.
+A file that says `extends: OTHER` starts from all that OTHER says: a path relative to the file itself, or the
+name of a config that ships. What the file itself says takes precedence: mappings are merged key by key;
+lists, numbers and words are replaced; null replaces a value like any other. A name is not inherited.
 """
 
 import os
@@ -25,13 +25,13 @@ EXTENDS = "extends"
 
 @dataclass
 class Source:
-    """Values, and where they stand.
+    """Values, and where they were set.
 
     file : the config file, as messages name it.
     raw : nested mappings.
     lines : dotted key -> the file and line that have it, such as "run.yaml line 3".
     overrides : dotted key -> the option that set it, such as "--set dataset.train=200".
-    mistakes : of overrides that are none, each with its option.
+    mistakes : what is wrong with invalid overrides, each with its option.
     """
 
     file: str
@@ -41,7 +41,7 @@ class Source:
     mistakes: list[str] = field(default_factory=list)
 
     def place(self, key: str) -> str:
-        """Where a dotted key, or a part of it, was set: the last override, the line, or the file."""
+        """Return where a dotted key, or a part of it, was set: the last override, the line, or the file."""
         for name, option in reversed(self.overrides.items()):
             if f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}."):
                 return option
@@ -50,13 +50,13 @@ class Source:
         return next((self.lines[name] for name in above if name in self.lines), self.file)
 
     def placed(self, wrong: Mapping[str, str]) -> list[str]:
-        """What is wrong with dotted keys, each after its place: as files have them, then of overrides."""
+        """Return what is wrong with keys, each after its place: in the files' order, then of overrides."""
         places = [self.file, *dict.fromkeys(self.lines.values()), *self.overrides.values()]
         told = [(self.place(key), problem) for key, problem in wrong.items()]
         return [": ".join(one) for one in sorted(told, key=lambda one: places.index(one[0]))]
 
     def override(self, text: str) -> None:
-        """Apply an assignment such as "dataset.train=200", its value read as YAML, or note what is wrong."""
+        """Apply an assignment such as "dataset.train=200", its value parsed as YAML, or note a mistake."""
         option = "--set" + (
             "" if SECRET.search(text) else f" {short(redacted(' '.join(text[:100].split())))}"
         )
@@ -82,7 +82,7 @@ class Source:
 
 
 def read(path: str | Path | None, overrides: Iterable[str] = ()) -> Source:
-    """Read a config file, if there is one, what it extends, and overrides, of which a key's last one counts.
+    """Read a config file (if any), what it extends, and overrides; a key's last override counts.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def read(path: str | Path | None, overrides: Iterable[str] = ()) -> Source:
 
 
 def located(path: Path) -> Path:
-    """The path itself; or, where it is the mere name of a config that ships, that file."""
+    """Return the path or, if it is just the name of a config that ships, that config's file."""
     if path.suffix or len(path.parts) > 1 or path.exists():
         return path
     shipped = resources.folder("configs") / f"{path.name}.yaml"
@@ -106,14 +106,14 @@ def located(path: Path) -> Path:
 
 
 def _remedy(path: Path) -> str:
-    """What to do about a config that cannot be read: of one in no folder, the nearest name that ships."""
+    """Suggest what to do about an unreadable config; for a bare name, the nearest config that ships."""
     shipped = [Path(one.name).stem for one in resources.folder("configs").iterdir()]
     near = get_close_matches(path.stem, shipped, n=1) if len(path.parts) == 1 else []
     return f"did you mean {near[0]}?" if near else "give a YAML file"
 
 
 def _file(path: Path, above: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
-    """The values of a file and of those that it extends, and where they stand; `above` extend it."""
+    """Read a file and those that it extends: values, and where they were set; `above` extend it."""
     where = short(str(path), 100)
     try:
         text = read_plain(path, yaml12.MOST_BYTES)
@@ -137,7 +137,7 @@ def _file(path: Path, above: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:
 
 
 def _extended(base: Any, path: Path, above: tuple[Path, ...], place: str) -> tuple[dict, dict[str, str]]:
-    """What a file extends; `place` is where it says so."""
+    """Read what a file extends; `place` is where it says so."""
     if not isinstance(base, str) or not base:
         raise UserError(
             f"{place}: {EXTENDS} is {show(base)}: expected a file, or the name of a config that ships"
@@ -170,7 +170,7 @@ def _extended(base: Any, path: Path, above: tuple[Path, ...], place: str) -> tup
 
 
 def _merged(below: Mapping, above: Mapping) -> dict:
-    """Mappings merged key by key; of anything else, what is above."""
+    """Merge mappings key by key; any other value is taken from `above`."""
     inner = {
         key: _merged(below[key], value)
         for key, value in above.items()
@@ -180,7 +180,7 @@ def _merged(below: Mapping, above: Mapping) -> dict:
 
 
 def _assigned(mapping: Mapping, parts: list[str], value: Any) -> dict:
-    """A copy of nested mappings with one value set; what is not a mapping on the way is replaced."""
+    """Return a copy of nested mappings with one value set, replacing any non-mapping on the way."""
     head, *rest = parts
     if rest:
         inner = mapping.get(head)
@@ -189,7 +189,7 @@ def _assigned(mapping: Mapping, parts: list[str], value: Any) -> dict:
 
 
 def show(value: Any) -> str:
-    """A value in a few characters, as YAML has it."""
+    """Format a value in a few characters, as in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return short(repr(value) if isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""A config as a YAML file that explains itself: every key with its value, and what else it may be."""
+"""Write a config as a YAML file that explains itself: every key with its value, and what it may be."""
 
 from textwrap import wrap
 from typing import Any
@@ -51,7 +51,7 @@ def _shown(value: Any) -> str:
 
 
 def _first(section: BaseModel) -> str:
-    """The first sentence that a section says of itself."""
+    """Return the first paragraph of a section's docstring."""
     return (type(section).__doc__ or "").partition("\n\n")[0]
 
 

@@ -1,9 +1,9 @@
-"""YAML 1.2 as configs need it: the core schema, in a bounded size, without what surprises.
+"""YAML 1.2 as configs need it: the core schema, of bounded size, without surprising features.
 
 PyYAML reads YAML 1.1, in which 0100 is 64, 1:40 is 100, 1e-6 is text and `no` is false. So only its
 parser is used; what a plain word means is decided here, by the core schema (chapter 10.3 of YAML 1.2.2).
-Anchors, aliases, merge keys and tags are refused: no config needs them, and with them a short text can
-stand for one without end.
+Anchors, aliases, merge keys and tags are refused: no config needs them, and with them a short text could
+expand without end.
 """
 
 import codecs
@@ -19,7 +19,7 @@ from cntk_bench.text import short
 MOST_BYTES = 100_000  # a config has some hundreds; this many are read within a second
 MOST_LEVELS = 20  # lists and mappings inside each other
 MOST_DIGITS = 400
-# What the parser says against, and how that is mended; the last is for all else.
+# Parts of the parser's messages, and their remedies; the last is for all else.
 _REMEDIES = (
     (r"character '\t'", "indent with spaces instead of tabs"),
     ("mapping values", "begin a new line for each key, and put a value that has a colon into quotes"),
@@ -34,7 +34,7 @@ NOTHING = ("~", "null", "Null", "NULL")
 _WORDS = dict.fromkeys(("", *NOTHING))
 _WORDS |= dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(("false", "False", "FALSE"), False)
 
-# What YAML does not allow, but for the lone surrogates that stand for bytes of a file name.
+# Characters that YAML does not allow, except lone surrogates, which stand for bytes of a file name.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\udc80-\udcff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -48,13 +48,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # Only between double quotes every character comes back as it was; elsewhere U+0085 ends a line.
+    # Only double quotes preserve every character; elsewhere U+0085 ends a line.
     style = None if text.isprintable() else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent)
-# Quoted is what either version of YAML would take for something else than text.
+# Quote text that either version of YAML would take for a number.
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(f"^(?:{_OCTAL.pattern}|{_INTEGER.pattern})$"), list("-+0123456789")
 )
@@ -71,21 +71,21 @@ class _Refused(Exception):
 
 
 def read(text: bytes | str, origin: str, lines: dict[str, int] | None = None) -> Any:
-    """The value of a YAML text: None, booleans, numbers, strings, lists, and dicts with strings as keys.
+    """Parse a YAML text to None, booleans, numbers, strings, lists, and dicts with strings as keys.
 
     Parameters
     ----------
     text : bytes or str
         Bytes are a file's (UTF-8; UTF-16 and UTF-32 with their mark), a string is an option's value.
     origin : str
-        Where it comes from; begins the error.
+        Where it comes from; errors begin with it.
     lines : dict, optional
-        Gets the line, from 1, of every key of the mappings, by its dotted name.
+        Filled with the line, from 1, of every mapping's keys, by their dotted names.
 
     Raises
     ------
     UserError
-        If it is not YAML, or has what is not supported, with the line where there are several.
+        If it is not YAML, or uses an unsupported feature; the error names the line of a file.
     """
     many = isinstance(text, bytes)
     try:
@@ -106,18 +106,18 @@ def read(text: bytes | str, origin: str, lines: dict[str, int] | None = None) ->
         remedy = next(words for part, words in _REMEDIES if part in problem)
         raise UserError(f"{origin}{line}: not valid YAML: {problem}: {remedy}") from None
     except (yaml.YAMLError, ValueError, OverflowError, IndexError) as error:
-        # PyYAML lets out some of Python's own, such as for "\UFFFFFFFF"
+        # PyYAML lets some of Python's own errors through, such as for "\UFFFFFFFF"
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{origin}: not valid YAML: {short(reason, 120)}") from None
 
 
 def write(value: Any) -> str:
-    """A value as YAML that versions 1.1 and 1.2 read alike."""
+    """Format a value as YAML that versions 1.1 and 1.2 read alike."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9)
 
 
 def inline(value: Any) -> str:
-    """A value as `write`, in one line: lists and mappings in brackets."""
+    """Format a value as `write` does, but in one line: lists and mappings in brackets."""
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9,
                      default_flow_style=True)  # fmt: skip
     return text.removesuffix("\n").removesuffix("\n...")
@@ -155,7 +155,7 @@ def _document(events: Iterator, lines: dict[str, int]) -> Any:
 
 
 def _node(event: Any, events: Iterator, place: tuple[str, ...], lines: dict[str, int]) -> Any:
-    """The value that begins with an event; `place` has the keys that lead to it, and one for each list."""
+    """Parse the value that begins with an event; `place`: the keys that lead to it, "" for each list."""
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise _Refused(event, "anchors (&) and aliases (*) are not supported: write the values out, or quote")
     if event.tag is not None:

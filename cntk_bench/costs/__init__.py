@@ -1,1 +1,1 @@
-"""What a computation will cost on this machine, before it is spent; our speed beside another library's."""
+"""Predict what a computation will cost on this machine; compare our speed with another library's."""

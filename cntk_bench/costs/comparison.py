@@ -1,7 +1,7 @@
-"""Our CPU backend beside another library that computes the same kernels.
+"""Compare the speed of our CPU backend and of another library that computes the same kernels.
 
 Both compute kernels of the same images in float32, on as many threads, compiled, and by turns. A ratio of
-times is given only where their numbers agree: otherwise they do not compute the same thing.
+times is given only if their numbers agree: otherwise they do not compute the same thing.
 """
 
 import time
@@ -19,20 +19,20 @@ from cntk_bench.kernels.spec import Spec
 from cntk_bench.system import cores, memory
 
 TOLERANCE = 1e-4  # largest difference of the two libraries' numbers, relative to the largest of a readout
-ROUNDS = 3  # in which both are timed, by turns
-PATIENCE = 10  # a larger tile is tried while a call takes less than so many times what it is to take
+ROUNDS = 3  # rounds, in each of which both are timed
+PATIENCE = 10  # larger tiles are tried until a call takes so many times what it should
 
 
 @dataclass(frozen=True)
 class Program:
-    """What a library has compiled for some images.
+    """A program that a library has compiled for some images.
 
     Parameters
     ----------
     run : callable
-        Computes the kernels of all pairs, waits for them and gives them: float32 (readouts, n, m).
+        Computes the kernels of all pairs and returns them when done: float32 (readouts, n, m).
     memory : int
-        Bytes that it needs while it runs, about.
+        Bytes that it needs while it runs, approximately.
     """
 
     run: Callable[[], np.ndarray]
@@ -41,7 +41,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Library:
-    """Another library.
+    """A library to compare with.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Timing:
-    """Of one of both: images along a side of its tile, seconds per pair (median), and cores it kept busy."""
+    """One library's tile (images along a side), seconds per pair (median), and cores it kept busy."""
 
     tile: int
     seconds_per_pair: float
@@ -69,18 +69,18 @@ class Timing:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two libraries' times, by turns in several rounds.
+    """Times of two libraries, taken by turns in several rounds.
 
     Parameters
     ----------
     library : str
     difference : float
-        The largest one of their numbers, relative to the largest number of a readout.
+        The largest difference of their numbers, relative to the largest number of the readout.
     ours, theirs : Timing
     ratios : tuple of float
-        Of each round: their time per pair over ours.
+        Their time per pair over ours, in each round.
     threads : int
-        That both may use.
+        Number that both may use.
     """
 
     library: str
@@ -103,7 +103,7 @@ class Refusal:
 def compare_made_up(
     library: Library, spec: Spec, found: measure.Benchmark, seconds: float
 ) -> Comparison | Refusal:
-    """`compare` on the images of a benchmark, with its backend and its tile."""
+    """Run `compare` on the images of a benchmark, with its backend and its tile."""
     backend = backends.create(found.backend, spec)
     return compare(library, backend, measure.made_up(spec), isqrt(found.alone.pairs), seconds)
 
@@ -111,7 +111,7 @@ def compare_made_up(
 def compare(
     library: Library, backend: Backend, images: np.ndarray, tile: int, seconds: float
 ) -> Comparison | Refusal:
-    """Time a library and our backend by turns, if they agree.
+    """Time a library and our backend by turns, if their numbers agree.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def compare(
     backend : Backend
         Ours.
     images : array (n, C, P, P), float32
-        Pairs are of one of the first half and one of the second. Both begin with the first images of each,
-        and the one with the larger tile takes more of them.
+        Each pair has one image of the first half and one of the second. Each library uses the first images
+        of both halves, as many as its tile takes.
     tile : int
         Images along a side of our tile.
     seconds : float
-        That each is timed for in each round, about; at least one call.
+        Approximate time for each library in each round; at least one call.
     """
     if lacking := library.lacks(backend.spec):
         return Refusal(library.name, lacking)
@@ -168,13 +168,13 @@ class _Tile:
 
 
 def _ours(backend: Backend, x: np.ndarray, z: np.ndarray) -> Callable[[], np.ndarray]:
-    """Our tile of images that are prepared."""
+    """Return what computes our tile, of images that are prepared already."""
     prepared = backend.prepare(x), backend.prepare(z)
     return lambda: backend.tile(*prepared)
 
 
 def _difference(theirs: np.ndarray, ours: np.ndarray) -> float:
-    """The largest difference relative to the largest number of its readout; not a number where one is not."""
+    """Return the largest difference, relative to the largest number of its readout; NaN if one is NaN."""
     a, b = (np.asarray(each, np.float64) for each in (theirs, ours))
     if a.shape != b.shape:
         return float("nan")
@@ -182,14 +182,14 @@ def _difference(theirs: np.ndarray, ours: np.ndarray) -> float:
 
 
 def _timed(run: Callable[[], np.ndarray]) -> tuple[np.ndarray, float, float]:
-    """What a call gives, its seconds, and those that all its threads worked."""
+    """Return a call's result, its seconds, and the seconds that all its threads worked."""
     started, worked = time.perf_counter(), time.process_time()
     found = run()
     return found, time.perf_counter() - started, time.process_time() - worked
 
 
 def _by_turns(name: str, theirs: _Tile, ours: _Tile, seconds: float) -> Comparison:
-    """Time both, a round after the other; each begins with the one that the last one ended with."""
+    """Time both in several rounds; each begins with the library that the last one ended with."""
     tiles = (ours, theirs)
     rates: list[list[float]] = [[], []]  # seconds per pair of each round
     busy: list[list[float]] = [[], []]

@@ -1,4 +1,4 @@
-"""What the training of a run's networks will take here, cell by cell, before it is spent."""
+"""Predict what training a run's networks will take here, cell by cell."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Cell:
     """The training of one cell.
 
     label : column and depth.
-    count, left : its pieces of training, and those that are not done.
+    count, left : numbers of its pieces of training, and of those that are not done.
     each : what one piece takes at most; None where the column cannot tell.
     """
 
@@ -26,7 +26,7 @@ class Cell:
 
 
 def efforts(run: Run, settings: Config, loaded: Dataset) -> list[Cell]:
-    """What every cell that has to be trained takes at most; some steps of each are timed.
+    """Predict what every cell that has to be trained takes at most, by timing some steps of each.
 
     Pieces that were begun count as if they were not.
     """

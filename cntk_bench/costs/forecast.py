@@ -1,11 +1,11 @@
-"""How long solving a run's matrices will take here, from short measurements of the same solve.
+"""Predict how long solving a run's matrices will take here, from short measurements of the same solve.
 
-The solve that `placement` chose is done on a made-up matrix, of twice the size until that takes `ENOUGH`
-seconds. More images take at most as much more as n^3 says: what is not in proportion to it counts less. They
-take no less than the n^3 operations of matrix products as large as theirs, at the fastest pace of some. Tiles
-are written into a scratch store, read with the checks of a run, and predicted with; they come from the
-system's cache, so the disk's own time is not in it. Nor are jitters, which a matrix may need that is singular
-but for rounding: each is one more factor.
+The solve that `placement` chose is timed on made-up matrices, of doubling size until one takes `ENOUGH`
+seconds. For more images, the upper bound grows by n^3, since all costs of lower order then count less; the
+lower bound is the time of the n^3 operations at the fastest measured pace of matrix products of their size.
+Tiles of a scratch store are read with the checks of a run, and predicted with; they come from the system's
+cache, so the disk's own time is not included. Nor are jitters, which a matrix that is singular up to rounding
+may need: each costs one more factor.
 """
 
 import tempfile
@@ -41,11 +41,11 @@ BEYOND_LOO = round(log10(ridge.LARGEST / ridge.LOO_RIDGES[-1]))  # further ridge
 
 @dataclass(frozen=True)
 class Forecast:
-    """What solving takes.
+    """How long solving takes.
 
-    matrices : how many are solved: of each cell with a Gram matrix, one for each draw.
-    each : of one matrix, with reading and predicting; None where that is not known before.
-    one_pass : of one pass over a matrix's tiles, of which conjugate gradients need one per iteration; None
+    matrices : how many are solved: for each cell with a Gram matrix, one for each draw.
+    each : time of one matrix, with reading and predicting; None if it cannot be predicted.
+    one_pass : time of one pass over a matrix's tiles, which each iteration of conjugate gradients needs; None
         for other solvers.
     """
 
@@ -55,18 +55,18 @@ class Forecast:
 
     @property
     def whole(self) -> Span | None:
-        """Of all matrices, one after the other."""
+        """Time of all matrices, one after the other."""
         return None if self.each is None else self.each * self.matrices
 
 
 def forecast(tiles: Plan, place: Place, how: Solve, matrices: int, classes: int) -> Forecast:
-    """Measure for a few seconds what solving matrices of a plan's tiles takes.
+    """Predict what solving matrices of a plan's tiles takes, by measuring for a few seconds.
 
     Parameters
     ----------
     tiles : Plan
     place : Place
-        Where and by which solver; of another package's nothing is known before.
+        Where and by which solver; another package's cannot be predicted.
     how : Solve
     matrices : int
     classes : int
@@ -87,13 +87,13 @@ def forecast(tiles: Plan, place: Place, how: Solve, matrices: int, classes: int)
 
 
 def fitting(n: int, place: Place, classes: int, leave_one_out: bool) -> Span:
-    """Seconds of one ridge of n training images in memory, which need no jitter."""
+    """Predict the seconds of one ridge, for n training images in memory, without jitter."""
 
     def seconds(images: int) -> float:
         return _timed(_solve(images, place, classes, leave_one_out))
 
     side = min(n, LEAST)
-    seconds(side)  # loads libraries
+    seconds(side)  # warm-up: loads libraries
     while side < min(n, MOST) and seconds(side) < ENOUGH:
         side = min(2 * side, n, MOST)
     times = Span.of(seconds(side) for _ in range(RUNS))
@@ -104,26 +104,26 @@ def fitting(n: int, place: Place, classes: int, leave_one_out: bool) -> Span:
 
 
 def extrapolated(share: float, times: Span, products: float) -> Span:
-    """Seconds for `share` times the images of a solve of `times`, whose `products` alone take that long."""
+    """Extrapolate a solve's `times` to `share` times its images; `products`: seconds of their products."""
     cubic = times * share**3
     return Span(min(products, cubic.low), cubic.high)
 
 
 def _pace(place: Place) -> float:
-    """Operations per second of a product of a factor (`cholesky`), the fastest of some."""
+    """Measure operations per second of a factor's matrix products (`cholesky`), the fastest of some."""
     device = cholesky.Device.named(place.device)
     deep = device.deep * cholesky.BLOCK
     one, other = (device.xp.ones((deep, width), place.dtype) for width in (cholesky.BLOCK, WIDE))
 
     def product() -> None:
-        device.to_host((one.T @ other)[:1])  # a GPU has then done it
+        device.to_host((one.T @ other)[:1])  # waits until a GPU is done
 
     product()
     return 2 * one.size * WIDE / min(_timed(product) for _ in range(PRODUCTS))
 
 
 def _solve(n: int, place: Place, classes: int, leave_one_out: bool) -> Callable[[], object]:
-    """The solve of a made-up matrix: ones, and the identity."""
+    """Return what solves a made-up matrix, the sum of ones and the identity."""
     dtype = np.float32 if place.device == "cuda" else place.dtype
     gram, labels = np.ones((n, n), dtype), np.arange(n) % classes
     gram[np.diag_indices(n)] = 2
@@ -163,20 +163,20 @@ def _scratch(side: int) -> Iterator[Store]:
 
 
 def _reading(store: Store) -> Span:
-    """Seconds per entry of a lower triangle of tiles."""
+    """Time reading a lower triangle of tiles, in seconds per entry."""
     entries = 3 * store.plan.tile**2
     return _per_entry(entries, lambda: matrix.matrix(store, "train", 0, triangle="lower"))
 
 
 def _predicting(store: Store, classes: int) -> Span:
-    """Seconds per entry of test rows."""
+    """Time predicting with test rows, in seconds per entry."""
     alpha = np.random.default_rng(1).standard_normal((store.plan.n_train, classes))
     rows = lambda: (block for _, block in matrix.row_blocks(store, 0))  # noqa: E731
     return _per_entry(2 * store.plan.tile**2, lambda: prediction.predict(alpha, rows()))
 
 
 def _pass(store: Store, classes: int) -> Span:
-    """Seconds per entry of a product with a streamed lower triangle, whose digests were checked before."""
+    """Time a product with a streamed lower triangle, its digests checked before, in seconds per entry."""
     b, held = np.ones((store.plan.n_train, classes)), Stored(store, 0)
     return _per_entry(3 * store.plan.tile**2, lambda: products.times(held, b))
 

@@ -1,4 +1,4 @@
-"""What a computation will cost on this machine, from a short measurement, before it is spent."""
+"""Predict what a computation will cost on this machine, from short measurements."""
 
 import shutil
 import tempfile
@@ -30,10 +30,10 @@ from cntk_bench.runs.given import chosen_place
 from cntk_bench.system import memory
 from cntk_bench.system.files import writing
 
-IMAGES = 4096  # made up, to time a backend on
-LEAST = 16  # along a side of a timed tile: a CPU computes so many pairs at once, in one pair's time
+IMAGES = 4096  # made-up images, to time a backend on
+LEAST = 16  # least side of a timed tile: a CPU computes so many pairs at once, in one pair's time
 USUAL = Solve()
-# How much longer it may take than the slowest of the short measurements, which do not see what begins later
+# Factor by which a computation may exceed the slowest short measurement, which does not see what begins later
 # on this machine: an assumption, not a bound. Runs of 15 and 12 minutes in `results/`, of the same kernels on
 # two busy cores of one kind (cifar10-cntk-v-2k, cifar10-cntk-v-4000) differ by 11 % in pairs per second.
 UNKNOWN = 1.25
@@ -42,19 +42,19 @@ SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a backend computes pairs: `pairs` in each of some calls, which took `times`, in seconds."""
+    """How fast a backend computes pairs: each timed call computed `pairs` of them; `times` in seconds."""
 
     pairs: int
     times: tuple[float, ...]
 
     @property
     def runs(self) -> int:
-        """How many calls there were."""
+        """Number of timed calls."""
         return len(self.times)
 
     @property
     def seconds(self) -> float:
-        """Of a call (median)."""
+        """Median seconds of a call."""
         return median(self.times)
 
     @property
@@ -62,7 +62,7 @@ class Rate:
         return self.pairs / self.seconds
 
     def span(self, pairs: int) -> Span:
-        """What so many pairs take, at the pace of the fastest call to that of the slowest."""
+        """Return the time for `pairs` pairs, from the pace of the fastest call to that of the slowest."""
         return Span.of(self.times) * (pairs / self.pairs)
 
 
@@ -73,7 +73,7 @@ def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int =
     ----------
     backend : Backend
     images : array (n, C, P, P), float32
-        As many as the largest tile to be tried needs; fewer make it smaller.
+        As many as the largest tile to be tried has along a side.
     seconds : float
         The tile is enlarged until it takes about so long, or no images are left.
     runs : int
@@ -88,10 +88,9 @@ def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int =
 
 
 def _times(backend: Backend, images: np.ndarray, runs: int = 1) -> list[float]:
-    """Seconds of each of several runs of a tile of prepared images.
+    """Time several runs of a tile of prepared images, in seconds.
 
-    Where a backend prepares some of them when it first needs them, that is in the first run's time, which the
-    median of three leaves out.
+    Preparation that a backend defers until it is needed falls into the first run, which a median leaves out.
     """
     x, z = backend.prepare(images), backend.prepare(images)
     times = []
@@ -121,7 +120,7 @@ def stage(
     alone : Rate
         The backend's own rate.
     seconds : float
-        What the stage is to take, about; less where it would write more than SCRATCH.
+        Approximate time of the stage; less if it would write more than SCRATCH.
     folder : Path
         Where the tiles go; they are removed afterwards.
     look : callable, optional
@@ -134,7 +133,7 @@ def stage(
     """
     pairs = min(alone.pairs_per_second * seconds, SCRATCH / (4 * len(backend.spec.readouts)))
     n = max(2, isqrt(int(2 * pairs)))
-    # Tiles as in a large computation, but six at least, unless they would be tiny.
+    # Tiles as in a large computation, but at least six of them, unless they would be tiny.
     tile = min(grams.make_plan(backend.spec, 50_000, 0, backend.name).tile, max(-(-n // 3), 24))
     plan = grams.make_plan(backend.spec, n, 0, backend.name, tile)
     images = np.resize(images, (n, *images.shape[1:]))
@@ -160,10 +159,10 @@ def stage(
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a run: sizes in bytes, times in seconds; `disk_free` where the run is to go.
+    """The predicted cost of a run: sizes in bytes, times in seconds; `disk_free` is where the run is to go.
 
-    A backend computes `together` columns of a tile at once, and takes as long where some are no images:
-    `rate` is of tiles without such.
+    A backend computes `together` columns of a tile at once, which takes as long if some have no image; `rate`
+    was measured on tiles without such columns.
     """
 
     tiles: Plan
@@ -178,27 +177,27 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """Of computing the Gram matrices, about."""
+        """Approximate time of computing the Gram matrices."""
         return self.tiles.computed(self.together) / self.rate.pairs_per_second
 
     @property
     def time(self) -> Span:
-        """Of computing the Gram matrices."""
+        """Time of computing the Gram matrices, as a range."""
         return self.rate.span(self.tiles.computed(self.together)).beyond(UNKNOWN)
 
     @property
     def tile_seconds(self) -> float:
-        """Of computing a tile of full size."""
+        """Time of computing a tile of full size."""
         columns = -(-self.tiles.tile // self.together) * self.together
         return self.tiles.tile * columns / self.rate.pairs_per_second
 
     @property
     def solve_time(self) -> Span | None:
-        """Of solving them all; None where that is not known before."""
+        """Time of solving all matrices; None if that cannot be predicted."""
         return self.solving.whole and self.solving.whole.beyond(UNKNOWN)
 
     def share(self, workers: int) -> float:
-        """What several workers take of the time of computing: they end with whoever has most tiles."""
+        """Return the share of the computing time that several workers need; who has most tiles decides."""
         return -(-self.tiles.count // workers) / self.tiles.count
 
 
@@ -226,7 +225,7 @@ def cost(
     how : Solve
         How it is to be solved.
     matrices : int
-        How many are solved.
+        How many matrices are solved.
     """
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
@@ -240,7 +239,7 @@ def cost(
         fits = False
     together = SIDE_BY_SIDE if backend.name == "cpu" else 1
     measured = rate(backend, images[: max(tiles.tile // together, 1) * together], runs=5)
-    # What this process has needed up to now, which has loaded the images and compiled, and tiles.
+    # The peak of this process so far, which has loaded the images and compiled; plus tiles.
     tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
     taken = memory.peak() + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes
     return Cost(

@@ -1,14 +1,14 @@
 """neural-tangents, as a library to compare our backend with (`comparison`).
 
-neural-tangents (Novak et al. 2020) propagates kernels layer by layer. What is timed is its cheapest correct
-form that we know, which does what our pass does: one recursion to the largest depth, from which every depth
-asked for branches off, compiled as a whole by `jax.jit`. Of V columns it propagates the covariances of equal
-pixels alone (`diagonal_spatial`), of GAP and LAP those of all pairs of pixels, as we do. Where the first and
-the last layer are not trained, as in the paper's GAP, the first one's tangents are dropped, and the tangent
+neural-tangents (Novak et al. 2020) propagates kernels layer by layer. We time the cheapest correct program
+that we know, which does what our pass does: one recursion to the largest depth, from which every requested
+depth branches off, compiled as a whole by `jax.jit`. For V columns it propagates only the covariances of
+equal pixels (`diagonal_spatial`), for GAP and LAP those of all pairs of pixels, as we do. If the first and
+the last layer are not trained, as in the paper's GAP, the first layer's tangents are dropped, and the tangent
 kernel is read before a last layer would add to it.
 
 Each call also computes the covariances of each image with itself, between all pixels for GAP and LAP: up to
-half of its work in a tile of one pair, and little in large ones. On CPUs XLA uses one thread in most of it.
+half of the work in a tile of one pair, little in large tiles. On CPUs, XLA runs most of it on one thread.
 """
 
 import os
@@ -31,7 +31,7 @@ from cntk_bench.system import cores, libraries
 from cntk_bench.text import one_line
 
 NAME = "neural-tangents"
-POOLS = ("v", "gap", "lap")  # kinds that it has
+POOLS = ("v", "gap", "lap")  # kinds of pooling that it has
 REMEDY = (
     "with Python 3.11, pip install jax==0.4.30 frozendict, then pip install --no-deps neural-tangents==0.6.5 "
     "(archived, and tried with this jax)"
@@ -41,7 +41,7 @@ REMEDY = (
 def library() -> Library:
     """neural-tangents on the CPU, in float32, on as many threads as we use.
 
-    Settles what JAX computes on for the rest of the process.
+    Sets JAX's platform and precision for the rest of the process.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def library() -> Library:
             stax = import_module("neural_tangents.stax")
     except ModuleNotFoundError as error:
         raise UserError(f"--baseline needs {NAME} ({one_line(error, 60)}): {REMEDY}") from None
-    except Exception as error:  # versions of JAX that it does not know fail with whatever they like
+    except Exception as error:  # unsupported versions of JAX may raise anything
         raise UserError(f"{NAME} does not load ({one_line(error, 60)}): {REMEDY}") from None
 
     def compiled(spec: Spec, x: np.ndarray, z: np.ndarray) -> Program:
@@ -77,14 +77,14 @@ def library() -> Library:
 
 
 def lacking(spec: Spec) -> str | None:
-    """What of a spec it cannot express; None where that is nothing."""
+    """Return what of a spec it cannot express, or None."""
     kinds = {readout.pooling.kind for readout in spec.readouts if readout.family == CONVOLUTIONAL}
     others = sorted(kinds - {*POOLS})
     return f"not expressible: it has no pooling {others[0]!r}" if others else None
 
 
 def _kernels(stax: Any, spec: Spec, x: Any, z: Any) -> list[Any]:
-    """The kernels (n, m) of a spec's readouts, of JAX's arrays of images, channels last."""
+    """Compute the kernels (n, m) of a spec's readouts for images as JAX arrays, channels last."""
     found: dict[Readout, Any] = {}
     for flip in (False, True):
         for family, pass_ in ((CONVOLUTIONAL, _convolutional), (FULLY_CONNECTED, _fully_connected)):
@@ -99,7 +99,7 @@ def _kernels(stax: Any, spec: Spec, x: Any, z: Any) -> list[Any]:
 
 
 def _convolutional(stax: Any, readouts: tuple[Readout, ...], x: Any, z: Any) -> dict[Readout, Any]:
-    """Plain convolutional readouts' kernels, on Arora's scale."""
+    """Compute kernels of convolutional readouts without flips, on Arora's scale."""
     convolution = stax.Conv(1, (3, 3), padding="SAME", W_std=sqrt(2))[2]
     found = {}
     for train in {readout.train for readout in readouts}:
@@ -122,11 +122,11 @@ def _pooled(stax: Any, readout: Readout, kernel: Any, size: int, channels: int) 
             average = kernel.nngp
         else:  # a last layer that is trained adds the NNGP kernel
             average = kernel.ntk + kernel.nngp if readout.train == "all" else kernel.ntk
-        # One axis after the other: in the one float32 sum over a million pairs of pixels that XLA makes of
-        # GlobalAvgPool, rounding costs 3e-4 of the result (32 x 32 pixels, depth 21).
+        # One axis after the other: XLA turns GlobalAvgPool into one float32 sum over a million pairs of
+        # pixels, with a rounding error of 3e-4 of the result (32 x 32 pixels, depth 21).
         for _ in range(4):
             average = average.mean(-1)
-        return channels * average  # it averages over channels
+        return channels * average  # the library averages over channels
     if pool.kind == "lap":
         kernel = stax.AvgPool((2 * pool.number + 1,) * 2, (1, 1), "SAME")[2](kernel)
     kernel = stax.Flatten()[2](kernel)
@@ -137,7 +137,7 @@ def _pooled(stax: Any, readout: Readout, kernel: Any, size: int, channels: int) 
 
 
 def _fully_connected(stax: Any, readouts: tuple[Readout, ...], x: Any, z: Any) -> dict[Readout, Any]:
-    """Plain fully connected readouts' kernels, of the flattened images."""
+    """Compute kernels of fully connected readouts without flips, for flattened images."""
     found = {}
     for bias, fixed in {(readout.bias, readout.fixed) for readout in readouts}:
         read = [readout for readout in readouts if (readout.bias, readout.fixed) == (bias, fixed)]
@@ -158,7 +158,7 @@ def _fully_connected(stax: Any, readouts: tuple[Readout, ...], x: Any, z: Any) -
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """No warnings of libraries' own."""
+    """Suppress warnings of libraries."""
     with warnings.catch_warnings(), libraries.hushed(("jax", "absl"), CRITICAL):
         warnings.simplefilter("ignore")
         yield
@@ -177,7 +177,7 @@ def _experimental_left_out() -> Iterator[None]:
 
 @contextmanager
 def _threads_of_xla(count: int) -> Iterator[None]:
-    """Have XLA, which otherwise takes all cores that it may use, start so many threads."""
+    """Have XLA start `count` threads, instead of one for each core that it may use."""
     before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(count)
     try:

@@ -1,4 +1,4 @@
-"""A time that is foretold: from .. to, for a short measurement gives no single number."""
+"""A predicted time as a range, since a short measurement gives no single number."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Span:
 
     @classmethod
     def of(cls, times: Iterable[float]) -> "Span":
-        """From the shortest to the longest of some measured times."""
+        """Return the range from the shortest to the longest of some measured times."""
         found = tuple(times)
         return cls(min(found), max(found))
 
     def beyond(self, factor: float) -> "Span":
-        """The same, and up to a factor longer than the longest."""
+        """Return the same range with its upper end multiplied by a factor."""
         return Span(self.low, self.high * factor)
 
     def __add__(self, other: "Span") -> "Span":
