@@ -542,6 +542,11 @@ def test_what_is_not_to_be_trusted_is_marked_among_the_solves(tmp_path):
     assert [one["trusted"] for one in found] == [True, False, False, False, False]
 
 
+def test_a_solve_without_an_accuracy_has_a_dash_among_the_solves(tmp_path):
+    solved(tmp_path / "run", {("CNN-V", 3): (right(0.5), {"accuracy": None, "trusted": False})})
+    assert succeed("solves", tmp_path / "run").splitlines()[1].split("  ")[-1].strip() == "-"
+
+
 def test_a_solution_that_is_not_to_be_trusted_ends_with_2(finished, tmp_path, monkeypatch):
     from cntk_bench.runs import solve as stage
 

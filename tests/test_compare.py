@@ -177,11 +177,30 @@ def test_labels_that_disagree_are_never_paired(called, tmp_path):
     assert code == 2 and "can be paired" in err
 
 
-@pytest.mark.parametrize("damage", [b"", b"junk", None])
+def in_directory(place, value):
+    """Damage an .npz file: a byte of the first entry of its central directory, which no checksum covers."""
+
+    def damage(content):
+        at = content.index(b"PK\x01\x02") + place
+        return content[:at] + bytes([value]) + content[at + 1 :]
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"junk",
+        None,
+        in_directory(8, 1),  # encrypted
+        in_directory(10, 99),  # of an unknown method of compression
+    ],
+)
 def test_predictions_that_are_gone_or_damaged(called, tmp_path, damage):
     solved(tmp_path / "a", {CELL: right(0.9), ("CNTK-GAP", 3): right(0.5), ("FC-NTK", 3): right(0.4)})
     file = tmp_path / "a" / "solves" / "1" / "FC-NTK-3.npz"
-    file.unlink() if damage is None else file.write_bytes(damage)
+    file.unlink() if damage is None else file.write_bytes(damage(file.read_bytes()))
     code, out, _ = called("compare", "a", "--paired")
     assert code == 0 and "Paired comparisons: 1" in out and "2 more could not be paired" in out
     assert called("compare", "a")[0] == 0

@@ -208,7 +208,7 @@ def test_plan_and_bench(tmp_path):
     assert plan.exit_code == 0, plan.output
     assert "readouts         6" in plan.output and "pairs per second (cpu" in plan.output
     asked = ("--size", 4, "--depths", 3, "--backend", "cpu", "--seconds", 0.01, "--scratch", tmp_path)
-    found = json.loads(succeed("bench", "--columns", "FC-NTK-B0.1,CNTK-V-FLIP", *asked, "--json"))["columns"]
+    found = json.loads(succeed("bench", "--columns", "FC-NTK-B0.1, CNTK-V-FLIP", *asked, "--json"))["columns"]
     assert [one["column"] for one in found] == ["FC-NTK-B0.1", "CNTK-V-FLIP"]
     assert all(one["pairs_per_second"] > 0 and one["limit_pairs_per_second"] is None for one in found)
 

@@ -4,10 +4,7 @@ Everything comes from what the run keeps, at little cost beside the solve; of th
 are read again. If something cannot be found, the page is written all the same, and says why.
 """
 
-import io
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +24,7 @@ from cntk_bench.report import confusion, misclassified
 from cntk_bench.report.findings import Findings, Mistakes, RidgePath, Tried
 from cntk_bench.report.rows import cell_name, is_trusted, number
 from cntk_bench.runs import images, scoring
-from cntk_bench.system.files import read_plain
+from cntk_bench.system.arrays import read_arrays
 from cntk_bench.text import one_line, redacted, short
 
 FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")
@@ -143,9 +140,8 @@ def _arrays(folder: Path, solution: dict) -> dict[str, np.ndarray]:
     file = folder / f"{stem(solution['column'], solution['depth'])}.npz"
     wanted = ("predicted", "y_test", "outputs", "path_predicted")
     try:
-        with np.load(io.BytesIO(read_plain(file)), allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files if name.partition("-")[0] in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return read_arrays(file, lambda name: name.partition("-")[0] in wanted)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{short(file.name)} of the solve cannot be read ({one_line(error, 100)}): solve again"
         ) from None

@@ -61,7 +61,7 @@ def bench(
         raise UserError(f"--scratch {short(scratch)} is not a folder: make it, or give another")
     specs = {
         column: Spec(_readouts(table.readouts((column, depth) for depth in listed), column), channels, size)
-        for column in columns.split(",")
+        for column in map(str.strip, columns.split(","))
     }
     _require_memory(channels, size)
     library, wrong = ratios.library(baseline, backend), False

@@ -1,10 +1,7 @@
 """The solves to compare: those of runs, and records whose run directories are not here."""
 
-import io
 import json
 import re
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,10 +17,12 @@ from cntk_bench.records import cells, record, solves
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solved
 from cntk_bench.system import paths
+from cntk_bench.system.arrays import read_arrays
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
 MOST = 1000  # solves of one comparison
+ARRAYS = {"predicted", "y_test", "draw", "repeat"}  # of a cell, that are compared
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,8 @@ class Entry:
         if self.folder is None:
             return None
         try:
-            content = io.BytesIO(read_plain(self.folder / f"{cells.stem(column, depth)}.npz"))
-            with np.load(content, allow_pickle=False) as whole:
-                names = {"predicted", "y_test", "draw", "repeat"} & set(whole.files)
-                found = {name: whole[name] for name in names}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            found = read_arrays(self.folder / f"{cells.stem(column, depth)}.npz", ARRAYS.__contains__)
+        except (OSError, ValueError):
             return None
         predicted, y = np.atleast_2d(found.get("predicted", np.empty(0))), found.get("y_test")
         m = self.data["n_test"]
