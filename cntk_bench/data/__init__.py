@@ -1,9 +1,9 @@
 """Data sets: images (n, C, P, P) float32 and labels (n,) int64, checked, ordered and prepared.
 
-`dataset` is the way in, and `sources` lists what can be read. `digits`, `npz`, `mapped` (.npy), `folder`
-(with `picture` and `table`) and `official` (with `cifar`, `binary`, `idx` and `download`) each read one kind
-of source; `checks`, `classes` and `order` are what all of them share; `preparation` lists the steps that
-images are prepared by, of which `scaling` and `whitening` are two.
+Start from `dataset`; `sources` lists what can be read. `digits`, `npz`, `mapped` (.npy), `folder` (with
+`picture` and `table`) and `official` (with `cifar`, `binary`, `idx` and `download`) each read one kind of
+source; all of them share `checks`, `classes` and `order`. `preparation` lists the preprocessing steps, two of
+which are in `scaling` and `whitening`.
 """
 
 from cntk_bench.data.dataset import Dataset, load

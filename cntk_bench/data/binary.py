@@ -1,10 +1,10 @@
-"""CIFAR's binary archives: plain bytes, read without torch, and without unpacking anything onto the disk.
+"""CIFAR's binary archives: plain bytes, read without torch and without unpacking anything onto the disk.
 
-A record is the label (of CIFAR-100 the coarse one and then the fine one), one byte each, and 3,072 bytes of
-pixels, channels first. The archive is the one file that is kept, and is read only if it has its checksum.
+A record is a one-byte label (for CIFAR-100 two: coarse, then fine) and 3,072 bytes of pixels, channels first.
+Only the archive itself is kept on disk, and it is read only if its checksum is right.
 
-Sources: https://www.cs.toronto.edu/~kriz/cifar.html, whose MD5s are c32a1d4ab5d03f1284b67883e8d87530 and
-03b5dce01913d631647c71ecec9e9cb8; the SHA-256s are those that MLDatasets.jl and GoMLX fetch by.
+Sources: https://www.cs.toronto.edu/~kriz/cifar.html, which gives the MD5s c32a1d4ab5d03f1284b67883e8d87530
+and 03b5dce01913d631647c71ecec9e9cb8; MLDatasets.jl and GoMLX verify the same SHA-256s.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from cntk_bench.errors import UserError
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
-LARGEST = 2**28  # bytes of an archive, which has 170 MB
+LARGEST = 2**28  # bytes of an archive, at most; the published ones have 170 MB
 PIXELS = 3 * 32 * 32
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Where an archive is, its SHA-256, its files of training and of test records, and labels of a record."""
+    """An archive's URL, its SHA-256, its files of training and test records, and the labels per record."""
 
     url: str
     sha256: str
@@ -35,7 +35,7 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """Its name."""
+        """The archive's file name."""
         return self.url.rpartition("/")[2]
 
 
@@ -58,18 +58,18 @@ ARCHIVES = {
 
 
 def fetch(name: str, folder: Path, progress: bool) -> None:
-    """Download an archive, unless it is there; errors: as `download.retrieve`."""
+    """Download an archive unless it is already there; raises what `download.retrieve` raises."""
     archive = ARCHIVES[name]
     retrieve(archive.url, folder / archive.file, archive.sha256, progress)
 
 
 def read(name: str, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images (n, 3, 32, 32), uint8, and labels (n,), int64, of an archive: x_train, y_train, x_test, y_test.
+    """Read x_train, y_train, x_test, y_test: images (n, 3, 32, 32), uint8, and labels (n,), int64.
 
     Raises
     ------
     UserError
-        If the archive is missing, has another checksum, or holds another form of records.
+        If the archive is missing, has a wrong checksum, or its records have another form.
     """
     archive = ARCHIVES[name]
     path = folder / archive.file
@@ -94,7 +94,7 @@ def read(name: str, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 
 def _records(files: list[bytes], labels: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images and the last label of each record of some files, one after another."""
+    """Images and labels (the last label of each record) of several files, concatenated."""
     if any(len(content) % (labels + PIXELS) for content in files):
         raise UserError(f"{short(str(path))} has a part of a record: remove it and fetch again")
     records = np.concatenate([np.frombuffer(content, np.uint8) for content in files])

@@ -1,4 +1,4 @@
-"""What arrays from outside must be before they are used."""
+"""Validation of arrays and options that users supply."""
 
 from collections.abc import Iterable
 from numbers import Integral
@@ -9,27 +9,27 @@ from cntk_bench.data.scaling import chunks
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
-LARGEST = np.float64(1e9)  # of a pixel: its square and the kernel's sums stay far inside float32
+LARGEST = np.float64(1e9)  # of a pixel, so its square and the kernel's sums stay well within float32
 
 
 def images(x: np.ndarray, what: str) -> np.ndarray:
-    """Images in any accepted layout -> a view (n, C, P, P) of them.
+    """Validate images in any accepted layout and return a view of shape (n, C, P, P).
 
-    Accepted are (n, P, P), one channel; (n, P, P, C), channels last; (n, C, P, P), channels
-    first. The two equal sides tell which; a shape in which all three agree, such as
-    (n, 3, 3, 3), is read as channels last. Vectors (n, d) are images of one pixel with d channels.
+    Accepted are (n, P, P), one channel; (n, P, P, C), channels last; and (n, C, P, P), channels
+    first, told apart by which two sides are equal. If all three are, as in (n, 3, 3, 3), channels
+    are taken to be last. Vectors (n, d) are images of one pixel with d channels.
 
     Parameters
     ----------
     x : array, uint8 or float
     what : str
-        Its name, for messages.
+        Name of the array, for messages.
 
     Raises
     ------
     UserError
-        If the type or shape is another, there is no image or no pixel, or a pixel is NaN,
-        infinite or beyond 1e9.
+        If the type or shape is not accepted, the array is empty, or a pixel is NaN, infinite or
+        beyond 1e9 in absolute value.
     """
     given = short(x.shape)
     if x.dtype != np.uint8 and x.dtype.kind != "f":
@@ -74,7 +74,7 @@ def require_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:
 
 
 def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:
-    """Integer labels of shape (n,) or (n, 1) -> array (n,), int64."""
+    """Validate integer labels of shape (n,) or (n, 1) and return them as int64 of shape (n,)."""
     if y.dtype.kind not in "iu" or (y.ndim != 1 and y.shape[1:] != (1,)):
         raise UserError(
             f"{what} has the shape {short(y.shape)} and type {short(str(y.dtype))}: "
@@ -88,7 +88,7 @@ def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:
 
 
 def classes(y_train: np.ndarray, y_test: np.ndarray) -> int:
-    """The number of classes k: training labels must be exactly 0 .. k-1, test labels among them."""
+    """Number of classes k; refuse training labels that are not exactly 0 .. k-1, and other test labels."""
     present = np.unique(y_train)
     k = int(present[-1]) + 1
     if present[0] < 0:
@@ -117,7 +117,7 @@ def require_integer(value: object, least: int, what: str) -> None:
 
 
 def count(requested: int | None, available: int, what: str) -> int:
-    """How many of the available images are requested; None is all of them."""
+    """How many of the available images are requested; None means all of them."""
     if requested is None:
         return available
     require_integer(requested, 1, what)
@@ -129,12 +129,12 @@ def count(requested: int | None, available: int, what: str) -> int:
 
 
 def drawn(requested: int | None, draws: int, available: int) -> int:
-    """How many training images `draws` disjoint draws of `requested` images each are.
+    """Total number of training images in `draws` disjoint draws of `requested` images each.
 
     Raises
     ------
     UserError
-        If there are not so many, or several draws of all images are asked for.
+        If too few are available, or if several draws are wanted but `requested` is None (all images).
     """
     require_integer(draws, 1, "draws")
     if draws == 1:
@@ -151,7 +151,7 @@ def drawn(requested: int | None, draws: int, available: int) -> int:
 
 
 def chosen(requested: Iterable[int] | None, k: int) -> tuple[int, ...]:
-    """The labels of the classes requested, in that order; None is all of 0 .. k-1.
+    """Validate the labels of the requested classes and return them in that order; None means 0 .. k-1.
 
     Raises
     ------
@@ -173,5 +173,5 @@ def chosen(requested: Iterable[int] | None, k: int) -> tuple[int, ...]:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, strings with their quotes: '3' is not 3."""
+    """A value as shown in a message; strings keep their quotes, since '3' is not 3."""
     return f"'{short(value)}'" if isinstance(value, str) else short(value)

@@ -1,8 +1,8 @@
-"""CIFAR's archive and its batches: nothing in them is executed, and nothing but the batches is unpacked.
+"""CIFAR's archive of pickled batches, read so that no code in it runs and only the batches are unpacked.
 
 The batches are pickles, which could run code, and the archive is a tar, which could write anywhere;
 their published checksums are MD5, which can be forged. So only plain files with the batches' names
-leave the archive, and of pickles only lists, dictionaries, text, numbers and arrays are made.
+are extracted, and unpickling makes only lists, dictionaries, text, numbers and arrays.
 """
 
 import gzip
@@ -23,7 +23,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.system.files import read_plain, write_whole
 from cntk_bench.text import one_line, short
 
-LARGEST = 2**28  # bytes of an archive, unpacked, and so of a batch; the published ones have 190 MB
+LARGEST = 2**28  # bytes of an unpacked archive, and so of a batch; the published archives have 190 MB
 DAMAGED = (
     tarfile.TarError,
     EOFError,
@@ -37,9 +37,9 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class Archive:
-    """Where an archive of pickles is, its MD5, its batches (path in it -> MD5), and the key of their labels.
+    """An archive's URL, its MD5, its batches (path in the archive -> MD5), and the key of a batch's labels.
 
-    The addresses and checksums are those that torchvision has, the archives' own page among its sources.
+    URLs and checksums are torchvision's, which took them from the data sets' own page among others.
     """
 
     url: str
@@ -51,17 +51,17 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """Its name."""
+        """The archive's file name."""
         return self.url.rpartition("/")[2]
 
     @property
     def folder(self) -> str:
-        """Where its batches are, once unpacked."""
+        """The folder that the batches are unpacked to."""
         return next(iter(self.test)).partition("/")[0]
 
     @property
     def batches(self) -> dict[str, str]:
-        """All of them."""
+        """All batches, of training, test and metadata."""
         return self.train | self.test | self.meta
 
 
@@ -92,12 +92,12 @@ ARCHIVES = {
 
 
 def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
-    """Write the batches (path in the archive -> MD5) of an archive below a folder.
+    """Extract the batches (path in the archive -> MD5) of an archive into a folder.
 
     Raises
     ------
     UserError
-        If the archive cannot be read, lacks a batch, or holds another one than the published.
+        If the archive cannot be read, lacks a batch, or holds a batch with a wrong checksum.
     """
     with _damage(archive):
         for name, batch in _walked(gzip.open(archive), batches):
@@ -109,27 +109,29 @@ def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
 
 
 def members(archive: bytes, names: Iterable[str], path: Path) -> dict[str, bytes]:
-    """The files (path in the archive -> content) of an archive's bytes; `path` names it in messages.
+    """Extract the named files (path in the archive -> content) from an archive's bytes.
+
+    `path` is the archive's name in messages.
 
     Raises
     ------
     UserError
-        If it cannot be read, or lacks one.
+        If the archive cannot be read or lacks one of the files.
     """
     with _damage(path):
         return dict(_walked(gzip.open(io.BytesIO(archive)), names))
 
 
 def _walked(packed: gzip.GzipFile, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """The plain files of these names in an archive and their content, as they come, until all are found."""
+    """Yield name and content of the named plain files, in the archive's order, until all are found."""
     left = dict.fromkeys(names)
-    with packed:  # whole, for tarfile reads headers of any size that they claim
+    with packed:  # unpack whole and bounded first: tarfile reads headers of whatever size they claim
         content = packed.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"it unpacks to more than {LARGEST} bytes")
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as stream:
         for member in stream:
-            if not 0 <= member.size <= LARGEST:  # a negative one would send tarfile back for ever
+            if not 0 <= member.size <= LARGEST:  # a negative size would make tarfile loop for ever
                 raise ValueError(f"{short(member.name)} claims {member.size} bytes")
             if member.name not in left or not member.isreg():
                 continue
@@ -153,12 +155,12 @@ def _damage(archive: Path) -> Iterator[None]:
 
 
 def read(files: dict[Path, str], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, 3, 32, 32), uint8, and labels (n,) of batches (path -> MD5), one after another.
+    """Read images (n, 3, 32, 32), uint8, and labels (n,) of batches (path -> MD5), concatenated.
 
     Raises
     ------
     UserError
-        If a batch is missing, damaged or of another form.
+        If a batch is missing, damaged or has another form.
     """
     images, labels = [], []
     for path, md5 in files.items():
@@ -174,7 +176,7 @@ def read(files: dict[Path, str], key: str) -> tuple[np.ndarray, np.ndarray]:
                 f"{short(str(path))} cannot be read ({error.strerror or error}): fetch it there "
                 "(cntk-bench fetch)"
             ) from None
-        except Exception as error:  # whatever a pickle that is none makes of itself
+        except Exception as error:  # bytes that are no pickle can raise anything
             raise UserError(
                 f"{short(str(path))} is no published batch ({one_line(error, 100)}): fetch it there "
                 "(cntk-bench fetch), which renews what is missing or damaged"
@@ -183,9 +185,9 @@ def read(files: dict[Path, str], key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Plain(pickle.Unpickler):
-    """Imports nothing: what batches name of NumPy is made by the stand-ins below, and no other name is known.
+    """Unpickler that imports nothing: the NumPy names in batches map to the stand-ins below, others fail.
 
-    NumPy's own functions would believe whatever types and pointers a pickle claims.
+    NumPy's own functions would trust whatever types and pointers a pickle claims.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -197,7 +199,7 @@ class _Plain(pickle.Unpickler):
 
 
 class _Array:
-    """An array of bytes: of its pickled state, the shape, the order and the bytes."""
+    """Stand-in for an array of bytes, made from the shape, the memory order and the bytes in its state."""
 
     def __init__(self, *_: object) -> None:
         self.pixels: np.ndarray | None = None
@@ -211,7 +213,7 @@ class _Array:
 
 
 class _Dtype:
-    """The one type that pixels have, uint8; its state tells nothing more."""
+    """Stand-in for the pixels' only type, uint8; its pickled state holds nothing more."""
 
     def __init__(self, name: object, *_: object) -> None:
         if name != "u1":
@@ -222,7 +224,7 @@ class _Dtype:
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in the old protocols."""
+    """Stand-in for `_codecs.encode`, by which Python 3 pickles bytes in the old protocols."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has bytes in {short(encoding)}")
     return text.encode("latin1")

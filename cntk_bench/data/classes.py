@@ -1,4 +1,4 @@
-"""Classes by their names: how names become the numbers 0 .. k-1, and the names of the published data sets."""
+"""Class names: how they become the labels 0 .. k-1, and those of the published data sets."""
 
 import logging
 import re
@@ -14,9 +14,9 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-LONGEST = 200  # characters of a name
+LONGEST = 200  # characters of a name, at most
 
-# As the data sets' own files have them, in the order of their labels; "-" joins what has several words.
+# Spelled as in the data sets' own files, in the order of their labels.
 OFFICIAL: dict[str, tuple[str, ...]] = {
     "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
     "cifar100": tuple(
@@ -36,18 +36,18 @@ OFFICIAL: dict[str, tuple[str, ...]] = {
 
 
 def official(name: str, k: int) -> tuple[str, ...] | None:
-    """The names of a published data set's k classes; None where it has none, or has other classes."""
+    """Names of a published data set's k classes; None if it has no names, or not k classes."""
     names = OFFICIAL.get(name)
     return names if names and len(names) == k else None
 
 
 def natural(text: str) -> tuple[Any, ...]:
-    """The key that sorts as people do: numbers by their value, letters whatever their case.
+    """Key for natural sorting: numbers by their value, letters regardless of case.
 
-    So "img2" comes before "img10", and "apple" before "Bear"; names that differ in case alone come in the
-    order of their code points. The order knows no language, and is the same on every machine.
+    So "img2" comes before "img10", and "apple" before "Bear"; names that differ only in case are ordered by
+    their code points. The order ignores the locale, so it is the same on every machine.
     """
-    parts = re.split("([0-9]+)", text)  # text and digits by turns
+    parts = re.split("([0-9]+)", text)  # text and digits alternate
     folded = [int(part) if number % 2 else part.casefold() for number, part in enumerate(parts)]
     return (folded, text)
 
@@ -55,7 +55,7 @@ def natural(text: str) -> tuple[Any, ...]:
 def numbered(
     y_train: np.ndarray, y_test: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...] | None]:
-    """Labels as numbers, and the classes' names; labels that are numbers stay as they are, without names.
+    """Convert text labels to numbers and return the class names; numeric labels are returned unchanged.
 
     Parameters
     ----------
@@ -66,12 +66,13 @@ def numbered(
     -------
     y_train, y_test : arrays, int64 where they were text
     names : tuple of str, or None
-        Of the classes 0 .. k-1, in Unicode's composed form (NFC).
+        Names of the classes 0 .. k-1, in Unicode's composed form (NFC); None if labels are numbers.
 
     Raises
     ------
     UserError
-        If only one of the two has text, a name cannot be one, there is only one class, or y_test has another.
+        If only one of the two has text, a name is not valid (`checked`), there is only one class, or y_test
+        has a class that y_train lacks.
     """
     kinds = ["text" if y.dtype.kind in "US" else "numbers" for y in (y_train, y_test)]
     if kinds[0] != kinds[1]:
@@ -97,7 +98,7 @@ def numbered(
 
 
 def _warn_alike(names: Sequence[str]) -> None:
-    """Warn of the first two classes whose names differ in case alone: one may be a slip."""
+    """Warn about the first two classes whose names differ only in case: one may be a typo."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.casefold(), name)
@@ -112,7 +113,7 @@ def _warn_alike(names: Sequence[str]) -> None:
 
 
 def _distinct(y: np.ndarray, what: str) -> tuple[list[str], np.ndarray]:
-    """The different names of an array, as people see them, and for each entry which of them it has."""
+    """Distinct names in an array, normalized by `checked`, and the index of each entry's name among them."""
     if y.size == 0:
         raise UserError(f"{what} is empty: give one label per image")
     if not is_unicode(y):
@@ -126,9 +127,9 @@ def _distinct(y: np.ndarray, what: str) -> tuple[list[str], np.ndarray]:
 
 
 def is_unicode(array: np.ndarray) -> bool:
-    """Whether an array's text has only characters that there are: NumPy makes strings of any others, too.
+    """Whether an array's text has only valid code points.
 
-    Python's own functions break at such a string, which no encoding could have brought in.
+    NumPy also makes strings of numbers beyond Unicode, at which Python's own functions fail.
     """
     if array.dtype.kind != "U" or not array.size or not array.dtype.itemsize:
         return True
@@ -137,7 +138,7 @@ def is_unicode(array: np.ndarray) -> bool:
 
 
 def checked(name: str, what: str) -> str:
-    """A name of a class in composed form, without white space at its ends; UserError if it cannot be one."""
+    """Normalize a class name (NFC, stripped); UserError if it is empty, too long or not printable."""
     name = unicodedata.normalize("NFC", name).strip()
     if not name or len(name) > LONGEST or not name.isprintable():
         raise UserError(
@@ -148,14 +149,14 @@ def checked(name: str, what: str) -> str:
 
 
 def resolved(requested: Any, names: tuple[str, ...] | None) -> Any:
-    """The classes requested with their names replaced by numbers; whatever is no name stays as it is.
+    """Replace names by numbers in a list of requested classes; anything that is no name stays as it is.
 
-    An integer is a name where classes are called by integers, as labels of a table may be.
+    If some class name is an integer, as labels of a table may be, an integer is taken as a name.
 
     Raises
     ------
     UserError
-        If no class has such a name.
+        If no class has one of the names.
     """
     if names is None or isinstance(requested, str) or not isinstance(requested, Iterable):
         return requested

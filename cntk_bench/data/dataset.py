@@ -1,4 +1,4 @@
-"""From a data set's name to the arrays that decide a Gram matrix."""
+"""Load a data set by its name: the arrays that determine a Gram matrix."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ class Dataset:
     Parameters
     ----------
     name : str
-        As given to `load`; "npz" if a file was said to be CIFAR-10 and is not.
+        As given to `load`; "npz" if the images could not be confirmed to be those of that data set.
     x_train, x_test : array (n, C, P, P), float32
         Images, in the seeded order.
     y_train, y_test : array (n,), int64
@@ -38,24 +38,24 @@ class Dataset:
     classes : int
         Number of classes k, of the whole data set or as chosen; a small subset may lack some.
     train_index, test_index : array (n,), int64
-        The place of every image in the source's own training or test set, all classes of it.
+        Index of every image in the source's own training or test set, which has all classes.
     classes_used : tuple of int, optional
-        The source's labels of the classes 0 .. k-1; None if all were used, as they are. With a choice of
-        classes, `name` still tells where the images are from, so published numbers are compared by both.
+        The source's labels of the classes 0 .. k-1; None if all are used in the source's order. `name` is the
+        source's also where classes were chosen, so compare with published numbers by both.
     originals : pair of array (n, C, P, P), optional
-        The pixels of x_train and x_test as the source has them. Where they are given, images are told apart
-        by them and by `recipe`: their prepared pixels may differ in the last bits between machines.
+        The unprepared pixels of x_train and x_test. If given, they and `recipe` identify the images, because
+        prepared pixels may differ in the last bits between machines.
     recipe : str
         How `originals` were prepared (`Recipe.told`).
     draws : int
-        x_train holds so many draws of equally many images, one after another.
+        Number of draws in x_train, which holds them one after another, all of one size.
     fitted_on : int, optional
-        How many training images the preparation was fitted on, if it was and is not plain.
+        Number of training images that the preparation was fitted on, if it is fitted and not plain.
     class_names : tuple of str, optional
         Names of the classes 0 .. k-1, where the source has names: those of folders and of labels that are
         text, and the published names of CIFAR-10, CIFAR-100 and Fashion-MNIST.
     test_images : str
-        A digest of the test images as the source has them, their places and labels, in whatever order.
+        Digest of the unprepared test images, their indices and labels, whatever their order.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Dataset:
 
     @property
     def told_by(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pixels by which training and test images are told apart, with `recipe`."""
+        """The pixels that, together with `recipe`, identify the training and test images."""
         return self.originals or (self.x_train, self.x_test)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of images and labels: their types, shapes and bytes, whatever their source."""
+        """SHA-256 (hex) of the recipe and of the types, shapes and bytes of images and labels."""
         digest, (x_train, x_test) = hashlib.sha256(self.recipe.encode()), self.told_by
         for array in (x_train, self.y_train, x_test, self.y_test):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -90,10 +90,10 @@ class Dataset:
 
 
 def _verified(name: str, path: str | Path | None, train: tuple, test: tuple) -> str:
-    """The name, where nothing speaks against it; "npz" for images that are not those of the data set.
+    """The data set's name if the images are known to be its own, else "npz".
 
-    A data set in KNOWN is told by its images, wherever they come from; of the others an official download
-    is told by its checksums, and a .npz file by nothing.
+    A data set in KNOWN is recognized by its images, wherever they come from. Of the others, an official
+    download was verified by its checksums, and a .npz file cannot be verified.
     """
     claimed = Path(path or "").suffix == ".npz" and name != "npz"
     if name in KNOWN:
@@ -107,7 +107,7 @@ def _verified(name: str, path: str | Path | None, train: tuple, test: tuple) -> 
 
 
 def _of_classes(y: np.ndarray, labels: tuple[int, ...], what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where y, of labels 0 .. k-1, has one of `labels`, and its place in `labels` there."""
+    """Indices at which y (labels 0 .. k-1) is one of `labels`, and the position in `labels` of each."""
     new = np.full(max(y.max(), *labels) + 1, -1)
     new[list(labels)] = np.arange(len(labels))
     where = np.flatnonzero(new[y] >= 0)
@@ -137,47 +137,47 @@ def load(
 ) -> Dataset:
     """Read a data set, select images and prepare them.
 
-    Public as `cntk_bench.load_images`. Arguments are the keys of a config's sections `dataset` and
-    `preprocess`, and errors name them so: dataset.size is `size`.
+    Public as `cntk_bench.load_images`. The arguments are the keys of a config's sections `dataset` and
+    `preprocess`; errors use these names, such as dataset.size for `size`.
 
     Parameters
     ----------
     name : str
-        "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), "npy" (a folder of mapped arrays,
-        `mapped`), "folder" (a folder of pictures, `folder`), or "cifar10", "cifar100", "svhn", "mnist",
-        "fashion-mnist" (fetched with `fetch` before); spelled as people do, too, such as "CIFAR-10".
+        "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), "npy" (a folder of memory-mapped
+        arrays, `mapped`), "folder" (a folder of pictures, `folder`), or "cifar10", "cifar100", "svhn",
+        "mnist", "fashion-mnist" (download with `fetch` first); spellings such as "CIFAR-10" work, too.
     path : path-like, optional
         The file of "npz"; the folder of "npy" and "folder"; the folder that an official data set was
         fetched to, or an .npz file that holds it. "mnist" and "fashion-mnist" also take a folder that
         holds the four idx files themselves. "digits" takes none.
     classes : iterable of int or str, optional
         Labels or names of the classes to use, all by default; they become 0, 1, 2, ... in the order given.
-        The result, statistics included, is that of a data set that has only these images.
+        The result, statistics included, is as if the data set had only these images.
     train, test : int, optional
-        How many images of these classes, all by default: the first ones of an order, so that a larger
-        number contains a smaller one's images.
+        How many images of these classes, all by default: the first ones of a seeded order, so that a larger
+        selection contains a smaller one.
     draws : int, optional
         How many disjoint draws of `train` images: draw d = 0, 1, ... has the images d * train to
-        (d + 1) * train - 1 of that order. In the balanced one, where `train` is a multiple of the number of
-        classes, and no class has run out, each draw has equally many of each class; else their numbers
-        differ by 2 at most.
+        (d + 1) * train - 1 of that order. If the order is balanced and no class has run out, a draw has
+        equally many images of each class where `train` is a multiple of the number of classes; otherwise
+        the counts of two classes differ by at most 2.
     seed : int, optional
-        Of that order, at least 0. Training and test images have a stream of their own.
+        Seed of that order, at least 0. Training and test images use separate random streams.
     order : {"balanced", "random"}, optional
-        Whether every prefix is balanced over the classes (`order.balanced_order`), or images are taken
-        whatever their classes are.
+        "balanced": every prefix is balanced over the classes (`order.balanced_order`). "random": images are
+        taken regardless of their classes.
     preprocess : str or sequence of str, optional
         "none", a step of `preparation`, or several in order, such as ["contrast", "zca"].
     statistics : {"full", "subset"} or sequence of float, optional
-        Of which images "standardize" and "zca" take their statistics: all training images of the classes,
-        whatever `train` is, as for the paper's whole data set; only those selected; or, for "standardize" as
-        the first step, numbers, the mean of each channel and then the deviation of each, in the units of the
-        source's pixels. With "full" a small training set profits from images that it does not have, though
-        not from their labels.
+        Where "standardize" and "zca" take their statistics from. "full": all training images of the classes,
+        whatever `train` is, as for the paper's whole data set, so a small training set also profits from
+        images outside it, though not from their labels. "subset": only the selected images. Numbers, for
+        "standardize" as the first step: the mean of each channel, then the standard deviation of each, in
+        the units of the source's pixels.
     size, fit, channels, labels, test_share : optional
-        Of "folder": `folder.Layout`.
+        For "folder": see `folder.Layout`.
     **parameters
-        zca_regularizer, contrast_scale, contrast_floor: of `preparation.Recipe`.
+        zca_regularizer, contrast_scale, contrast_floor: see `preparation.Recipe`.
 
     Returns
     -------
@@ -186,8 +186,8 @@ def load(
     Raises
     ------
     UserError
-        If an argument is not possible, the data cannot be read, or they are not square, finite
-        images with labels 0 .. k-1 of at least two classes.
+        If an argument is invalid, the data cannot be read, or they are not square, finite images with
+        labels 0 .. k-1 of at least two classes.
     """
     name = sources.canonical(name)
     sources.require_known(name)

@@ -8,11 +8,11 @@ N_TEST = 360
 
 
 def read(path: None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The 1,797 images (8x8, one channel, grey levels 0, 1/16 .. 1), split in a fixed way.
+    """Load the 1,797 images (8x8, one channel, grey levels 0, 1/16 .. 1) with a fixed split.
 
     scikit-learn gives no split. Here the test set is the first 360 images of the balanced order
-    of seed 0 (36 a class), the training set the other 1,437 (138 to 147 a class); the split is
-    the same whatever the run's seed.
+    of seed 0 (36 per class), the training set the other 1,437 (138 to 147 per class), whatever
+    the run's seed.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
     Learning Repository, 1998 (its test part).

@@ -1,4 +1,4 @@
-"""One file from a server: bounded in size and time, kept only if it has its checksum."""
+"""Download of one file, bounded in size and time, and kept only if its checksum is right."""
 
 import hashlib
 import http.client
@@ -15,20 +15,20 @@ from cntk_bench.system.files import is_plain, write_whole
 from cntk_bench.text import one_line, short
 
 SILENCE = 60  # seconds without a byte, at most
-LONGEST = 4 * 3600  # seconds of a whole file
-LARGEST = 2**29  # bytes of a file; the largest published one has 182 MB
+LONGEST = 4 * 3600  # seconds for a whole file, at most
+LARGEST = 2**29  # bytes of a file, at most; the largest published one has 182 MB
 PIECE = 2**16  # bytes read at once
-# What a server, a network or something between them may do.
+# What a failing server, network or proxy may raise.
 NETWORK = (URLError, OSError, http.client.HTTPException, ssl.SSLError, ValueError, RecursionError)
 
 
 def download(urls: tuple[str, ...], path: Path, md5: str, progress: bool) -> None:
-    """Fetch a file from the first address that has it with its checksum, unless it is there already.
+    """Fetch a file from the first address that sends it with the right checksum, unless it is already there.
 
     Raises
     ------
     UserError
-        If no address has it, or it cannot be written.
+        If no address does, or the file cannot be written.
     """
     if path.is_file() and digest(path.read_bytes()) == md5:
         return
@@ -47,14 +47,14 @@ def download(urls: tuple[str, ...], path: Path, md5: str, progress: bool) -> Non
 
 
 def retrieve(url: str, path: Path, sha256: str, progress: bool) -> None:
-    """As `download`, through pooch, which knows a file by its SHA-256 and puts it in place when it is whole.
+    """Like `download`, but with pooch, which verifies the SHA-256 and moves a file into place once complete.
 
     Raises
     ------
     UserError
-        If the address does not have it.
+        If the address does not send the file, or `path` is not a plain file.
     OSError
-        If it cannot be written.
+        If the file cannot be written.
     """
     import pooch
 
@@ -63,17 +63,17 @@ def retrieve(url: str, path: Path, sha256: str, progress: bool) -> None:
 
     def fetch(url: str, place: str, _: object) -> None:
         try:
-            content = _fetched(url, path.name, progress)  # within our bounds of size and time
+            content = _fetched(url, path.name, progress)  # our bounds on size and time apply
         except NETWORK as error:
             raise _failed(path, f"{url}: {one_line(error, 80) or type(error).__name__}") from None
         write_whole(place, content)
 
     said = pooch.get_logger()
     level = said.level
-    said.setLevel(logging.ERROR)  # what it tells otherwise goes to stderr, whatever `progress` is
+    said.setLevel(logging.ERROR)  # pooch would log to stderr whatever `progress` is
     try:
         pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent.absolute(), downloader=fetch)
-    except ValueError:  # pooch's, of the checksum
+    except ValueError:  # pooch raises it for a wrong checksum
         raise _failed(path, f"{url}: the bytes received do not have the published checksum") from None
     finally:
         said.setLevel(level)
@@ -87,14 +87,14 @@ def _failed(path: Path, reasons: str) -> UserError:
 
 
 def _fetched(url: str, name: str, progress: bool) -> bytes:
-    """What an address sends, to its end or to the bounds."""
+    """Content at an address; ValueError if it exceeds the bounds on size or time."""
     begun, content, shown = time.monotonic(), bytearray(), -1
-    progress = progress and sys.stderr is not None  # None where it is closed: print would use stdout
+    progress = progress and sys.stderr is not None  # None if stderr is closed: print would use stdout
     request = urllib.request.Request(url, headers={"User-Agent": "cntk-bench"})
     try:
         with urllib.request.urlopen(request, timeout=SILENCE) as response:
             total = int(response.headers.get("Content-Length") or 0)
-            while piece := response.read1(PIECE):  # what has come: a server that drips is looked at, too
+            while piece := response.read1(PIECE):  # returns early, so bounds hold for slow servers
                 content += piece
                 if len(content) > LARGEST:
                     raise ValueError(f"sends more than {LARGEST >> 20} MiB")
@@ -111,5 +111,5 @@ def _fetched(url: str, name: str, progress: bool) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """MD5, as the published tables of checksums have it."""
+    """MD5 (hex), which the data sets publish as their checksums."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

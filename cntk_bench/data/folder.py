@@ -1,13 +1,13 @@
-"""A folder of pictures: a folder of each class, as torchvision's ImageFolder takes it, or a table of labels.
+"""A folder of pictures, with one folder per class (as for torchvision's ImageFolder) or a table of labels.
 
     photos/train/cat/1.png      or without train/ and test/, with `test_share`:      photos/cat/1.png
     photos/test/cat/7.jpg       or in any arrangement, with `labels`:                photos/2019/1.png
 
-Classes are numbered in the natural order of their names ("img2" before "img10"), and so are the files of a
-class; classes come one after another, and with a table its rows. train/ and test/ may be written in any case;
-a warning names other folders beside them, which are not read. Links are followed. Hidden files, and what
-systems leave behind (Thumbs.db, .DS_Store, __MACOSX), are passed over; other files that are no PNG or JPEG
-by their names are counted in a warning.
+Classes are numbered in the natural order of their names ("img2" before "img10"). Images are ordered by class
+and then by file name in natural order; with a table, by row. train/ and test/ may be written in any case;
+other folders beside them are not read, and a warning names them. Links are followed. Hidden files and those
+that operating systems leave behind (Thumbs.db, .DS_Store, __MACOSX) are ignored; other files not named as PNG
+or JPEG are counted in a warning.
 """
 
 import logging
@@ -32,7 +32,7 @@ LEFT_BEHIND = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
 }
-OTHER_NAMES = {"val", "valid", "validation", "dev", "eval"}  # of folders of test images
+OTHER_NAMES = {"val", "valid", "validation", "dev", "eval"}  # that people give to folders of test images
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Layout:
     Parameters
     ----------
     size : int, optional
-        The side of the square images; None takes pictures as they are, all of one square size.
+        Side of the square images; with None, all pictures must already be squares of one size.
     fit : {"crop", "pad", "stretch"}
-        How others become square: `picture.FITS`.
+        How to make other pictures square: see `picture.FITS`.
     channels : {1, 3}, optional
-        1 for grey levels, 3 for RGB. By default 1 where every picture of both sets has grey levels alone,
-        else 3, of which a grey picture has three equal ones.
+        1 for grey levels, 3 for RGB. By default 1 if every picture of both sets is grey, else 3, where a
+        grey picture gets three equal channels.
     labels : Path, optional
-        A table of files and their labels (`table`) in the place of folders named by classes.
+        A table of files and their labels (`table`), instead of one folder per class.
     test_share : float, optional
-        Which part of each class becomes the test set, drawn by the seed, where there is no split yet.
+        Share of each class that becomes the test set, drawn with the seed, if there is no split yet.
     """
 
     size: int | None = None
@@ -76,7 +76,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A picture file, the name of its class, and its part, "train" or "test", where that is known."""
+    """A picture file, the name of its class, and its part, "train" or "test", or None if not split."""
 
     file: Path
     label: str
@@ -91,7 +91,7 @@ def read(path: Path, layout: Layout, seed: int = 0) -> Sequence[np.ndarray]:
     path : Path
     layout : Layout
     seed : int, optional
-        Of the split by `layout.test_share`.
+        Seed of the split by `layout.test_share`.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def read(path: Path, layout: Layout, seed: int = 0) -> Sequence[np.ndarray]:
     Raises
     ------
     UserError
-        If the folder has another form, a picture cannot be read or has another size, or memory is short.
+        If the folder is laid out otherwise, a picture cannot be read or has another size, or memory is short.
     """
     try:
         if not path.is_dir():
@@ -149,9 +149,9 @@ def _entries(path: Path, layout: Layout) -> list[_Entry]:
 
 
 def _parts(path: Path, folders: list[str]) -> dict[str, str]:
-    """The folders of the training and test images by "train" and "test", in whatever case they are written.
+    """Map "train" and "test" to the folders of these names, written in any case.
 
-    A folder that has none within itself may be of a class that is called so.
+    Only folders that contain folders count: one without may belong to a class called "train" or "test".
     """
     found: dict[str, str] = {}
     for folder in folders:
@@ -166,7 +166,7 @@ def _parts(path: Path, folders: list[str]) -> dict[str, str]:
 
 
 def _of_classes(path: Path, part: str | None) -> Iterator[_Entry]:
-    """The pictures of a folder that has a folder of each class."""
+    """Yield the pictures of a folder that has one folder per class."""
     folders, others = _folders(path), _files(path)
     if not folders:
         raise UserError(
@@ -201,7 +201,7 @@ def _of_classes(path: Path, part: str | None) -> Iterator[_Entry]:
 
 
 def _pictures(folder: Path, others: list[Path]) -> Iterator[Path]:
-    """The picture files below a folder of a class; what else is there is added to `others`."""
+    """Yield the picture files below a class's folder; append other files to `others`."""
     seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_raised):
         known = os.stat(place)
@@ -239,7 +239,7 @@ def _files(path: Path) -> list[Path]:
 def _split(
     path: Path, entries: list[_Entry], labels: np.ndarray, layout: Layout, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The places of training and of test images."""
+    """Indices of the training and of the test images."""
     given = {entry.part for entry in entries}
     source = layout.labels or path
     if None in given:
@@ -264,7 +264,7 @@ def _split(
 
 
 def _decoded(files: Iterable[Path], layout: Layout) -> np.ndarray:
-    """The images (n, P, P) or (n, P, P, 3), uint8, of picture files."""
+    """Read picture files into images (n, P, P) or (n, P, P, 3), uint8."""
     files, grey, out, side = list(files), True, np.empty(0, np.uint8), 0
     for number, file in enumerate(files):
         pixels = picture.read(file, layout.size, layout.fit, layout.channels)
@@ -283,7 +283,7 @@ def _decoded(files: Iterable[Path], layout: Layout) -> np.ndarray:
 
 
 def _room(n: int, side: int) -> np.ndarray:
-    """Room for n images; refused where memory does not suffice."""
+    """Allocate n images; UserError if memory does not suffice."""
     need, free = 3 * n * side**2, memory.available()
     if need > free:
         raise UserError(

@@ -4,18 +4,18 @@ from hashlib import sha256
 
 import numpy as np
 
-# SHA-256 over the sorted SHA-256s of label byte + channels-first pixels, of (train, test).
+# For (train, test): SHA-256 of the sorted SHA-256s of each image's label byte + channels-first pixels.
 _DIGESTS = {
     "cifar10": (
         "55a61f79a40ece2ceda9fb5f9f7078f6ea2fc4952489cef56682bcf92cfcc260",
         "325704b01eb92e1e2a6215ae6a916bb7db7de054af0c496be1c7be2e0fcfbf5f",
     ),
 }
-KNOWN = tuple(_DIGESTS)  # data sets that can be told by their images
+KNOWN = tuple(_DIGESTS)  # data sets that can be recognized by their images
 
 
 def is_published(name: str, train: tuple, test: tuple) -> bool:
-    """Whether images are those of the data set `name`; False for a name that is not in KNOWN.
+    """Whether the images are those of the data set `name`; False if it is not in KNOWN.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def is_published(name: str, train: tuple, test: tuple) -> bool:
 
 
 def digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """A digest of images (n, C, P, P) uint8 and their labels that does not depend on their order."""
+    """Order-independent digest of images (n, C, P, P) uint8 and labels 0 .. 255; "" for any others."""
     if images.dtype != np.uint8 or labels.min() < 0 or labels.max() > 255:
         return ""
     each = (
@@ -37,14 +37,14 @@ def digest(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def of_places(images: np.ndarray, labels: np.ndarray, places: np.ndarray) -> str:
-    """SHA-256 (hex) of images as the source has them, whatever order they are listed in.
+    """SHA-256 (hex) of chosen images as the source has them, independent of the order they are listed in.
 
     Parameters
     ----------
     images : (n, C, P, P)
-        All of the source's.
+        All images of the source.
     labels, places : (m,) int64
-        Of the images meant.
+        Labels and indices of the chosen images.
     """
     whole = sha256()
     for place, label in sorted(zip(places.tolist(), labels.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""The idx format of MNIST and its kin: a few header bytes, then uint8."""
+"""The idx format of MNIST and similar data sets: a few header bytes, then uint8."""
 
 import gzip
 import io
@@ -14,9 +14,9 @@ from cntk_bench.errors import UserError
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
 
-LARGEST = 2**28  # bytes of a file; MNIST's largest has 47 MB
+LARGEST = 2**28  # bytes of a file, at most; MNIST's largest has 47 MB
 
-# x_train, y_train, x_test, y_test: file and number of dimensions.
+# File -> number of dimensions, of x_train, y_train, x_test, y_test.
 FILES = {
     "train-images-idx3-ubyte": 3,
     "train-labels-idx1-ubyte": 1,
@@ -36,12 +36,12 @@ def read(folder: Path, md5s: dict[str, str] | None = None) -> list[np.ndarray]:
     Parameters
     ----------
     folder : Path
-        With the four files of FILES; where a file is there both gzipped and not, the gzipped one
-        is read, for it carries a checksum.
+        Holds the four files of FILES; where a file is there both gzipped and not, the gzipped one
+        is read, since gzip carries a checksum.
     md5s : dict of str, optional
-        Checksums of the gzipped files by their names: then only gzipped files are read, and
-        none is unpacked before its checksum has been verified. Without it any file of the right
-        form is accepted; the format is plain numbers, so nothing in it can be executed.
+        Checksums of the gzipped files by name: then only gzipped files are read, and unpacked only
+        after their checksum has been verified. Without it any file of the right form is accepted;
+        the format is plain numbers, so nothing in it can be executed.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def read(folder: Path, md5s: dict[str, str] | None = None) -> list[np.ndarray]:
     Raises
     ------
     UserError
-        If a file is missing, has another checksum, or is not a complete idx file.
+        If a file is missing, has a wrong checksum, or is not a complete idx file.
     """
     arrays = []
     for name, ndim in FILES.items():
@@ -80,7 +80,7 @@ def _unzipped(content: bytes) -> bytes:
 
 
 def parse(content: bytes, ndim: int, what: object) -> np.ndarray:
-    """The array in the bytes of an idx file: two zeros, 8 (uint8), ndim, big-endian sizes, data."""
+    """Parse the bytes of an idx file: two zeros, 8 (uint8), ndim, big-endian sizes, data."""
     start = 4 + 4 * ndim
     if len(content) < start or content[:4] != bytes([0, 0, 8, ndim]):
         raise UserError(
@@ -88,7 +88,7 @@ def parse(content: bytes, ndim: int, what: object) -> np.ndarray:
             "copy it again"
         )
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
-    if 0 in shape:  # whatever the other sizes are, which may be more than an array can have
+    if 0 in shape:  # before reshape: the other sizes may be more than an array can have
         raise UserError(f"{short(str(what))} has the shape {shape}, which is empty: copy it again")
     if len(content) - start != math.prod(shape):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A folder of four .npy files that stay on the disk: only the images that are used are ever in memory."""
+"""A folder of four memory-mapped .npy files: only the images that are used are ever in memory."""
 
 import logging
 from pathlib import Path
@@ -26,13 +26,13 @@ def read(path: Path) -> list[np.ndarray]:
     Returns
     -------
     x_train, y_train, x_test, y_test : arrays
-        The images mapped, read-only: a page of the file is read when it is used, and the system may drop it
-        again. The labels in memory.
+        The images are mapped read-only: the system reads a page of the file when it is used and may drop it
+        again. The labels are read into memory.
 
     Raises
     ------
     UserError
-        If the folder cannot be looked into; or a file is missing, cut off or no plain .npy file, or has
+        If the folder cannot be accessed, or a file is missing, truncated, not a plain .npy file, or holds
         Python objects.
     """
     try:
@@ -51,7 +51,7 @@ def read(path: Path) -> list[np.ndarray]:
 
 
 def _exists(file: Path) -> bool:
-    """Whether a file is there; OSError where that cannot be known, which some Pythons' `exists` hides."""
+    """Whether a file exists; OSError if that cannot be known, which `Path.exists` hides in some Pythons."""
     try:
         file.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +66,7 @@ def _mapped(path: Path, whole: bool) -> np.ndarray:
         array = np.lib.format.open_memmap(path, mode="r")
     except MemoryError:
         raise
-    except Exception as error:  # whatever a header that is none makes of itself
+    except Exception as error:  # bytes that are no header can raise anything
         said = getattr(error, "strerror", None) or one_line(error, 120) or type(error).__name__
         raise UserError(
             f"{short(str(path))} cannot be mapped ({said}): write a plain array with np.save"

@@ -19,8 +19,8 @@ def read(path: Path) -> list[np.ndarray]:
     Parameters
     ----------
     path : Path
-        With x_train, y_train, x_test, y_test; layouts and types as in `checks.images` and
-        `checks.labels`. Zip's checksum of each array is verified.
+        A file with x_train, y_train, x_test, y_test; layouts and types as in `checks.images` and
+        `checks.labels`. Each array's zip checksum is verified.
 
     Returns
     -------
@@ -29,8 +29,8 @@ def read(path: Path) -> list[np.ndarray]:
     Raises
     ------
     UserError
-        If there is no such file, it is not a readable .npz, an array is missing or there twice, an
-        array holds Python objects, or the arrays are larger than the free memory.
+        If the file does not exist or is not a readable .npz, an array is missing, there twice or
+        holds Python objects, or the arrays are larger than the free memory.
     """
     try:
         if not is_plain(path):
@@ -47,16 +47,16 @@ def read(path: Path) -> list[np.ndarray]:
         raise UserError(f"there is no file {short(str(path))}: give the path of an .npz file") from None
     except UserError:
         raise
-    except Exception as error:  # zipfile and NumPy raise of all kinds, from LZMAError to TokenError
+    except Exception as error:  # zipfile and NumPy raise all kinds, from LZMAError to TokenError
         raise UserError(
             f"{short(str(path))} is not a readable .npz file ({_line(error)}): give one written by np.savez"
         ) from None
 
 
 def _bound(file: NpzFile, path: Path) -> None:
-    """Refuse, before anything is unpacked, arrays that are there twice or need more memory than is free.
+    """Refuse, before unpacking, arrays that are there twice or need more memory than is free.
 
-    NumPy takes a member with or without the ending .npy, and of several with one name the last.
+    NumPy takes a member with or without the suffix .npy, and silently the last of several with one name.
     """
     assert file.zip is not None  # it is open
     names = [name.removesuffix(".npy") for name in file.zip.namelist()]

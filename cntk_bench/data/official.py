@@ -1,12 +1,12 @@
 """The published data sets: downloaded, verified and read.
 
-Nothing official is opened before its checksum has been verified, neither after a download nor
-on any later load. Where torchvision is installed, CIFAR is fetched as the archive of pickles that it takes,
-too; elsewhere as the binary one (`binary`). Which of them a folder has decides how it is read, and neither
-needs torchvision. The files of SVHN and MNIST, their addresses and their checksums are torchvision's. Its
-SVHN class verifies every file that it is about to open; its MNIST classes do not, and prefer a stray
-`processed/training.pt` to the files they downloaded, so the verified .gz files of MNIST are read with
-`idx` instead; its CIFAR classes unpickle whatever has the right MD5, so `cifar` reads the batches.
+No downloaded file is opened before its checksum has been verified, neither after the download nor on any
+later load. Where torchvision is installed, CIFAR is fetched as the archive of pickles that torchvision uses,
+too; elsewhere as the binary archive (`binary`). Whichever a folder has is read, and reading either needs no
+torchvision. The files of SVHN and MNIST, their addresses and their checksums are torchvision's. Its SVHN
+class verifies every file before opening it. Its MNIST classes do not, and prefer a stray
+`processed/training.pt` to the files they downloaded, so `idx` reads the verified .gz files instead. Its CIFAR
+classes unpickle whatever has the right MD5, so `cifar` reads the batches instead.
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
     name : str
         A key of FETCHABLE.
     path : Path
-        The folder given to `fetch`, laid out as torchvision does; of "cifar10" and "cifar100", with either
-        archive. Also a file whose name ends in .npz and that holds the images as in `npz`; for "mnist" and
-        "fashion-mnist" a folder with the four idx files themselves (as in Debian's
+        The folder given to `fetch`, laid out as by torchvision; for "cifar10" and "cifar100", with either
+        archive. Also accepted: an .npz file that holds the images as in `npz`; for "mnist" and
+        "fashion-mnist", a folder with the four idx files themselves (as in Debian's
         dataset-fashion-mnist). Neither has a published checksum, and neither can execute code.
 
     Returns
@@ -52,7 +52,7 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
     Raises
     ------
     UserError
-        If torchvision is missing (SVHN, MNIST), or a file is missing or does not have its checksum.
+        If torchvision is missing (SVHN, MNIST), or a file is missing or has a wrong checksum.
     """
     if path.suffix == ".npz":
         return npz.read(path)
@@ -88,24 +88,23 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
 def fetch(name: str, path: str | Path, progress: bool = True) -> None:
     """Download an official data set, verifying every file's checksum.
 
-    Safe to run again at any time: a finished file that has its checksum is neither fetched nor
-    changed; a partial or damaged one is noticed by its checksum and fetched anew. Where nothing
-    is left to do, no request is made.
+    Safe to run again at any time: a file with the right checksum is neither fetched nor changed; a
+    partial or damaged one is fetched anew. If nothing is left to do, no request is made.
 
     Parameters
     ----------
     name : str
         A key of FETCHABLE.
     path : path-like
-        Folder, created where it is missing: the `path` to give to `load`.
+        Folder to give to `load` as `path`; created if it is missing.
     progress : bool, optional
-        Show on stderr how much has come.
+        Show the progress on stderr.
 
     Raises
     ------
     UserError
-        If the data set cannot be fetched, torchvision is missing (SVHN, MNIST), the network or the server
-        fails, a downloaded file does not have its checksum, or the folder cannot be written.
+        If the data set is not one to fetch, torchvision is missing (SVHN, MNIST), the network or the server
+        fails, a downloaded file has a wrong checksum, or the folder cannot be written.
     """
     if name not in FETCHABLE:
         raise UserError(f"data set {short(name)} is not fetched: those to fetch are {', '.join(FETCHABLE)}")
@@ -123,7 +122,7 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
 
 
 def _fetch_cifar(name: str, path: Path, progress: bool) -> None:
-    """Either archive: the one of which something is there, else pickles where torchvision is installed."""
+    """Fetch the archive that the folder already has, else the pickles if torchvision is installed."""
     if _is_binary(name, path):
         return binary.fetch(name, path, progress)
     archive = cifar.ARCHIVES[name]
@@ -135,7 +134,7 @@ def _fetch_cifar(name: str, path: Path, progress: bool) -> None:
 
 
 def _is_binary(name: str, path: Path) -> bool:
-    """Whether a folder has, or is to have, the binary archive and not the pickles."""
+    """Whether a folder has, or should get, the binary archive rather than the pickles."""
     archive = cifar.ARCHIVES[name]
     if exists(path / archive.folder) or exists(path / archive.file):
         return False
@@ -162,7 +161,7 @@ def _raw(name: str, path: Path) -> Path:
 
 
 def place(path: str | Path) -> Path:
-    """A path as the user gave it, with ~ for the home directory."""
+    """The user's path with ~ expanded to the home directory."""
     try:
         return Path(expanded(str(path)))
     except UserError as error:

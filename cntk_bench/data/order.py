@@ -1,4 +1,4 @@
-"""Seeded orders of images, class-balanced or plain, of which a subset is a prefix."""
+"""Seeded orders of images, class-balanced or plain; a subset is a prefix of such an order."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from cntk_bench.text import short
 
 
 def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """An order in which every prefix is as balanced over the classes as the data allow.
+    """Order images so that every prefix is as balanced over the classes as the data allow.
 
     The images of each class are shuffled; the first round holds one image of each class, the
-    second the next one of each, and so on, every round in a random order of its classes. A
-    class that has run out is left out of the later rounds. So in any prefix, the counts of two
+    second the next one of each, and so on, with the classes of each round in random order. A
+    class that has run out is left out of later rounds. So in any prefix, the counts of two
     classes that have not run out differ by at most one.
 
-    The shuffle sorts by one random 64-bit key an image, taken raw from PCG64: unlike
-    `Generator.permutation`, NumPy promises these bits for all versions.
+    Images are sorted by one random 64-bit key each, taken raw from PCG64: NumPy promises these
+    bits for all versions, but not the results of `Generator.permutation`.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
     seed : int
         At least 0.
     stream : int
-        Independent orders of one seed: 0 training images, 1 test images, 2 the split of digits, 3 that of
-        `held_out`.
+        Which of several independent orders of one seed: 0 training images, 1 test images, 2 the split of
+        digits, 3 that of `held_out`.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def balanced_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 
 def random_order(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """An order that does not look at the classes; as `balanced_order` where all images are of one class."""
+    """Order images regardless of class: the `balanced_order` they would have if all were of one class."""
     return balanced_order(np.zeros_like(labels), seed, stream)
 
 
@@ -51,21 +51,21 @@ ORDERS = {"balanced": balanced_order, "random": random_order}
 
 
 def held_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A stratified split: of each class the same share for testing, at least one image, and one left.
+    """Stratified split: the same share of each class for testing, but at least one image in either part.
 
     Parameters
     ----------
     labels : array (n,)
         Classes, of any type that sorts.
     share : float
-        Between 0 and 1; the number of a class's images is rounded.
+        Between 0 and 1; a class's number of test images is rounded.
     seed : int
-        At least 0: which ones, by the keys of `balanced_order`.
+        At least 0; decides which images, by the keys of `balanced_order`.
 
     Returns
     -------
     train, test : array of int64
-        Places in `labels`, ascending.
+        Indices into `labels`, ascending.
 
     Raises
     ------

@@ -1,13 +1,13 @@
-"""One picture file, PNG or JPEG, to pixels: decoded by Pillow, made upright and square.
+"""Decoding of one PNG or JPEG file by Pillow into upright, square pixels.
 
-    orientation    as the camera's EXIF note says, so that pixels are what people see
-    transparency   the picture lies on white; a colour of 16 bits that stands for it is refused
-    16 bits        the upper 8 of them, as Pillow takes of colours of 16 bits
-    palettes       their colours; CMYK and YCCK by Pillow's plain conversion to RGB, without colour profiles
-    animations     the first picture of several, as of a phone's that keeps more than one in a file
+    orientation    follows the EXIF tag, so that pixels are what people see
+    transparency   is put on white; a 16-bit colour that stands for it is refused
+    16 bits        are cut to the upper 8, as Pillow does with 16-bit colours
+    palettes       become their colours; CMYK and YCCK become RGB by Pillow's conversion, without profiles
+    animations     give their first frame, as do phone pictures that hold several in one file
 
-Sizes change by Pillow's bilinear filter, whose support grows with the reduction, so that nothing is aliased.
-`crop` gives the pixels of torchvision's `Resize(size)` and then `CenterCrop(size)`.
+Resizing uses Pillow's bilinear filter, whose support grows with the reduction to avoid aliasing.
+`crop` gives the same pixels as torchvision's `Resize(size)` followed by `CenterCrop(size)`.
 """
 
 import io
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-SUFFIXES = (".png", ".jpg", ".jpeg")  # in any case; what a file holds is told by its content
+SUFFIXES = (".png", ".jpg", ".jpeg")  # in any case; the content decides which format a file has
 FORMATS = ("PNG", "JPEG")  # no other decoder is ever tried
-LARGEST = 2**28  # bytes of a file
-MOST_PIXELS = 2**26  # of a picture as it is stored: 67 million, 200 MB decoded
-MOST_RATIO = 100  # of a picture's sides, where it is to become square
-# How far apart Pillow puts the grey levels of 2 and of 4 bits, by its raw modes.
+LARGEST = 2**28  # bytes of a file, at most
+MOST_PIXELS = 2**26  # of a picture as stored: 67 million, 200 MB decoded
+MOST_RATIO = 100  # between a picture's sides, if it is to be made square
+# Steps between the grey levels that Pillow makes of 2 and of 4 bits, by its raw mode.
 APART = {"L;2": 85, "L;4": 17}
 GREY = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I"}  # Pillow's modes without colour
 
 
 def read(path: Path, size: int | None, fit: str, channels: int | None) -> np.ndarray:
-    """The pixels of a picture.
+    """Read the pixels of a picture.
 
     Parameters
     ----------
     path : Path
     size : int or None
-        The side of the square that it becomes; None leaves it as it is.
+        Side of the square to make of it; None keeps its size.
     fit : str
-        How: a key of `FITS`.
+        How to make it square: a key of `FITS`.
     channels : {None, 1, 3}
-        1 turns colours into grey levels (Pillow's "L": 0.299 R + 0.587 G + 0.114 B), before sizes change;
-        None keeps one channel where the file has grey levels alone; 3 leaves that to the caller.
+        1 turns colours into grey levels (Pillow's "L": 0.299 R + 0.587 G + 0.114 B) before resizing. With
+        None or 3, a grey picture keeps its one channel; the caller repeats it if 3 are wanted.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def read(path: Path, size: int | None, fit: str, channels: int | None) -> np.nda
 
 @contextmanager
 def _opened(path: Path) -> "Iterator[ImageFile]":
-    """A picture of which only the header is read yet; whatever goes wrong with it is one line."""
+    """Open a picture, reading only its header; turn any error inside the context into a UserError."""
     from PIL import Image
 
     try:
@@ -81,7 +81,7 @@ def _opened(path: Path) -> "Iterator[ImageFile]":
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # of sizes, which are bounded here, and of odd notes beside the pixels
+            )  # warnings about sizes, which are bounded here, and about odd metadata
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(
@@ -90,11 +90,11 @@ def _opened(path: Path) -> "Iterator[ImageFile]":
                 yield image
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file makes decoders raise of all kinds, struct.error among them
+    except Exception as error:  # decoders raise all kinds at a damaged file, struct.error among them
         said = getattr(error, "strerror", None) or one_line(error, 100) or type(error).__name__
-        if "cannot identify image file" in said:  # which goes on with the address of an object in memory
+        if "cannot identify image file" in said:  # the rest is an object's address in memory
             said = "it holds no picture of these kinds"
-        if "decompression bomb" in said:  # far above the bound here
+        if "decompression bomb" in said:  # its size is far above our bound
             said = f"it claims more than {MOST_PIXELS:,} pixels, a decompression bomb"
         raise UserError(
             f"{short(str(path))} cannot be read as a PNG or JPEG picture ({said}): mend it or remove it"
@@ -102,12 +102,12 @@ def _opened(path: Path) -> "Iterator[ImageFile]":
 
 
 def _plain(image: "ImageFile", channels: int | None) -> "Image":
-    """The picture upright, in grey levels or RGB of 8 bits, without transparency."""
+    """Convert a picture to upright 8-bit grey or RGB without transparency."""
     from PIL import Image, ImageOps
 
-    stored = image.tile[0][3] if image.tile else ""  # the raw mode, which is gone once pixels are decoded
+    stored = image.tile[0][3] if image.tile else ""  # the raw mode, lost once pixels are decoded
     upright = ImageOps.exif_transpose(image)
-    grey = upright.mode in GREY or stored == "LA;16B"  # which Pillow decodes as RGBA
+    grey = upright.mode in GREY or stored == "LA;16B"  # Pillow decodes this as RGBA
     if "transparency" in upright.info:
         if stored == "RGB;16B":
             raise ValueError("its transparent colour has 16 bits, of which 8 are read: save it with 8")
@@ -128,7 +128,7 @@ def _plain(image: "ImageFile", channels: int | None) -> "Image":
 
 
 def _crop(image: "Image", size: int) -> "Image":
-    """The shorter side becomes `size`, and of the longer one the middle stays."""
+    """Scale the shorter side to `size` and keep the middle of the longer one."""
     width, height = image.size
     shorter = min(width, height)
     scaled = (int(size * width / shorter), int(size * height / shorter))
@@ -137,7 +137,7 @@ def _crop(image: "Image", size: int) -> "Image":
 
 
 def _pad(image: "Image", size: int) -> "Image":
-    """The longer side becomes `size`, and black fills what is left at both ends of the other."""
+    """Scale the longer side to `size` and fill both ends of the other with black."""
     from PIL import Image
 
     longer = max(image.size)
@@ -148,7 +148,7 @@ def _pad(image: "Image", size: int) -> "Image":
 
 
 def _stretch(image: "Image", size: int) -> "Image":
-    """Both sides become `size`."""
+    """Scale both sides to `size`."""
     return _scaled(image, (size, size))
 
 

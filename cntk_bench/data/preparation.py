@@ -1,14 +1,14 @@
-"""How images are prepared: a list of steps, in order. To add one, write what makes it and put it in `STEPS`.
+"""Preprocessing of images by a list of steps, in order. To add one, write a function and list it in `STEPS`.
 
-    center        each image's own mean, over all channels and pixels, is taken away
-    unit_norm     each image is divided by its Euclidean norm
-    contrast      global contrast normalisation: centred, then divided by its deviation or its norm
+    center        subtract each image's own mean over all channels and pixels
+    unit_norm     divide each image by its Euclidean norm
+    contrast      global contrast normalisation: center, then divide by the standard deviation or the norm
     zca           regularised whitening (`whitening`)
     standardize   each channel by its mean and deviation over all training images and pixels (`scaling`)
 
-The last two are fitted on training images, as the steps before have made them; never on test images. No
-step at all, "none", leaves pixels as they are. uint8 pixels are divided by 255 first, unless they are
-standardised first, which takes their units away.
+The last two are fitted on the training images as the earlier steps have made them, never on test images.
+"none" means no step. uint8 pixels are divided by 255 first, unless "standardize" is the first step, which
+removes their units anyway.
 """
 
 import hashlib
@@ -35,21 +35,21 @@ Prepare = Callable[[np.ndarray], np.ndarray]  # images (h, C, P, P) to as many, 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps and what they need.
+    """Preprocessing steps and their parameters.
 
     Parameters
     ----------
     steps : tuple of str
         Names of `STEPS`; none at all for "none".
     statistics : {"full", "subset"} or tuple of float
-        Of which images: see `dataset.load`. Numbers are for "standardize" as the first step.
+        Images that steps are fitted on: see `dataset.load`. Numbers are for "standardize" as the first step.
     zca_regularizer : float
-        Of `whitening`, relative to the mean variance of a pixel.
+        Regularizer of `whitening`, relative to the mean variance of a pixel.
     contrast_scale : {"deviation", "norm"}
         What "contrast" divides a centred image by.
     contrast_floor : float
-        The least that an image is divided by, in units of the pixels then, by "contrast" and "unit_norm": an
-        image of less stays nearly black, and what is noise is not made a picture.
+        Least divisor of "contrast" and "unit_norm", in the units that pixels have at that step: an image
+        below it stays nearly black, so that noise is not amplified.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Recipe:
 
     @property
     def plain(self) -> bool:
-        """Whether it only shifts and scales channels, so that equal pixels stay equal to the last bit."""
+        """Whether the steps at most shift and scale channels, so equal pixels stay equal to the last bit."""
         return self.steps in ((), ("standardize",))
 
     @property
@@ -98,12 +98,12 @@ class Recipe:
 
     @property
     def used(self) -> set[str]:
-        """Names of the YAML's section `preprocess` that its steps use."""
+        """Keys of the config's section `preprocess` that the steps use."""
         return {*self.parameters, *(("statistics",) if FITTED.intersection(self.steps) else ())}
 
     @property
     def parameters(self) -> dict[str, float | str]:
-        """Those that its steps use, by their names in the YAML's section `preprocess`."""
+        """The parameters that the steps use, by their keys in the config's section `preprocess`."""
         used: dict[str, float | str] = {}
         if "zca" in self.steps:
             used["zca_regularizer"] = self.zca_regularizer
@@ -114,10 +114,10 @@ class Recipe:
         return used
 
     def told(self, training: Images) -> str:
-        """In a line, all that decides what becomes of an image: the steps, and the images they are fitted on.
+        """Describe in one line what determines the result: the steps, and the images they are fitted on.
 
-        It is the same on every machine, as the prepared pixels are not: eigenvectors, and sums over many
-        pixels, differ in their last bits. So images are told apart by this and by their original pixels.
+        Unlike prepared pixels, whose last bits differ between machines (eigenvectors, sums over many pixels),
+        this is the same everywhere. So images are identified by this and by their original pixels.
         """
         facts = {"steps": self.steps, "statistics": self.statistics, **self.parameters}
         if self.fits:
@@ -129,12 +129,12 @@ class Recipe:
 
 
 def steps(value: str | Sequence[str]) -> tuple[str, ...]:
-    """The steps that a setting stands for: "none", the name of one, or a list of names.
+    """Names of the steps in a setting: "none", the name of one, or a list of names.
 
     Raises
     ------
     UserError
-        If one is unknown.
+        If a name is unknown, or a list is empty or longer than MOST.
     """
     if isinstance(value, str) and value == "none":
         return ()
@@ -150,7 +150,7 @@ def steps(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def statistics(value: Any) -> str | tuple[float, ...]:
-    """The statistics that a setting stands for: a word, which is not looked at here, or numbers.
+    """Parse the setting `statistics`: a string, returned unchecked, or finite numbers, as a tuple of floats.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def statistics(value: Any) -> str | tuple[float, ...]:
 
 
 def _is_finite(value: object) -> bool:
-    """Whether it is a number, Python's or NumPy's, that a float can hold."""
+    """Whether a value is a finite number, Python's or NumPy's, that a float can hold."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
     except OverflowError:
@@ -180,13 +180,13 @@ def _is_finite(value: object) -> bool:
 
 
 def fitted(training: Images, recipe: Recipe) -> Prepare:
-    """What prepares images, at most `scaling.CHUNK` at a time.
+    """Fit the steps and return a function that prepares images, at most `scaling.CHUNK` at a time.
 
     Parameters
     ----------
     training : array (n, C, P, P), uint8 or float
-        The images that steps are fitted on; read in chunks, so that the peak is some chunks in float64 and
-        what `whitening` needs.
+        The images that steps are fitted on. They are read in chunks, so peak memory is a few chunks in
+        float64 plus what `whitening` needs.
     recipe : Recipe
 
     Raises
@@ -232,14 +232,14 @@ def _contrast(parts: whitening.Parts, recipe: Recipe) -> Prepare:
 
 
 def _centred(images: np.ndarray) -> np.ndarray:
-    """Images less their means; a constant one, whose mean may be rounded, becomes exactly 0."""
+    """Subtract each image's mean; a constant image becomes exactly 0, although its mean may be rounded."""
     constant = images.min((1, 2, 3)) == images.max((1, 2, 3))
     mean = np.where(constant, images[:, 0, 0, 0], images.mean((1, 2, 3)))
     return images - mean[:, None, None, None]
 
 
 def _divided(images: np.ndarray, by: str, floor: float) -> np.ndarray:
-    """Images over the root of their mean square, of centred ones the deviation, or over their norm."""
+    """Divide images by their root mean square (for centred ones the standard deviation) or by their norm."""
     squares = np.square(images)
     size = np.sqrt(squares.mean((1, 2, 3)) if by == "deviation" else squares.sum((1, 2, 3)))
     return images / np.maximum(size, floor)[:, None, None, None]
@@ -253,4 +253,4 @@ STEPS: dict[str, Callable[[whitening.Parts, Recipe], Prepare]] = {
     "zca": _zca,
 }
 FITTED = {"standardize", "zca"}
-MOST = 10  # steps
+MOST = 10  # steps in a list

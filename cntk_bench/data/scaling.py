@@ -1,4 +1,4 @@
-"""Each channel shifted and scaled: by the training set's statistics, by numbers, or by its units alone."""
+"""Shift and scale of each channel: by the training set's statistics, by given numbers, or by units alone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 
-CHUNK = 500  # images; bounds the float64 temporaries
+CHUNK = 500  # images at a time; bounds the float64 temporaries
 
 
 class Some:
-    """The images x[index], taken when they are asked for: a part of a mapped array stays on the disk."""
+    """Lazy view of the images x[index], so that those of a memory-mapped array are read only when needed."""
 
     def __init__(self, x: np.ndarray, index: np.ndarray):
         self._x, self._index = x, index
@@ -37,19 +37,19 @@ def chunks(x: Images) -> Iterator[np.ndarray]:
 def scaling(
     x_train: Images, preprocess: str, numbers: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale of each channel.
+    """Compute the shift and scale of each channel.
 
     Parameters
     ----------
     x_train : array (n, C, P, P), uint8 or float
-        The images whose statistics are taken, finite.
+        The images whose statistics are used; finite.
     preprocess : {"standardize", "none"}
         "standardize" takes a channel's mean and standard deviation (dividing by the number of
         pixels) over all images and pixels, as the paper does. A channel that is constant, such
         as an alpha channel, has no deviation: it gets the scale 1 and so becomes 0, which adds
         nothing to a kernel. "none" divides uint8 by 255 and leaves floats as they are.
     numbers : sequence of 2 C floats, optional
-        Means and then deviations to take instead of the images' own.
+        Means and then standard deviations to use instead of the images' own.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def scaling(
     Raises
     ------
     UserError
-        If every channel is constant: there is nothing to standardise; or the numbers are not possible.
+        If every channel is constant, so there is nothing to standardise, or the numbers are invalid.
     """
     shape = (x_train.shape[1], 1, 1)
     if preprocess == "none":
@@ -71,7 +71,7 @@ def scaling(
 
 
 def standardizing(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale (C, 1, 1) from means and deviations (C,), of which some may be 0, but not all."""
+    """Shift and scale (C, 1, 1) from means and deviations (C,); some deviations may be 0, but not all."""
     if not deviation.any():
         raise UserError(
             "x_train is constant in every channel, so it cannot be standardised: "
@@ -82,7 +82,7 @@ def standardizing(mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _given(numbers: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale from means and deviations given as numbers."""
+    """Shift and scale from means and deviations that the user gave."""
     values = np.asarray(numbers, np.float64)
     if values.shape != (2 * channels,) or not np.isfinite(values).all() or not (values[channels:] > 0).all():
         raise UserError(
@@ -94,17 +94,17 @@ def _given(numbers: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndar
 
 
 def affine(shift: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What prepares images (h, C, P, P): (pixel - shift) / scale, in float64."""
+    """Return a function that maps images (h, C, P, P) to (pixel - shift) / scale, in float64."""
     return lambda images: (images - shift) / scale
 
 
 def moments(parts: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, in float64; exactly 0 for a constant one.
+    """Mean and standard deviation of each channel, in float64; deviation exactly 0 if it is constant.
 
     Parameters
     ----------
     parts : callable
-        Gives all images, (h, C, P, P) at a time; it is called twice.
+        Returns an iterable over all images, (h, C, P, P) at a time; called twice.
 
     Returns
     -------
@@ -112,9 +112,9 @@ def moments(parts: Callable[[], Iterable[np.ndarray]]) -> tuple[np.ndarray, np.n
     """
     ends = np.array([(part.min((0, 2, 3)), part.max((0, 2, 3))) for part in parts()], np.float64)
     low, high = ends[:, 0].min(0), ends[:, 1].max(0)
-    # In units of a power of two near the largest pixel: the same digits, and no square underflows.
+    # In units of a power of two near the largest pixel no square underflows, and scaling rounds nothing.
     units = np.ldexp(1.0, np.frexp(np.maximum(-low, high))[1])
-    # (parts, C, 3): of each part and channel its size, mean and variance.
+    # (parts, C, 3): size, mean and variance of each part and channel.
     found = np.array([[_of_part(part[:, c], unit) for c, unit in enumerate(units)] for part in parts()])
     mean, deviation = low.copy(), np.zeros(len(low))
     for c in np.flatnonzero(low < high):  # the rounding of a constant's mean would leave a tiny variance
@@ -132,7 +132,7 @@ def _of_part(pixels: np.ndarray, unit: float) -> tuple[int, float, float]:
 
 
 def prepared(x: np.ndarray, index: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The images x[index], prepared: array (len(index), C, P, P), float32, C-contiguous.
+    """Prepare the images x[index]: array (len(index), C, P, P), float32, C-contiguous.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def prepared(x: np.ndarray, index: np.ndarray, prepare: Callable[[np.ndarray], n
     Raises
     ------
     UserError
-        If an image that is not black has only pixels below float32's range, or one has any beyond it.
+        If a pixel is too large for float32, or all pixels of an image that is not black are too small.
     """
     out = np.empty((len(index), *x.shape[1:]), np.float32)
     for start in range(0, len(index), CHUNK):
         part = slice(start, start + CHUNK)
-        with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+        with np.errstate(over="ignore", invalid="ignore"):  # raised below, as UserError
             images = prepare(x[index[part]])
         brightest = abs(images).max((1, 2, 3))
         beyond = ~(brightest <= np.finfo(np.float32).max)  # NaN, too

@@ -1,4 +1,4 @@
-"""Which data sets there are, how they are called, and what reads each of them."""
+"""Registry of data sets: their names, and the function that reads each."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,9 +13,9 @@ from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 FOLDER = "folder"
-# One entry per data set: a function of the path that returns x_train, y_train, x_test, y_test in the data
-# set's own order and layout, which `dataset.load` then checks; labels are numbers, or text, which names
-# classes. Other packages add theirs under the entry point group.
+# Data set -> function of the path that returns x_train, y_train, x_test, y_test in the data set's own order
+# and layout, which `dataset.load` then checks; labels are numbers, or text that names classes. Other packages
+# add data sets under the entry point group GROUP.
 READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
     "digits": digits.read,
     "npz": npz.read,
@@ -32,12 +32,12 @@ PATHS = {
 
 
 def names() -> tuple[str, ...]:
-    """The data sets known."""
+    """Names of all known data sets."""
     return (*READERS, *plugins.names(GROUP))
 
 
 def canonical(name: str) -> str:
-    """The name of the data set that is meant: "CIFAR-10" is "cifar10". One that none has stays as it is."""
+    """Resolve a spelling such as "CIFAR-10" to the name "cifar10"; unknown names are returned unchanged."""
     if not isinstance(name, str) or name in READERS:
         return name
     known = names()
@@ -46,22 +46,22 @@ def canonical(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    """A name without what people write in different ways: case, hyphens, underscores and spaces."""
+    """A name without what spellings differ in: case, hyphens, underscores and spaces."""
     return "".join(c for c in name.casefold() if c not in "-_ ")
 
 
 def require_known(name: str) -> None:
-    """UserError, with the nearest right name, if there is no such data set."""
+    """Raise UserError, with the most similar known name, if there is no such data set."""
     plugins.require_known("data set", name, names())
 
 
 def read(name: str, path: str | Path | None, layout: Layout, seed: int) -> Sequence[np.ndarray]:
-    """The four arrays of a data set that is known, as its reader gives them.
+    """Read the four arrays of a known data set, as its reader returns them.
 
     Raises
     ------
     UserError
-        If a path is missing or not used, the layout is not of a folder's pictures, or reading fails.
+        If a path is missing or unused, layout options are given for anything but "folder", or reading fails.
     """
     if name == "digits" and path is not None:
         raise UserError(

@@ -1,14 +1,14 @@
-"""A table of labels: columns file and label, and split where it has one. Nothing in it is executed.
+"""A table of labels, with the columns file and label and optionally split. Nothing in it is executed.
 
-    .csv        UTF-8, a line of names first; separated by commas, semicolons or tabs
-    .npz        arrays file_name, label and split (np.savez takes none that is called file)
+    .csv        UTF-8 with a header line; separated by commas, semicolons or tabs
+    .npz        arrays file_name, label and split (np.savez takes no array called file)
     .npy        one structured array with these fields
     .h5, .hdf5  datasets file, label and split (h5py)
     .parquet    columns (pyarrow)
 
-`file` may be called `file_name` in all of them. Other columns are passed over. Files are named from the
-folder of pictures on, with / between folders; labels are text or integers, which name classes, too; split is
-"train" or "test".
+In all of them, `file` may be called `file_name`. Other columns are ignored. File names are relative to the
+folder of pictures, with / between folders; labels are text or integers, both taken as names of classes; split
+is "train" or "test".
 """
 
 import csv
@@ -28,14 +28,14 @@ from cntk_bench.text import one_line, short
 COLUMNS = ("file", "label", "split")
 ALIASES = {"file_name": "file"}
 KNOWN = (*ALIASES, *COLUMNS)
-LARGEST = 2**28  # bytes of a table
+LARGEST = 2**28  # bytes of a table, at most
 MOST_ROWS = 10_000_000
 Found = Mapping[str, Any]  # the columns that a table has, each a sequence of text, bytes or numbers
 
 
 @dataclass(frozen=True)
 class Row:
-    """A file, named from the folder of pictures on, the name of its class, and "train", "test" or None."""
+    """A file, relative to the folder of pictures, the name of its class, and "train", "test" or None."""
 
     file: str
     label: str
@@ -43,13 +43,13 @@ class Row:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a table, in its order.
+    """Read the rows of a table, in its order.
 
     Raises
     ------
     UserError
-        If the table cannot be read, lacks a column, or a row has no label, another split, or a file that is
-        listed twice or lies outside the folder.
+        If the table cannot be read or lacks a column, or a row has no label, an unknown split, or a file that
+        is listed twice or lies outside the folder.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -60,7 +60,7 @@ def read(path: Path) -> list[Row]:
         raise UserError(f"{short(str(path))} {error}") from None
     except MemoryError:
         raise
-    except Exception as error:  # libraries raise of all kinds at damaged files
+    except Exception as error:  # libraries raise all kinds at damaged files
         said = getattr(error, "strerror", None) or one_line(error, 120) or type(error).__name__
         raise UserError(
             f"labels cannot be read from {short(str(path))} ({said}): write it again as a table of file and "
@@ -112,7 +112,7 @@ def _checked(file: str | None, label: str | None, part: str | None, where: str) 
 
 
 def _text(value: Any) -> str | None:
-    """A cell as text; None for nothing, and for what is neither text nor an integer."""
+    """A cell as text; None if it is empty (None) or neither text nor an integer."""
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, str):

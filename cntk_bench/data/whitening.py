@@ -1,18 +1,18 @@
-"""Regularised ZCA whitening: images of which the pixels are uncorrelated, as near to the originals as can be.
+"""Regularised ZCA whitening: make pixels uncorrelated while changing images as little as possible.
 
-With m the mean training image, C the covariance of the n training images, dividing by n, and d pixels,
+With m the mean and C the covariance (dividing by n) of the n training images of d pixels,
 
     x -> W (x - m),   W = (C + r I)^(-1/2),   r = regularizer * trace(C) / d
 
-so an eigenvalue l of C becomes l / (l + r): 1 where the images vary much, 0 where they hardly do. W is the
-symmetric root, which changes images least (Bell and Sejnowski, "The independent components of natural scenes
-are edge filters", 1997; Krizhevsky 2009, appendix A). The ridge relative to trace(C) / d, 0.1 by default, is
-that of neural-tangents' example. A pixel that no training image changes is left out of the decomposition:
-it becomes r^(-1/2) (x - m), exactly 0 in every training image.
+so an eigenvalue l of C becomes l / (l + r): near 1 where images vary much, near 0 where they hardly do. W is
+the symmetric root, which changes images least (Bell and Sejnowski, "The independent components of natural
+scenes are edge filters", 1997; Krizhevsky 2009, appendix A). The default regularizer, 0.1, and its scaling by
+trace(C) / d are those of neural-tangents' example. Pixels that are equal in all training images are left out
+of the decomposition: they become r^(-1/2) (x - m), exactly 0 in every training image.
 
-Rounding leaves eigenvalues wrong by about eps times the largest one. For n training images at most n - 1 of
-them are not 0, so the others are set to 0; where l + r comes near that error all the same, as where some
-pixels depend on others, whitening is refused.
+Rounding makes eigenvalues wrong by about eps times the largest one. At most n - 1 of them are not 0, so the
+others are set to 0. If l + r still comes near that error, as it can where some pixels depend on others,
+whitening is refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,32 +25,32 @@ from cntk_bench.data.scaling import CHUNK
 from cntk_bench.errors import UserError
 from cntk_bench.system import memory
 
-EXACT = 1e5  # times eps and the largest eigenvalue is the least l + r, which so errs by about 1e-5 of itself
-USUAL = 1e-100, 1e100  # pixels of which no square leaves float64's range, nor a sum of many of them
-MATRICES = 5  # d x d, float64, at the peak: 360 MiB for 3 x 32 x 32 pixels
+EXACT = 1e5  # least l + r is EXACT * eps * the largest eigenvalue, so its relative error is about 1e-5
+USUAL = 1e-100, 1e100  # pixels between these can be squared and summed within float64's range
+MATRICES = 5  # d x d float64 matrices in memory at the peak: 360 MiB for 3 x 32 x 32 pixels
 
 Parts = Callable[[], Iterable[np.ndarray]]
-# Of a symmetric matrix in its lower triangle, which it may overwrite: eigenvalues, eigenvectors as columns.
+# Eigenvalues and eigenvectors (columns) of a symmetric matrix, of which it may overwrite the lower triangle.
 decomposed = eigh
 
 
 def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarray]:
-    """What whitens images, from training images.
+    """Fit whitening to training images and return the function that whitens images.
 
-    On one machine a training or test image gets the same bits whatever the number of threads and of images:
-    BLAS works on one thread, and on products of one shape. Between machines the last bits may differ.
+    On one machine the result is the same to the last bit whatever the number of threads and of images, since
+    BLAS uses one thread and products of one shape. Between machines the last bits may differ.
 
     Parameters
     ----------
     parts : callable
-        Gives the training images, float64 (h, C, P, P) at a time; it is called twice.
+        Returns an iterable over the training images, float64 (h, C, P, P) at a time; called twice.
     regularizer : float
         Above 0.
 
     Returns
     -------
     callable
-        Of images (h, C, P, P), h <= CHUNK, float64; returns as many, whitened.
+        Takes images (h, C, P, P), h <= CHUNK, float64, and returns them whitened.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
         values, vectors = decomposed(
             covariance, lower=True, driver="evd", overwrite_a=True, check_finite=False
         )
-        values[: max(0, len(values) - (count - 1))] = 0  # they ascend
+        values[: max(0, len(values) - (count - 1))] = 0  # eigenvalues ascend
         values, known = np.maximum(values, 0), values[-(count - 1) :]
         least = EXACT * np.finfo(float).eps * values[-1]
         if max(known[0], 0) + ridge < least or ridge < np.finfo(float).tiny:
@@ -85,7 +85,7 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
                 f"preprocess.zca_regularizer {regularizer:g} is too small for these training images: some "
                 f"pixels nearly depend on others, so rounding would decide; use {enough:.1g}"
             )
-        # W = V (l + r)^(-1/2) V^T as a product of a matrix with its own transpose, which is symmetric.
+        # W = V (l + r)^(-1/2) V^T, as a matrix times its own transpose, so that it is exactly symmetric.
         vectors *= (values + ridge) ** -0.25
         root = vectors @ vectors.T
 
@@ -101,9 +101,9 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
 
 
 def _mean(parts: Parts) -> tuple[np.ndarray, np.ndarray, float]:
-    """The mean (d,), exact for a pixel that is always the same; which pixels are not; and a unit for them.
+    """Mean (d,), exact for pixels that are constant; which pixels vary; and a unit for pixels.
 
-    The unit is 1, or of pixels of which squares would leave float64's range a power of two near the largest.
+    The unit is 1, or a power of two near the largest spread if squares would leave float64's range.
     """
     total: np.ndarray | float = 0.0
     low: np.ndarray | float = np.inf
@@ -120,8 +120,10 @@ def _mean(parts: Parts) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def _covariance(parts: Parts, mean: np.ndarray, varies: np.ndarray, unit: float) -> tuple[np.ndarray, int]:
-    """The covariance of the pixels that vary, in units, in its lower triangle, Fortran order, summed part by
-    part; and the number of images."""
+    """Covariance of the varying pixels, in units, and the number of images.
+
+    It is summed part by part into the lower triangle of a matrix in Fortran order.
+    """
     d = int(varies.sum())
     out, count = np.zeros((d, d), order="F"), 0
     for part in parts():

@@ -1,9 +1,9 @@
-"""Who works: an executor takes tasks, lets workers do them, and tells of each once it is done.
+"""Executors: an executor takes tasks, lets workers do them, and reports each once it is done.
 
-It knows nothing of what a task is. A job is an object with a method `worker`, a context manager that gives
-a function: called with a task, it starts it; what that returns ends the task, and gives a future of what is
-left to do of it. A job and its tasks can be pickled, for an executor that hands them to other processes: each
-of them enters `worker` of its own copy.
+It does not know what a task is. A job is an object whose method `worker` is a context manager that yields a
+function `start`. `start(task)` starts a task and returns a function that ends it, which returns a future of
+what then remains to be done (writing). A job and its tasks can be pickled, so an executor can hand them to
+other processes, each of which enters `worker` of its own copy.
 
 To add one, write a module with a function like `local.run` and put its name into `NAMES`, or register the
 function from another package under the entry point group `cntk_bench.executors`.
@@ -23,17 +23,17 @@ GROUP = "cntk_bench.executors"
 
 
 def names() -> tuple[str, ...]:
-    """The executors known."""
+    """Names of all known executors."""
     return (*NAMES, *plugins.names(GROUP))
 
 
 def require_known(name: str) -> None:
-    """UserError if there is no executor of this name, and it is not "auto"."""
+    """Raise UserError unless the name is "auto" or that of an executor."""
     plugins.require_known("executor", name, ("auto", *names()))
 
 
 def require(name: str) -> Callable:
-    """The executor's function; UserError if there is none of that name, or it lacks a library."""
+    """Return the executor's function; UserError if the name is unknown or a library is missing."""
     require_known(name)
     return import_module(f"{__name__}.{name}").run if name in NAMES else plugins.load(GROUP, name)
 
@@ -46,24 +46,24 @@ def run(
     stopped: Callable[[], bool],
     workers: Workers | None = None,
 ) -> None:
-    """Do tasks with the executor called `name`.
+    """Do tasks with the executor `name`.
 
     Parameters
     ----------
     name : str
     job : object with a method `worker`
     tasks : iterable
-        Taken one by one, as late as possible: what is done meanwhile, by others, drops out.
+        Taken one by one, as late as possible, since it drops tasks that others do meanwhile.
     report : callable
         Called with each task once it is done, in the caller's thread.
     stopped : callable
-        Whether to end early: no task is begun any more, those that were begun are ended.
+        Returns whether to end early: no further task is begun, and those already begun are finished.
     workers : Workers, optional
-        By default one.
+        One worker by default.
 
     Raises
     ------
     UserError
-        If there is no such executor; or what a task raised, once all others that were begun have ended.
+        If there is no such executor. Errors of a task are raised once all others that were begun have ended.
     """
     require(name)(job, tasks, report, stopped, workers or Workers())

@@ -1,4 +1,4 @@
-"""TLS certificates of one call, by which the processes of one scheduler know each other and nobody else."""
+"""TLS certificates made for one call, with which a scheduler's processes authenticate each other."""
 
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,10 @@ VALID = datetime(1970, 1, 2), datetime(2199, 12, 31)
 
 
 def made() -> Any:
-    """New ones, as Dask takes them. It is their key that ends with the call, and no hour ends them: clocks of
-    several machines differ, and may be set meanwhile.
+    """Make a new certificate and key, as Dask's `Security`.
+
+    They are protected by the key, which is discarded after the call, not by an expiry date: the clocks of
+    several machines differ and may be reset meanwhile.
 
     Raises
     ------

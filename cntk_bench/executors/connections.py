@@ -1,8 +1,7 @@
-"""Connections to a scheduler of Dask: one that runs already, or one of our own, with workers on this machine.
+"""Connections to a Dask scheduler: one that runs already, or our own, with workers on this machine.
 
-A scheduler of our own listens on this machine alone, and speaks with none that has not its certificates,
-which exist for one call: on a machine with several people, whoever could reach the scheduler could run
-programs as us.
+Our own scheduler listens on this machine only and requires certificates that exist for one call: on a machine
+with several users, anyone who could connect to it could run programs as us.
 """
 
 import logging
@@ -25,7 +24,7 @@ from cntk_bench.text import one_line, short
 
 CONNECTING = "20s"
 HERE = "127.0.0.1"
-# What Dask logs on its own, most of it about every worker that comes or goes, which is told in our words.
+# Dask's own loggers, silenced: they mostly tell of workers that come and go, which we log ourselves.
 NOISY = ("distributed", "distributed.client", "distributed.gc", "tornado.application", "asyncio")
 
 log = logging.getLogger(__name__)
@@ -33,18 +32,18 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def settings(workers: Workers) -> Iterator[None]:
-    """Dask's settings meanwhile: a worker's loss is told at once, a silent one is lost, no pages are served.
+    """Set Dask's options in this context: report lost workers at once, drop silent ones, serve no web pages.
 
     Parameters
     ----------
     workers : Workers
-        Of it the timeout.
+        Only its timeout is used.
     """
     ours = {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": f"{workers.timeout:g}s",
         "distributed.scheduler.work-stealing": False,
-        "distributed.scheduler.http.routes": [],  # no web pages, which would need no certificate
+        "distributed.scheduler.http.routes": [],  # web pages would be served without a certificate
         "distributed.worker.http.routes": [],
         "distributed.comm.timeouts.connect": CONNECTING,
     }
@@ -55,7 +54,7 @@ def settings(workers: Workers) -> Iterator[None]:
 
 @contextmanager
 def theirs(address: str) -> Iterator[Any]:
-    """A client of the scheduler at an address.
+    """Connect a client to the scheduler at an address.
 
     Raises
     ------
@@ -75,12 +74,12 @@ def theirs(address: str) -> Iterator[Any]:
 
 @contextmanager
 def ours(workers: Workers) -> Iterator[Any]:
-    """A client of a scheduler in this process, with a worker of its own process in each place.
+    """Start a scheduler in this process and a worker process for each place; yield a client.
 
     Parameters
     ----------
     workers : Workers
-        Of it the places.
+        Only its places are used.
     """
     security = certificates.made()
     with ExitStack() as stack:
@@ -99,8 +98,8 @@ def ours(workers: Workers) -> Iterator[Any]:
             "options": {**common, "port": 0, "dashboard": False, "dashboard_address": f"{HERE}:0"},
         }
         stack.enter_context(dask.config.set({"temporary-directory": folder}))
-        resource_tracker.ensure_running()  # else the first worker starts it, which takes the mask off
-        with interruption.blocked():  # a terminal's Ctrl-C is for us alone
+        resource_tracker.ensure_running()  # else the first worker would start it and unmask the signals
+        with interruption.blocked():  # a terminal's Ctrl-C must reach only this process
             cluster = distributed.SpecCluster(
                 nannies, scheduler, security=security, silence_logs=logging.CRITICAL
             )
@@ -110,4 +109,4 @@ def ours(workers: Workers) -> Iterator[Any]:
 
 class _Client(distributed.Client):
     def __del__(self) -> None:
-        """Nothing: ours are closed, but for one that never connected, whose end Dask waits for in vain."""
+        """Do nothing. Our clients are closed, except one that never connected, on which Dask would hang."""

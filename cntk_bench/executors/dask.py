@@ -1,4 +1,4 @@
-"""Tasks done by the workers of a Dask scheduler: one that runs already, or one of our own on this machine.
+"""Executor for the workers of a Dask scheduler: one that runs already, or our own on this machine.
 
 Each worker gets the job once, and keeps its images and compiled kernels. Workers may come and go.
 """
@@ -36,12 +36,12 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds after which it is looked again whether to stop, and how many workers there are
+LOOK = 1.0  # seconds between checks whether to stop and how many workers there are
 GONE = (
     "the connection to the scheduler was lost: what was finished is stored, and the same command goes on "
     "from there"
 )
-WAITING = 60.0  # seconds without any worker after which a user is told
+WAITING = 60.0  # seconds without any worker before a warning
 
 
 def run(
@@ -65,7 +65,7 @@ def drive(
     stopped: Callable[[], bool],
     workers: Workers,
 ) -> None:
-    """Let the workers of a scheduler, who may come and go, do tasks.
+    """Do tasks on the workers of a scheduler, which may come and go.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def drive(
     job, tasks, report, stopped
         As for `cntk_bench.executors.run`.
     workers : Workers
-        Of it the timeout, after which a task that is not finished ends its worker, and who is told of losses.
+        Only two fields are used: `timeout`, after which an unfinished task ends its worker, and `lost`.
     """
     station = Station(pickle.dumps(job), workers.timeout)
     _require_same(client)
@@ -86,9 +86,9 @@ def drive(
 
 
 def _require_same(client: Any) -> None:
-    """Refuse workers of another version; one that lacks the package would end for want of it."""
+    """Refuse workers that have another version of this package, or none, with which they would crash."""
 
-    def version() -> Any:  # as a function within a function it is sent whole, not by its name
+    def version() -> Any:  # a nested function is pickled by value, so workers without the package can run it
         try:
             import cntk_bench
         except ImportError:
@@ -106,11 +106,11 @@ def _require_same(client: Any) -> None:
 
 
 class NotBegun(Exception):
-    """The worker was asked to halt before it began this task. (A value instead would have to be fetched.)"""
+    """The worker was asked to halt before it began this task. (A returned value would need to be fetched.)"""
 
 
 class Station(WorkerPlugin):
-    """What a worker of Dask has of a job: made with the worker, ended with it or with the job."""
+    """A job's state on a Dask worker: set up with the worker, torn down with it or with the job."""
 
     def __init__(self, job: bytes, timeout: float):
         self.name, self._version = f"cntk-bench-{uuid4()}", __version__
@@ -128,7 +128,7 @@ class Station(WorkerPlugin):
             self._stack.close()
 
     def do(self, task: Any) -> None:
-        """Do a task; `NotBegun` if none is to be begun any more. One is computed while another is written."""
+        """Do a task, or raise `NotBegun` if halted. One task is computed while another is being written."""
         with self._lock:
             if self.halted:
                 raise NotBegun
@@ -146,7 +146,7 @@ class Station(WorkerPlugin):
     def _begin(self) -> Callable:
         try:
             return self._stack.enter_context(pickle.loads(self._whole).worker())
-        except UserError as error:  # its surroundings are not ours
+        except UserError as error:  # its host, to find the cause, is not this one
             raise UserError(f"a worker on {short(socket.gethostname())} cannot begin: {error}") from None
 
 
@@ -162,7 +162,7 @@ def _halt(name: str, dask_worker: Any) -> None:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """One line where the scheduler does not answer any more."""
+    """Turn a lost connection to the scheduler into a UserError."""
     try:
         yield
     except OSError:
@@ -170,7 +170,7 @@ def _connected() -> Iterator[None]:
 
 
 class _Drive:
-    """Tasks in flight, and what comes back of them."""
+    """The main loop: submits tasks and handles their results."""
 
     def __init__(
         self,
@@ -186,11 +186,11 @@ class _Drive:
         self._flying: dict[Any, Any] = {}  # future: task
         self._costs: Counter = Counter()
         self._dead: set[str] = set()  # addresses of workers that were lost
-        self._again: deque = deque()  # lost with their worker, as others beside them
-        self._doubtful: deque = deque()  # lost so often that each is tried by itself at the end
+        self._again: deque = deque()  # tasks to submit again, lost with their worker like others beside them
+        self._doubtful: deque = deque()  # tasks lost so often that each is tried by itself at the end
         self._looked, self._crew = -float("inf"), 1
-        self._nobodys: set = set()  # futures of tasks that no worker had when it was looked last
-        self._seen = time.monotonic()  # when there was a worker
+        self._nobodys: set = set()  # futures of tasks that no worker had at the last check
+        self._seen = time.monotonic()  # when a worker was last seen
         self._failure: BaseException | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -212,12 +212,12 @@ class _Drive:
             self._ledger.require_all()
 
     def _halt(self) -> None:
-        """Let workers begin nothing more."""
+        """Tell workers to begin no further task."""
         with suppress(Exception):  # the connection may end meanwhile
             self._client.run(_halt, self._name, on_error="ignore")
 
     def _drop(self) -> None:
-        """Take back tasks that no worker has: there may never be one."""
+        """Cancel tasks that no worker has, since there may never be one for them."""
         now = time.monotonic()
         if now - self._looked <= LOOK:
             return
@@ -225,12 +225,12 @@ class _Drive:
         with _connected():
             had = {key for keys in self._client.processing().values() for key in keys}
         nobodys = {future for future in self._flying if future.status == "pending" and future.key not in had}
-        for future in nobodys & self._nobodys:  # twice in a row: else one may just have been finished
+        for future in nobodys & self._nobodys:  # twice in a row, since one may just have been finished
             future.cancel()
         self._nobodys = nobodys
 
     def _fill(self) -> None:
-        """Submit what the workers may have, some tasks at once: each submission costs milliseconds."""
+        """Submit what the workers may have, several tasks at once, since a submission takes milliseconds."""
         now = time.monotonic()
         if now - self._looked > LOOK:
             with _connected():
@@ -259,7 +259,7 @@ class _Drive:
             future.add_done_callback(self._ended.put)
 
     def _settle(self) -> None:
-        """Wait for something to end, a while at most, and see what it is."""
+        """Wait at most `LOOK` seconds for a future to end, and handle its outcome."""
         try:
             future = self._ended.get(timeout=LOOK)
         except queue.Empty:
@@ -270,7 +270,7 @@ class _Drive:
         if future.status == "finished":
             self._report(task)
             return
-        if future.status != "error":  # the scheduler forgot it
+        if future.status != "error":  # cancelled or lost: the scheduler forgot it
             self._again.append(task)
             return
         error = future.exception()

@@ -1,6 +1,6 @@
-"""Slurm's jobs that are to become workers: those that sbatch refuses, and those that end before they begin.
+"""Handling of Slurm jobs that never become workers: refused by sbatch, or ended before they begin.
 
-Dask asks again for a worker that it knew and lost. Of a job that never became one it waits for ever.
+Dask replaces a worker that it knew and lost, but waits for ever for a job that never became a worker.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
-LOOK = 30.0  # seconds after which Slurm is asked again which jobs there are
-ANSWER = 20.0  # seconds in which it must answer
+LOOK = 30.0  # seconds between queries of Slurm's job list
+ANSWER = 20.0  # seconds in which Slurm must answer
 
 
 class Job(SLURMJob):
@@ -30,7 +30,7 @@ class Job(SLURMJob):
     refused = ""
 
     async def start(self) -> None:
-        """Submit it."""
+        """Submit the job; a refusal is kept in `refused`."""
         try:
             await super().start()
         except (RuntimeError, ValueError, OSError) as error:
@@ -38,35 +38,35 @@ class Job(SLURMJob):
             await ProcessInterface.start(self)
 
     async def close(self) -> None:
-        """Cancel it."""
+        """Cancel the job."""
         await super().close()
         await ProcessInterface.close(self)
 
 
 class Watch:
-    """Looks after the jobs of a cluster.
+    """Watches the jobs of a cluster and replaces those that will never be workers.
 
     Parameters
     ----------
     cluster : dask_jobqueue.SLURMCluster
-        Of jobs of the class `Job`, kept at a number by `adapt`.
+        Its jobs are of the class `Job`, their number kept constant by `adapt`.
     logs : Path
-        The folder of what jobs say.
+        The folder of the jobs' logs.
     """
 
     def __init__(self, cluster: Any, logs: Path):
         self._cluster, self._logs = cluster, logs
         self._looked = time.monotonic()
         self._begun: set[str] = set()  # jobs that became workers
-        self._early = 0  # jobs that ended before they did, since there was a worker
+        self._early = 0  # jobs that ended without becoming workers, since there last was a worker
 
     def look(self) -> None:
-        """Have jobs that will never be workers replaced; to be called often.
+        """Replace jobs that will never be workers; to be called often.
 
         Raises
         ------
         UserError
-            If none has begun, and sbatch refuses, or some ended before they could.
+            If sbatch refuses a job and none has ever begun, or if too many end before any becomes a worker.
         """
         workers = {worker.name for worker in list(self._cluster.scheduler.workers.values())}
         jobs = dict(self._cluster.workers)
@@ -98,7 +98,7 @@ class Watch:
             self._cluster.loop.add_callback(self._forget, over)
 
     def _forget(self, over: dict[str, Job]) -> None:
-        """Let the cluster know nothing of some jobs, so that it asks for others; in its own thread."""
+        """Make the cluster forget some jobs, so that it submits others; runs in the cluster's thread."""
         for name, job in over.items():
             if self._cluster.workers.get(name) is job:
                 del self._cluster.workers[name]
@@ -107,7 +107,7 @@ class Watch:
 
 
 def _queued() -> set[str] | None:
-    """Numbers of our jobs that wait or run; None if Slurm does not answer now."""
+    """IDs of our pending and running jobs; None if Slurm does not answer now."""
     command = ["squeue", "-h", "-u", str(os.getuid()), "-o", "%A"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER)

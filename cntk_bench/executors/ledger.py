@@ -1,4 +1,4 @@
-"""Which tasks are still to be given to workers that may be lost, and which are given up."""
+"""Bookkeeping of tasks for workers that may be lost: which to give out, to retry and to give up."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from cntk_bench.text import one_line, short
 
 
 class Ledger:
-    """Tasks as they are given out, lost with their worker, given again, and given up.
+    """Tasks to give out, those lost with their worker, and those given up.
 
     A worker may have several tasks when it is lost, and only one of them can be the reason. So a task that
-    was lost once is suspected: it is given to a worker that has no other. A task that costs `ATTEMPTS`
-    workers is given up, so that all others are done before anybody is told.
+    was lost is a suspect: it is retried on a worker that has no other. A task that has cost `ATTEMPTS`
+    workers is given up; the error is raised only after all other tasks are done.
     """
 
     def __init__(self, tasks: Iterable[Any]):
@@ -24,15 +24,15 @@ class Ledger:
         self._given_up: list[tuple[Any, str]] = []
 
     def next(self) -> Any | None:
-        """A task that nobody suspects; None if there is none left."""
+        """Return the next task that is no suspect; None if there is none left."""
         return next(self._tasks, None)
 
     def suspect(self) -> Any | None:
-        """A task for a worker that has no other; None if there is none now."""
+        """Return a suspect, for a worker that has no other task; None if there is none now."""
         return self._suspects.popleft() if self._suspects else None
 
     def lost(self, tasks: Iterable[Any], how: str) -> None:
-        """Some tasks were with a worker that ended, `how` in words."""
+        """Record tasks whose worker was lost; `how` says in words how it ended."""
         for task in tasks:
             self._costs[task] += 1
             if self._costs[task] < ATTEMPTS:
@@ -41,15 +41,15 @@ class Ledger:
                 self.give_up(task, how)
 
     def give_up(self, task: Any, how: str) -> None:
-        """A task is not tried again: its worker ended once more, `how` in words."""
+        """Record that a task is not to be retried; `how` says in words how its last worker ended."""
         self._given_up.append((task, how))
 
     def back(self, tasks: Iterable[Any]) -> None:
-        """Some tasks were not begun, whatever became of their worker."""
+        """Return tasks that were never begun, because their worker ended before it was ready."""
         self._suspects.extend(tasks)
 
     def require_all(self) -> None:
-        """UserError if a task was given up."""
+        """Raise UserError if a task was given up."""
         if not self._given_up:
             return
         task, how = self._given_up[0]

@@ -1,6 +1,6 @@
-"""Tasks done in this process, one after another.
+"""Executor that does tasks in this process, one after another.
 
-A task is started before the one before it is ended, so that a GPU never waits, and what is left to do of it
+A task is started before the previous one is ended, so that a GPU never idles, and a task's remaining work
 (writing) goes on while others are done.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from cntk_bench.executors.workers import Workers
 
-WAITING = 3  # tasks that may have something left to do
+WAITING = 3  # ended tasks that may still have something left to write
 NO_MORE = object()
 
 
@@ -23,7 +23,7 @@ def run(
 ) -> None:
     """Do tasks; see `cntk_bench.executors.run`.
 
-    None among the tasks says that there is none to be had at the moment: those that were begun are ended.
+    None among the tasks means that none is available at the moment: those already begun are ended.
     """
     begun: deque = deque()
     waiting: deque = deque()
@@ -48,18 +48,18 @@ def run(
                         break
                     if task is not None:
                         begun.append((task, start(task)))
-                except Exception:  # what was begun is ended even where the next one could not be
+                except Exception:  # end what was begun even if the next task cannot be started
                     end(0)
                     raise
                 end(0 if task is None else 1)
                 settle(0 if task is None else WAITING)
                 if stopped():
-                    begun.clear()  # of which nothing is done yet, or not enough
+                    begun.clear()  # drop the task in progress, of which nothing can be stored yet
                     break
             end(0)
             settle(0)
     except BaseException:
-        for task, rest in waiting:  # the worker has waited for what was handed to it
+        for task, rest in waiting:  # leaving `worker` waited for these futures
             if rest.done() and rest.exception() is None:
                 report(task)
         raise

@@ -1,8 +1,8 @@
-"""What a worker writes into the log of the run that it works for: its beginning, its errors, its end.
+"""A worker's entries in the log of its run: its start, its errors and its end.
 
-Only one that is in another process than the job was made in: what happens in that one is in its log already.
-On a machine that does not see the run's directory nothing is written; errors come back to the command that
-hears of every worker's loss, and are in its log.
+Only workers in other processes than the one that made the job write entries, since that process keeps the log
+itself. On a machine that does not see the run's directory nothing is written; errors, and the loss of a
+worker, then appear only in the log of the command that gave it tasks.
 """
 
 import logging
@@ -19,21 +19,21 @@ from cntk_bench.errors import UserError
 from cntk_bench.system import log
 
 Start = Callable[[Any], Callable[[], Future]]
-RUN = "config.yaml"  # which every run's directory has
+RUN = "config.yaml"  # every run's directory has this file
 
 
 @contextmanager
 def logged(worker: AbstractContextManager[Start], file: Path | None, home: log.Place) -> Iterator[Start]:
-    """The worker, who is logged unless the process is the job's own.
+    """Enter a worker and log what it does, unless this process is the one that made the job.
 
     Parameters
     ----------
     worker : context manager
-        As a job's `worker` gives it.
+        As returned by a job's `worker`.
     file : Path or None
         The log; with None nothing is logged.
     home : (str, int)
-        Where the job was made.
+        Host and process in which the job was made.
     """
     if file is None or home == log.place():
         with worker as start:
@@ -55,7 +55,7 @@ def logged(worker: AbstractContextManager[Start], file: Path | None, home: log.P
 
 
 class _Lines(logging.Handler):
-    """Lines of one worker; where they cannot be written, it works on without."""
+    """Logging handler of one worker; lines that cannot be written are dropped."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(logging.WARNING)
@@ -71,7 +71,7 @@ class _Lines(logging.Handler):
                 log.append(self.file, log.lines(kind, text, more))
 
     def failed(self, error: BaseException, task: Any = None) -> None:
-        """Log an error, once on its way; of one that nobody foresaw, where it arose, too."""
+        """Log an error once, however often it is seen while it propagates; with traceback if no UserError."""
         if error in self._told or isinstance(error, GeneratorExit):
             return
         self._told.append(error)
@@ -83,7 +83,7 @@ class _Lines(logging.Handler):
         self.add("error", f"{of}{type(error).__name__}: {error}", "".join(lines).splitlines())
 
     def watching(self, start: Start) -> Start:
-        """`start`, whose tasks are counted, and their errors logged."""
+        """Wrap `start` to count the tasks done and log their errors."""
 
         def watched(task: Any) -> Callable[[], Future]:
             end = self._tried(task, lambda: start(task))

@@ -1,8 +1,8 @@
-"""Tasks done by processes of this machine, one for each place: a GPU, or a share of the CPU's cores.
+"""Executor with processes on this machine, one for each place: a GPU, or a share of the CPU's cores.
 
-Each process has its own interpreter and its own environment, so that a GPU, a limit of threads or a crash
-concerns it alone. A process that is killed, or is silent for too long, costs the tasks that it had, which
-others are given; another process takes its place.
+Each process has its own interpreter and environment, so that a GPU, a limit on threads or a crash concerns
+only that process. If one is killed or silent for too long, its tasks are given to others, and another process
+takes its place.
 """
 
 import logging
@@ -29,8 +29,8 @@ START = (
     "import sys; tasks, halt, *sys.path = sys.argv[1:]; "
     "from cntk_bench.executors.worker import serve; serve(int(tasks), int(halt))"
 )
-LOOK = 1.0  # seconds after which it is looked again whether to stop, and who is silent
-GRACE = 10.0  # seconds in which a worker without tasks ends by itself
+LOOK = 1.0  # seconds between checks whether to stop and which workers are silent
+GRACE = 10.0  # seconds that a worker has to end by itself before it is killed
 
 
 def run(
@@ -93,7 +93,7 @@ def run(
 
 
 class _Worker:
-    """A process, and the tasks that it has."""
+    """A worker process and the tasks that it has been given."""
 
     def __init__(self, job: bytes, place: Mapping[str, str]):
         self.tasks: deque = deque()
@@ -108,7 +108,7 @@ class _Worker:
                 env={**os.environ, **place},
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
-                start_new_session=True,  # a terminal's Ctrl-C is for us alone
+                start_new_session=True,  # a terminal's Ctrl-C must reach only this process
             )
         except BaseException:
             os.close(self._halt)
@@ -122,11 +122,11 @@ class _Worker:
         self._send(job)
 
     def wants(self) -> bool:
-        """Whether it may have one more task."""
+        """Whether it may be given one more task."""
         return len(self.tasks) < AHEAD and not self._alone
 
     def give(self, task: Any, alone: bool = False) -> None:
-        """Let it do a task; `alone`, with no other beside it."""
+        """Give it a task; if `alone`, it gets no other until this one is done."""
         if not self.tasks:
             self._heard, self._alone = time.monotonic(), alone
         self.tasks.append(task)
@@ -136,10 +136,10 @@ class _Worker:
         try:
             self.connection.send_bytes(data)
         except OSError:
-            pass  # it is gone, which `hear` finds
+            pass  # the process is gone, which `hear` will notice
 
     def hear(self, timeout: float) -> tuple[list, str]:
-        """What it has answered, and, if it is gone, how it ended."""
+        """Return its answers and, if it is lost, how it ended (else ""); kill it if it is silent too long."""
         answers = []
         try:
             while self.connection.poll():
@@ -171,13 +171,13 @@ class _Worker:
         return name + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def halt(self) -> None:
-        """Let it end after the task that it is doing."""
+        """Tell it to end after its current task."""
         if not self.halted:
             self.halted = True
             os.close(self._halt)
 
     def end(self) -> None:
-        """Let it end: at once, if it still has tasks that nobody waits for."""
+        """End it, at once if it still has tasks: nobody waits for them any more."""
         if self.tasks:
             self._process.kill()
         self._send(pickle.dumps(None))
@@ -189,14 +189,14 @@ class _Worker:
         self.close()
 
     def close(self) -> None:
-        """Let go of the pipes, once the process is gone."""
+        """Wait for the process to end and close its pipes."""
         self._process.wait()
         self.connection.close()
         self.halt()
 
 
 def _fill(worker: _Worker | None, ledger: Ledger, job: bytes, place: Mapping[str, str]) -> _Worker | None:
-    """Give a place's worker what it may have; one is started once there is something to do."""
+    """Give a place's worker as many tasks as it may have; start one if there is none and there are tasks."""
     while worker is None or worker.wants():
         free = worker is None or not worker.tasks
         task, alone = (ledger.suspect() if free else None), True

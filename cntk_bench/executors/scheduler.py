@@ -1,4 +1,4 @@
-"""Dask's scheduler, which a clock that is set while it runs does not mislead."""
+"""Dask's scheduler, made robust against a clock that is reset while it runs."""
 
 import time
 from typing import Any
@@ -7,14 +7,17 @@ import distributed
 
 
 class Scheduler(distributed.Scheduler):
-    """As Dask's, which takes all workers for dead once the clock is set forwards by `worker-ttl` or more."""
+    """Scheduler that keeps its workers when the clock is set forwards by `worker-ttl` or more.
+
+    Dask's own would take all of them for dead.
+    """
 
     def __init__(self, *arguments: Any, **more: Any):
         self._ahead = _ahead()
         super().__init__(*arguments, **more)
 
     async def check_worker_ttl(self) -> None:
-        """Look who was silent for too long, whatever time it was when they were heard last."""
+        """Check which workers were silent for too long, correcting their times for changes of the clock."""
         set_by, self._ahead = _ahead() - self._ahead, _ahead()
         for worker in self.workers.values():
             worker.last_seen += set_by
@@ -22,5 +25,5 @@ class Scheduler(distributed.Scheduler):
 
 
 def _ahead() -> float:
-    """Seconds by which the clock that can be set is ahead of the one that cannot."""
+    """Seconds by which the wall clock, which can be set, is ahead of the monotonic one, which cannot."""
     return time.time() - time.monotonic()

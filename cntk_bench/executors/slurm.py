@@ -1,8 +1,8 @@
-"""Tasks done by jobs of a Slurm cluster, each of which is one worker of a Dask scheduler in this process.
+"""Executor for a Slurm cluster: each job is one worker of a Dask scheduler in this process.
 
-Jobs come and go: one that ends, whatever the reason, is asked for again while there is something to do
-(`jobs`). The scheduler has to be reached from the nodes, so that it listens on the network; it speaks with
-none that has not the certificates of this call, which the jobs find in a folder that only we can read.
+Jobs come and go: one that ends, for whatever reason, is replaced while there is something to do (`jobs`). The
+scheduler must be reachable from the nodes, so it listens on the network; it accepts only connections with the
+certificates of this call, which jobs find in a folder that only the user can read.
 """
 
 import shutil
@@ -28,9 +28,9 @@ except ImportError as error:
         f"the executor slurm needs dask-jobqueue ({one_line(error, 80)}): pip install 'cntk-bench[cluster]'"
     ) from None
 
-# A worker serves no pages, for which nobody would need a certificate.
+# Workers serve no web pages, since these would be readable without a certificate.
 SETTINGS = ["export DASK_DISTRIBUTED__WORKER__HTTP__ROUTES='[]'"]
-PATIENCE = "300s"  # in which a job must have found the scheduler
+PATIENCE = "300s"  # time in which a job must find the scheduler
 
 
 def run(
@@ -58,9 +58,9 @@ def run(
 
 @contextmanager
 def _cluster(workers: Workers) -> Iterator[Any]:
-    """A scheduler here, and the jobs that it asks Slurm for."""
+    """Start a scheduler and its Slurm jobs; yield a client and the watch over the jobs."""
     security, logs = certificates.made(), Path.cwd() / "slurm-logs"
-    # Jobs must find it from their nodes, where /tmp is another one.
+    # Jobs read this folder from their nodes, whose /tmp is another one.
     with TemporaryDirectory(prefix=".cntk-bench-", dir=Path.cwd()) as folder:
         asked = options(workers.slurm)
         try:
@@ -87,19 +87,19 @@ def _cluster(workers: Workers) -> Iterator[Any]:
 
 
 def _remove_files(cluster: Any) -> None:
-    """Remove the files of certificates, which dask-jobqueue does when Python ends: after their folder."""
+    """Remove the certificates' files now: dask-jobqueue would at Python's end, when their folder is gone."""
     for name, file in vars(cluster).items():
         if name.startswith("_job_") and hasattr(file, "close"):
             file.close()
 
 
 def options(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What dask-jobqueue is told of the section `compute.slurm`."""
+    """Translate the config's section `compute.slurm` into arguments of `dask_jobqueue.SLURMCluster`."""
     directives = [f"--gres={asked['gres']}"] if asked["gres"] else []
     return {
         "queue": asked["partition"],
         "account": asked["account"],
-        "cores": 2,  # threads of the worker: one computes while one writes
+        "cores": 2,  # threads of the worker: one computes while the other writes
         "job_cpu": asked["cores"],
         "processes": 1,
         "memory": asked["memory"],

@@ -1,7 +1,7 @@
-"""A process that does tasks for another one, which `processes` starts.
+"""The worker process that the executor `processes` starts.
 
-It is told by two pipes: over the first come the job, then tasks, and go answers; when the second is closed,
-it ends after the task that it is doing. If the process that started it is killed, both are closed.
+It has two pipes. Over the first it receives the job and then tasks, and sends answers. When the second is
+closed, it ends after its current task. If the process that started it is killed, both are closed.
 """
 
 import os
@@ -19,7 +19,7 @@ READY = "ready"
 
 
 def serve(tasks: int, halt: int) -> None:
-    """Do the tasks that come over a pipe until there are no more.
+    """Do the tasks received over a pipe until there are no more.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def serve(tasks: int, halt: int) -> None:
 
     Answers are ("ready", None) once the worker can begin, ("done", task) and ("failed", exception).
     """
-    for signum in interruption.SIGNALS:  # whoever started us is asked to end, and tells us by `halt`
+    for signum in interruption.SIGNALS:  # our parent handles signals, and tells us by `halt`
         signal.signal(signum, signal.SIG_IGN)
     connection, halted = Connection(tasks), Connection(halt, writable=False)
     try:
@@ -43,7 +43,7 @@ def serve(tasks: int, halt: int) -> None:
 
 
 class _Announced:
-    """A job whose worker is announced once it can begin."""
+    """A job whose worker calls `ready` once it can begin."""
 
     def __init__(self, job: Any, ready: Callable[[], None]):
         self._job, self._ready = job, ready
@@ -56,7 +56,7 @@ class _Announced:
 
 
 def _given(connection: Connection) -> Iterator[Any]:
-    """Tasks as they come, and None whenever there is none yet."""
+    """Yield tasks as they arrive, and None whenever the next one is not there yet."""
     while True:
         if not connection.poll():
             yield None
@@ -70,7 +70,7 @@ def _given(connection: Connection) -> Iterator[Any]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or one with the same words where it cannot be pickled."""
+    """Return the error, or a RuntimeError with its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
         return error

@@ -1,31 +1,31 @@
-"""What an executor is told of its workers: how many, where, and how long one may be silent."""
+"""An executor's settings for its workers: how many, where, and how long one may be silent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-AHEAD = 4  # tasks that a worker has at once: one that is done, one that is being written, two that follow
-ATTEMPTS = 3  # workers that a task may cost
-TIMEOUT = 3600.0
+AHEAD = 4  # tasks that a worker has at once: one being computed, one being written, two waiting
+ATTEMPTS = 3  # workers that a task may cost before it is given up
+TIMEOUT = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who is to work.
+    """Settings of an executor's workers.
 
     Parameters
     ----------
     places : tuple of mappings
-        The environment variables of each worker, beside those of this process: which GPU is its own, how
-        many threads it may use. As many workers as places, where the executor starts them.
+        Environment variables of each worker, in addition to those of this process: which GPU it uses, how
+        many threads. An executor that starts its workers starts one per place.
     timeout : float
-        Seconds without a finished task after which a worker that has tasks is taken for hung, and ended.
+        Seconds without a finished task after which a worker that has tasks is considered hung and ended.
     scheduler : str or None
         Address of a Dask scheduler that runs already.
     slurm : mapping
-        What jobs ask of Slurm (`config.sections.Slurm`).
+        What jobs request from Slurm (`config.sections.Slurm`).
     lost : callable
-        Called, in words, with how each worker ended that was lost.
+        Called for each lost worker with how it ended, in words.
     """
 
     places: tuple[Mapping[str, str], ...] = ({},)

@@ -1,9 +1,9 @@
-"""The numbers of a store: two Zarr v3 arrays, of which a tile and readout is one chunk, one file.
+"""A store's numbers: two Zarr v3 arrays with one chunk, and so one file, per tile and readout.
 
     train, test   float32 (readouts, n_train | n_test, n_train), fill NaN, checksummed
 
-Of `train` only the tiles with row >= col are written. Chunks are written whole or not at all; that one is
-there says nothing, the journals say what is done.
+Of `train` only the tiles with row >= col are written. Chunks are written whole or not at all. An existing
+chunk does not mean that its tile is done; only the journals tell.
 """
 
 import errno
@@ -28,17 +28,17 @@ from cntk_bench.text import one_line, short
 zarr = libraries.zarr()
 Crc32cCodec = zarr.codecs.Crc32cCodec
 
-# Something else has the name of a chunk: that chunk is lost, and writing it again mends it.
+# Errors if something else has a chunk's name: that chunk is lost, and writing it again repairs it.
 NO_CHUNK = (errno.ENOTDIR, errno.ELOOP)
 STRAY = re.compile(r"(train|test)/c(\.\d+){3}(\..*)?")  # relative to the store
 
 
 class Unreadable(UserError):
-    """The operating system would not let numbers be read now; that says nothing about them."""
+    """The operating system refuses to read numbers at the moment; they are not necessarily damaged."""
 
 
 def create(group: Any, plan: Plan) -> None:
-    """Make the two arrays of a plan in a group."""
+    """Create the two arrays of a plan in a Zarr group."""
     for part in PARTS:
         group.create_array(
             part,
@@ -52,19 +52,19 @@ def create(group: Any, plan: Plan) -> None:
 
 
 def digest(plane: np.ndarray) -> int:
-    """What journals keep of the SHA-256 of a tile's numbers for one readout."""
+    """Digest of a tile's numbers for one readout: the part of their SHA-256 that journals keep."""
     return digest_of(hashlib.sha256(np.ascontiguousarray(plane).data).hexdigest())
 
 
 class Chunks:
-    """The arrays of a store on disk; `objects.ObjectChunks` are those of one elsewhere.
+    """The arrays of a store on disk; `objects.ObjectChunks` is the equivalent for object stores.
 
     Raises
     ------
     ValueError
-        If they do not fit the plan.
+        If the arrays do not fit the plan.
     UserError
-        If a link has the place of one.
+        If there is a link in the place of an array.
     """
 
     def __init__(self, path: Path | Bucket, group: Any, plan: Plan):
@@ -72,7 +72,7 @@ class Chunks:
         self._place(path)
         self._arrays: dict[str, Any] = {part: group[part] for part in PARTS}
         for part, array in self._arrays.items():
-            least = (plan.readouts, plan.size(part), plan.n_train)  # more, if growing it was interrupted
+            least = (plan.readouts, plan.size(part), plan.n_train)  # more if growth was interrupted
             fits = array.ndim == 3 and all(map(int.__ge__, array.shape, least))
             if not fits or array.chunks != (1, plan.tile, plan.tile):
                 raise ValueError(f"{part} does not fit the plan")
@@ -83,30 +83,30 @@ class Chunks:
         self.path = path
 
     def resize(self, plan: Plan) -> None:
-        """Make the arrays as large as a larger plan asks; no chunk is touched."""
+        """Enlarge the arrays to the size of a larger plan; no chunk is touched."""
         for part, array in self._arrays.items():
             wanted = (plan.readouts, plan.size(part), plan.n_train)
             array.resize(tuple(map(max, array.shape, wanted)))
 
     def write(self, tile: Tile, readouts: Sequence[int], block: np.ndarray) -> None:
-        """Write a tile's numbers, (readouts, h, w) float32, and put them on the disk."""
+        """Write a tile's numbers, (readouts, h, w) float32, and flush them to disk."""
         files = [self.file(tile, readout) for readout in readouts]
         for file in files:
-            if file.is_dir():  # nothing of ours, and it could not be replaced
+            if file.is_dir():  # not ours, and os.replace would fail on it
                 file.rename(file.with_name(f"aside-{file.name}-{uuid.uuid4().hex}"))
         for readout, plane in zip(readouts, block, strict=True):
             self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)] = plane
-        with ThreadPoolExecutor(8) as pool:  # flushes asked for together cost the disk about one
+        with ThreadPoolExecutor(8) as pool:  # concurrent flushes together cost about as much as one
             list(pool.map(flush, files))
         flush(self.path / tile.part)
 
     def read(self, tile: Tile, readout: int) -> tuple[np.ndarray | None, str | None]:
-        """A tile's numbers for one readout, float32 (h, w), or what is wrong with its chunk.
+        """Read a tile's numbers for one readout: float32 (h, w) and None, or None and what is wrong.
 
         Raises
         ------
         Unreadable
-            If the operating system will not let them be read now.
+            If the operating system refuses to read them at the moment.
         """
         try:
             if not is_plain(self.file(tile, readout)):
@@ -128,12 +128,12 @@ class Chunks:
         return self.path / tile.part / f"c.{readout}.{tile.row}.{tile.col}"
 
     def remove_partial(self) -> None:
-        """Remove chunks that killed writers left half written; only where nobody writes."""
+        """Remove partial files left by killed writers; call only while nobody writes."""
         for under in ("", *(f"{part}/" for part in PARTS)):
             for leftover in self.path.glob(f"{under}*{PARTIAL}"):
                 leftover.unlink()
 
 
 def are_stray(path: Path, files: Iterable[Path]) -> bool:
-    """Whether files are chunks, all of them, as a run leaves where it was moved away while it wrote."""
+    """Whether all files are chunks, as remain if a run is moved away while it is being written."""
     return all(STRAY.fullmatch(str(file.relative_to(path))) for file in files)

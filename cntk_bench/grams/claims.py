@@ -1,16 +1,16 @@
-"""Who works on a store among objects, told by signs of life: no lock there ends with its process.
+"""Locks of a store in an object store, by heartbeats, since no lock there ends with its process.
 
     writers/WRITER   a process that may write tiles
-    lock             the one that may change what the store holds: that makes, grows or repairs it
+    lock             the one process that may change what the store holds: makes, grows or repairs it
 
-Each is written anew every `BEAT` seconds by whoever it stands for, and removed at the end. A lock is made by
-a conditional write, which the server grants to one process alone. Of one that was killed, the object stays as
-it was: whoever is in its way looks on for `LEASE` seconds, by a clock that nobody can set, and if nothing
-changes goes on without it; a lock is then taken by another conditional write, with a warning that names the
-holder. No two clocks are ever compared.
+Each process rewrites its object every `BEAT` seconds and removes it at the end. The lock is made by a
+conditional write, which the server grants to one process only. If a process was killed, its object no longer
+changes: a process that it blocks watches the object for `LEASE` seconds, by a monotonic clock, and if nothing
+changes goes on without it. A lock is then taken over by another conditional write, with a warning that names
+the holder. No two machines' clocks are ever compared.
 
-A holder that was only stopped for so long finds that the lock is not its own any more, and ends. A writer
-that the store changed under ends, too (`segments`).
+A holder that was merely suspended for so long finds that it has lost the lock, and ends. So does a writer
+whose store was changed meanwhile (`segments`).
 """
 
 import json
@@ -32,23 +32,23 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-BEAT = 5.0  # seconds between two signs of life
-LEASE = 30.0  # seconds without one after which somebody is held to be dead
-PATIENCE = 20.0  # seconds that one waits for others who are alive
-PAUSE = 0.5  # seconds between two looks
-LOOK = 12.0  # seconds in which somebody who is alive gives a sign or two
+BEAT = 5.0  # seconds between two heartbeats
+LEASE = 30.0  # seconds without a heartbeat after which a process counts as dead
+PATIENCE = 20.0  # seconds to wait for other processes that are alive
+PAUSE = 0.5  # seconds between two checks
+LOOK = 12.0  # seconds in which a live process shows a heartbeat or two
 LOCK, WRITERS = "lock", "writers"
 _warned: set[str] = set()
 
 
 @contextmanager
 def present(bucket: Bucket, name: str) -> Iterator[None]:
-    """Show others that a writer of this name is alive.
+    """Show others, while in this context, that a writer of this name is alive.
 
     Raises
     ------
     UserError
-        If nothing can be written there.
+        If the bucket cannot be written.
     """
     sign = f"{WRITERS}/{name}"
     bucket.put(sign, b"0")
@@ -62,14 +62,14 @@ def present(bucket: Bucket, name: str) -> Iterator[None]:
 
 
 def signs(bucket: Bucket) -> set[str]:
-    """Names of the writers that are alive, or were killed and nobody has removed their signs."""
+    """Names of the writers that are alive, or that were killed and left their signs behind."""
     return set(_signs(bucket))
 
 
 def alive(bucket: Bucket) -> set[str]:
-    """Names of the writers that are alive; for people.
+    """Names of the writers that are alive; for display only.
 
-    A sign that appears while we look tells what time it is there: clocks of ours may be wrong by days.
+    A sign written while we look tells the server's time, since our own clock may be wrong by days.
     """
     first, end = _signs(bucket), time.monotonic() + LOOK
     now = first
@@ -83,18 +83,18 @@ def alive(bucket: Bucket) -> set[str]:
 
 
 def _signs(bucket: Bucket) -> dict[str, datetime]:
-    """When each writer's sign was written, by the server's clock."""
+    """Map each writer to the time of its last sign, by the server's clock."""
     return {one.name.partition("/")[2]: one.changed for one in bucket.list(WRITERS)}
 
 
 def require_free(bucket: Bucket) -> None:
-    """Wait until nobody changes the store.
+    """Wait until no process changes the store.
 
     Raises
     ------
     Held
-        If somebody who is alive still does after `PATIENCE` seconds. Who gives no sign bars nobody: what was
-        begun to be changed counts for nothing until that is ended.
+        If a live process still does after `PATIENCE` seconds. One that gives no sign of life blocks nobody,
+        since an unfinished change has no effect.
     """
     watch = _Watch()
     while (found := bucket.get(LOCK)) is not None and not watch.dead(found[1]):
@@ -104,12 +104,12 @@ def require_free(bucket: Bucket) -> None:
 
 @contextmanager
 def held(bucket: Bucket) -> Iterator[Callable[[], None]]:
-    """Hold the lock of a store; gives a function that raises UserError if it was lost.
+    """Hold the lock of a store; yield a function that raises UserError if the lock was lost.
 
     Raises
     ------
     Held
-        If another process has it, or computes into the store.
+        If another process has the lock, or computes into the store.
     """
     claim = _Claim(bucket)
     claim.take()
@@ -123,7 +123,7 @@ def held(bucket: Bucket) -> Iterator[Callable[[], None]]:
 
 
 class _Watch:
-    """Looks at something that is written anew as long as somebody is alive."""
+    """Tells from repeated looks at an object whether the process that rewrites it is alive."""
 
     def __init__(self) -> None:
         self._begun = self._since = time.monotonic()
@@ -131,7 +131,7 @@ class _Watch:
         self._alive = False
 
     def dead(self, now: object) -> bool:
-        """Whether nothing has changed for `LEASE` seconds; called with what is there again and again."""
+        """Whether nothing has changed for `LEASE` seconds; call it repeatedly with the current state."""
         if self._seen is not None and now != self._seen:
             self._alive, self._since = True, time.monotonic()
         self._seen = now
@@ -146,7 +146,7 @@ class _Watch:
 
 
 def _require_no_writers(bucket: Bucket) -> None:
-    """Refuse while others compute; remove the signs of those who were killed."""
+    """Refuse while other processes compute; remove the signs of killed ones."""
     first: dict[str, datetime] | None = None
     watch = _Watch()
     while found := _signs(bucket):
@@ -165,7 +165,7 @@ def _require_no_writers(bucket: Bucket) -> None:
 
 
 class _Claim:
-    """A lock object of ours."""
+    """Our claim to the lock object."""
 
     def __init__(self, bucket: Bucket):
         self._bucket, self._token, self._lost = bucket, uuid.uuid4().hex, False
@@ -186,17 +186,17 @@ class _Claim:
                 elif found is not None:
                     watch.require_patience(self._bucket, found[0])
                     time.sleep(PAUSE)
-            if self._bucket.put_if(LOCK, self._words(0), None) is not None:  # though there is one
+            if self._bucket.put_if(LOCK, self._words(0), None) is not None:  # granted although a lock exists
                 raise NotImplementedError
         except NotImplementedError:
             _warn_once(self._bucket)
 
     def hurry(self) -> None:
-        """Renew and release without waiting for long."""
+        """Use short timeouts for renewing and releasing from now on."""
         self._bucket = self._bucket.hurried()
 
     def _won(self, tag: str | None) -> bool:
-        """Whether we have the lock after trying; the object itself says so where the answer was lost."""
+        """Try to take the lock and return whether we have it; if the reply was lost, the object tells."""
         try:
             if self._bucket.put_if(LOCK, self._words(0), tag) is not None:
                 return True
@@ -236,7 +236,7 @@ class _Claim:
 
 @contextmanager
 def _beating(beat: Callable[[int], object]) -> Iterator[None]:
-    """Call a function with 1, 2, ... every `BEAT` seconds, whether or not it can be done each time."""
+    """Call a function with 1, 2, ... every `BEAT` seconds in a thread, ignoring UserErrors."""
     ended = threading.Event()
 
     def run() -> None:
@@ -256,7 +256,7 @@ def _beating(beat: Callable[[int], object]) -> Iterator[None]:
 
 
 def _holder(data: bytes) -> str:
-    """The process that a lock names; anybody may have written anything there."""
+    """The process that a lock names, if well formed: anybody may have written anything there."""
     words = _said(data).get("holder")
     if isinstance(words, str) and re.fullmatch(r"process \d{1,10} on [A-Za-z0-9.-]{1,64}", words):
         return words

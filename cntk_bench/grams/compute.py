@@ -1,11 +1,11 @@
-"""Gram matrices computed tile by tile into a store, by any number of processes at once.
+"""Computation of Gram matrices, tile by tile into a store, by any number of processes at once.
 
-A task is a tile and the readouts of it that are missing. A worker does tasks: it has the images, a
-backend for each set of readouts, and the store, to which it writes; of a task it takes from another store
-(`donor`) the readouts that are there, and computes the others together. Which worker gets which task, and
-when, is an executor's business.
+A task is a tile and its missing readouts. A worker does tasks: it has the images, a backend for each set of
+readouts, and the store to write to. For each task it takes the readouts that another store (`donor`) has, and
+computes the others together. An executor decides which worker gets which task, and when.
 
-Processes need not know of each other (`tasks`). A tile that two of them compute is the same bit for bit.
+Processes need not know of each other (`tasks`). If two compute the same tile, the results are equal bit for
+bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,18 +34,18 @@ from cntk_bench.system import cores
 from cntk_bench.system import log as logs
 from cntk_bench.system.interruption import noted
 
-WRITING = 2  # tiles that are being written at once
+WRITING = 2  # tiles written at the same time
 
-Piece = tuple[tuple[int, ...], np.ndarray, bool]  # readouts, their numbers, whether they were taken
+Piece = tuple[tuple[int, ...], np.ndarray, bool]  # readouts, their numbers, whether taken from a donor
 
 
 def make_plan(
     spec: Spec, n_train: int, n_test: int, backend: str, tile: int | None = None, draws: int = 1
 ) -> Plan:
-    """The plan for a spec, two set sizes and draws; by default with the tile that suits a backend."""
+    """Make a plan for a spec, two set sizes and draws; by default with a tile size that suits the backend."""
     if tile is None:
         tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend), draws)
-    # A tile is stored whole: a larger one than the data would only cost disk.
+    # Tiles are stored whole, so one larger than the data would only waste disk space.
     plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts), draws)
     plan.require_few_files()
     return plan
@@ -53,28 +53,28 @@ def make_plan(
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to compute tasks of a store.
+    """All that a worker needs to do tasks of a store.
 
-    It can be pickled where `backend` can: the store is then opened again, and the worker, in whatever
-    process, writes a journal of its own.
+    It can be pickled if `backend` can: unpickling opens the store again, and each worker, in whatever
+    process, writes its own journal.
 
     Parameters
     ----------
     store : Store
     backend : callable
-        Spec -> Backend; a worker makes the one of each spec once.
+        Spec -> Backend; a worker calls it once per spec.
     x_train, x_test : array (n, C, P, P), float
         At least as many images as the tasks' tiles need.
     donor : Donor, optional
-        Another store, from which entries are taken where it has them.
+        Another store, whose entries are taken where it has them.
     ready : Backend, optional
-        One that is made already, for workers of this process.
+        A backend that already exists, for workers in this process.
     threads : int, optional
-        Of each worker's CPU backend; by default what the system and the environment allow.
+        Threads of each worker's CPU backend; by default what the system and the environment allow.
     log : Path, optional
-        The absolute path of the run's log, for workers in other processes than the one `home`.
+        The absolute path of the run's log, for workers in other processes than `home`.
     home : (str, int)
-        Where the job was made (`system.log.place`).
+        Host and process in which the job was made (`system.log.place`).
     """
 
     store: Store
@@ -91,9 +91,9 @@ class Job:
         return {**vars(self), "ready": None}
 
     def worker(self) -> AbstractContextManager[logged.Start]:
-        """A function that starts a task, to use within the context; leaving waits for what is written.
+        """Context manager that yields a function `start`; leaving it waits until everything is written.
 
-        What it returns ends the task, and gives the future of its numbers being stored.
+        `start(task)` returns a function that ends the task, which returns a future of its being stored.
         """
         return logged.logged(self._worker(), self.log, self.home)
 
@@ -108,8 +108,10 @@ class Job:
 
 
 class _Worker:
-    """Keeps a backend for each set of readouts and the blocks of prepared images used last: in a plan's
-    order, a tile prepares one block, which is small beside the tile's pairs."""
+    """Does tasks, caching backends by set of readouts and the blocks of prepared images used last.
+
+    In a plan's order each tile prepares one new block, which costs little compared with the tile's pairs.
+    """
 
     def __init__(self, job: Job, storing: ThreadPoolExecutor):
         self.job, self.storing = job, storing
@@ -143,7 +145,7 @@ class _Worker:
         return self.backend(readouts).start(rows, cols, symmetric=tile.diagonal)
 
     def _store(self, tile: Tile, pieces: list[Piece]) -> Future:
-        """Write what was taken of a tile, and what was computed, which all of the time is put down to."""
+        """Write the taken and the computed part of a tile; all of the time counts for the computed part."""
         now = perf_counter()
         seconds, self.before = now - self.before, now
 
@@ -173,28 +175,28 @@ def compute(
     workers: Workers | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> None:
-    """Compute what a store is missing, and write each tile as soon as it is finished.
+    """Compute what a store lacks, and write each tile as soon as it is finished.
 
-    However this ends, by an error, a full disk or one Ctrl-C, the tiles ended until then are written
-    first, if the disk lets them.
+    However this ends, by an error, a full disk or one Ctrl-C, the tiles finished by then are written
+    first, if the disk allows it.
 
     Parameters
     ----------
     job : Job
     readouts : sequence of int, optional
-        Places of those that are wanted, all by default.
+        Indices of the wanted readouts; all by default.
     sizes : (n_train, n_test), optional
-        Of the first images that matter; all by default.
+        Compute only for the first images of either set; all by default.
     report : callable, optional
         Called with each task once it is safely stored.
     executor : str
-        Who works (`executors`).
+        Name of the executor (`executors`).
     draws : int
-        Which the training images are: pairs of two draws are not wanted.
+        Number of draws that the training images consist of: pairs between two draws are not wanted.
     workers : Workers, optional
-        What the executor is told.
+        The executor's settings.
     shard : (i, n)
-        The i-th of n shares of the tiles alone, from 1.
+        Compute only the i-th of n shares of the tiles, counted from 1.
 
     Raises
     ------
@@ -212,14 +214,14 @@ def compute(
 
 
 def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | None = None) -> None:
-    """Compute damaged tiles anew. Interrupted, it leaves them missing, for `compute`.
+    """Compute damaged tiles again. If interrupted, it leaves them missing, for `compute` to do.
 
     Parameters
     ----------
     job, report
         As for `compute`.
     damaged : sequence of Tile
-        Such as `Verification.damaged`.
+        For example `Verification.damaged`.
     """
     store = job.store
     with store.alone():
@@ -250,6 +252,6 @@ def _require_images(job: Job, sizes: tuple[int, int]) -> None:
 
 
 def needed_images(plan: Plan, sizes: tuple[int, int]) -> tuple[int, int]:
-    """How many images of either set the tiles have that hold the first `sizes` of them."""
+    """Numbers of training and test images in the tiles that cover the first `sizes` images."""
     n_train, n_test = (-(-size // plan.tile) * plan.tile for size in sizes)
     return min(n_train, plan.n_train), min(n_test, plan.n_test)

@@ -1,14 +1,14 @@
-"""What a store says of itself: the attributes of its group, and how two descriptions differ in words.
+"""A store's description of itself: its Zarr group's attributes, and the differences of two in words.
 
 cntk_bench_format   version of the layout; 1 had one writer, and could not grow
 readouts            names, in the order of the arrays' first axis
-n_train, n_test     images; the arrays may be longer where growing them was interrupted
+n_train, n_test     numbers of images; the arrays may be longer if growth was interrupted
 tile                images along a side of a tile
-backend, numerics   what computed, and the version of its bits
-fully_connected_numerics   the same of fully connected kernels, where there are some
+backend, numerics   the backend, and the version of its results, to the bit
+fully_connected_numerics   the same version for fully connected kernels, if there are any
 dtype               float32
-images              where the images are from, in words for people
-about               for whoever opens the arrays by hand
+images              where the images are from, for people to read
+about               an explanation for people who open the arrays directly
 """
 
 import json
@@ -25,8 +25,8 @@ from cntk_bench.system.files import read_plain
 from cntk_bench.text import one_line, short
 
 FORMAT = 2
-BITS = ("backend", "numerics", "fully_connected_numerics", "dtype")  # what decides them
-DECIDING = (*BITS, "tile")  # of the bits, or of the files
+BITS = ("backend", "numerics", "fully_connected_numerics", "dtype")  # attributes that determine the bits
+DECIDING = (*BITS, "tile")  # attributes that determine the bits or the files
 ABOUT = (
     "train[readout, i, j] is the kernel of training images i and j, test[readout, i, j] that of test image i "
     "and training image j. Of train only the tiles on and below the diagonal are stored: the others, and "
@@ -36,7 +36,7 @@ ABOUT = (
 
 
 def attributes(plan: Plan, asked: Mapping[str, Any]) -> dict:
-    """The attributes of a store for a plan; `asked` has readouts, backend, numerics, dtype and images.
+    """Make a store's attributes for a plan; `asked` has readouts, backend, numerics, dtype and images.
 
     Raises
     ------
@@ -51,23 +51,23 @@ def attributes(plan: Plan, asked: Mapping[str, Any]) -> dict:
 
 
 def exists(path: Path | Bucket) -> bool:
-    """Whether a store, of any kind, is there."""
+    """Whether a store exists at the path or in the bucket."""
     return path.exists() if isinstance(path, Bucket) else (path / "zarr.json").exists()
 
 
 def read(path: str | Path | Bucket) -> dict:
-    """The attributes of a store, for which no journal is read.
+    """Read a store's attributes, without reading its journals.
 
     Raises
     ------
     UserError
-        If there is no store of this program and version, or one of something else.
+        If there is no store, or one that is not of this program or is of a newer version.
     """
     return read_tagged(path)[0]
 
 
 def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
-    """As `read`, and the tag of the object that they are in; "" of a file."""
+    """Like `read`, but also return the tag of the object that holds the attributes; "" for a file."""
     path = path if isinstance(path, Bucket) else Path(path)
     with readable(path):
         found = raw(path)
@@ -80,12 +80,12 @@ def read_tagged(path: str | Path | Bucket) -> tuple[dict, str]:
                 f"{short(str(path))} was written by a newer cntk-bench (store format {short(version)}, "
                 f"this one reads {FORMAT}): upgrade cntk-bench"
             )
-    # Made before there was a numerics version: the bits of version 1.
+    # Stores made before there was a numerics version have the bits of version 1.
     return {"numerics": 1, **there}, found[1]
 
 
 def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
-    """The group's metadata as they are, and their tag, "" of a file; None where there are none."""
+    """Read the group's raw metadata and their tag ("" for a file); None if there are none."""
     if isinstance(path, Bucket):
         return path.get("zarr.json")
     return (read_plain(path / "zarr.json"), "") if os.path.exists(path / "zarr.json") else None
@@ -93,7 +93,7 @@ def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
 
 @contextmanager
 def readable(path: Path | Bucket) -> Iterator[None]:
-    """Turn what keeps a store from being read into one line."""
+    """Turn errors that keep a store from being read into a UserError of one line."""
     try:
         yield
     except (UserError, MemoryError):
@@ -102,20 +102,20 @@ def readable(path: Path | Bucket) -> Iterator[None]:
         raise UserError(
             f"cannot read the Gram store {short(str(path))} ({error.strerror or error}): make it readable"
         ) from None
-    except Exception as error:  # whatever JSON and zarr make of a file that is not what it should be
+    except Exception as error:  # JSON and zarr may raise anything
         reason = one_line(f"{type(error).__name__}: {error}", 100)
         raise UserError(
             f"{short(str(path))} is not a readable Gram store ({reason}): use another output directory"
         ) from error
 
 
-NAMES = {"n_train": "training images", "n_test": "test images"}  # of what words would not tell
+NAMES = {"n_train": "training images", "n_test": "test images"}  # attributes named otherwise in messages
 
 
 def differences(
     there: Mapping[str, Any], here: Mapping[str, Any], names: Iterable[str] = DECIDING
 ) -> list[str]:
-    """In words, what two descriptions have different among some names that both have."""
+    """Describe in words how two descriptions differ in those of the given names that both have."""
     return [
         f"{_named(name)} {_words(there[name])} there, {_words(here[name])} here"
         for name in names
@@ -124,7 +124,7 @@ def differences(
 
 
 def differing_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """In words, how the images of two descriptions were asked for differently; empty if they were not."""
+    """Describe in words how the image settings of two descriptions differ; empty if they do not."""
     asked = here.get("images", {})
     return "; ".join(differences(there.get("images", {}), asked, asked))
 

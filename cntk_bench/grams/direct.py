@@ -1,4 +1,4 @@
-"""Gram matrices at once, in memory."""
+"""Gram matrices computed in memory, without a store."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,12 +19,12 @@ def gram(
     Parameters
     ----------
     x : array (n, C, P, P), float
-        Images, preprocessed; computed with as float32, whatever power of two they are scaled by. Vectors, for
-        fully connected kernels, as (n, d, 1, 1).
+        Preprocessed images; computed with as float32, whatever power of two they are scaled by. For fully
+        connected kernels, give vectors as (n, d, 1, 1).
     z : array (m, C, P, P), float, optional
-        The other images; x itself by default (half is then computed, and mirrored).
+        The other images; x itself by default (then half of the matrix is computed, and mirrored).
     readouts : sequence of Readout
-        Which kernels; those of one family come from one run of its recursion at the largest depth.
+        The kernels; those of one family come from one run of its recursion at the largest depth.
     backend : {"auto", "cpu", "cuda"}
         Where to compute; "auto" takes a GPU where there is one.
 
@@ -33,8 +33,8 @@ def gram(
     array (len(readouts), n, m), float32
         On Arora's scale: CNTK-V is a sum over pixels, CNTK-GAP a mean over pairs of pixels; fully connected
         kernels begin with x.z / d + beta^2 (`kernels.fully_connected`).
-        float32 is what the backends' accuracy fills, and the bits that a store keeps. Convert to
-        float64 before solving: these matrices are ill-conditioned.
+        float32 matches the backends' accuracy, and is what a store keeps. Convert to float64
+        before solving: these matrices are ill-conditioned.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def diagonal(
 ) -> np.ndarray:
     """Exact kernels of each image of x with itself, the diagonal of `gram`, without the other pairs.
 
-    A Gaussian process needs them for its variances, and whoever scales a kernel to a diagonal of one.
+    They are needed for the variances of a Gaussian process, and to normalize a kernel to a unit diagonal.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def diagonal(
 
 
 def _listed(readouts: Iterable[Readout] | Readout) -> tuple[Readout, ...]:
-    """Readouts as a tuple; UserError for anything else."""
+    """Readouts as a tuple; UserError if anything else is among them."""
     found = tuple(readouts) if isinstance(readouts, Iterable) else (readouts,)
     for readout in found:
         if not isinstance(readout, Readout):
@@ -109,7 +109,7 @@ def _listed(readouts: Iterable[Readout] | Readout) -> tuple[Readout, ...]:
 
 
 def checked(x: ArrayLike, name: str, like: np.ndarray | None = None) -> np.ndarray:
-    """Images (n, C, P, P) as contiguous floats, or a UserError that says what is wrong with them."""
+    """Validate images (n, C, P, P) and return them as contiguous floats; UserError says what is wrong."""
     try:
         x = np.asarray(x)
     except (ValueError, TypeError) as error:
@@ -123,7 +123,7 @@ def checked(x: ArrayLike, name: str, like: np.ndarray | None = None) -> np.ndarr
     with np.errstate(over="ignore", under="ignore"):
         narrow = np.ascontiguousarray(x, np.float32)
     finite(narrow, name, "mend or leave out such images")
-    # Wider floats stay what they are where float32 would lose some of them: backends scale images.
+    # Keep wider floats if some are too small for float32: backends scale images.
     lost = x.dtype.itemsize > 4 and ((abs(narrow) < np.finfo(np.float32).tiny) & (x != 0)).any()
     return np.ascontiguousarray(x) if lost else narrow
 

@@ -1,8 +1,8 @@
-"""Numbers taken from another store: what it has of the same images, readouts and numerics.
+"""Numbers taken from another store that has the same images, readouts and numerics.
 
-An entry depends on its two images alone, in their order. So wherever another store holds the images of a
-tile, by their digests, with each row's image not before its column's, its entries are those that would be
-computed.
+An entry depends only on its two images and their order. So if another store holds a tile's images, as their
+digests tell, and there each row's image does not come before its column's, its entries are the ones that
+would be computed.
 """
 
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
 
-BLOCKS = 8  # tiles of the other store kept in memory
+BLOCKS = 8  # tiles of the other store kept in memory, per readout
 
 
 class Donor:
-    """Another store, for the images of one that is computed; a copy of it may be pickled.
+    """Another store, from which the numbers of a store to be computed can be taken. It can be pickled.
 
     Parameters
     ----------
     store : Store
-        The other.
+        The other store.
     attributes : dict
-        Of the one that is computed.
+        Attributes of the store to be computed.
     facts : Images
-        Its images, with digests.
+        Images of the store to be computed, with digests.
     there : Images, optional
-        Those of the other; by default what it says of them. Of format 1, it does not know their digests.
+        Images of the other store; by default as read from it. Needed for format 1, which has no digests.
 
     Raises
     ------
     UserError
-        If nothing can be taken: the numbers would be others, or no training image is the same.
+        If nothing can be taken: the numbers would differ, or no training image is the same.
     """
 
     def __init__(self, store: Store, attributes: dict, facts: Images, there: Images | None = None):
@@ -76,7 +76,7 @@ class Donor:
         self._keep()
 
     def has(self, tile: Tile, readouts: Sequence[str], plan: Plan) -> tuple[str, ...]:
-        """Those of the readouts for which a tile of the plan can be taken, as far as the journals know."""
+        """Readouts for which a tile of the plan can be taken, according to the journals."""
         parts = self._parts(tile, plan)
         return tuple(
             name
@@ -91,16 +91,16 @@ class Donor:
         return bool(self.store.progress.digests(there, readout)) and last[0] < h and last[1] < w
 
     def take(self, tile: Tile, readouts: Sequence[str], plan: Plan) -> dict[str, np.ndarray]:
-        """The numbers of a tile of the plan, float32 (h, w), for each of the readouts that has them all."""
+        """Take a tile's numbers, float32 (h, w), for each readout for which the other store has them all."""
         planes = {name: self._plane(tile, name, plan) for name in self.has(tile, readouts, plan)}
         return {name: plane for name, plane in planes.items() if plane is not None}
 
     def _parts(self, tile: Tile, plan: Plan) -> list[tuple[Tile, np.ndarray, np.ndarray]]:
-        """The tiles there that hold a tile's entries, with rows and columns there; none if some have none."""
+        """The other store's tiles, rows and columns that hold a tile's entries; empty if any is missing."""
         rows, cols = self._rows_and_cols(tile, plan)
         if (rows < 0).any() or (cols < 0).any():
             return []
-        if tile.part == "train":  # there only the lower triangle was computed, and here only it counts
+        if tile.part == "train":  # in both stores, only the lower triangle is computed and counts
             counts = np.tri(len(rows), dtype=bool) if tile.diagonal else np.ones(1, bool)
             if not ((rows[:, None] >= cols) | ~counts).all():
                 return []
@@ -109,15 +109,15 @@ class Donor:
             (Tile(tile.part, int(i), int(j)), rows[rows // side == i], cols[cols // side == j])
             for i in np.unique(rows // side)
             for j in np.unique(cols // side)
-            if tile.part == "test" or i >= j  # above the diagonal: mirrored afterwards
+            if tile.part == "test" or i >= j  # tiles above the diagonal are mirrored later
         ]
 
     def _rows_and_cols(self, tile: Tile, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Where the other store has the images of a tile; -1 where it does not."""
+        """Indices of a tile's images in the other store; -1 if it does not have them."""
         return self.places[tile.part][tile.rows(plan)], self.places["train"][tile.cols(plan)]
 
     def _plane(self, tile: Tile, name: str, plan: Plan) -> np.ndarray | None:
-        """A tile's numbers for one readout; None where some are damaged, or cannot be read."""
+        """A tile's numbers for one readout; None if some are damaged or cannot be read."""
         rows, cols = self._rows_and_cols(tile, plan)
         side, out = self.store.plan.tile, np.empty((len(rows), len(cols)), np.float32)
         for there, some_rows, some_cols in self._parts(tile, plan):
@@ -131,7 +131,7 @@ class Donor:
         return None if np.isnan(out).any() else out
 
     def _read(self, tile: Tile, readout: int) -> np.ndarray | None:
-        """A tile of the other store, if it is sound."""
+        """A tile of the other store; None if it cannot be read or is damaged."""
         try:
             return self.store.read(tile, [readout])[0]
         except UserError:
@@ -139,7 +139,7 @@ class Donor:
 
 
 def _places(there: np.ndarray, here: np.ndarray) -> np.ndarray:
-    """Where the other store has each image, (n,) int64; -1 where it does not. Of equal ones, the first."""
+    """Index of each image in the other store, (n,) int64: the first of equal ones, -1 if it has none."""
     first: dict[int, int] = {}
     for place, digest in enumerate(there.tolist()):
         first.setdefault(digest, place)

@@ -1,8 +1,8 @@
-"""Which tiles a process is computing, told to others: flying/WRITER, a line per tile.
+"""Files that tell other processes which tiles a process is computing: flying/WRITER, a line per tile.
 
-A hint, and no lock: others take these tiles last. So two processes that come near each other do not walk side
-by side, each over what the other has begun and not yet finished. Whatever is wrong with such a file, no tile
-is lost by it. One whose process has ended is removed by whoever comes across it.
+They are hints, not locks: others take these tiles last, so that two processes that get close to each other do
+not repeat what the other has begun and not yet finished. No tile is lost if such a file is wrong. If the
+process of one has ended, whichever process comes across the file removes it.
 """
 
 import os
@@ -19,17 +19,17 @@ from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import attempt, open_own
 
 FOLDER, END = "flying", "end"
-MOST = 1 << 20  # bytes of a file that are read
+MOST = 1 << 20  # bytes read of a file, at most
 
 
 class Flight:
-    """What we are computing of a store, and what others are.
+    """The tiles of a store that this process and others are computing.
 
     Parameters
     ----------
     folder : Path or None
-        There as long as somebody computes. None where nothing is told: a store of objects, where each word is
-        a request.
+        Folder of the files, which exists while a process computes. None to tell nothing: in an object store,
+        each message would be a request.
     plan : Plan
     """
 
@@ -38,7 +38,7 @@ class Flight:
         self._name = writer_name()
 
     def tell(self, tiles: Iterable[Tile]) -> None:
-        """Tell others what we are computing now; without a word where that cannot be written."""
+        """Tell others which tiles we are computing now; do nothing if that cannot be written."""
         if self._folder is None:
             return
         words = [f"{tile.part} {self._plan.number(tile)}\n" for tile in tiles]
@@ -54,7 +54,7 @@ class Flight:
             os.ftruncate(self._handle, len(data))
 
     def others(self) -> dict[str, list[int]]:
-        """Numbers of the tiles that others are computing, for each part."""
+        """Numbers of the tiles that others are computing, by part."""
         found: dict[str, list[int]] = {part: [] for part in PARTS}
         for text in self._texts():
             for part, number in re.findall(rf"^({'|'.join(PARTS)}) (\d{{1,15}})$", text, re.MULTILINE):
@@ -65,7 +65,7 @@ class Flight:
         if self._folder is None or self._folder.is_symlink():
             return
         for file in sorted(self._folder.glob("*-*-*")):
-            if file.name == self._name or not WRITER.fullmatch(file.name):  # others are not ours to remove
+            if file.name == self._name or not WRITER.fullmatch(file.name):  # not ours to remove
                 continue
             with suppress(OSError, UnicodeError):
                 handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -78,15 +78,15 @@ class Flight:
                     text = os.pread(handle, MOST, 0).decode()
                 finally:
                     os.close(handle)
-                if text.endswith(END):  # it is whole
+                if text.endswith(END):  # the file is complete
                     yield text
 
     def close(self) -> None:
-        """Take back what was told."""
+        """Remove our file, and the folder if it is empty."""
         if self._handle >= 0 and self._folder:
             with suppress(OSError):
                 (self._folder / self._name).unlink()
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # the folder is not empty
                 self._folder.rmdir()
             os.close(self._handle)
             self._handle = -1
@@ -94,7 +94,7 @@ class Flight:
 
 @contextmanager
 def flight(store: Path | Bucket, plan: Plan) -> Iterator[Flight]:
-    """What we are computing of the store at a place, told until the end."""
+    """Yield a `Flight` for the store at a place, and close it at the end."""
     told = Flight(None if isinstance(store, Bucket) else store / FOLDER, plan)
     try:
         yield told

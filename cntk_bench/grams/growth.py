@@ -1,4 +1,4 @@
-"""Stores made, and made larger: images and readouts are added at the end, what was computed stays."""
+"""Creation and growth of stores: images and readouts are added at the end, and computed tiles are kept."""
 
 import json
 import logging
@@ -32,13 +32,13 @@ CONVERT = (
 
 
 def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
-    """Make a new store: whole, or not at all.
+    """Make a new store, atomically.
 
     Parameters
     ----------
     path : path-like or Bucket
-        Must not exist, or be an empty directory. Chunks without a store, which a run leaves where it
-        was moved away while it wrote, are set aside.
+        Must not exist, or be an empty directory. Chunks without a store, which remain if a run is
+        moved away while it is being written, are set aside.
     plan : Plan
     asked : mapping
         As for `description.attributes`.
@@ -79,7 +79,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
 
 @contextmanager
 def _locked(fresh: Path) -> Iterator[None]:
-    """Make a folder, whose lock tells others that it is in use (`files.remove_partial`)."""
+    """Make a folder and lock it, which tells others that it is in use (`files.remove_partial`)."""
     fresh.mkdir(parents=True)
     handle = os.open(fresh, os.O_RDONLY)
     try:
@@ -90,24 +90,25 @@ def _locked(fresh: Path) -> Iterator[None]:
 
 
 def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
-    """The store of a computation: made where there is none, made larger where it lacks something.
+    """Open the store of a computation, creating it if it does not exist and growing it if it lacks something.
 
-    A store may hold more than is asked for: readouts, and images after those asked for.
+    A store may hold more than is asked for: further readouts, and images after those asked for.
+    Damaged labels, indices and digests of images are written again.
 
-    Parameters, errors: as for `create` and `open`; and UserError where the store holds something
-    else, with the differences in words. Damaged facts of images are written anew.
+    Parameters and errors are as for `create` and `open`; also raises UserError, with the differences
+    in words, if the store holds another computation.
     """
     path = path if isinstance(path, Bucket) else Path(path)
     if not description.exists(path):
         try:
             return create(path, plan, asked, facts)
         except UserError:
-            if not description.exists(path):  # else another process has just made it
+            if not description.exists(path):  # otherwise another process has just made it
                 raise
     store = open(path)
     require(store, plan, asked, facts)
     if _lacks(store, plan, asked, facts):
-        with store.alone():  # which reads it again: another process may have changed it meanwhile
+        with store.alone():  # reads it again, as others may have changed it
             require(store, plan, asked, facts)
             if _lacks(store, plan, asked, facts):
                 _grow(store, plan, asked, facts)
@@ -116,7 +117,7 @@ def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
 
 
 def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
-    """Whether a store has to be changed to hold what is asked for."""
+    """Whether a store must be changed to hold what is asked for."""
     larger = plan.n_train > store.plan.n_train or plan.n_test > store.plan.n_test
     older = store.attributes["cntk_bench_format"] < description.FORMAT
     if larger or older or set(asked["readouts"]) - set(store.readouts):
@@ -131,12 +132,12 @@ def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
 
 
 def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: Images) -> None:
-    """Refuse what is not the same computation, with the differences in words."""
+    """Refuse a store of another computation, with the differences in words."""
     _refuse(store, description.differences(store.attributes, {**asked, "tile": plan.tile}), asked, facts)
 
 
 def require_images(store: Store, asked: Mapping[str, Any], facts: Images) -> None:
-    """Refuse other images than the store's, with the differences in words; `asked` has images and data."""
+    """Refuse images that are not the store's, with the differences in words; `asked` has images and data."""
     _refuse(store, [], asked, facts)
 
 
@@ -149,7 +150,7 @@ def _refuse(store: Store, found: list[str], asked: Mapping, facts: Images) -> No
 
 
 def _unknown_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
-    """In words, how sizes differ, where that keeps us from telling whether images do."""
+    """Describe how sizes differ, if that makes it impossible to tell whether the images do (format 1)."""
     if "data" not in store.attributes or store.attributes["data"] == asked.get("data"):
         return []
     sizes = dict(zip(description.NAMES, facts.sizes, strict=True))
@@ -157,15 +158,15 @@ def _unknown_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
 
 
 def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
-    """In words, how the images there are not the first of those here, or the other way round."""
-    if "data" in store.attributes:  # of format 1, which knows all of its images by one digest
+    """Describe how the store's images and ours differ; empty if one list begins with the other."""
+    if "data" in store.attributes:  # format 1, which has a single digest of all images
         if store.attributes["data"] == asked.get("data"):
             return []
         return ["its images are others (pixels, labels or preprocessing)"]
     common = _common(store, facts)
     try:
         there, here = store.images(common), facts.first(common)
-    except VerificationError:  # damaged labels, which are about to be written anew
+    except VerificationError:  # damaged labels, which are about to be written again
         return []
     if there.digests is None or here.digests is None:
         return []
@@ -179,20 +180,20 @@ def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
 
 
 def labels_fit(store: Store, facts: Images) -> bool:
-    """Whether the labels there are those of the same images here."""
+    """Whether the store's labels equal ours, for the images that both have."""
     sizes = _common(store, facts)
     pairs = zip(store.images(sizes).labels, facts.first(sizes).labels, strict=True)
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def _common(store: Store, facts: Images) -> tuple[int, int]:
-    """How many images of either set both have."""
+    """Numbers of training and test images that both have."""
     (n_train, n_test), (others, tests) = store.sizes, facts.sizes
     return min(n_train, others), min(n_test, tests)
 
 
 def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
-    """Make a store hold more. What decides, the group's attributes, is written last, whole."""
+    """Enlarge a store. The group's attributes, which decide what it holds, are written last, atomically."""
     readouts = (*store.readouts, *(name for name in asked["readouts"] if name not in store.readouts))
     n_train, n_test = max(plan.n_train, store.plan.n_train), max(plan.n_test, store.plan.n_test)
     new = Plan(n_train, n_test, store.plan.tile, len(readouts))
@@ -211,7 +212,7 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
 
 
 def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
-    """Put changed attributes in the place of a store's, at once."""
+    """Replace a store's attributes by changed ones, atomically."""
     found = description.raw(path)
     assert found is not None  # the store is open
     group = json.loads(found[0])
@@ -224,7 +225,7 @@ def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
 
 
 def _set_stray_chunks_aside(path: Path) -> None:
-    """Move away a folder of chunks that belong to no store; anything else that is there stays."""
+    """Move away a folder that holds only chunks without a store; leave anything else."""
     found = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else []
     if found and chunks.are_stray(path, found):
         aside = path.with_name(f"{path.name}-stray-{uuid.uuid4().hex[:8]}")

@@ -1,9 +1,9 @@
-"""What a store keeps of its images, so that solving needs no data set and a Gram can grow.
+"""What a store keeps about its images, so that solving needs no data set and a Gram matrix can grow.
 
     y_train, y_test           labels
-    train_index, test_index   the images' places in the data set
-    train_image, test_image   digests of their pixels, as they were computed with; or of the source's and
-                              how they were prepared, where machines differ in the last bits
+    train_index, test_index   the images' indices in the data set
+    train_image, test_image   digests of the pixels that were computed with; or of the source's pixels and
+                              the recipe, if machines prepare images with different last bits
 
 All are int64 arrays (n_train,) or (n_test,), checksummed, filled with -1. They only ever get longer.
 """
@@ -29,17 +29,17 @@ NAMES = {  # attribute of `Images` -> the arrays of the two sets
     "indices": ("train_index", "test_index"),
     "digests": ("train_image", "test_image"),
 }
-LEAST = 4096  # entries of a chunk
+LEAST = 4096  # entries of a chunk, at least
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Facts of training and test images, a pair of arrays (n_train,) and (n_test,), int64, each.
+    """Labels, indices and digests of images: each a pair of arrays (n_train,) and (n_test,), int64.
 
-    labels : classes.
-    indices : places in the data set, or None if they are not known.
-    digests : of their pixels (`digests`), or None if they are not known.
+    labels : the images' classes.
+    indices : the images' indices in the data set, or None if they are not known.
+    digests : digests of the images' pixels (`digests`), or None if they are not known.
     """
 
     labels: Pair
@@ -52,14 +52,14 @@ class Images:
         return len(self.labels[0]), len(self.labels[1])
 
     def first(self, sizes: tuple[int, int]) -> "Images":
-        """Those of the first images of either set."""
+        """The same for only the first images of either set."""
         n, m = sizes
         pairs = {name: getattr(self, name) for name in NAMES}
         return Images(**{name: pair and (pair[0][:n], pair[1][:m]) for name, pair in pairs.items()})
 
     @property
     def fingerprint(self) -> str | None:
-        """SHA-256 (hex) of pixels and labels; None where the pixels' digests are not known."""
+        """SHA-256 (hex) of the pixels' digests and the labels; None if the digests are not known."""
         if self.digests is None:
             return None
         arrays = (*self.digests, *self.labels)
@@ -67,9 +67,9 @@ class Images:
 
 
 def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
-    """Images (n, C, P, P) -> (n,) int64: 63 bits of SHA-256 of each one's shape and pixels.
+    """Digest each image of (n, C, P, P): (n,) int64, 63 bits of the SHA-256 of its dtype, shape and pixels.
 
-    `recipe` says how images are prepared where x has the pixels before that.
+    `recipe` says how images are prepared if x has unprepared pixels; it is part of the digest.
     """
     out = np.empty(len(x), np.int64)
     for number, image in enumerate(np.ascontiguousarray(x)):
@@ -79,9 +79,9 @@ def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
 
 
 def write(group: Any, pairs: Images, path: Path | Bucket | None = None) -> None:
-    """Write what is known, in the place of what is there; longer arrays keep what they have beyond.
+    """Write what is known over what is there; arrays that are longer keep their remaining entries.
 
-    In a store on disk, at `path`, a link or a file that has an array's name is set aside.
+    In a store on disk, at `path`, a link or file in the place of an array is set aside.
     """
     for name, arrays in NAMES.items():
         pair = getattr(pairs, name)
@@ -104,12 +104,12 @@ def _write_one(group: Any, name: str, values: np.ndarray, path: Path | Bucket | 
             name, shape=values.shape, chunks=(max(len(values), LEAST),), dtype="int64", fill_value=-1,
             compressors=[Crc32cCodec()], overwrite=True,
         )  # fmt: skip
-    if array.shape[0] < len(values):  # the new entries are -1 until they are written
+    if array.shape[0] < len(values):  # new entries are -1 until written
         array.resize(values.shape)
     try:
         array[: len(values)] = values
-    except Exception:  # a damaged chunk that would have to be read first
-        if _can_be_read(array, path):  # then it is the disk that failed, and what is there stays
+    except Exception:  # perhaps a damaged chunk, which must be read first
+        if _can_be_read(array, path):  # then writing failed, and what is there stays
             raise
         group.create_array(name, data=values, fill_value=-1, compressors=[Crc32cCodec()], overwrite=True)
 
@@ -126,7 +126,7 @@ def _can_be_read(array: Any, path: Path | Bucket | None) -> bool:
 
 
 def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:
-    """What is known of the first images of either set; parameters, errors: as for `read`.
+    """Read what is known about the first images of either set; parameters and errors as for `read`.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:
 
 
 def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:
-    """One of `NAMES` for the first images of either set; None where it is missing or damaged.
+    """Read one of `NAMES` for the first images of either set; None if it is missing or damaged.
 
     Raises
     ------
     Unreadable
-        If the operating system will not let it be read now.
+        If the operating system or the server refuses to read it at the moment.
     """
     found = []
     for array, size in zip(NAMES[name], sizes, strict=True):
@@ -167,21 +167,21 @@ def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pa
             ) from None
         except Exception:  # checksum, truncation, missing or broken metadata
             return None
-        if values.shape != (size,) or not (values >= 0).all():  # -1 fills what was never written
+        if values.shape != (size,) or not (values >= 0).all():  # -1 means never written
             return None
         found.append(values)
     return found[0], found[1]
 
 
 def require_whole(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> None:
-    """Refuse a store of which labels, places or digests of images are there and damaged.
+    """Refuse a store whose labels, indices or digests of images are damaged.
 
     Raises
     ------
     VerificationError
-        Of what is damaged. Places and digests that a store never had are no damage.
+        Says what is damaged. Indices and digests that a store never had do not count as damaged.
     """
-    read_all(path, group, sizes)  # its labels
+    read_all(path, group, sizes)  # checks the labels
     for name in ("indices", "digests"):
         there = [array for array in NAMES[name] if _is_there(path, group, array)]
         if there and read(path, group, name, sizes) is None:
@@ -199,6 +199,6 @@ def _is_there(path: Path | Bucket, group: Any, array: str) -> bool:
 
 
 def _is_sound(folder: Path) -> bool:
-    """Whether an array's folder is one, and reading its files cannot hang."""
+    """Whether an array's folder is a real folder, and reading its files cannot hang."""
     files = [folder / "zarr.json", *(folder / "c").glob("*")]
     return not folder.is_symlink() and folder.is_dir() and all(map(is_plain, files))

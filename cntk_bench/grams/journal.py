@@ -1,7 +1,7 @@
-"""The log of a writer, each of which has its own: a JSON line (`lines`) per finished tile, flushed.
+"""The journal of a writer; each writer has its own: a flushed JSON line (`lines`) per finished tile.
 
-The first thing on every line is the line feed before it, which ends a line that an interruption left
-torn. A torn or damaged line is passed over: its tile is not done.
+Each line is written with a line feed before it, too, which ends any line that an interruption left
+incomplete. Incomplete or damaged lines are ignored: their tiles are not done.
 """
 
 import json
@@ -21,20 +21,20 @@ from cntk_bench.grams.lines import Line
 from cntk_bench.system.files import attempt, open_own, require_no_link, same_file, writing
 from cntk_bench.text import short
 
-FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: of stores of format 1, which had one writer
+FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: the only journal in stores of format 1
 BATCH = 20_000  # lines parsed at once
 PIECE = 1 << 24  # bytes read at once
-WRITER = re.compile(r"[A-Za-z0-9-]+-\d+-[0-9a-f]{8}")  # what `writer_name` gives
+WRITER = re.compile(r"[A-Za-z0-9-]+-\d+-[0-9a-f]{8}")  # the form of `writer_name`
 
 
 def writer_name() -> str:
-    """A name that no other writer has: HOST-PROCESS-..."""
+    """Return a unique name for a writer: HOST-PROCESS-..."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()[:40])
     return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def decoded(text: bytes) -> Iterator[list]:
-    """What the JSON lines of a part of a journal hold, damaged ones left out."""
+    """Decode the JSON lines in a part of a journal, in batches, skipping damaged lines."""
     lines = [line for line in text.split(b"\n") if line]
     for first in range(0, len(lines), BATCH):
         some = lines[first : first + BATCH]
@@ -54,12 +54,12 @@ def _one_by_one(lines: Sequence[bytes]) -> Iterator[Any]:
 
 
 def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
-    """What a journal has from byte `first` on, in whole lines, a piece at a time, each with its end.
+    """Yield a journal's complete lines from byte `first` on, piece by piece, each with its end offset.
 
     Raises
     ------
     UserError
-        If it cannot be read.
+        If the journal cannot be read.
     """
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
@@ -75,7 +75,7 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
             text = os.pread(handle, PIECE, first)
             end = text.rfind(b"\n") + 1
             if not end:
-                return  # a line that is being written, or was torn
+                return  # an incomplete line: being written, or interrupted
             first += end
             yield text[:end], first
     except OSError as error:
@@ -85,10 +85,10 @@ def tail(file: Path, first: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Journal:
-    """The log of the writer called `name`, made with its first line or to be seen.
+    """The journal of the writer `name`; the file is made with its first line, or by `show`.
 
-    While it is open it is locked, which tells others that its writer is alive. One without a line is removed.
-    Threads may append at once.
+    The file is locked while it is open, which tells others that its writer is alive. If no line was written,
+    `close` removes it. Appending is thread-safe.
     """
 
     def __init__(self, store: Path, name: str):
@@ -101,23 +101,23 @@ class Journal:
         self._appending = threading.Lock()
 
     def show(self) -> None:
-        """Let others see, before anything is done, that a writer works.
+        """Make the file now, so that others see that this writer works.
 
         Raises
         ------
         UserError
-            If it cannot be made.
+            If the file cannot be made.
         """
         with writing(self._path):
             self._opened()
 
     def append(self, line: Line) -> None:
-        """Log a line; it is on the disk once this returns.
+        """Append a line; it is on disk once this returns.
 
         Raises
         ------
         UserError
-            If the disk is full or fails, or the store is not where it was any more.
+            If the disk is full or fails, or the store was moved, removed or replaced.
         """
         data = f"\n{line}\n".encode()
         with self._appending, writing(self._path):
@@ -137,7 +137,7 @@ class Journal:
         return self._handle
 
     def require_place(self) -> None:
-        """Refuse to go on where the store was moved, removed or replaced: its chunks would go astray."""
+        """Refuse to go on if the store was moved, removed or replaced, as chunks would end up elsewhere."""
         moved = not same_file(self._place, self._store)
         if moved or self._handle is not None and not same_file(self._handle, self._path):
             raise UserError(
@@ -146,7 +146,7 @@ class Journal:
             )
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the journal, and remove it if it is empty."""
         os.close(self._place)
         if self._handle is not None:
             if self._empty and same_file(self._handle, self._path):
@@ -156,24 +156,24 @@ class Journal:
 
 
 def writers(path: Path) -> list[str]:
-    """Names of a store's writers that are alive now and have written a line, by their locked journals.
+    """Names of a store's writers that are alive, as their locks tell, and have written a line.
 
-    None without locks.
+    Empty if the file system has no locks.
     """
     return [name for name, locked, size in _writers(path) if locked and size]
 
 
 def among(path: Path, journal: Journal) -> tuple[int, int]:
-    """The place of a journal, from 0, among those of writers that may be alive, and how many they are.
+    """Index of a journal among those of writers that may be alive, and the number of these.
 
-    Where there are no locks, all that ever wrote may be.
+    If the file system has no locks, these are all writers that ever wrote.
     """
     names = [name for name, locked, _ in _writers(path) if locked is not False or name == journal.name]
     return (names.index(journal.name), len(names)) if journal.name in names else (0, 1)
 
 
 def _writers(path: Path) -> Iterator[tuple[str, bool | None, int]]:
-    """Name of each journal, whether it is locked (None: without locks, nobody knows), and bytes."""
+    """Yield each journal's name, whether it is locked (None if there are no locks), and size in bytes."""
     for file in sorted((path / FOLDER).glob("*.jsonl")):
         try:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -185,7 +185,7 @@ def _writers(path: Path) -> Iterator[tuple[str, bool | None, int]]:
 
 
 def unreadable(file: Path, error: OSError) -> UserError:
-    """What is said of a journal that cannot be read."""
+    """The error for a journal that cannot be read."""
     return UserError(
         f"cannot read {short(str(file))} ({error.strerror}): make it readable and run the command again"
     )

@@ -1,4 +1,4 @@
-"""Many tiles of a plan at once, by their numbers (`Plan.number`), as arrays."""
+"""Vectorized functions of many tiles of a plan, given as arrays of tile numbers (`Plan.number`)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from cntk_bench.grams.tiles import Plan
 
 
 def places(plan: Plan, part: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, cols), int64, of tiles; what `Plan.tile_at` gives of one."""
+    """(rows, cols), int64, of tiles; the vectorized `Plan.tile_at`."""
     if part == "test":
         return np.divmod(numbers, max(1, plan.blocks("train")))
     rows = ((np.sqrt(8.0 * numbers + 1) - 1) / 2).astype(np.int64)  # exact: numbers are far below 2^50
@@ -19,7 +19,7 @@ def places(plan: Plan, part: str, numbers: np.ndarray) -> tuple[np.ndarray, np.n
 def shapes(
     plan: Plan, part: str, numbers: np.ndarray, sizes: tuple[int, int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w), int64: how many images tiles have on either side, of the first `sizes`; all by default."""
+    """(h, w), int64: tiles' numbers of images on either side, out of the first `sizes` (default: all)."""
     n_train, n_test = sizes or (plan.n_train, plan.n_test)
     rows, cols = places(plan, part, numbers)
     most = n_train if part == "train" else n_test
@@ -27,7 +27,7 @@ def shapes(
 
 
 def pairs(plan: Plan, part: str, numbers: np.ndarray) -> np.ndarray:
-    """Pairs of images to compute of each, int64; what `Tile.pairs` says of one."""
+    """Number of pairs of images to compute for each tile, int64; the vectorized `Tile.pairs`."""
     h, w = shapes(plan, part, numbers)
     if part == "test":
         return h * w
@@ -38,7 +38,7 @@ def pairs(plan: Plan, part: str, numbers: np.ndarray) -> np.ndarray:
 def within(plan: Plan, part: str, sizes: tuple[int, int] | None, draws: int = 1) -> np.ndarray:
     """Numbers of the tiles that hold a pair of the first n_train training and n_test test images.
 
-    Of several draws of these training images (`Plan`), a pair of two draws does not count.
+    If the training images are several draws (`Plan`), pairs between two draws do not count.
     """
     numbers = np.arange(plan.count_of(part))
     if sizes is None and draws == 1:
@@ -55,7 +55,7 @@ def within(plan: Plan, part: str, sizes: tuple[int, int] | None, draws: int = 1)
 
 
 def share(numbers: Mapping[str, np.ndarray], i: int, n: int) -> dict[str, np.ndarray]:
-    """The i-th of n shares, from 1, of numbers of tiles by part: one stretch of them, as even as can be."""
+    """The i-th of n shares (from 1) of tile numbers by part: contiguous, and as equal as possible."""
     total = sum(map(len, numbers.values()))
     first, last = total * (i - 1) // n, total * i // n
     found = {}

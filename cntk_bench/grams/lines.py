@@ -1,15 +1,15 @@
-"""What a journal's lines say: one of them (`Line`), or many at once, as arrays (`Batch`).
+"""The lines of journals: one of them (`Line`), or many at once, as arrays (`Batch`).
 
 A line is
 
     {"tile": "train-3-1", "readouts": [0, 1], "digests": ["90ab...", ...], "seconds": 1.2, "time": ...}
 
-`readouts` are places in the store's list, which only grows; a line without them is of the first ones.
-`shape` is that of the numbers where it is less than a whole tile: the last tiles of a row or column, which
-a store that grows computes again.
-Digests are the first 16 hexadecimal digits of SHA-256 of the numbers (lines of format 1 have all 64).
-`"digests": null` takes a tile back: it is not done after all. `round` counts how often a tile was taken
-back, so that lines of different writers need no clock to be put in order.
+`readouts` are indices into the store's list, which only grows; if left out, they are 0, 1, ...
+`shape` is given if the numbers are less than a whole tile: the last tiles of a row or column, which are
+computed again when the store grows.
+`digests` are the first 16 hexadecimal digits of the SHA-256 of the numbers (all 64 in format 1).
+`"digests": null` retracts a tile: it is not done after all. `round` counts how often a tile was
+retracted, so that lines of different writers can be ordered without a clock.
 """
 
 import json
@@ -23,9 +23,9 @@ import numpy as np
 
 from cntk_bench.grams.tiles import PARTS, Tile
 
-DIGITS = 16  # hexadecimal, of a digest
+DIGITS = 16  # hexadecimal digits of a digest
 LONGEST = 1e9  # seconds that a tile may have taken
-ROUNDS = 2**31  # more than any tile was taken back
+ROUNDS = 2**31  # more often than any tile was retracted
 SHIFT = np.uint64(32)  # bits of a side in an extent
 BROKEN = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 HEXADECIMAL = re.compile(r"[0-9a-f]*+")
@@ -34,14 +34,14 @@ TILES = re.compile(r"(?:(?:train|test)-(?:0|[1-9][0-9]{0,8})-(?:0|[1-9][0-9]{0,8
 
 @dataclass(frozen=True)
 class Line:
-    """A tile that is done, or with `digests` None one that is not done after all.
+    """A tile that is done or, if `digests` is None, is not done after all (retracted).
 
-    readouts : places in the store's list; empty where digests is None.
+    readouts : indices into the store's list; empty if digests is None.
     digests : the first 64 bits of each readout's digest, as an integer above 0.
-    shape : (h, w) of the numbers where it is less than a whole tile; None for a whole one.
-    seconds : from the end of the writer's tile before it to its own.
-    time : of writing, Unix; for people.
-    round : how often the tile was taken back before, or by this line.
+    shape : (h, w) of the numbers if they are less than a whole tile, else None.
+    seconds : time from the end of the writer's previous tile to the end of this one.
+    time : Unix time of writing; for people to read.
+    round : how often the tile was retracted, this line included.
     taken : whether the numbers were taken from another store.
     """
 
@@ -71,11 +71,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines of one part and of the same readouts, none for tiles taken back, as arrays.
+    """Lines of one part and one set of readouts (empty for retracted tiles), as arrays.
 
-    rows, cols : (L,) int64, the tiles; they may be any.
+    rows, cols : (L,) int64, the tiles, not checked against a plan.
     digests : (L, readouts) uint64, above 0.
-    extents : (L,) uint64, h << 32 | w of numbers that are less than a whole tile; 0 for a whole one.
+    extents : (L,) uint64, h << 32 | w if the numbers are less than a whole tile, else 0.
     rounds, seconds, taken : (L,) int64, float64, bool.
     """
 
@@ -93,24 +93,24 @@ class Batch:
         return len(self.rows)
 
     def __getitem__(self, chosen: np.ndarray) -> "Batch":
-        """Those of a mask or of places."""
+        """Select lines by a mask or by indices."""
         arrays = {k: v[chosen] for k, v in vars(self).items() if isinstance(v, np.ndarray)}
         return replace(self, **arrays)
 
 
 def batches(found: Sequence[Any], side: int) -> list[Batch]:
-    """What is said by the JSON values of a journal; what makes no sense is left out.
+    """Convert the JSON values of a journal to batches, leaving out invalid ones.
 
     Parameters
     ----------
     found : sequence
     side : int
-        Of the store's tiles: no shape is larger.
+        Side of the store's tiles; larger shapes are invalid.
     """
     lines = [line for line in found if type(line) is dict]
     try:
         return _at_once(lines, side)
-    except BROKEN:  # not all of them are of one kind
+    except BROKEN:  # they differ in kind, or some are invalid
         pass
     alike: dict[Any, list[dict]] = {}
     for line in lines:
@@ -119,7 +119,7 @@ def batches(found: Sequence[Any], side: int) -> list[Batch]:
 
 
 def _kind(line: dict) -> Any:
-    """Lines that are no nonsense are of one kind if they have the same readouts."""
+    """Key by which to group lines: valid lines with the same readouts have the same key."""
     digests, readouts = line.get("digests"), line.get("readouts")
     if type(digests) is not list:
         return None
@@ -129,7 +129,7 @@ def _kind(line: dict) -> Any:
 
 
 def _sound(lines: list[dict], side: int) -> list[Batch]:
-    """Lines of one kind, without those that make no sense, which are few: halves are tried."""
+    """Convert lines of one kind, leaving out the few invalid ones, which are found by bisection."""
     try:
         return _at_once(lines, side)
     except BROKEN:
@@ -138,7 +138,7 @@ def _sound(lines: list[dict], side: int) -> list[Batch]:
 
 
 def _at_once(lines: list[dict], side: int) -> list[Batch]:
-    """Lines of one kind; one of `BROKEN` where they are not, or any of them makes no sense."""
+    """Convert lines of one kind; raises one of `BROKEN` if they differ in kind or any line is invalid."""
     if not lines:
         return []
     told, readouts = [line["digests"] for line in lines], _readouts(lines)
@@ -166,7 +166,7 @@ def _at_once(lines: list[dict], side: int) -> list[Batch]:
 
 
 def _readouts(lines: list[dict]) -> tuple[int, ...]:
-    """The readouts of all of these lines."""
+    """The readouts, which all of these lines must share."""
     all_of_them: list[Any] = [line.get("readouts") for line in lines]
     first = all_of_them[0]
     if all_of_them.count(first) < len(lines):
@@ -181,7 +181,7 @@ def _readouts(lines: list[dict]) -> tuple[int, ...]:
 
 
 def _tiles(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The tiles of names: the places of their parts in `PARTS`, rows and columns."""
+    """Parse names of tiles: indices of their parts in `PARTS`, rows and columns."""
     text = "\n".join(names) + "\n"
     if not TILES.fullmatch(text) or text.count("\n") != len(names):
         raise ValueError("tile")
@@ -199,7 +199,7 @@ def _typed(lines: list[dict], key: str, kinds: tuple[type, ...]) -> list:
 
 
 def _digests(texts: list[str]) -> np.ndarray:
-    """Digests' first 64 bits, as integers above 0, which stands for none."""
+    """First 64 bits of digests as integers; 0 becomes 1, because 0 stands for no digest."""
     first = "".join([text[:DIGITS] for text in texts])
     if len(first) < DIGITS * len(texts) or not HEXADECIMAL.fullmatch(first):  # none is too short then
         raise ValueError("digests")
@@ -207,7 +207,7 @@ def _digests(texts: list[str]) -> np.ndarray:
 
 
 def _extents(lines: list[dict], side: int) -> np.ndarray:
-    """Shapes as extents, 0 for those of whole tiles."""
+    """Shapes of lines as extents, 0 for whole tiles."""
     out, shapes = np.zeros(len(lines), np.uint64), [line.get("shape") for line in lines]
     for number, shape in enumerate(shapes) if shapes.count(None) < len(shapes) else ():
         if shape is not None:
@@ -219,12 +219,12 @@ def _extents(lines: list[dict], side: int) -> np.ndarray:
 
 
 def extent(shape: tuple[int, int] | None, side: int) -> int:
-    """A shape as a number, 0 for that of a whole tile; of two shapes the one with more images is larger."""
+    """Encode a shape as a number, 0 for a whole tile; a shape with more images has a larger number."""
     return 0 if shape in (None, (side, side)) else shape[0] << 32 | shape[1]
 
 
 def digest_of(text: str) -> int:
-    """What is kept of a digest in hexadecimal."""
+    """The part of a hexadecimal digest that is kept, as an integer."""
     return int(_digests([text])[0])
 
 

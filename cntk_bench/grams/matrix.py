@@ -1,6 +1,6 @@
-"""Whole matrices out of a store, assembled tile by tile: peak memory is the result and a few tiles.
+"""Whole matrices read from a store, tile by tile: peak memory is the result and a few tiles.
 
-Where a training image comes twice, both have the numbers of the first (`repeats`).
+If a training image occurs twice, both copies get the numbers of the first (`repeats`).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from cntk_bench.text import short
 if TYPE_CHECKING:
     from cntk_bench.grams.store import Store
 
-Draw = tuple[int, int]  # d, draws: the draw d = 0 .. draws-1 of so many
+Draw = tuple[int, int]  # (d, draws): the draw number d = 0 .. draws-1
 ONE: Draw = (0, 1)
 
 
@@ -33,7 +33,7 @@ def matrix(
     sizes: tuple[int, int] | None = None,
     draw: Draw = ONE,
 ) -> np.ndarray:
-    """One whole matrix.
+    """Read one whole matrix.
 
     Parameters
     ----------
@@ -43,11 +43,11 @@ def matrix(
         As for `Store.index`.
     dtype : dtype
     triangle : {"both", "lower"}
-        Of "train": with "lower", what lies above the diagonal's tiles stays 0; the solve needs no more.
+        For "train": with "lower", tiles above the diagonal ones stay 0, which is enough for a solve.
     sizes : (n_train, n_test), optional
-        Of the first images only; all by default.
+        Read only the first images of either set; all by default.
     draw : (d, draws)
-        Of these training images, those of the draw d = 0 .. draws-1 alone.
+        Read only the draw d = 0 .. draws-1 of these training images.
 
     Returns
     -------
@@ -88,9 +88,10 @@ def row_blocks(
     draw: Draw = ONE,
     threads: int | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """The test x train matrix a block of test images at a time: (rows, array (h, n_train / draws)).
+    """Yield the test x train matrix by blocks of test images: (rows, array (h, n_train / draws)).
 
-    Parameters, errors: as for `matrix`; `threads` read at most, each a tile, by default as many as help.
+    Parameters and errors are as for `matrix`. At most `threads` threads read, each a tile; the default is
+    that of `ThreadPoolExecutor`.
     """
     plan, index = view(store, sizes, draw[1]), store.index(readout)
     cols, leader = images(plan, draw), leaders(store, plan, draw)
@@ -106,7 +107,7 @@ def row_blocks(
 def require_done(
     store: "Store", readout: object, sizes: tuple[int, int] | None = None, draws: int = 1
 ) -> None:
-    """UserError if something is not computed yet that the matrices of a readout need, in any of the draws."""
+    """Raise UserError if a tile that a readout's matrices need, in any of the draws, is not computed yet."""
     plan, index = view(store, sizes, draws), store.index(readout)
     missing = len(store.progress.missing([index], (plan.n_train, plan.n_test), draws))
     if missing:
@@ -117,10 +118,10 @@ def require_done(
 
 
 def fingerprint(store: "Store", readout: object, sizes: tuple[int, int] | None = None, draws: int = 1) -> str:
-    """SHA-256 (hex) of the stored numbers of a readout's matrices, by the digests of their tiles.
+    """SHA-256 (hex) that identifies the stored numbers of a readout's matrices, by their tiles' digests.
 
-    Stores that hold the same bits in the same tiles have the same. It depends on the tiles' side, and on the
-    images that a tile at the end holds beside those of `sizes`. Nothing but journals is read.
+    It is equal for stores that hold the same bits in the same tiles. It depends on the tiles' side, and on
+    images beyond `sizes` in the last tiles. Only journals are read.
     """
     plan, index = view(store, sizes, draws), store.index(readout)
     found = hashlib.sha256(f"{store.readouts[index]} {plan.tile}\n".encode())
@@ -131,7 +132,7 @@ def fingerprint(store: "Store", readout: object, sizes: tuple[int, int] | None =
 
 
 def view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
-    """The store's plan, cut to the first images of either set: the same tiles, smaller at the end."""
+    """The store's plan cut to the first images of either set: the same tiles, the last ones smaller."""
     n_train, n_test = sizes or store.sizes
     if n_train > store.plan.n_train or n_test > store.plan.n_test:
         raise UserError(
@@ -142,13 +143,13 @@ def view(store: "Store", sizes: tuple[int, int] | None, draws: int) -> Plan:
 
 
 def images(plan: Plan, draw: Draw) -> slice:
-    """The training images of a draw."""
+    """The slice of training images in a draw."""
     number, size = draw[0], plan.n_train // draw[1]
     return slice(number * size, (number + 1) * size)
 
 
 def leaders(store: "Store", plan: Plan, draw: Draw) -> np.ndarray | None:
-    """`repeats.leaders` of the training images of a draw."""
+    """`repeats.leaders` for the training images of a draw."""
     known = of_images.read(store.path, store.group, "digests", (plan.n_train, plan.n_test))
     return repeats.leaders(known and known[0][images(plan, draw)])
 
@@ -158,12 +159,12 @@ def _meet(one: slice, other: slice) -> bool:
 
 
 def _within(one: slice, whole: slice) -> slice:
-    """The part of `one` that is in `whole`, counted from where `whole` begins."""
+    """The part of `one` within `whole`, relative to the start of `whole`."""
     return slice(max(one.start, whole.start) - whole.start, min(one.stop, whole.stop) - whole.start)
 
 
 def put(out: np.ndarray, block: np.ndarray, whole: tuple[slice, slice], part: tuple[slice, slice]) -> None:
-    """Put a block, which holds some rows and columns, into `out`, which holds those of the whole."""
+    """Copy a block of the rows and columns `part` into `out`, which holds those of `whole`; clip the rest."""
     into = tuple(map(_within, part, whole))
     out[into] = block[tuple(map(_within, whole, part))]
 
@@ -178,7 +179,7 @@ def _assemble(
     readout: int,
     threads: int | None = None,
 ) -> None:
-    """Read tiles, several at a time, into `out`, which holds these rows and columns of the whole."""
+    """Read tiles, several at a time, into `out`, which holds these rows and columns of the matrix."""
 
     def place(tile: Tile) -> None:
         put(out, store.read(tile, [readout])[0], (rows, cols), (tile.rows(plan), tile.cols(plan)))

@@ -1,8 +1,8 @@
-"""What the lines of all writers say together of each tile, whatever their order.
+"""The merged state of each tile from the lines of all writers, in whatever order.
 
-Of a tile, its highest round counts; of a readout in it, the numbers of most images. All digests that were
-logged of those are kept: numbers computed beside other readouts, or taken from another store, may differ in
-their last bits. Two writers that computed the same readouts together must agree.
+For a tile, only its highest round counts; for a readout in it, only the numbers with most images. All digests
+logged for these are kept: numbers computed together with other readouts, or taken from another store, may
+differ in their last bits. Two writers that computed the same readouts together must agree.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from cntk_bench.grams import layout
 from cntk_bench.grams.lines import SHIFT, Batch
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
-# Bits of an origin; the others say which readouts were computed together.
+# Bits of an origin; the higher bits number the set of readouts that were computed together.
 TAKEN, SEVERAL = np.uint32(1), np.uint32(2)
 TOGETHER = 4
 Key = tuple[str, int, int]  # part, number of the tile, readout
 
 
 class Merged:
-    """Which tiles are done, for which readouts, with which digests.
+    """Which tiles are done, for which readouts, and with which digests.
 
-    Memory: 12 bytes per tile and readout, 20 where it is less than a whole tile, and 8 per tile.
+    Memory: 12 bytes per tile and readout, 20 if it is less than a whole tile, and 8 per tile.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Merged:
     Attributes
     ----------
     disputed : set of (Tile, int)
-        Tiles and readouts of which two writers that computed the same readouts together logged
+        Tiles and readouts for which two writers that computed the same readouts together logged
         different digests: one of them is wrong.
     """
 
@@ -39,7 +39,7 @@ class Merged:
         self.plan = plan
         self.disputed: set[tuple[Tile, int]] = set()
         counts = {part: plan.count_of(part) for part in PARTS}
-        # Memory that is never written to costs nothing: most stores have few rounds and few extents.
+        # Pages that are never written cost no memory: most stores have few rounds and extents.
         each = {part: (count, plan.readouts) for part, count in counts.items()}
         self._digests = {part: np.zeros(shape, np.uint64) for part, shape in each.items()}
         self._origins = {part: np.zeros(shape, np.uint32) for part, shape in each.items()}
@@ -47,11 +47,11 @@ class Merged:
         self._rounds = {part: np.zeros(count, np.int64) for part, count in counts.items()}
         self._seconds = {part: np.zeros(count) for part, count in counts.items()}
         self._sets: dict[tuple[int, ...], int] = {}
-        self._several: dict[Key, set[tuple[int, int]]] = {}  # (digest, origin), where there is more than one
+        self._several: dict[Key, set[tuple[int, int]]] = {}  # (digest, origin) pairs, if several
         self._whole = np.uint64(plan.tile << 32 | plan.tile)
 
     def merge(self, batch: Batch) -> None:
-        """Add lines; those of tiles or readouts that the plan does not have are passed over."""
+        """Add lines, ignoring those for tiles or readouts that the plan does not have."""
         if batch.readouts and max(batch.readouts) >= self.plan.readouts:
             return
         part, rows, cols = batch.part, batch.rows, batch.cols
@@ -69,7 +69,7 @@ class Merged:
                 self._merge_distinct(batch[chosen], numbers[chosen])
 
     def _merge_distinct(self, batch: Batch, numbers: np.ndarray) -> None:
-        """Add lines of different tiles."""
+        """Add lines, each for a different tile."""
         part, readouts, rounds = batch.part, batch.readouts, self._rounds[batch.part]
         newer = batch.rounds > rounds[numbers]
         if newer.any():
@@ -89,7 +89,7 @@ class Merged:
         new = (known == 0) | (here > past)
         again = ~new & (here == past)
         equal = known == batch.digests
-        # Of equal numbers, one that computed them says more than one that took them.
+        # Of two lines with equal numbers, one that computed them takes precedence over one that took them.
         better = again & equal & (origins & TAKEN > own & TAKEN)
         two = again & (~equal | (origins != own) & (origins & TAKEN == 0) & (own & TAKEN == 0))
         two |= again & (origins & SEVERAL != 0)
@@ -105,11 +105,11 @@ class Merged:
             self._add(key, (int(known[line, at]), was), (int(batch.digests[line, at]), int(own[line, at])))
 
     def _add(self, key: Key, one: tuple[int, int], other: tuple[int, int]) -> None:
-        """Keep two of a tile's digests, each with its origin, and what was kept before."""
+        """Add two digests, each with its origin, to those kept for a tile and readout."""
         found = self._several.setdefault(key, {one})
         found.add(other)
         part, number, readout = key
-        # One that was computed stands for all of them.
+        # A computed one, if there is any, represents all of them.
         digest, origin = min(found, key=lambda pair: (pair[1] & int(TAKEN), pair))
         self._digests[part][number, readout] = digest
         self._origins[part][number, readout] = origin | int(SEVERAL)
@@ -118,7 +118,7 @@ class Merged:
             self.disputed.add((self.plan.tile_at(part, number), readout))
 
     def _clear(self, part: str, numbers: np.ndarray) -> None:
-        """Forget all that was done of some tiles."""
+        """Reset tiles to not done."""
         several = np.argwhere(self._origins[part][numbers] & SEVERAL)
         for line, readout in several.tolist():
             self._forget((part, int(numbers[line]), readout))
@@ -130,36 +130,36 @@ class Merged:
         self.disputed.discard((self.plan.tile_at(*key[:2]), key[2]))
 
     def digests(self, tile: Tile, readout: int) -> set[int]:
-        """The digests that a tile's numbers may have; none where it is not done."""
+        """The digests that a tile's numbers may have; empty if it is not done."""
         number = self.plan.number(tile)
         digest = int(self._digests[tile.part][number, readout])
         several = self._several.get((tile.part, number, readout))
         return {one for one, _ in several} if several else {digest} if digest else set()
 
     def readouts(self, tile: Tile) -> tuple[int, ...]:
-        """The places of the readouts for which a tile is done."""
+        """Indices of the readouts for which a tile is done."""
         return tuple(r for r in range(self.plan.readouts) if self.digests(tile, r))
 
     def shape(self, tile: Tile, readout: int) -> tuple[int, int]:
-        """(h, w) of a tile's numbers; less than the tile's where the store grew since."""
+        """(h, w) of a tile's numbers; less than the tile's own if the store has grown since."""
         extent = int(self._extents[tile.part][self.plan.number(tile), readout] or self._whole)
         return extent >> 32, extent & 0xFFFFFFFF
 
     def round(self, tile: Tile) -> int:
-        """How often a tile was taken back; 0 also of one that the plan does not have."""
+        """How often a tile was retracted; 0 also if the plan does not have it."""
         try:
             return int(self._rounds[tile.part][self.plan.number(tile)])
         except KeyError:
             return 0
 
     def any(self, tile: Tile) -> bool:
-        """Whether a tile is done for some readout."""
+        """Whether a tile is done for any readout."""
         return bool(self._digests[tile.part][self.plan.number(tile)].any())
 
     def complete(
         self, part: str, numbers: np.ndarray, readouts: Sequence[int], sizes: tuple[int, int] | None
     ) -> np.ndarray:
-        """Whether tiles are done for all of these readouts and for the first `sizes` images, bool."""
+        """Whether each tile is done for all of these readouts and the first `sizes` images: (tiles,) bool."""
         out = np.ones(len(numbers), bool)
         for readout in readouts:
             out &= self._digests[part][numbers, readout] != 0
@@ -171,16 +171,16 @@ class Merged:
         return out
 
     def taken(self, tile: Tile, readouts: Sequence[int]) -> list[bool]:
-        """Whether a tile's numbers were taken from another store, for each of these readouts."""
+        """For each of these readouts, whether a tile's numbers were taken from another store."""
         return self.all_taken(tile.part, np.array([self.plan.number(tile)]), readouts)[0].tolist()
 
     def all_taken(self, part: str, numbers: np.ndarray, readouts: Sequence[int]) -> np.ndarray:
-        """As `taken`, of many tiles: (tiles, readouts) bool."""
+        """Like `taken`, for many tiles: (tiles, readouts) bool."""
         return self._origins[part][np.ix_(numbers, np.array(readouts, int))] & TAKEN != 0
 
 
 def _occurrences(numbers: np.ndarray) -> np.ndarray:
-    """How often each number came before, (L,)."""
+    """How often each number occurs earlier in the array, (L,)."""
     order = np.argsort(numbers, kind="stable")
     first = np.r_[True, np.diff(numbers[order]) != 0][: len(order)]
     starts = np.flatnonzero(first)

@@ -1,13 +1,13 @@
-"""A Gram store on an S3-compatible server: the Zarr group that it is on disk, by the same rules.
+"""A Gram store on an S3-compatible server: the same Zarr group as on disk, with the same rules.
 
     zarr.json, train/, test/, y_train/, ...   as on disk, an object for each file; Zarr over obstore
     journals/*                                lines of finished tiles (`segments`)
-    lock, writers/*                           who changes the store, who computes (`claims`)
+    lock, writers/*                           processes that change the store or compute (`claims`)
 
-An object is there whole or not at all, so nothing is half written. A tile is done once its line is stored,
-which is sent after the server has taken all of its chunks. What the store says of itself, zarr.json, is
-written last when it is made or grows. A writer looks before each tile and each line whether that is still
-what it knows, and ends where it is not; whatever of an old writer arrives later than that fails its digest.
+An object is stored whole or not at all, so nothing is half written. A tile is done once its line is stored,
+which is sent after the server has accepted all of the tile's chunks. The description, zarr.json, is written
+last when a store is made or grows. Before each tile and each line a writer checks that it has not changed,
+and ends if it has; anything that an old writer sends later than that fails its digest.
 """
 
 import os
@@ -28,11 +28,11 @@ from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.text import one_line, short
 
-SENDING = 8  # chunks of a tile sent at once
+SENDING = 8  # chunks of a tile sent at the same time
 
 
 class ObjectChunks(Chunks):
-    """The arrays of a store among objects; as `Chunks`."""
+    """The arrays of a store in an object store; see `Chunks`."""
 
     def _place(self, path: Any) -> None:
         self.bucket = path
@@ -42,7 +42,7 @@ class ObjectChunks(Chunks):
             super().resize(plan)
 
     def write(self, tile: Tile, readouts: Sequence[int], block: np.ndarray) -> None:
-        """Send a tile's numbers, (readouts, h, w) float32; the server has them once this returns."""
+        """Send a tile's numbers, (readouts, h, w) float32; they are stored once this returns."""
 
         def send(readout: int, plane: np.ndarray) -> None:
             with self.bucket.reaching():
@@ -52,7 +52,7 @@ class ObjectChunks(Chunks):
             list(pool.map(send, readouts, block))
 
     def read(self, tile: Tile, readout: int) -> tuple[np.ndarray | None, str | None]:
-        """As `Chunks.read`; a chunk that is not there is NaN."""
+        """Like `Chunks.read`; a missing chunk reads as NaN."""
         try:
             with self.bucket.reaching():
                 return self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)], None
@@ -62,11 +62,11 @@ class ObjectChunks(Chunks):
             raise Unreadable(f"tile {tile} cannot be read now: {error}") from None
 
     def remove_partial(self) -> None:
-        """Nothing is ever half written."""
+        """Do nothing, since no object is ever half written."""
 
 
 class ObjectStore(Store):
-    """A store among objects; as `Store`, whose path is a `Bucket`."""
+    """A store in an object store: a `Store` whose path is a `Bucket`."""
 
     path: Bucket
 
@@ -78,17 +78,17 @@ class ObjectStore(Store):
             return group, ObjectChunks(self.path, group, plan)
 
     def writers(self) -> list[str]:
-        """As `Store.writers`."""
+        """Like `Store.writers`."""
         return sorted(claims.alive(self.path) & writers_of(self.path))
 
     def among(self) -> tuple[int, int]:
-        """As `Store.among`; who was killed lately counts, too."""
+        """Like `Store.among`; recently killed processes count, too."""
         names = sorted(claims.signs(self.path) | {self._writing().name})
         return names.index(self._writing().name), len(names)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
+        """Hold the exclusive right to change the store; UserError if another process writes or changes it."""
         with claims.held(self.path) as require:
             with self._writer(writer_name()):
                 self._required = require
@@ -99,16 +99,15 @@ class ObjectStore(Store):
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Be known as one that writes tiles, as many others may.
+        """Register as a writer of tiles, of which there may be many.
 
-        The same object may be so again while it is, or while it holds `alone`. UserError if another changes
-        the store.
+        Can be nested, also within `alone`. UserError if another process changes the store.
         """
         if self._journal is not None and self._journal.process == os.getpid():
             yield
             return
         name = writer_name()
-        with claims.present(self.path, name):  # first, so that who looks after it took the lock finds us
+        with claims.present(self.path, name):  # first, so that a process that takes the lock sees us
             claims.require_free(self.path)
             with self._writer(name):
                 yield
@@ -118,7 +117,7 @@ class ObjectStore(Store):
         self._journal = Segments(self.path, name, tag)
         return found
 
-    _required: Any = None  # raises UserError where the right to change the store was lost
+    _required: Any = None  # function that raises UserError if the lock was lost
 
     def _writing(self) -> Any:
         if self._required is not None:
@@ -127,18 +126,18 @@ class ObjectStore(Store):
 
 
 def create(bucket: Bucket, files: Mapping[str, Any]) -> None:
-    """Write a new store's first objects, the description last.
+    """Write the objects of a new store, the description last.
 
     Parameters
     ----------
     bucket : Bucket
     files : mapping
-        Names of objects to Zarr's buffers.
+        Object name -> Zarr buffer.
 
     Raises
     ------
     UserError
-        If something is there already, somebody else makes a store there, or the server does not let us.
+        If there is already a store or remains of one, another process makes one, or writing fails.
     """
     with claims.held(bucket) as require:
         if bucket.exists():

@@ -1,4 +1,4 @@
-"""What is done in a store: the journals of all its writers, merged and followed."""
+"""Progress of a store: the journals of all its writers, merged, and followed as they grow."""
 
 import os
 import threading
@@ -20,10 +20,10 @@ from cntk_bench.system.bucket import Bucket
 
 @dataclass(frozen=True)
 class Counts:
-    """How much is done of some readouts and images, and how much there is in all.
+    """How much is done for some readouts and images, and how much there is in total.
 
-    taken, in_part : tiles that were taken from another store, whole or for some readouts alone.
-    computed : pairs of tiles that were not taken whole, which took `seconds`, all writers added up.
+    taken, in_part : tiles taken from another store, for all readouts or only some.
+    computed : pairs in tiles not taken entirely; computing them took `seconds`, summed over all writers.
     """
 
     tiles: int
@@ -37,7 +37,7 @@ class Counts:
 
 
 class Progress(Merged):
-    """The merged journals of a store; threads may use it at once.
+    """The merged journals of a store; thread-safe.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Progress(Merged):
         The store.
     plan : Plan
     first : Plan, optional
-        What the store was when its journal was of format 1; the plan itself by default.
+        The store's plan when its journal was of format 1; by default `plan`.
     """
 
     path: Any
@@ -55,12 +55,12 @@ class Progress(Merged):
         self.path, self._first = path, first or plan
         self._logs = Logs(path) if isinstance(path, Bucket) else None
         self._reading = threading.Lock()
-        self._read: dict[Path, int] = {}  # bytes of each journal
+        self._read: dict[Path, int] = {}  # bytes read of each journal
         self._changing = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
-        """Read what was logged since the last time.
+        """Read what was logged since the last call.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Progress(Merged):
                     self._merge_all(found)
 
     def own(self, writer: str) -> None:
-        """Read no lines of a writer any more: they are entered. Among objects, each would be a request."""
+        """Skip a writer's lines from now on, since it enters them itself: saves requests to object stores."""
         if self._logs is not None:
             self._logs.own(writer)
 
@@ -95,13 +95,13 @@ class Progress(Merged):
             self.merge(batch)
 
     def _more_of(self, file: Path) -> Iterator[list]:
-        """What a journal has beyond what was read, part by part."""
+        """Yield the lines of a journal that were not read yet, part by part."""
         for text, end in tail(file, self._read.get(file, 0)):
             self._read[file] = end
             yield from decoded(text)
 
     def _first_writer(self, found: list) -> None:
-        """Lines of format 1: their order tells the rounds, and shapes are those of the first images."""
+        """Merge lines of format 1, whose order gives the rounds, and whose shapes are those of `first`."""
         for several in _between(found):
             for batch in lines.batches(several, self.plan.tile):
                 last = batch.rows if batch.part == "train" else self._first.blocks("train") - 1
@@ -114,14 +114,14 @@ class Progress(Merged):
                 self.merge(replace(batch, rounds=rounds, extents=np.where(whole, 0, h << SHIFT | w)))
 
     def enter(self, line: Line) -> None:
-        """Merge a line."""
+        """Merge a line written by this process."""
         with self._changing:
             self.merge(lines.batch(line, self.plan.tile))
 
     def has(
         self, tile: Tile, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None
     ) -> bool:
-        """Whether a tile is done for these readouts, and for the first `sizes` images; all by default."""
+        """Whether a tile is done for these readouts and the first `sizes` images; all by default."""
         number = self.plan.number(tile)
         row = self._digests[tile.part][number]
         chosen = list(range(len(row)) if readouts is None else readouts)
@@ -145,11 +145,12 @@ class Progress(Merged):
         readouts : sequence of int, optional
             All by default.
         sizes : (n_train, n_test), optional
-            Of the first images that matter; all by default.
+            Only the first images of either set matter; all by default.
         draws : int
-            Which these training images are (`Plan`): tiles of pairs of two draws alone do not matter.
+            Number of draws of these training images (`Plan`): tiles with pairs between draws only do not
+            matter.
         shard : (i, n)
-            Only those of the i-th of n shares, from 1: of all tiles that matter, whatever is done.
+            Only tiles in the i-th of n shares, from 1, of all tiles that matter, done or not.
         """
         return self._tiles(readouts, sizes, draws, done=False, shard=shard)
 
@@ -180,7 +181,7 @@ class Progress(Merged):
     def counts(
         self, readouts: Sequence[int] | None = None, sizes: tuple[int, int] | None = None, draws: int = 1
     ) -> Counts:
-        """As `missing`, in numbers alone: no list is made of a million tiles."""
+        """Count the tiles done; parameters as for `missing`. Makes no list of possibly a million tiles."""
         chosen = range(self.plan.readouts) if readouts is None else readouts
         sums: dict[str, Any] = dict.fromkeys(Counts.__dataclass_fields__, 0)
         for part in PARTS:
@@ -203,12 +204,12 @@ class Progress(Merged):
 
     @property
     def seconds(self) -> float:
-        """Of computing what is done, all writers added up: lines that tell nothing new add nothing."""
+        """Time spent computing what is done, summed over writers; lines with nothing new do not count."""
         return float(sum(seconds.sum() for seconds in self._seconds.values()))
 
 
 def _between(found: Sequence[Any]) -> Iterator[list]:
-    """Lines in their order, cut before and after each that takes a tile back."""
+    """Split lines, in order, before and after each one that retracts a tile."""
     several: list = []
     for line in found:
         if isinstance(line, dict) and line.get("digests", ()) is None:

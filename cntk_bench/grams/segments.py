@@ -1,11 +1,11 @@
-"""Journals in an object store, which has no append: objects that are written once and never changed.
+"""Journals in an object store, which cannot append: objects that are written once and never changed.
 
     journals/WRITER.00000128-00000191.jsonl   the writer's lines 128 to 191
     journals/WRITER.00000192-00000192.jsonl   its line 192
 
-A line is an object of its own; each `SEGMENT` of them become one object, and those of the lines are removed.
-So there are about as many objects as tiles / `SEGMENT`, and a line is written twice. No name is used for two
-contents: a request that arrives a second time, and late, changes nothing.
+Each line is first an object of its own; every `SEGMENT` lines are joined into one object, and their single
+objects are removed. So there are about tiles / `SEGMENT` objects, and each line is written twice. No name is
+used for two contents, so a request that is repeated late changes nothing.
 
 Lines are those of `journal`, and mean the same in any order and however often they are read.
 """
@@ -22,33 +22,33 @@ from cntk_bench.grams.lines import Line
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.text import short
 
-SEGMENT = 64  # lines
-THREADS = 8  # that read
-LOOKS = 5  # listings, while objects vanish because their writers join them
+SEGMENT = 64  # lines joined into one object
+THREADS = 8  # threads that read
+LOOKS = 5  # listings, at most, while objects vanish because their writers join them
 NAME = re.compile(rf"{FOLDER}/([\w.-]+)\.(\d{{8}})-(\d{{8}})\.jsonl", re.ASCII)
 
 
 class Segments:
-    """A writer's log in an object store; as `journal.Journal`. Threads may append at once.
+    """A writer's journal in an object store; see `journal.Journal`. Appending is thread-safe.
 
     Parameters
     ----------
     bucket : Bucket
         The store.
     name : str
-        The writer's (`journal.writer_name`).
+        The writer's name (`journal.writer_name`).
     tag : str
-        Of the store's description, as the writer knows it.
+        Tag of the store's description, as the writer last read it.
     """
 
     def __init__(self, bucket: Bucket, name: str, tag: str):
         self._bucket, self.name, self._tag, self.process = bucket, name, tag, os.getpid()
-        self._open: list[tuple[int, str]] = []  # numbers and lines that are objects of their own
+        self._open: list[tuple[int, str]] = []  # numbers and texts of lines not joined yet
         self._next = 0
         self._appending = threading.Lock()
 
     def append(self, line: Line) -> None:
-        """Log a line; it is stored once this returns.
+        """Append a line; it is stored once this returns.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Segments:
         """
         with self._appending:
             self.require_place()
-            number, self._next = self._next, self._next + 1  # never again, whether it arrives or not
+            number, self._next = self._next, self._next + 1  # never reused, even if the put fails
             self._bucket.put(_object(self.name, number, number), f"{line}\n".encode())
             self._open.append((number, f"{line}\n"))
             if len(self._open) >= SEGMENT:
@@ -70,7 +70,7 @@ class Segments:
         self._open = []
 
     def require_place(self) -> None:
-        """Refuse to go on where the store was removed or changed, as by growing: tiles are others then."""
+        """Refuse to go on if the store was removed or changed, for example grown, which changes tiles."""
         if self._bucket.tag("zarr.json") != self._tag:
             raise UserError(
                 f"{short(str(self._bucket))} was made larger, removed or replaced while it was written: "
@@ -78,7 +78,7 @@ class Segments:
             )
 
     def close(self) -> None:
-        """Join what is left; where that fails, the lines stay objects of their own."""
+        """Join the remaining lines; if that fails, they stay objects of their own."""
         try:
             if len(self._open) > 1:
                 self._join(self._bucket.hurried())
@@ -87,26 +87,26 @@ class Segments:
 
 
 class Logs:
-    """What the journals of a store say, followed."""
+    """Reads the journals of a store, and follows them as they grow."""
 
     def __init__(self, bucket: Bucket):
         self._bucket = bucket
         self._seen: set[str] = set()  # names of objects that were read, or whose lines all were
-        # Lines read of each writer that are not yet in a segment that was.
+        # For each writer, the lines read singly that are in no segment read so far.
         self._single: dict[str, set[int]] = {}
         self._own: set[str] = set()
 
     def own(self, writer: str) -> None:
-        """Pass over the lines of a writer: they are known without a request."""
+        """Skip the lines of a writer, which are known without a request."""
         self._own.add(writer)
 
     def more(self) -> Iterator[list]:
-        """What the lines hold that were not read before, object by object.
+        """Yield the decoded lines that were not read before, object by object.
 
         Raises
         ------
         UserError
-            If they cannot be read.
+            If the server cannot be reached.
         """
         for _ in range(LOOKS):
             wanted, vanished = self._unread(), False
@@ -121,7 +121,7 @@ class Logs:
                 return
 
     def _unread(self) -> list[str]:
-        """Objects to read: segments, and single lines that no segment has."""
+        """Names of objects to read: new segments, and single lines that are in no segment."""
         found = [one.name for one in self._bucket.list(FOLDER) if one.name not in self._seen]
         matches = [m for m in map(NAME.fullmatch, found) if m and m[1] not in self._own]
         named = [(m, int(m[2]), int(m[3])) for m in matches]
@@ -153,7 +153,7 @@ class Logs:
 
 
 def writers_of(bucket: Bucket) -> set[str]:
-    """Names of the writers that have written a line."""
+    """Names of all writers that have written a line."""
     return {match[1] for one in bucket.list(FOLDER) if (match := NAME.fullmatch(one.name))}
 
 

@@ -1,17 +1,17 @@
-"""The Gram matrices on disk: a Zarr v3 group that survives interruption at any moment.
+"""Stores of Gram matrices on disk: a Zarr v3 group that survives interruption at any moment.
 
     PATH/zarr.json       the group; its attributes say what is computed (`description`)
     PATH/train, test     the numbers (`chunks`)
-    PATH/y_train, ...    what is known of the images (`images`)
-    PATH/journals/*      a log of finished tiles per writer (`journal`, merged by `progress`)
-    PATH/flying/*        what each is computing now (`flight`)
-    PATH/lock            shared by those who compute; one alone may change what the store holds
+    PATH/y_train, ...    what is known about the images (`images`)
+    PATH/journals/*      a journal of finished tiles per writer (`journal`, merged by `progress`)
+    PATH/flying/*        the tiles that each writer is computing now (`flight`)
+    PATH/lock            shared by processes that compute; exclusive for one that changes what the store holds
 
-A readout is found by its name among the attributes' `readouts`, never by an expected place. A tile is done
-when a journal says so, never because its chunks are there. Its line, with a digest of every readout's
-numbers, is appended and flushed to the disk only after the chunks are: a SIGKILL or a power cut loses the
-tiles being written and nothing else. A chunk that is damaged later fails its digest whenever it is read. A
-store grows at the end, and what was computed stays; it may lie among objects (`objects`), by the same rules.
+A readout is found by its name among the attributes' `readouts`, never by an assumed index. A tile is done
+when a journal says so, never because its chunks exist. Its line, with a digest of every readout's numbers, is
+appended and flushed to disk only after the chunks: a SIGKILL or a power cut loses the tiles being written
+and nothing else. A chunk that is damaged later fails its digest whenever it is read. A store grows at the
+end, and what was computed stays. It may also be in an object store (`objects`), with the same rules.
 """
 
 import os
@@ -39,16 +39,16 @@ from cntk_bench.text import short
 
 __all__ = ["Store", "Unreadable", "open"]
 
-PATIENCE = 20.0  # seconds that who wants to compute waits for one who changes the store
+PATIENCE = 20.0  # seconds that a process that wants to compute waits for one that changes the store
 
 
 def open(path: str | Path | Bucket) -> "Store":
-    """Open a store, on disk or among objects, whatever state an interruption left it in.
+    """Open a store, on disk or in an object store, whatever state an interruption left it in.
 
     Raises
     ------
     UserError
-        If there is no store of this program and version, or one of something else.
+        If there is no store, or one that is not of this program or is of a newer version.
     """
     path = path if isinstance(path, Bucket) else Path(path)
     attributes = description.read(path)
@@ -62,14 +62,14 @@ def open(path: str | Path | Bucket) -> "Store":
 
 
 class Store:
-    """A store on disk; `open` and `growth.ensure` give one, or an `objects.ObjectStore`.
+    """A store on disk; `open` and `growth.ensure` return one, or an `objects.ObjectStore`.
 
-    path, attributes (`description`), plan : where it is, and what it holds.
-    readouts : names of the readouts it holds, such as "ntk-gap-21-hidden".
-    progress : the finished tiles, as the journals had them when they were last read.
+    path, attributes (`description`), plan : where the store is, and what it holds.
+    readouts : names of its readouts, such as "ntk-gap-21-hidden".
+    progress : the finished tiles, according to the journals when they were last read.
     """
 
-    path: Any  # a Path; of objects, a Bucket
+    path: Any  # a Path; a Bucket for an object store
 
     def __init__(self, path: Path | Bucket, attributes: dict):
         self.path = path
@@ -77,7 +77,7 @@ class Store:
         self._read(attributes)
 
     def __reduce__(self) -> tuple:
-        """A store is pickled by its path, and opened again."""
+        """Pickle the store as its path; unpickling opens it again."""
         return open, (self.path if isinstance(self.path, Bucket) else self.path.absolute(),)
 
     def _read(self, attributes: dict) -> None:
@@ -89,11 +89,11 @@ class Store:
         except UserError as error:
             raise ValueError(str(error)) from None
         self.group, self.chunks = self._opened(self.plan)
-        first = attributes.get("first_sizes", self.sizes)  # of its journal of format 1, if it has one
+        first = attributes.get("first_sizes", self.sizes)  # sizes in format 1, for its journal
         self.progress = Progress(self.path, self.plan, Plan(first[0], first[1], tile, len(self.readouts)))
 
     def _opened(self, plan: Plan) -> tuple[Any, Chunks]:
-        """The group and its arrays."""
+        """Open the group and its arrays."""
         for part in PARTS:
             if not is_plain(self.path / part / "zarr.json"):
                 raise ValueError(f"{part}/zarr.json is not a plain file")
@@ -106,9 +106,9 @@ class Store:
         return self.plan.n_train, self.plan.n_test
 
     def index(self, readout: object) -> int:
-        """The place of a readout in the arrays, found by its name, which is what `str` gives.
+        """Index of a readout in the arrays, found by its name `str(readout)`.
 
-        An integer is taken for a place in the store's own order.
+        An integer is taken as such an index already.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Store:
         return self.readouts.index(str(readout))
 
     def images(self, sizes: tuple[int, int] | None = None) -> Images:
-        """What is known of the first images of either set, all by default.
+        """Read what is known about the first images of either set, all by default.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class Store:
         return images.read_all(self.path, self.group, sizes or self.sizes)
 
     def require_images(self) -> None:
-        """Refuse it where what it keeps of its images is damaged; VerificationError says what."""
+        """Raise VerificationError if what the store keeps about its images is damaged."""
         images.require_whole(self.path, self.group, self.sizes)
 
     @property
@@ -144,28 +144,28 @@ class Store:
         return self.images().labels
 
     def matrix(self, part: str, readout: object, dtype: Any = np.float64, **more: Any) -> np.ndarray:
-        """One whole matrix; parameters and errors as for `matrix.matrix`."""
+        """Read one whole matrix; parameters and errors as for `matrix.matrix`."""
         return matrices.matrix(self, part, readout, dtype, **more)
 
     def writers(self) -> list[str]:
-        """Names (HOST-PROCESS-...) of writers that are alive and have written a tile, if that can be told."""
+        """Names (HOST-PROCESS-...) of live writers that have written a tile, as far as that can be known."""
         return writers(self.path)
 
     def among(self) -> tuple[int, int]:
-        """Our place among the processes that write tiles or are about to, and how many; within `shared`."""
+        """Our index among the processes that write tiles or are about to, and their count; in `shared`."""
         return among(self.path, self._writing())
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the right to change what the store holds; UserError if somebody computes or changes it."""
+        """Hold the exclusive right to change the store; UserError if another process writes or changes it."""
         with self._locked(), self._writer(writer_name()):
             yield
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Hold the right to write tiles, as many others may; the kernel frees it even if we are killed.
+        """Hold the shared right to write tiles; the operating system releases it even if we are killed.
 
-        The same object may take it again while it holds it, or `alone`. UserError if another holds it alone.
+        Can be nested, also within `alone`. UserError if another process holds `alone`.
         """
         if self._journal is not None and self._journal.process == os.getpid():
             yield
@@ -179,14 +179,14 @@ class Store:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with lock.held(self.path / "lock") as sure:
-            if sure:  # nobody writes: what killed writers left half written can go
+            if sure:  # nobody writes, so partial files are of killed writers
                 with writing(self.path):
                     self.chunks.remove_partial()
             yield
 
     @contextmanager
     def _writer(self, name: str) -> Iterator[None]:
-        """Be the writer called `name`, who knows what the store is now."""
+        """Be the writer `name`, with the store's current state read again."""
         try:
             now = self._begun(name)
             if now != self.attributes:  # another process made it larger
@@ -201,7 +201,7 @@ class Store:
             self._journal = None
 
     def _begun(self, name: str) -> dict:
-        """Begin a writer's journal; what the store says of itself after that."""
+        """Begin a writer's journal, and return the store's attributes as read after that."""
         with writing(self.path):
             self._journal = Journal(self.path, name)
         return description.read(self.path)
@@ -214,23 +214,24 @@ class Store:
         readouts: Sequence[int] | None = None,
         taken: bool = False,
     ) -> None:
-        """Store a tile, then log it as done; within `shared`. Threads may write different tiles at once.
+        """Store a tile, then log it as done; within `shared`. Thread-safe for different tiles.
 
         Parameters
         ----------
         tile : Tile
         block : array (readouts, h, w), float32
         seconds : float
-            From the end of the writer's tile before it to its own: all add up to the time of computing.
+            Time from the end of the writer's previous tile to the end of this one; they add up to the time
+            of computing.
         readouts : sequence of int
-            Which readouts the block has; all by default.
+            Indices of the readouts in the block; all by default.
         taken : bool
             Whether the numbers were taken from another store.
 
         Raises
         ------
         UserError
-            If it cannot be written; the tile is then not done, all earlier ones are.
+            If the tile cannot be written; it is then not done, but all earlier ones are.
         """
         journal = self._writing()
         readouts = tuple(range(self.plan.readouts)) if readouts is None else tuple(readouts)
@@ -258,15 +259,15 @@ class Store:
         return self._journal
 
     def inspect(self, tile: Tile, readout: int, checked: bool = True) -> tuple[np.ndarray | None, str | None]:
-        """A done tile's numbers for one readout, float32 (h, w), or what is wrong with them.
+        """Read a done tile's numbers for one readout: float32 (h, w) and None, or None and what is wrong.
 
-        Images that the store was given after the tile was done are NaN there. Where `checked` is false, only
-        the chunk's own checksum is looked at, and not the journals' digest.
+        Entries of images added to the store after the tile was done are NaN. If `checked` is false, only the
+        chunk's own checksum is verified, not the journals' digest.
 
         Raises
         ------
         Unreadable
-            If the operating system will not let them be read now.
+            If the operating system or the server refuses to read them at the moment.
         """
         plane, fault = self.chunks.read(tile, readout)
         if plane is None or not checked:
@@ -277,16 +278,16 @@ class Store:
         return None, "missing or altered: the digest does not fit"
 
     def read(self, tile: Tile, readouts: Sequence[int] | None = None, *, checked: bool = True) -> np.ndarray:
-        """A done tile's numbers for some readouts, all by default: (readouts, h, w) float32.
+        """Read a done tile's numbers for some readouts, all by default: (readouts, h, w) float32.
 
         `checked` as for `inspect`.
 
         Raises
         ------
         UserError
-            If the tile is not done, or cannot be read now (`Unreadable`).
+            If the tile is not done, or cannot be read at the moment (`Unreadable`).
         VerificationError
-            If its digests do not fit.
+            If a chunk is damaged or does not have its digest.
         """
         readouts = range(self.plan.readouts) if readouts is None else readouts
         planes = []

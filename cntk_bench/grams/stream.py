@@ -1,7 +1,7 @@
-"""Matrices out of a store, read piece by piece, for whoever has not the memory for the whole ones.
+"""Matrices read from a store piece by piece, for use where memory does not suffice for whole ones.
 
-A piece is some tiles side by side, about `SIDE` images wide; two are read ahead. Peak memory (`memory`) does
-not depend on the number of images, but for a row of test tiles.
+A piece is a square of tiles, about `SIDE` images wide; two are read ahead. Apart from a row of test tiles,
+peak memory (`memory`) does not depend on the number of images.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from cntk_bench.grams.tiles import Plan, Tile
 if TYPE_CHECKING:
     from cntk_bench.grams.store import Store
 
-SIDE = 1024  # of a piece, in images, about; a tile may be larger
+SIDE = 1024  # images along a side of a piece, about; a tile may be larger
 AHEAD = 2  # pieces read ahead, by as many threads
-ENTRIES = 2**20  # of a block of test rows in float64, unless one row has more
+ENTRIES = 2**20  # numbers in a block of test rows, in float64, unless one row has more
 
 
 class Stored:
@@ -39,8 +39,8 @@ class Stored:
     Raises
     ------
     UserError, VerificationError
-        While it is read, if a tile is not done, cannot be read, or is damaged. Digests of tiles are checked
-        until a pass over all of them is done, the chunks' own checksums always.
+        While it is read, if a tile is not done, cannot be read, or is damaged. Tiles' digests are checked
+        only until the first complete pass is over, the chunks' own checksums always.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Stored:
 
     @property
     def n(self) -> int:
-        """Training images."""
+        """Number of training images."""
         return self._images.stop - self._images.start
 
     @cached_property
     def leader(self) -> np.ndarray | None:
-        """`repeats.leaders` of them: `pieces` has the numbers of the tiles."""
+        """`repeats.leaders` of the training images. `pieces` does not apply them to the tiles' numbers."""
         return matrix.leaders(self._store, self._plan, self._draw)
 
     @cached_property
     def identity(self) -> str:
-        """A digest of the digests of all tiles, and of which images of them are used, and are alike."""
+        """Digest of all tiles' digests, of which images in them are used, and of which of these are equal."""
         found = hashlib.sha256(
             f"{self._plan.tile} {self._images} {self._store.readouts[self._index]}".encode()
         )
@@ -81,10 +81,10 @@ class Stored:
         return found.hexdigest()
 
     def pieces(self, diagonal: bool = False) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """(rows, cols, float32 array (h, w)), counted from the first image of the draw, row by row.
+        """Yield (rows, cols, float32 array (h, w)) row by row, counted from the draw's first image.
 
-        Together they are the lower triangle. Those on the diagonal have equal rows and cols, and both halves;
-        `diagonal` asks for those alone.
+        Together, pieces cover the lower triangle. Those on the diagonal have equal rows and cols, and both
+        halves; with `diagonal`, only these are yielded.
         """
         waiting: deque = deque()
         pool = ThreadPoolExecutor(AHEAD)
@@ -106,7 +106,7 @@ class Stored:
         return down, right, block.result()
 
     def _places(self, diagonal: bool = False) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns of pieces, of all training images; they begin where tiles do."""
+        """Yield pieces' rows and columns among all training images, on a grid aligned with the tiles."""
         side = _side(self._plan.tile)
         whole = self._images
         parts = [
@@ -138,9 +138,9 @@ class Stored:
 def test_blocks(
     store: "Store", readout: object, *, sizes: tuple[int, int] | None = None, draw: Draw = ONE
 ) -> Iterator[np.ndarray]:
-    """The test x train matrix, float64, some rows at a time: `ENTRIES` numbers at most, or one row.
+    """Yield the test x train matrix, float64, by blocks of rows: at most `ENTRIES` numbers, or one row.
 
-    Parameters, errors: as for `matrix.matrix`.
+    Parameters and errors are as for `matrix.matrix`.
     """
     blocks = matrix.row_blocks(store, readout, np.float32, sizes=sizes, draw=draw, threads=AHEAD)
     for _, block in blocks:
@@ -150,12 +150,12 @@ def test_blocks(
 
 
 def memory(plan: Plan) -> int:
-    """Bytes that streaming a plan's matrices takes, one after the other.
+    """Bytes of memory needed to stream a plan's matrices, one after the other.
 
-    With two copies of a piece in float64 and, of test rows, eight, which whoever uses them may make.
+    Includes copies in float64 that the user of the stream may make: two of a piece, eight of test rows.
     """
     n, side = plan.n_train // plan.draws, _side(plan.tile)
-    reading = 12 * AHEAD * plan.tile**2  # a chunk as it is on the disk, without its checksum, and decoded
+    reading = 12 * AHEAD * plan.tile**2  # copies of a chunk: raw, without checksum, decoded
     pieces = (4 * (AHEAD + 1) + 2 * 8) * min(side, n) ** 2
     return reading + max(pieces, 4 * min(plan.tile, plan.n_test) * n + 8 * 8 * max(ENTRIES, n))
 

@@ -1,10 +1,10 @@
-"""What is left to do of a store, in an order that keeps processes apart that do not know of each other.
+"""The missing tiles of a store, in an order that keeps apart processes that do not know of each other.
 
-Each process walks through what is missing, from a place that depends on whether others work already. Where it
-comes upon a tile that another has finished or is computing, another walks there: it goes on in the largest
-gap of what is still missing, past its middle, since whoever works in a gap begins with its first tiles. What
-others are computing it takes last. So what is computed twice is what is being computed when nothing else is
-left, and what was begun between two looks.
+Each process walks through the missing tiles, from a start that depends on whether others already work. When
+it meets a tile that another process has finished or is computing, it leaves that region to the other and
+jumps into the second half of the largest gap of missing tiles, since whoever works in a gap begins at its
+start. Tiles that others are computing come last. So tiles are computed twice only if they were in progress
+when nothing else was left, or begun between two refreshes.
 """
 
 import random
@@ -19,14 +19,14 @@ from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import PARTS, Tile
 from cntk_bench.system.bucket import Bucket
 
-REFRESH = 2.0  # seconds, at most, after which it is looked again what other processes have finished
-LOOKING = 0.01  # of the time may be spent on looking more often than that, on a disk
-_dice = random.SystemRandom()  # two processes that begin at the same moment must not throw the same
+REFRESH = 2.0  # seconds, at most, between refreshes of what other processes have finished
+LOOKING = 0.01  # share of the time that may be spent on more frequent refreshes, on a disk
+_dice = random.SystemRandom()  # two processes that begin at the same moment must not draw the same
 
 
 @dataclass(frozen=True)
 class Task:
-    """A tile, and the places of the readouts to compute of it; picklable."""
+    """A tile and the indices of the readouts to compute for it; picklable."""
 
     tile: Tile
     readouts: tuple[int, ...]
@@ -44,26 +44,26 @@ def pending(
     shard: tuple[int, int] = (1, 1),
     flight: Flight | None = None,
 ) -> Iterator[Task]:
-    """What is missing, task by task; in computing order where no others work.
+    """Yield the missing tiles as tasks; in computing order if no other process works on the store.
 
     Parameters
     ----------
     store : Store
     wanted : sequence of int
-        Places of readouts.
+        Indices of readouts.
     sizes : (n_train, n_test)
-        Of the first images that matter.
+        Only the first images of either set matter.
     among : (number, of)
-        Our place, from 0, in a list of the processes that work on the store, and its length.
+        Our index, from 0, in a list of the processes that work on the store, and its length.
     draws, shard
         As for `Progress.missing`.
     flight : Flight, optional
-        Where it is told what is being computed.
+        Tells others what we are computing, and us what they are.
     """
     flight = flight or Flight(None, store.plan)
     todo = store.progress.missing(wanted, sizes, draws, shard)
-    left = np.ones(len(todo), bool)  # neither given out nor, as far as was seen, done by others
-    free = left.copy()  # and not being computed by others
+    left = np.ones(len(todo), bool)  # neither given out by us nor known to be done by others
+    free = left.copy()  # left, and not being computed by others
     numbers = {part: np.array([store.plan.number(t) for t in todo if t.part == part], int) for part in PARTS}
     number, of = among
     place = int(len(todo) * (number + _dice.uniform(0.25, 0.75)) / of) if of > 1 else 0
@@ -80,11 +80,11 @@ def pending(
             return
         if ended or monotonic() - looked > min(REFRESH, pause):
             began = monotonic()
-            others = flight.others()  # before the journals: what is finished between the two is in these
+            others = flight.others()  # before the journals, so that no tile finished in between is missed
             store.progress.refresh()
             free = _unless(busy(), left)
             looked = monotonic()
-            shortest = min(shortest, looked - began)  # a busy machine makes some long
+            shortest = min(shortest, looked - began)  # the minimum, as load makes some longer
             pause = REFRESH if isinstance(store.progress.path, Bucket) else shortest / LOOKING
             ended = ended or not free[place]
         if not ended:
@@ -103,13 +103,13 @@ def pending(
 
 
 def _unless(busy: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """What is left and not busy; all that is left, if all is busy."""
+    """Tiles that are left and not busy; if there are none, all that are left."""
     free = left & ~busy
     return free if free.any() else left.copy()
 
 
 def _within_largest(free: np.ndarray) -> int:
-    """A place in the second half of the longest run of True; 0 if there is none."""
+    """A random index in the second half of the longest run of True; 0 if there is none."""
     first, end = np.flatnonzero(np.diff(np.r_[False, free, False])).reshape(-1, 2).T
     if not len(first):
         return 0

@@ -1,4 +1,4 @@
-"""The Gram matrices cut into square tiles: geometry, symmetry and sizes; no numbers of them, no I/O."""
+"""Division of Gram matrices into square tiles: geometry, symmetry and sizes, without numbers or I/O."""
 
 import re
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ import numpy as np
 from cntk_bench.errors import UserError
 
 FEWEST, MOST = 100, 20_000  # tiles of a whole computation, roughly
-LIMIT = 1_000_000  # tiles of a store, at most: to open it takes seconds then
-FILES = 1_000_000  # of a new store: each tile is one per readout
+LIMIT = 1_000_000  # tiles of a store, at most: opening it then takes seconds
+FILES = 1_000_000  # files of a new store, at most: one per tile and readout
 PARTS = ("train", "test")
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
-SIDE_BY_SIDE = 16  # images z that a CPU computes with one x at once, as many as `backends.cpu.lanes` has
+SIDE_BY_SIDE = 16  # images z that a CPU computes together with one x, as in `backends.cpu.lanes`
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One block of a Gram matrix, and the unit of work, of storage and of resuming.
+    """One block of a Gram matrix: the unit of work, of storage and of resuming.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Tile:
         return plan.readouts, rows.stop - rows.start, cols.stop - cols.start
 
     def pairs(self, plan: "Plan") -> int:
-        """Pairs of images to compute."""
+        """Number of pairs of images to compute."""
         _, h, w = self.shape(plan)
         return h * (h + 1) // 2 if self.diagonal else h * w
 
@@ -63,7 +63,7 @@ class Tile:
 
     @classmethod
     def parse(cls, name: str) -> "Tile":
-        """The tile of a name that `str` gives, such as "train-3-1"; ValueError for any other."""
+        """Parse a tile's name as `str` gives it, such as "train-3-1"; ValueError for any other string."""
         found = re.fullmatch(r"(train|test)-(0|[1-9]\d{0,8})-(0|[1-9]\d{0,8})", name)
         if not found:
             raise ValueError(f"{name!r} is no tile")
@@ -72,7 +72,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """How train x train and test x train are cut.
+    """Division of the matrices train x train and test x train into tiles.
 
     Parameters
     ----------
@@ -83,14 +83,14 @@ class Plan:
     readouts : int
         Numbers kept for each pair.
     draws : int
-        The training images are so many draws of equally many, one after another, and only pairs within a
-        draw matter. `tiles`, `count`, `pairs` and `bytes` are of the tiles that hold such a pair; a tile's
-        name and its number among those of its part do not depend on the draws.
+        Number of equally large draws that the training images consist of, one after another; only pairs
+        within a draw matter. `tiles`, `count`, `pairs` and `bytes` consider only tiles that hold such a
+        pair; a tile's name and number do not depend on the draws.
 
     Raises
     ------
     UserError
-        If a count is not positive, the draws are not equally large, or the tiles would be more than `LIMIT`.
+        If a count is too small, the draws are not equally large, or there would be more than `LIMIT` tiles.
     """
 
     n_train: int
@@ -111,7 +111,7 @@ class Plan:
         self._require_at_most(LIMIT)
 
     def require_few_files(self) -> None:
-        """UserError if so many files are too many for a new store."""
+        """Raise UserError if the plan makes too many files for a new store."""
         self._require_at_most(max(1, FILES // self.readouts))
 
     def _require_at_most(self, tiles: int) -> None:
@@ -126,15 +126,15 @@ class Plan:
             )
 
     def size(self, part: str) -> int:
-        """Images along the rows of a part."""
+        """Number of images along the rows of a part."""
         return self.n_train if part == "train" else self.n_test
 
     def blocks(self, part: str) -> int:
-        """Blocks along the rows of a part."""
+        """Number of blocks along the rows of a part."""
         return -(-self.size(part) // self.tile)
 
     def block(self, part: str, index: int) -> slice:
-        """Images of one block."""
+        """The slice of images in a block."""
         return slice(index * self.tile, min((index + 1) * self.tile, self.size(part)))
 
     @property
@@ -144,9 +144,9 @@ class Plan:
         return int((rows - self.first_col(rows) + 1).sum()) + self.count_of("test")
 
     def first_col(self, row: Any) -> Any:
-        """The first column of "train" in which a row, or an array of them, has a tile.
+        """The first column of "train" in which a row, or each of an array of rows, has a tile.
 
-        It holds the first image of the draw that the row's own first image is of.
+        It holds the first image of the draw to which the row's first image belongs.
         """
         draw = self.n_train // self.draws
         return row * self.tile // draw * draw // self.tile
@@ -171,14 +171,14 @@ class Plan:
         return rows * (rows + 1) // 2 if part == "train" else rows * self.blocks("train")
 
     def tile_at(self, part: str, number: int) -> Tile:
-        """The tile of a place among those of its part."""
+        """The tile with this number in its part; the inverse of `number`."""
         if part == "test":
             return Tile(part, *divmod(number, self.blocks("train")))
         row = (isqrt(8 * number + 1) - 1) // 2
         return Tile(part, row, number - row * (row + 1) // 2)
 
     def number(self, tile: Tile) -> int:
-        """The place of a tile among those of its part, in computing order.
+        """The number of a tile in its part, from 0, in computing order.
 
         Raises
         ------
@@ -191,28 +191,28 @@ class Plan:
         return self.numbers(tile.part, tile.row, tile.col)
 
     def numbers(self, part: str, row: Any, col: Any) -> Any:
-        """As `number`, of one tile's row and col or of arrays of them, which are not checked."""
+        """Like `number`, for the row and col of one tile, or arrays of them; they are not checked."""
         return (row * (row + 1) // 2 if part == "train" else row * self.blocks("train")) + col
 
     @property
     def pairs(self) -> int:
-        """Pairs of images to compute, all of its tiles: train x train counts half, with its diagonal."""
+        """Number of pairs of images to compute in all tiles: half of train x train, with its diagonal."""
         return self.computed(1)
 
     def computed(self, together: int) -> int:
-        """The same where so many columns of a tile are computed together, needed or not."""
+        """Like `pairs`, if columns of a tile are computed in groups of `together`, needed or not."""
         rows = np.arange(self.blocks("train"))
         heights = np.minimum((rows + 1) * self.tile, self.n_train) - rows * self.tile
         widths = -(-heights // together) * together
         before = np.concatenate([[0], widths.cumsum()])
         left = before[rows] - before[self.first_col(rows)]  # columns to the left of the diagonal's tile
-        full, rest = np.divmod(heights, together)  # rows of the diagonal's tile by their groups
+        full, rest = np.divmod(heights, together)  # rows of the diagonal's tile, in groups
         diagonal = together * (together * (full * (full + 1) // 2) + rest * (full + 1))
         return int((heights * left + diagonal).sum()) + self.n_test * int(before[-1])
 
     @property
     def wasted(self) -> int:
-        """Pairs of `pairs` that are of two draws: those of tiles that do not end where a draw ends."""
+        """Number of `pairs` between two draws, in tiles that extend beyond the end of a draw."""
         draw = self.n_train // self.draws
         return self.pairs - self.draws * draw * (draw + 1) // 2 - self.n_test * self.n_train
 
@@ -223,31 +223,31 @@ class Plan:
 
 
 def _count(n_train: int, n_test: int, tile: int) -> int:
-    """Tiles of both parts; with a tile of 1, pairs."""
+    """Number of tiles of both parts; with a tile of 1, number of pairs."""
     rows, below = -(-n_train // tile), -(-n_test // tile)
     return rows * (rows + 1) // 2 + below * rows
 
 
 def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int = 1) -> int:
-    """Side of a tile, from sizes and the backend, so that a store can be resumed on any machine.
+    """Choose the side of a tile, from sizes and the backend only, so that any machine can resume a store.
 
-    A tile holds some seconds of work: little is lost by an interruption, and the overhead of a tile
-    (some milliseconds) does not show. Two bounds come first: a computation has at least about 100
-    tiles, to show its progress and to resume by, and at most about 20,000, because each tile is a
-    file for each readout. The side is a multiple of 16 (`SIDE_BY_SIDE`), between 16 and 1,024:
-    a block's images and a tile's numbers stay within some 100 MB.
+    A tile holds a few seconds of work: little is lost by an interruption, and the overhead of a tile
+    (a few milliseconds) is negligible. Two bounds take precedence: a computation has at least about
+    100 tiles, to show progress and to resume, and at most about 20,000, because each tile is a file
+    per readout. The side is a multiple of 16 (`SIDE_BY_SIDE`), between 16 and 1,024, so that a
+    block's images and a tile's numbers stay within some 100 MB.
 
-    Of several draws it is, of the sides from half of that to that and the draw's own, the one by which fewest
-    pairs are computed that nobody needs, and of equal ones the largest: where a tile ends within a draw pairs
-    of two draws are, and where its side is no multiple of 16 columns of no image.
+    With several draws, it is one of the sides from half of that to that, or a draw's own size: the side with
+    the fewest unneeded pairs, and of equally good ones the largest. Unneeded pairs are those between draws,
+    in tiles that extend beyond a draw's end, and the padding of sides that are no multiple of 16.
 
     Parameters
     ----------
     n_train, n_test : int
         Images in the two sets.
     work : int
-        Entry-layers of one pair: layers x displacements x size^2 (2.1e7 for GAP at 32x32 and
-        depth 21, 2e4 for V).
+        Work of one pair in entry-layers: layers x displacements x size^2 (2.1e7 for GAP at 32x32
+        and depth 21, 2e4 for V).
     tile_work : int
         Entry-layers that a tile should hold.
     draws : int

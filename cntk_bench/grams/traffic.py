@@ -1,8 +1,8 @@
-"""What a store among objects will be, and what computing and reading it will ask of its server; no prices.
+"""Estimates of the objects, requests and bytes of a store in an object store; no prices.
 
-A tile is an object per readout, written once; its line is written twice (`segments`), and before the tile
-and before the line it is asked whether the store is still the same. While it computes, a process lists the
-journals every `REFRESH` seconds, reads the lines of others, and shows every `BEAT` seconds that it is alive.
+A tile is one object per readout, written once; its line is written twice (`segments`). Before the tile and
+before the line, the writer asks whether the store is still the same. While it computes, a process lists the
+journals every `REFRESH` seconds, reads the lines of others, and gives a sign of life every `BEAT` seconds.
 """
 
 from dataclasses import dataclass, fields
@@ -14,16 +14,16 @@ from cntk_bench.grams.tasks import REFRESH
 from cntk_bench.grams.tiles import Plan, Tile
 
 ASKED = {"put": "PUT", "get": "GET", "head": "HEAD", "list": "LIST", "delete": "DELETE"}
-DIGEST = 2**64 - 1  # of as many digits as any
-# What else there is: the group's, the arrays' and the images' metadata, and six arrays of facts of images.
+DIGEST = 2**64 - 1  # a digest with as many digits as any
+# Other objects: metadata of the group, its arrays and the images' arrays, and these six arrays' chunks.
 OTHERS = 15
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests, by their kind, and bytes of objects that go to the server (up) and come from it (down).
+    """Numbers of requests by kind, and bytes of objects sent to the server (up) and received (down).
 
-    Requests that are made again after a failure are not counted; one that removes many objects is one.
+    Retries after a failure are not counted; a request that removes many objects counts as one.
     """
 
     put: int = 0
@@ -44,23 +44,23 @@ class Traffic:
 
 
 def journals(plan: Plan, writers: int) -> tuple[int, int]:
-    """Objects that the journals of so many writers are in the end, at most, and their bytes."""
+    """Upper bound on the number of objects that the journals of so many writers end up as; their bytes."""
     joined = plan.count // SEGMENT + (plan.count % SEGMENT > 0)
     return min(plan.count, joined + writers - 1), plan.count * _line(plan)
 
 
 def _line(plan: Plan) -> int:
-    """Bytes of a line, about: of the last tile, whose seconds are some."""
+    """Approximate bytes of a line, from one for the last tile with typical times."""
     readouts, last = tuple(range(plan.readouts)), max(plan.blocks("test"), plan.blocks("train")) - 1
     tile = Tile("train", last, last)
     return len(str(Line(tile, readouts, (DIGEST,) * plan.readouts, None, 1.234567, 1234567890.123))) + 1
 
 
 def computing(plan: Plan, seconds: float, writers: int = 1) -> Traffic:
-    """What computing a plan into a new store asks for, in so many seconds by so many processes at once.
+    """Traffic of computing a plan into a new store, in so many seconds by so many processes at once.
 
-    GET and LIST, and what comes down, are at most; making the store and opening it are some 60 requests more
-    for each process.
+    GET, LIST and the bytes received are upper bounds. Making and opening the store takes about 60 requests
+    more per process, which are not included.
     """
     joins = plan.count // SEGMENT + (plan.count % SEGMENT > 1) + writers - 1
     others = (writers - 1) * plan.count  # lines that each reads of all the others
@@ -77,11 +77,11 @@ def computing(plan: Plan, seconds: float, writers: int = 1) -> Traffic:
 
 
 def reading(plan: Plan) -> Traffic:
-    """What reading every matrix of a plan once asks for."""
+    """Traffic of reading every matrix of a plan once."""
     return Traffic(get=plan.count * plan.readouts, down=plan.bytes)
 
 
 def iteration(plan: Plan) -> Traffic:
-    """What one pass over the training matrix of one readout and draw asks for."""
+    """Traffic of one pass over the training matrix of one readout and draw."""
     one = Plan(plan.n_train // plan.draws, 0, plan.tile, 1)
     return Traffic(get=one.count, down=one.bytes)

@@ -1,4 +1,4 @@
-"""Whether the numbers in a store are what they should be: digests, consistency, and float64 itself."""
+"""Verification of a store's numbers: digests, consistency, and comparison with float64."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,13 +50,13 @@ class Verification:
     Attributes
     ----------
     checked, missing : int
-        Tiles that were checked; tiles that are not computed yet, which is no fault.
+        Numbers of tiles that were checked, and of tiles that are not computed yet, which is no fault.
     damaged : dict of Tile to str
         Tiles with wrong numbers, and what is wrong with them.
     unreadable : dict of Tile to str
-        Tiles that could not be read just now, and why: nothing is known of their numbers.
+        Tiles that could not be read at the moment, and why; their numbers may be right or wrong.
     entries : tuple of Entry
-        What was computed again in float64.
+        Entries recomputed in float64.
     """
 
     checked: int
@@ -67,18 +67,18 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether every tile that is there was read and is sound."""
+        """Whether every finished tile was read and is sound."""
         return not (self.damaged or self.unreadable)
 
 
 def tolerance(readout: Readout) -> float:
     """Bound on a stored entry's relative error against float64.
 
-    Up to depth 21, 1e-6 for V, for the NNGP and for fully connected kernels on every pair; for the NTK of GAP
-    and LAP 1e-3. There an ordinary pair is within 1e-6, but backgrounds that differ by a grey level make
-    angles that float32 cannot tell from none, and entries err by up to 5e-4 (kernels_cuda/README.md,
-    Precision). Which pairs are ordinary cannot be told from the numbers, and a check that fails sound stores
-    would not be heeded. Every layer adds its rounding: deeper, the bounds grow with the depth.
+    Up to depth 21 it is 1e-6 for V, the NNGP and fully connected kernels, and 1e-3 for the NTK of GAP and
+    LAP. Of the latter, an ordinary pair is within 1e-6, but backgrounds that differ by one grey level make
+    angles that float32 cannot distinguish from 0, with errors of up to 5e-4 (kernels_cuda/README.md,
+    Precision). Numbers do not tell which pairs are ordinary, and users would ignore a check that fails sound
+    stores. Every layer adds rounding, so beyond depth 21 the bounds grow with the depth.
     """
     ordinary = readout.pool == "v" or readout.kernel == "nngp" or readout.family == FULLY_CONNECTED
     return (1e-6 if ordinary else 1e-3) * max(1, readout.depth / 21)
@@ -96,21 +96,23 @@ def verify(
 ) -> Verification:
     """Check every finished tile of a store, and recompute a sample of entries in float64.
 
-    Each tile: its digests; values finite; diagonal tiles symmetric bit for bit, with a diagonal
-    that is not negative; K_ij^2 <= K_ii K_jj, as for every kernel, within rounding. Of `sample`
-    pairs of images, drawn uniformly, every readout is compared with `reference.pair`.
+    Checked for each tile: its digests; that values are finite; that diagonal tiles are symmetric
+    bit for bit, with a nonnegative diagonal; and K_ij^2 <= K_ii K_jj, as for every kernel, within
+    rounding. For `sample` uniformly drawn pairs of images, every readout is compared with
+    `reference.pair`.
 
     Parameters
     ----------
     store : Store
     x_train, x_test : array (n, C, P, P), float32
-        The images; not needed where `sample` is 0.
+        The images; not needed if `sample` is 0.
     sample : int
         Pairs to recompute; all of them if there are fewer.
     seed : int
-        Of the sample.
+        Seed of the sample.
     draws : int
-        Which the training images are: of pairs of two draws no tile is missing.
+        Number of draws that the training images consist of; tiles with pairs between draws only do not
+        count as missing.
     progress : callable, optional
         Called after each tile checked and each pair recomputed.
 
@@ -140,14 +142,14 @@ def verify(
 
 
 def _shape(store: Store, tile: Tile) -> tuple[int, int]:
-    """(h, w) for which a tile is done, for all readouts that it is done for."""
+    """(h, w) for which a tile is done in all readouts for which it is done at all."""
     known = store.progress
     heights, widths = zip(*(known.shape(tile, r) for r in known.readouts(tile)), strict=True)
     return min(heights), min(widths)
 
 
 def _inspect(store: Store, tile: Tile) -> tuple[tuple[int, ...], np.ndarray, str | None]:
-    """The readouts for which a tile is done, their numbers (readouts, h, w), and what is wrong with them."""
+    """Readouts for which a tile is done, their numbers (readouts, h, w), and what is wrong, or None."""
     done, planes, fault = store.progress.readouts(tile), [], None
     h, w = _shape(store, tile)
     for readout in done:
@@ -162,11 +164,11 @@ def _inspect(store: Store, tile: Tile) -> tuple[tuple[int, ...], np.ndarray, str
 def _structure(
     store: Store, readouts: Sequence[Readout], tiles: Sequence[Tile], progress: Callable[[], None] | None
 ) -> tuple[dict[Tile, str], dict[Tile, str]]:
-    """Damaged tiles, by their digests and by what holds for every kernel; and unreadable ones."""
+    """Find tiles that fail their digests or what holds for every kernel, and unreadable ones."""
     damaged: dict[Tile, str] = {}
     unreadable: dict[Tile, str] = {}
     slack = [1 + 4 * tolerance(r) for r in readouts]  # two entries squared against two others
-    diagonal = np.full((len(readouts), store.plan.n_train), np.nan)  # NaN: unknown, and nothing exceeds it
+    diagonal = np.full((len(readouts), store.plan.n_train), np.nan)  # NaN: unknown; no bound is exceeded
     for tile in sorted(tiles, key=lambda tile: not tile.diagonal):
         try:
             done, block, fault = _inspect(store, tile)
@@ -192,7 +194,7 @@ def _inconsistency(
     diagonal: np.ndarray,
     slack: Sequence[float],
 ) -> str | None:
-    """What no kernel's numbers could be. Enters a diagonal tile's diagonal into `diagonal`."""
+    """Say which property of all kernels a tile violates, or None. Copies a diagonal into `diagonal`."""
     if not np.isfinite(block).all():
         return "values are not finite"
     if tile.part == "test":
@@ -215,7 +217,7 @@ def _inconsistency(
 
 
 def _sample(store: Store, tiles: Sequence[Tile], count: int, seed: int) -> list[tuple[Tile, int, int]]:
-    """Pairs drawn uniformly, without repeats, from the tiles' pairs: (tile, row, col) in the tile."""
+    """Draw pairs uniformly, without repeats, from the tiles' pairs: (tile, row, col) in the tile."""
     shapes = [_shape(store, tile) for tile in tiles]
     sizes = [h * (h + 1) // 2 if tile.diagonal else h * w for tile, (h, w) in zip(tiles, shapes, strict=True)]
     ends = np.cumsum([0, *sizes])
@@ -240,7 +242,7 @@ def _compare(
     x: np.ndarray,
     z: np.ndarray,
 ) -> list[Entry]:
-    """The stored numbers of one pair against float64, their errors relative to `_scales`."""
+    """Compare the stored numbers of one pair with float64; errors are relative to the pair's scales."""
     exact, scales = reference.averaged(_exact_and_scales, x, z, readouts)
     entries = []
     for readout, value, true, scale in zip(readouts, map(float, stored), exact, scales, strict=True):
@@ -251,14 +253,14 @@ def _compare(
 
 
 def _exact_and_scales(x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]) -> np.ndarray:
-    """A pair's plain readouts in float64, and the size of what cancels in them, to which their rounding is
-    relative: (2, readouts).
+    """A pair's plain readouts in float64, and the scales to which their rounding errors are relative: (2,
+    readouts). A scale is the size of the terms that may cancel in a readout.
 
     The NTK is K + k0 T less what is not trained (k0 / 9 in convolutional networks). T may be negative, and k0
-    may be 0: where images are opposite, the sum is anything down to 0, but its errors are those of K, the
-    kernel of the NNGP. K itself is n k1(c) / 9 and cancels only in the first layer; afterwards c >= 0, so k1
-    >= k1(0) = 1 / pi. In the first layer its rounding is relative to n / 9, and n / (9 pi) serves as for the
-    later ones. Fully connected kernels have no 9, and their K is n k1(c) + beta^2.
+    may be 0: for opposite images the sum can be arbitrarily small, but its errors are those of K, the kernel
+    of the NNGP. K itself is n k1(c) / 9 and cancels only in the first layer; afterwards c >= 0, so k1 >=
+    k1(0) = 1 / pi. In the first layer its rounding is relative to n / 9, and n / (9 pi) is used as for later
+    layers. Fully connected kernels have no 9, and their K is n k1(c) + beta^2.
     """
     exact, K = np.split(reference.pair(x, z, [*readouts, *(r.nngp for r in readouts)]), 2)
     x, z = (np.asarray(image, np.float64) for image in (x, z))

@@ -1,1 +1,1 @@
-"""What a run did and where it is kept: its directory, its record, its solves, and where numbers come from."""
+"""A run's directory, its record and its solves, and the provenance of its numbers."""

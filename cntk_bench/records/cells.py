@@ -1,5 +1,4 @@
-"""The cells of a solve under way, in a folder of their own: an interrupted solve leaves those that it has
-filled, with which the same solve goes on."""
+"""Cells of a solve in progress, kept in a folder, from which the same solve can be resumed if interrupted."""
 
 import io
 import json
@@ -17,12 +16,12 @@ from cntk_bench.records import provenance
 from cntk_bench.records.directory import Run
 from cntk_bench.system.files import attempt, read_plain, write_whole
 
-BEGUN = ".solving-"  # begins the name of the folder of a solve that is not published
-CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and of what they are
+BEGUN = ".solving-"  # prefix of the folder of a solve that is not published yet
+CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and what was asked for
 
 
 def interrupted(run: Run, asked: str) -> tuple[Path, int] | None:
-    """The folder of an interrupted solve that was asked the same, locked by its handle, if there is one."""
+    """Find the folder of an interrupted solve with the same request, locked by its handle; else None."""
     for folder, handle in _unused(run):
         if _asked(folder) == asked:
             return folder, handle
@@ -31,7 +30,7 @@ def interrupted(run: Run, asked: str) -> tuple[Path, int] | None:
 
 
 def begin(run: Run, asked: str) -> tuple[Path, int]:
-    """A new folder for a solve, locked by its handle; others must be kept out by the run's lock."""
+    """Make a new folder for a solve, locked by its handle; the caller must hold the run's lock."""
     folder = run.solves / f"{BEGUN}{uuid.uuid4().hex}"
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
@@ -46,14 +45,14 @@ def begin(run: Run, asked: str) -> tuple[Path, int]:
 
 
 def end(folder: Path, handle: int) -> None:
-    """Give up the lock of a folder, which goes if it has no cell."""
+    """Release the lock of a folder, and remove the folder if it has no cell."""
     os.close(handle)
     if not _has_cell(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_useless(run: Run) -> None:
-    """Remove folders that nobody works in and no solve goes on from: without a cell, or of other code."""
+    """Remove unused folders that no solve can resume from: those without a cell or made by other code."""
     for folder, handle in _unused(run):
         if not _has_cell(folder) or _code(folder) != provenance.code():
             shutil.rmtree(folder, ignore_errors=True)
@@ -61,25 +60,25 @@ def remove_useless(run: Run) -> None:
 
 
 def keep_cell(folder: Path, solution: dict) -> None:
-    """Keep a cell's solution in the folder of a solve; its arrays must be there."""
+    """Write a cell's solution into the folder of a solve; its arrays must already be there."""
     file = folder / CELLS / f"{stem(solution['column'], solution['depth'])}.json"
     write_whole(file, json.dumps(solution, allow_nan=False))
 
 
 def stem(column: str, depth: int | None) -> str:
-    """What the names of a cell's files begin with."""
+    """Stem of the names of a cell's files."""
     return column if depth is None else f"{column}-{depth}"
 
 
 def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
-    """A cell's solution, where the folder of a solve has it whole."""
+    """Read a cell's solution from the folder of a solve; None if it is missing or damaged."""
     name = stem(column, depth)
     file, arrays = folder / CELLS / f"{name}.json", folder / f"{name}.npz"
     try:
         found = json.loads(read_plain(file))
         with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
             for array in whole.files:
-                whole[array]  # its checksum is looked at
+                whole[array]  # reading verifies its checksum
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError):
         return None
     same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
@@ -91,7 +90,7 @@ def _has_cell(folder: Path) -> bool:
 
 
 def _code(folder: Path) -> str | None:
-    """Of which code the cells of a folder are."""
+    """Digest of the code that made a folder's cells (`provenance.code`); None if unknown."""
     try:
         return json.loads(_asked(folder) or "")["code"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -106,7 +105,7 @@ def _asked(folder: Path) -> str | None:
 
 
 def _unused(run: Run) -> Iterator[tuple[Path, int]]:
-    """Folders of solves that nobody works in, each locked by its handle, which the caller closes."""
+    """Yield folders of solves that nobody works in, each locked by its handle, which the caller closes."""
     for folder in sorted(run.solves.glob(f"{BEGUN}*")):
         try:
             handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)

@@ -1,21 +1,21 @@
-"""A run directory: what a run was asked, what it did, and every solve of it.
+"""A run directory: a run's settings, what it did, and all of its solves.
 
-    RUN/config.yaml    what the next stage is asked; the only place of settings
+    RUN/config.yaml    settings of the next stage; the only place that holds them
     RUN/record.json    what was done (`record`)
     RUN/gram.zarr      the Gram matrices (`store`), unless `compute.store` has them in an object store
     RUN/iterations     states of iterative solves that were interrupted or reached their limit
-    RUN/networks       what was trained: a folder for each COLUMN-DEPTH, and in it one for each network
+    RUN/networks       trained networks: a folder for each COLUMN-DEPTH, with a folder for each network
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
-    RUN/report         the report of the last solve; index.html is all of it as one page
-    RUN/flow, RUN/posterior, RUN/curve   results of analyses (`analysis`), each file whole; the last replaces
-                       those before
+    RUN/report         the report of the last solve; index.html has all of it in one page
+    RUN/flow, RUN/posterior, RUN/curve   results of analyses (`analysis`), each file written atomically; new
+                       results replace old ones
     RUN/spectrum       eigenvalues that `page --spectrum` has computed
     RUN/log.txt        what commands and workers did, line by line (`system.log`)
     RUN/lock           held by the one process that changes any of this
 
-A solve appears whole or not at all, and a later one does not touch it. Processes may solve at the
-same time: each works in a folder of its own, and takes the lock only to put it in its place.
+A solve appears whole or not at all, and later ones do not change it. Processes may solve at the
+same time: each works in a folder of its own, and takes the lock only to move it into place.
 """
 
 from collections.abc import Callable
@@ -36,29 +36,30 @@ from cntk_bench.text import short
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, by its path.
+    """A run directory, given by its path.
 
-    store : where its Gram store is, as `compute.store` has it, "" for in the directory; by default, as the
-    directory's config says.
+    store : URL of its Gram store, as in `compute.store`, or "" for a store in the directory; by default
+    taken from the directory's config.
     """
 
     path: Path
     store: str | None = None
 
     def asked(self, settings: Config) -> "Run":
-        """The run with its store where these settings have it."""
+        """The same run with its store at the place that these settings name."""
         return replace(self, store=settings.compute.store or "")
 
     @property
     def gram(self) -> Path | Bucket:
-        """The Gram store."""
+        """Path or bucket of the Gram store."""
         url = self._kept_store() if self.store is None else self.store
         return Bucket(url) if url else self.path / "gram.zarr"
 
     def elsewhere(self, other: "Run") -> "Run":
-        """The run; where its store is that of `other`, with the one that it had before, as its record tells.
+        """The run with a store other than that of `other`: its current one, else one from its record.
 
-        A store that moves is taken from where it was even after a call that began to move it was interrupted.
+        So a moved store's old place is still found if the call that began to move it was interrupted. If
+        there is none, the run is returned as it is.
         """
         stages = record.load(self.record)["stages"] if self.record.exists() else []
         for settings in [{}, *(stage["settings"] for stage in reversed(stages))]:
@@ -70,7 +71,7 @@ class Run:
         return self
 
     def _kept_store(self) -> str | None:
-        """Where the directory's config has the store; it is not read in full where it names no such place."""
+        """The directory's `compute.store`; the config is parsed only if it contains an s3:// URL."""
         file = self.path / "config.yaml"
         try:
             named = b"s3://" in read_plain(file, yaml12.MOST_BYTES)
@@ -79,18 +80,18 @@ class Run:
         return config.load(file, kept=True).compute.store if named else None
 
     def require_gram(self) -> None:
-        """Refuse a store that cannot be reached, before anything is computed; UserError says why."""
+        """Raise UserError if the store cannot be reached, before anything is computed."""
         if isinstance(self.gram, Bucket):
             self.gram.require()
 
     @property
     def networks(self) -> Path:
-        """What was trained."""
+        """The folder of trained networks."""
         return self.path / "networks"
 
     @property
     def iterations(self) -> Path:
-        """States of iterative solves, a file for each readout and draw."""
+        """The folder of states of iterative solves, a file for each readout and draw."""
         return self.path / "iterations"
 
     @property
@@ -114,7 +115,7 @@ class Run:
         return self.path / "report"
 
     def lock(self, wait: float = 0.0) -> AbstractContextManager:
-        """Hold the right to change the directory, as `lock.held`."""
+        """Hold the right to change the directory; see `lock.held`."""
         return lock.held(self.path / "lock", wait)
 
     def config(self, overrides: tuple[str, ...] = ()) -> Config:
@@ -127,7 +128,7 @@ class Run:
         return config.load(path, overrides, kept=True)
 
     def update(self, change: Callable[[dict], dict]) -> dict:
-        """Put a changed record in the place of the one there is, and return it; needs the lock."""
+        """Replace the record by a changed one, and return it; the caller must hold the lock."""
         changed = change(record.load(self.record))
         record.save(changed, self.record)
         return changed

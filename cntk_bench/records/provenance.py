@@ -1,4 +1,4 @@
-"""Where a number came from: the program, its commit, the libraries, the machine and the moment."""
+"""Provenance of a number: the program, its commit, the libraries, the machine and the time."""
 
 import hashlib
 import os
@@ -23,12 +23,12 @@ LIBRARIES = (
     *("pillow", "torch", "torchvision", "gpytorch", "cupy-cuda12x", "cupy-cuda13x"),
 )
 PATIENCE = 20  # seconds that another program may take to answer
-MOST = 10_000  # bytes of its answer that are read
-COMMIT = "CNTK_BENCH_COMMIT"  # the variable that says the commit of a copy without git
+MOST = 10_000  # bytes of its answer that are read, at most
+COMMIT = "CNTK_BENCH_COMMIT"  # environment variable with the commit of a copy without git
 
 
 def stamp() -> dict[str, Any]:
-    """This moment, process, program and machine; plain values."""
+    """Describe the current time, process, program and machine, as plain values."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "process": f"{os.getpid()} on {socket.gethostname()}",
@@ -40,7 +40,7 @@ def stamp() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries installed, by name."""
+    """Versions of Python and of the installed libraries, by name."""
     found = {"python": platform.python_version()}
     return found | {name: version for name in LIBRARIES if (version := installed(name))}
 
@@ -70,22 +70,22 @@ def _cpu() -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this file is tracked in; where it is tracked in none, what the variable
-    `COMMIT` says; else None."""
+    """The commit of the checkout in which this file is tracked; if there is none, that in the environment
+    variable `COMMIT`; else None."""
     folder = Path(__file__).parent
     git = ("git", "--no-optional-locks", "-C", str(folder))
     if not _output(*git, "ls-files", Path(__file__).name):
         told = os.environ.get(COMMIT, "")
         return told if re.fullmatch(r"[0-9a-f]{7,64}(-dirty)?", told) else None
     found = _output(*git, "rev-parse", "HEAD")
-    # `git describe --dirty` would write to the checkout's index, whatever its optional locks.
+    # `git describe --dirty` would write to the checkout's index even without optional locks.
     changed = _output(*git, "status", "--porcelain", "--untracked-files=no") != ""
     return f"{found}-dirty" if found and changed else found
 
 
 @cache
 def code() -> str:
-    """SHA-256 (hex) of the program's Python files: of an edited checkout it tells what a commit does not."""
+    """SHA-256 (hex) of the program's Python files, which unlike a commit identifies an edited checkout."""
     package = Path(__file__).parents[1]
     found = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -95,7 +95,7 @@ def code() -> str:
 
 
 def installed(library: str) -> str | None:
-    """A library's version; None where it is not installed."""
+    """A library's version; None if it is not installed."""
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
@@ -103,7 +103,7 @@ def installed(library: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints, or None if it is not there or fails."""
+    """Output of a command; None if it does not exist or fails."""
     quiet = subprocess.DEVNULL
     plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     text = b""
@@ -112,7 +112,7 @@ def _output(*command: str) -> str | None:
             command, stdin=quiet, stderr=quiet, stdout=subprocess.PIPE, env=plain, start_new_session=True
         ) as process:
 
-            def stop() -> None:  # it, and what it started
+            def stop() -> None:  # kill it and the processes that it started
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 

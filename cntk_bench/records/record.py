@@ -1,39 +1,39 @@
-"""The record of a run: one versioned JSON file that says what was done, where, and what came out.
+"""The record of a run: one versioned JSON file that says what was done, where, and with which results.
 
-What the next stage is asked stands in config.yaml alone; a record keeps, for each stage that ran, the
-settings that it used then. A record is a plain dict; every function here returns a new one. Its keys:
+Settings of the next stage are in config.yaml only; a record keeps, for each stage that ran, the settings
+that it used. A record is a plain dict; every function here returns a new one. Its keys:
 
     format     version of this layout
     name       name of the run
-    data       facts of the images that the solutions are of: name, fingerprint, n_train, n_test, classes,
-               preprocess, statistics, train_index, test_index (places in the data set separated by spaces),
-               and test_images, a digest of the test images as the source has them, and of their places;
-               also draws, where there are several, of n_train images each, and images_of_draws, the
-               fingerprint of each draw's images; classes_used, the source's labels of the classes, where some
-               were chosen; class_names, where classes have names; and of pictures size, fit, channels,
-               test_share, where they were asked for
-    computed   the same facts of the images that were computed last, which the next solve uses
-    asked      the sections dataset and preprocess of the config, by which those were chosen and prepared
-    stages     list, one of each call that did something, in order of their starts:
+    data       facts about the images that the solutions are for: name, fingerprint, n_train, n_test, classes,
+               preprocess, statistics, train_index, test_index (indices in the data set, separated by spaces),
+               and test_images, a digest of the unprepared test images, their indices and labels;
+               if there are several draws, draws, of n_train images each, and images_of_draws, the
+               fingerprint of each draw's images; classes_used, the source's labels of the classes, if some
+               were chosen; class_names, if classes have names; and for pictures size, fit, channels,
+               test_share, if they were given
+    computed   the same facts about the images computed last, which the next solve uses
+    asked      the config's sections dataset and preprocess by which those were chosen and prepared
+    stages     list with an entry for each call that did something, in order of their starts:
                stage      "compute", "train", "solve", "verify", ...
                started    UTC, ISO 8601
-               seconds    wall time; null if it was ended from outside
-               process    number of the process, and its machine: containers may have both in common
-               call       digits of this call alone
+               seconds    wall time; null if it was killed
+               process    process ID and machine, which containers may share
+               call       unique digits of this call
                tool       version of cntk-bench
                commit     git commit of the checkout that it ran from ("-dirty" appended if changed), or null
                versions   Python and libraries
                machine    platform, CPU, cores, memory in bytes, GPUs
                settings   the sections of the config that it used
                and what the stage adds: backend, pairs, pairs_per_second, numerics, device, solver,
-                          peak_memory (bytes of the process), of a solve grams (`matrix.fingerprint` by
-                          readout), of verify checked, damaged, entries, largest_error, ...
+                          peak_memory (bytes of the process); a solve adds grams (`matrix.fingerprint` by
+                          readout); verify adds checked, damaged, entries, largest_error, ...
     solve      number of the last solve; absent before the first
-    solutions  list of the last solve, one of each column and depth: column, depth (null for a column without
-               depths), accuracy in percent (null where there is none: every network failed) and its
-               standard_error, ridge, and what the solver reported (condition, residual, ...); elsewhere null
-               stands for a number that is not finite
-    digest     SHA-256 of them, and of which solve they are; absent in records of before
+    solutions  list of the last solve's cells, by column and depth: column, depth (null for a column without
+               depths), accuracy in percent (null if every network failed) and its standard_error, ridge,
+               and what the solver reported (condition, residual, ...); elsewhere null stands for a number
+               that is not finite
+    digest     SHA-256 of the solutions, and the number of their solve; absent in older records
 """
 
 import hashlib
@@ -59,12 +59,12 @@ _SOLUTION = {"column": str, "accuracy": int | float | None}
 
 
 def start(name: str, data: dict) -> dict:
-    """A new record, before its first stage.
+    """Make a new record, before the first stage.
 
     Parameters
     ----------
     name : str
-        Of the run.
+        Name of the run.
     data : dict
         At least name (of the data set), fingerprint, n_train, n_test, classes, preprocess.
     """
@@ -72,23 +72,23 @@ def start(name: str, data: dict) -> dict:
 
 
 def stage(name: str, settings: dict) -> dict:
-    """A stage that starts now: when, by which program and versions, where, and with which settings.
+    """Make the entry of a stage that starts now: time, program, versions, machine and settings.
 
     Parameters
     ----------
     name : str
         "compute", "solve", ...
     settings : dict
-        The sections of the config that the stage uses, plain (`model_dump(mode="json")`).
+        The config's sections that the stage uses, as plain values (`model_dump(mode="json")`).
     """
     call = {"call": uuid.uuid4().hex[:12]}
     return {"stage": name, "seconds": None, **provenance.stamp(), **call, "settings": plain(settings)}
 
 
 def with_stage(record: dict, stage: dict) -> dict:
-    """A record with a stage: in the place of the same call's, or as its newest.
+    """Return a record with a stage added as the newest, replacing an entry of the same call.
 
-    Where the stage has pairs, its rate in pairs per second is added.
+    If the stage has pairs, its rate in pairs per second is added.
     """
     if stage.get("pairs") is not None and stage["seconds"]:
         stage = {**stage, "pairs_per_second": stage["pairs"] / stage["seconds"]}
@@ -98,7 +98,7 @@ def with_stage(record: dict, stage: dict) -> dict:
 
 
 def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
-    """A record of a solve's number and solutions in place of those it had.
+    """Return a record with the number and solutions of a solve instead of those it had.
 
     Parameters
     ----------
@@ -106,20 +106,20 @@ def with_solutions(record: dict, number: int, solutions: list[dict]) -> dict:
     number : int
     solutions : list of dict
         Each with at least column, depth, accuracy (percent) and ridge (relative to the mean
-        diagonal); NumPy scalars are welcome.
+        diagonal); NumPy scalars are converted.
     """
     kept = {"solve": number, "sha256": digest(solutions)}
     return {**record, "solve": number, "solutions": plain(solutions), "digest": kept}
 
 
 def digest(said: Any) -> str:
-    """SHA-256 (hex) of what a file says, kept beside it: a flipped bit would make another number of one."""
+    """SHA-256 (hex) of a file's content, kept with it: else a flipped bit could change a number unnoticed."""
     return hashlib.sha256(json.dumps(plain(said), sort_keys=True).encode()).hexdigest()
 
 
 def _check_digest(path: str | Path, found: dict) -> None:
-    """Refuse solutions that are not those of their digest; a version that writes none leaves that of another
-    solve."""
+    """Refuse solutions that do not have their digest; one of another solve, left by an older version that
+    writes none, is ignored."""
     kept = found.get("digest")
     if isinstance(kept, dict) and kept.get("solve", found.get("solve")) == found.get("solve"):
         if kept.get("sha256") != digest(found["solutions"]):
@@ -127,28 +127,28 @@ def _check_digest(path: str | Path, found: dict) -> None:
 
 
 def computed(record: dict) -> dict:
-    """Facts of the images that were computed last; of records that do not tell them apart, those solved."""
+    """Facts about the images computed last; for records that do not distinguish them, about those solved."""
     return record.get("computed", record["data"])
 
 
 def asked(record: dict, config: dict) -> dict:
-    """The sections that say which images were computed last; of records that do not, a run's config's."""
+    """Config sections for the images computed last; for records without them, those given as `config`."""
     return record.get("asked", plain(config))
 
 
 def draws(facts: dict) -> int:
-    """How many draws the training images are of which a record's facts tell; n_train are those of one."""
+    """Number of draws according to a record's facts about images, whose n_train counts one draw."""
     found = facts.get("draws", 1)
     return found if type(found) is int and found > 0 else 1
 
 
 def sizes(facts: dict) -> tuple[int, int]:
-    """(training images of all draws, test images)."""
+    """(number of training images of all draws, number of test images)."""
     return facts["n_train"] * draws(facts), facts["n_test"]
 
 
 def save(record: dict, path: str | Path) -> None:
-    """Write the record so that the file is at every moment the old one or the new one, whole.
+    """Write the record atomically: at any moment, the file is either the whole old one or the whole new one.
 
     Raises
     ------
@@ -164,8 +164,8 @@ def load(path: str | Path) -> dict:
     Raises
     ------
     UserError
-        If it is missing, damaged, or of another format; the message says which of file and tool
-        is too old.
+        If it is missing, damaged, or of another format; the message says whether the file or the
+        tool is too old.
     """
     record = read_json(path)
     version = record.get("format") if isinstance(record, dict) else None
@@ -193,7 +193,7 @@ def load(path: str | Path) -> dict:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file of a run holds; a UserError where it cannot be read."""
+    """Read a JSON file of a run; UserError if it cannot be read."""
     try:
         return json.loads(read_plain(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -207,7 +207,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def check_solve(path: str | Path, found: Any) -> None:
-    """Refuse what is no solve.json, naming the file that it was read from."""
+    """Refuse content that is not a valid solve.json, naming the file that it was read from."""
     _check(path, "", found, {"solutions": list})
     if "data" in found:
         _check_data(path, "data", found["data"])
@@ -222,7 +222,7 @@ def check_solve(path: str | Path, found: Any) -> None:
 
 
 def check_solutions(path: str | Path, solutions: Any) -> None:
-    """Refuse what is no list of solutions, naming the file that it was read from."""
+    """Refuse content that is not a valid list of solutions, naming the file that it was read from."""
     if not isinstance(solutions, list):
         raise _damaged(path, "solutions is no list")
     for i, solution in enumerate(solutions):
@@ -231,7 +231,7 @@ def check_solutions(path: str | Path, solutions: Any) -> None:
             raise _damaged(path, f"solutions.{i}.depth is missing or of a wrong type")
         if "accuracy" not in solution:
             raise _damaged(path, f"solutions.{i}.accuracy is missing")
-        accuracy = solution["accuracy"]  # null where there is none
+        accuracy = solution["accuracy"]  # None if there is none
         if accuracy is not None and not 0 <= accuracy <= 100:
             raise _damaged(path, f"solutions.{i}.accuracy is not between 0 and 100")
 
@@ -257,11 +257,11 @@ def _damaged(path: str | Path, problem: str) -> UserError:
 
 
 def plain(value: Any) -> Any:
-    """Dicts, lists, strings, numbers and None only; JSON has no number that is not finite."""
+    """Convert to plain dicts, lists, strings, numbers and None, for JSON; numbers not finite become None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # of NumPy: a scalar, or an array
+    if hasattr(value, "tolist"):  # a NumPy scalar or array
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

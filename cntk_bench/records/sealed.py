@@ -1,4 +1,4 @@
-"""JSON files of results, each with the digest of what it says: a changed digit would be another result."""
+"""JSON files of results, each with a digest of its content, so that a changed digit is noticed."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ SEAL = "sha256"
 
 
 def write(path: Path, facts: dict) -> dict:
-    """Write facts, whole, and give them as they are read again; what is not a finite number becomes null."""
+    """Write facts atomically, and return them as `read` would; numbers that are not finite become None."""
     facts = record.plain(facts)
     write_json(path, facts | {SEAL: record.digest(facts)})
     return facts
 
 
 def read(path: Path) -> dict | None:
-    """The facts; None where they are not as they were written, or by a version that knew no digests.
+    """Read the facts; None if they are not as written, or were written by a version without digests.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""RUN/solutions and RUN/report: the files of a run's last solve, for those who look there."""
+"""RUN/solutions and RUN/report, which show the files of a run's last solve."""
 
 import os
 import shutil
@@ -10,20 +10,20 @@ from cntk_bench.system.files import read_plain
 
 
 def is_shown(run: Run, place: Path) -> bool:
-    """Whether a solve's folder is the one that is shown, by its solutions and its table."""
+    """Whether RUN/solutions and RUN/report show this solve's folder, by its solve.json and its table."""
     pairs = (("solve.json", run.solutions), ("report/table.txt", run.report))
     return all(_content(place / name) == _content(at / Path(name).name) for name, at in pairs)
 
 
 def show(run: Run, place: Path) -> None:
-    """Make a solve's folder the one that RUN/solutions and RUN/report show."""
+    """Make RUN/solutions and RUN/report show this solve's folder."""
     _mirror(run.solutions, [path for path in place.iterdir() if path.suffix in (".npz", ".json")])
     reported = place / "report"
     _mirror(run.report, list(reported.iterdir()) if reported.is_dir() else [])
 
 
 def _mirror(target: Path, files: list[Path]) -> None:
-    """Put links to files, or copies of them, into a folder that takes the place of the one there is."""
+    """Replace a folder by one with hard links to files, or copies of them."""
     fresh = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     fresh.mkdir()
     for file in files:
@@ -49,7 +49,7 @@ def _content(file: Path) -> bytes | None:
 
 
 def remove_halves(run: Run) -> None:
-    """Remove what a killed process left of `show`."""
+    """Remove folders that `show` left half made in a killed process."""
     for target in (run.solutions, run.report):
         for half in run.path.glob(f".{target.name}-{'[0-9a-f]' * 8}"):
             shutil.rmtree(half, ignore_errors=True)

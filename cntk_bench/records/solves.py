@@ -1,4 +1,4 @@
-"""The solves of a run: each in a folder of its own, whole or not there, numbered as they end."""
+"""The solves of a run: each in its own folder, published atomically, and numbered in the order they end."""
 
 import json
 import logging
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def numbers(run: Run) -> list[int]:
-    """The numbers of a run's solves, in the order in which they were made."""
+    """Numbers of a run's solves, in the order in which they were published."""
     folders = list(run.solves.iterdir()) if run.solves.is_dir() else []
     known = [path for path in folders if re.fullmatch(r"[1-9]\d{0,8}", path.name)]
     return sorted(int(path.name) for path in known if os.path.lexists(path / "solve.json"))
 
 
 def none_now(run: Run, text: str | None = None) -> UserError:
-    """What is said of a run, by the name it was given, whose record has no solutions."""
+    """The error for a run whose record has no solutions; `text` is the run's name in the message."""
     name, known = short(text or str(run.path)), numbers(run)
     if not known:
         return UserError(f"{name} has no solves yet: run `cntk-bench solve` on it")
@@ -39,7 +39,7 @@ def none_now(run: Run, text: str | None = None) -> UserError:
 
 
 def read_solve(run: Run, number: int) -> dict:
-    """What solve.json of one solve says: a stage as in a record, with data, solve and solutions.
+    """Read the solve.json of one solve: a stage as in a record, with data, solve and solutions.
 
     Raises
     ------
@@ -57,10 +57,10 @@ def read_solve(run: Run, number: int) -> dict:
 
 @contextmanager
 def new_solve(run: Run, asked: dict) -> Iterator[Path]:
-    """A folder to solve into, whose lock tells others that it is in use.
+    """Yield a folder to solve into, locked so that others see that it is in use.
 
-    What was interrupted is gone on with: a folder that nobody uses, of a solve that was asked the same, and
-    has a cell. It is removed if it has none when this ends. asked : with "code" (`provenance.code`).
+    An interrupted solve is resumed: if an unused folder of a solve with the same request exists, that is
+    used. The folder is removed at the end if it has no cell. `asked` must have "code" (`provenance.code`).
     """
     require_no_link(run.solves)
     remove_partial(run.iterations)
@@ -80,9 +80,9 @@ def new_solve(run: Run, asked: dict) -> Iterator[Path]:
 
 
 def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], None]) -> dict:
-    """Give a solve its number and its place, and make it the last one of the record.
+    """Give a solve its number, move it into place, and make it the last one in the record.
 
-    A report that cannot be made costs no solve: a warning says why.
+    If the report cannot be made, the solve is published all the same, with a warning that says why.
 
     Parameters
     ----------
@@ -97,23 +97,23 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
     Returns
     -------
     dict
-        The run's record as it is then.
+        The run's new record.
     """
     with run.lock(math.inf), writing(run.path):
         _settle(run)
         _remove_leftovers(run)
         number = max(numbers(run), default=0) + 1
-        while os.path.lexists(run.solves / str(number)):  # something else, that is no solve
+        while os.path.lexists(run.solves / str(number)):  # something that is no solve
             number += 1
         write_json(folder / "solve.json", solve | {"digest": {"sha256": record.digest(solve["solutions"])}})
         new = _telling(record.load(run.record), number, solve)
-        shutil.rmtree(folder / "report", ignore_errors=True)  # which the same solve left here before
+        shutil.rmtree(folder / "report", ignore_errors=True)  # left by an earlier attempt
         try:
             report(new, folder / "report")
         except (UserError, OSError) as error:
             log.warning("solve %d has no whole report: %s", number, one_line(error, 200))
         place = run.solves / str(number)
-        folder.rename(place)  # with its cells: the same solve goes on from them if the record cannot be saved
+        folder.rename(place)  # with its cells, to resume from if the record cannot be saved
         try:
             flush(run.solves)
             record.save(new, run.record)
@@ -127,7 +127,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
 
 
 def _telling(past: dict, number: int, solve: dict) -> dict:
-    """The record that tells of a solve as the last one."""
+    """The record with a solve added as the last one."""
     stage = {key: value for key, value in solve.items() if key not in ("data", "solutions", "digest")}
     past = past | {"computed": record.computed(past), "data": solve.get("data", past["data"])}
     return record.with_solutions(
@@ -136,8 +136,8 @@ def _telling(past: dict, number: int, solve: dict) -> dict:
 
 
 def settle(run: Run) -> None:
-    """Let the record tell of a solve that a killed process put in its place before it could say so."""
-    if any(_unsettled(run)):  # or one that is published now
+    """Add solves to the record that a killed process moved into place but could not record."""
+    if any(_unsettled(run)):  # perhaps one that is just being published
         with run.lock(math.inf), writing(run.path):
             _settle(run)
 
@@ -148,7 +148,7 @@ def _settle(run: Run) -> None:
         if number not in _told(past):
             try:
                 record.save(_telling(past, number, read_solve(run, number)), run.record)
-            except UserError as error:  # damaged
+            except UserError as error:  # the solve is damaged
                 log.warning("solve %d: %s", number, one_line(error, 200))
                 continue
             shown.show(run, place)
@@ -156,7 +156,7 @@ def _settle(run: Run) -> None:
 
 
 def _unsettled(run: Run) -> Iterator[int]:
-    """Numbers of solves that have their cells still."""
+    """Numbers of solves that still have their cells, because publishing was not completed."""
     for number in numbers(run):
         place = run.solves / str(number)
         if not place.is_symlink() and (place / cells.CELLS).is_dir():
@@ -168,7 +168,7 @@ def _told(past: dict) -> set:
 
 
 def show_last(run: Run) -> None:
-    """Let RUN/solutions and RUN/report be those of the last solve, where a killed process left others."""
+    """Make RUN/solutions and RUN/report show the last solve, in case a killed process left others."""
     with run.lock(math.inf), writing(run.path):
         number = record.load(run.record).get("solve")
         place = run.solves / str(number)
@@ -178,7 +178,7 @@ def show_last(run: Run) -> None:
 
 
 def _remove_leftovers(run: Run) -> None:
-    """Remove what killed processes left."""
+    """Remove files and folders that killed processes left."""
     cells.remove_useless(run)
     remove_partial(run.path)
     shown.remove_halves(run)

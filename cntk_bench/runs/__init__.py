@@ -1,1 +1,1 @@
-"""The stages of one experiment: images, Gram matrices, training, solving, verifying; its files for others."""
+"""The stages of an experiment: images, Gram matrices, training, solving, verifying; export of its files."""

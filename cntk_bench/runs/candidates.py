@@ -1,4 +1,4 @@
-"""Which of a cell's candidates is shown, and each one's score; curves of training with their test scores."""
+"""Choice among a cell's candidates, with the score of each; training curves with test scores."""
 
 import json
 from collections.abc import Callable
@@ -12,22 +12,23 @@ from cntk_bench.regression.fit import targets
 
 
 def shown(cell: Cell, y_test: np.ndarray, score: Callable[[Cell, np.ndarray], dict]) -> tuple[Cell, dict]:
-    """The cell that is shown, and what is recorded of it.
+    """Choose the cell to show, and score it.
 
     Parameters
     ----------
     cell : Cell
-        With candidates or without.
+        With or without candidates.
     y_test : (m,) int64
     score : callable
-        Of a cell without candidates.
+        Scores a cell without candidates.
 
     Returns
     -------
     Cell
-        Itself or one of its candidates, with the facts and arrays of both.
+        The cell itself, or one of its candidates with the facts and arrays of both.
     dict
-        Its score; "candidates" has that of each, in their order, and "chosen" the index of the one shown.
+        Its score; if there are several candidates, "candidates" has the score of each, in order, and
+        "chosen" the index of the one shown.
     """
     if not cell.candidates:
         return cell, score(cell, y_test)
@@ -42,10 +43,10 @@ def shown(cell: Cell, y_test: np.ndarray, score: Callable[[Cell, np.ndarray], di
 
 
 def drawn(curve: Curve, y_test: np.ndarray, classes: int) -> str:
-    """A curve as JSON, as `report.flow.network_curve` reads it.
+    """Convert a curve to the JSON that `report.flow.network_curve` reads.
 
-    Losses are means over images and classes of the squared error against one-hot - 0.1, accuracies in
-    percent; those of the test images are null where outputs for them were not kept.
+    Losses are mean squared errors over images and classes against one-hot - 0.1; accuracies are in percent.
+    Those on test images are null if the outputs for them were not kept.
     """
     nothing = [None] * len(curve.time)
     found: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The stage `compute`: what is missing of a run's Gram matrices."""
+"""The stage `compute`: compute what a run's Gram matrices lack."""
 
 import logging
 import math
@@ -39,25 +39,25 @@ def compute(
     donor: Run | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> None:
-    """Compute what is missing of a run's Gram matrices; makes the run if there is none.
+    """Compute what a run's Gram matrices lack; make the run if there is none.
 
-    A run that holds less, images or readouts, grows; what it holds beyond is kept.
+    A run that holds fewer images or readouts grows; if it holds more, these are kept.
 
     Parameters
     ----------
     run : Run
     settings : Config
     progress : callable, optional
-        Given the store's plan and the tasks to do, returns what is called with each task once it is stored.
+        Takes the store's plan and the tasks to do; returns a function that is called with each stored task.
     donor : Run, optional
-        Another run, from which is taken what is the same.
+        Another run, from which equal numbers are taken.
     shard : (i, n)
-        The i-th of n shares of the tiles alone, from 1: others do the others.
+        Compute only the i-th of n shares of the tiles, from 1; other processes do the others.
 
     Raises
     ------
     UserError
-        If the run is of another computation, or anything else is in the way.
+        If the run is of another computation, or it cannot be computed.
     """
     before, run = Run(run.path), run.asked(settings)
     donor = donor and donor.elsewhere(run)
@@ -65,7 +65,7 @@ def compute(
         run.require_gram()
         _tell_moved(before, run)
     workers.require(settings.compute)
-    regression.require(settings.solve.solver)  # says now, not after hours, if it is unknown
+    regression.require(settings.solve.solver)  # if it is unknown, fail now, not after hours
     loaded = images.load(settings)
     if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
@@ -79,7 +79,7 @@ def compute(
     name = stored.backend_name(settings.compute.backend, run)
     spec, plan = stored.cut(settings, loaded, name, run, donor)
     create = partial(backends.create, name)
-    backend = create(spec)  # says now if it cannot run
+    backend = create(spec)  # fails now if it cannot run
     asked = stored.attributes(spec, settings, loaded, name)
     other = _donor(donor, settings, asked, kept) if donor else None
     make(run)
@@ -100,7 +100,7 @@ def compute(
         _foretell(other, target, tasks)
     stage = record.stage("compute", settings.sections("dataset", "preprocess", "kernel", "compute"))
     stage |= {"backend": name, **backends.versions(name, spec)}
-    stage |= {"source": backend.source}  # for information: numerics is what decides
+    stage |= {"source": backend.source}  # for information only: numerics is what counts
     stage |= {"executor": executor, "workers": len(crew.places)}
     stage |= {} if shard == (1, 1) else {"shard": list(shard)}
     stage |= {"taken_from": str(donor.path.absolute())} if donor else {}
@@ -117,7 +117,7 @@ def compute(
 
     def lost(how: str) -> None:
         stage.setdefault("workers_lost", []).append(how)
-        with run.lock(math.inf):  # now: `status` tells it
+        with run.lock(math.inf):  # at once, so that `status` shows it
             run.update(lambda past: record.with_stage(past, stage))
 
     draws, crew = loaded.draws, replace(crew, lost=lost)
@@ -126,7 +126,7 @@ def compute(
         file = run.path.absolute() / logs.NAME
         job = Job(target, create, loaded.x_train, loaded.x_test, other, backend, threads, file)
         grams.compute(job, wanted, sizes, done, executor, draws, crew, shard)
-    finally:  # however it ends: the tiles finished until then are kept
+    finally:  # however it ends, the tiles finished by then are kept
         stage |= {"seconds": time.perf_counter() - started, "peak_memory": memory.peak()}
         stage |= _told(target, finished, donor is not None)
         with run.lock(math.inf):
@@ -134,7 +134,7 @@ def compute(
 
 
 def _tell_moved(before: Run, run: Run) -> None:
-    """Warn where the Gram matrices of a run that was begun are computed into another place."""
+    """Warn if a run's Gram matrices were begun in one place and are now computed into another."""
     if str(before.gram) != str(run.gram) and description.exists(before.gram):
         log.warning(
             "the Gram matrices of %s were in %s until now, and are computed into %s (compute.store)",
@@ -143,13 +143,13 @@ def _tell_moved(before: Run, run: Run) -> None:
 
 
 def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
-    """Another run's store, to take from; what one of format 1 does not know of its images is found out."""
+    """Another run's store as a donor; for one of format 1, the missing digests of images are computed."""
     there = store.open(run.gram)
     known = there.images()
     if known.digests is None and "data" in there.attributes:
         try:
             loaded = images.load(settings, *there.sizes)
-        except UserError:  # there are not so many
+        except UserError:  # the data set has fewer images
             loaded = None
         if loaded and loaded.fingerprint == there.attributes["data"]:
             known = images.kept(loaded)
@@ -157,7 +157,7 @@ def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
 
 
 def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
-    """Log how many tiles will be taken, which may be fewer than one hopes for."""
+    """Log how many tiles will be taken, which may be fewer than the user expects."""
     found = [
         (task, donor.has(task.tile, [target.readouts[r] for r in task.readouts], target.plan))
         for task in tasks
@@ -176,8 +176,8 @@ def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
 
 
 def _told(target: Store, finished: list[Task], took: bool) -> dict:
-    """What the record says of finished tasks: pairs computed, and tiles of which something was taken."""
-    with suppress(UserError):  # journals that cannot be read now; the error that ended us says more
+    """What the record says about finished tasks: pairs computed, and tiles at least partly taken."""
+    with suppress(UserError):  # unreadable journals; the error that ended `compute` says more
         target.progress.refresh()  # workers may have been other processes
     taken = [target.progress.taken(t.tile, t.readouts) for t in finished]
     pairs = sum(t.tile.pairs(target.plan) for t, each in zip(finished, taken, strict=True) if not all(each))
@@ -185,19 +185,19 @@ def _told(target: Store, finished: list[Task], took: bool) -> dict:
 
 
 def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Dataset:
-    """Images for whole tiles: a run that holds more than it is asked for has tiles with more of them."""
+    """Load more images if tiles need them: a run that holds more than is asked for has larger last tiles."""
     if len(loaded.x_train) >= needed[0] and len(loaded.x_test) >= needed[1]:
         return loaded
     return images.load(settings, *map(max, needed, (len(loaded.x_train), len(loaded.x_test))))
 
 
 def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
-    """Write the config, and the record with a stage that begins."""
+    """Write the config, and the record with a stage that begins, if any."""
     settings = images.with_path(settings)
     with run.lock(math.inf):
         remove_partial(run.path)
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
-        if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # solves keep what was solved
+        if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # past solves keep their own facts
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
         asked = settings.sections("dataset", "preprocess")
         past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}
@@ -206,6 +206,6 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
 
 
 def make(run: Run) -> None:
-    """Make a run's directory, where it is missing."""
+    """Make a run's directory if it is missing."""
     with writing(run.path):
         run.path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The cells of several draws of training images as one: means over the draws, and what each of them says."""
+"""Merging of the cells of several draws of training images: means over the draws, and each draw's facts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from cntk_bench.runs import scoring
 
 
 def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
-    """One solution of the solutions of several draws.
+    """Merge the solutions of several draws into one.
 
-    accuracy is their mean, standard_error its binomial one over the test images, which all draws share, and
-    spread the deviation between draws (dividing by one less than their number), of the accuracies listed.
-    What all draws say alike is said once; what differs stands under `draws`, and only there where one number
-    could not stand for all, such as ridges chosen for each draw. The cell is in doubt where a draw is; a draw
-    without an accuracy (None), of which every network failed, does not count in the mean.
+    accuracy is their mean, standard_error its binomial error over the test images, which all draws share, and
+    spread the standard deviation of the accuracies between draws (dividing by one less than their number).
+    Facts equal in all draws are given once; those that differ are under `draws`, and only there if no single
+    number can represent them, such as ridges chosen for each draw. The cell is in doubt if any draw is. A
+    draw without an accuracy (None), because every network failed, does not count in the mean.
     """
     count = len(scored)
     accuracies = [one["accuracy"] for one in scored if one["accuracy"] is not None]
@@ -51,11 +51,11 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
 
 
 def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What is kept of a cell's draws: their predictions, and the arrays of each.
+    """The arrays to keep for a cell: the predictions of its draws, and the arrays of each draw.
 
-    Of several draws, predicted is (r, m), and draw (r,) says of which draw, 1, 2, ..., each line is; where
-    cells tell of which repetition it is, repeat (r,) does. Other arrays have a draw along their first axis,
-    where the shapes of all draws agree; else a draw's are named so, such as alpha-2.
+    For several draws, predicted is (r, m), and draw (r,) has the draw 1, 2, ... of each row; repeat (r,) has
+    its repetition, if cells tell it. Other arrays are stacked along a first axis of draws if their shapes
+    agree; otherwise the draw is added to their names, as in alpha-2.
     """
     repeat = [number for cell in cells for number in cell.repeat or ()]
     told = {"repeat": np.array(repeat, np.int64)} if repeat else {}
@@ -82,7 +82,7 @@ def arrays(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def curves(of_draw: Mapping[str, Curve], draw: int, draws: int) -> dict[str, Curve]:
-    """The curves of a draw, 1 .. draws; of several, names and labels say which."""
+    """The curves of a draw 1 .. draws; if there are several, it is added to names and labels."""
     if draws == 1:
         return dict(of_draw)
     return {

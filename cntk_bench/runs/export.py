@@ -1,4 +1,4 @@
-"""Matrices of a run as files of other formats: npy, npz, HDF5, torch; no second copy is held in memory."""
+"""Export of a run's matrices to other formats (npy, npz, HDF5, torch), without a second copy in memory."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -14,34 +14,34 @@ from cntk_bench.text import short
 
 
 def write(gram: Gram, target: Path) -> list[Path]:
-    """Write matrices and labels to a file, in the format that its name ends with.
+    """Write matrices and labels to a file, in the format given by its suffix.
 
     Parameters
     ----------
     gram : Gram
     target : Path
-        FILE.npz, FILE.h5 or FILE.hdf5, FILE.pt: one file. FILE.npy: a file per array, FILE-train.npy and
-        so on, that can be mapped into memory.
+        FILE.npz, FILE.h5, FILE.hdf5 or FILE.pt: one file. FILE.npy: a file per array, FILE-train.npy and
+        so on, which can be memory-mapped.
 
     Returns
     -------
     list of Path
-        What was written.
+        The files written.
 
     Raises
     ------
     UserError
-        If the format is unknown, a library that it needs is missing, or it cannot be written.
+        If the format is unknown, a library that it needs is missing, or a file cannot be written.
     """
     require(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_partial(target.parent, target.stem)  # as large as the matrices
+        remove_partial(target.parent, target.stem)  # leftovers as large as the matrices
     return FORMATS[target.suffix](gram.arrays(), target)
 
 
 def require(target: Path) -> None:
-    """UserError if the file's name does not end as one of `FORMATS`."""
+    """Raise UserError if the file's suffix is not one of `FORMATS`."""
     if target.suffix not in FORMATS:
         raise UserError(f"--to {short(str(target))}: end the name in one of {', '.join(FORMATS)}")
 
@@ -88,7 +88,7 @@ def _torch(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
     with whole(target) as file:
         try:
             torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, file)
-        except RuntimeError as error:  # torch's own, over what the operating system said
+        except RuntimeError as error:  # torch's own, which hides the OSError
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
     return [target]
 

@@ -1,4 +1,4 @@
-"""Cells as columns fill them, checked: another package may have made the column."""
+"""Filling of cells by columns, with checks, since another package may have made the column."""
 
 import numpy as np
 
@@ -8,18 +8,18 @@ from cntk_bench.errors import UserError
 from cntk_bench.runs.given import Given
 from cntk_bench.text import one_line, short
 
-# What a solution says of its own: a column's facts have other names.
+# Keys of a solution that scoring fills: a column's facts must have other names.
 SCORED = {"column", "depth", "accuracy", "standard_error", "accuracies", "spread", "undecided", "trusted",
           "chosen", "draws"}  # fmt: skip
 
 
 def filled(name: str, depth: int | None, given: Given) -> Cell:
-    """A cell, filled and checked.
+    """Fill a cell, and check it.
 
     Raises
     ------
     UserError
-        If the column cannot fill it, or fills it with what is no cell.
+        If the column cannot fill it, or returns an invalid cell.
     """
     where = "" if depth is None else f" at depth {depth}"
     try:
@@ -38,7 +38,7 @@ def filled(name: str, depth: int | None, given: Given) -> Cell:
 
 
 def _problem(cell: Cell, m: int, classes: int) -> str | None:
-    """What is wrong with a cell of m test images, in words; None if it is sound."""
+    """Describe what is wrong with a cell of m test images; None if it is valid."""
     for candidate in cell.candidates:
         problem = _problem(candidate, m, classes)
         if problem is not None:

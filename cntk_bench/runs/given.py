@@ -1,4 +1,4 @@
-"""What the columns of a run may draw upon when they are filled: matrices, images, labels, settings."""
+"""What a run's columns can use when they are filled: matrices, images, labels, settings."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 
 def chosen_place(how: Solve, n: int, classes: int, plan: Plan | None) -> Place:
-    """Where and how n training images are solved, of which a plan's tiles have the matrices.
+    """Choose where and how to solve for n training images, whose matrices are in the tiles of a plan.
 
     Raises
     ------
     UserError
-        If they cannot be, in the memory that there is, as `solve` asks.
+        If that is not possible as the section `solve` asks, in the memory available.
     """
     return placement.choose(
         n,
@@ -53,14 +53,14 @@ def chosen_place(how: Solve, n: int, classes: int, plan: Plan | None) -> Place:
 
 
 class Given(Material):
-    """What the columns of a run may draw upon (`columns.Given`), of one draw of its training images.
+    """What a run's columns can use (`columns.Given`), for one draw of its training images.
 
-    It is a context, in which matrices are read ahead.
+    Use it as a context manager, in which matrices are read ahead.
 
     Raises
     ------
     UserError
-        If something that the config's cells need was not computed or trained yet, is of other images, or
+        If something that the config's cells need was not computed or trained yet, is for other images, or
         needs more memory than there is.
     """
 
@@ -72,7 +72,7 @@ class Given(Material):
         self._grams: Any = store.open(run.gram) if self._needed else None
         sections = "dataset", "preprocess"
         asked = record.plain(images.with_path(settings).sections(*sections))
-        # The config may have been edited since: what was computed is what the record says.
+        # The config may have been edited since; the record says what was computed.
         self._same = record.asked(past, run.config().sections(*sections)) == asked
         if not self._same:
             self.facts = images.facts(settings, self.loaded, self._kept)
@@ -85,19 +85,19 @@ class Given(Material):
                 )
             else:
                 require_same(self._grams, self.facts, self.sizes)
-            for readout in self._needed:  # says so now, not after hours, if one is not there
+            for readout in self._needed:  # if one is missing, fail now, not after hours
                 matrix.require_done(self._grams, readout, self.sizes, self.draws)
-        # The store's labels are those of the record; other data may give the same images others.
+        # The store's labels are those of the record; other data may label the same images differently.
         known = self._kept if self._grams is None or not self._same else self._grams.images(self.sizes)
         self._labels = known.labels
-        for name, depth, some in jobs(settings, self):  # this, too
+        for name, depth, some in jobs(settings, self):  # fail now, too
             require_trained(name, depth, some)
         self._ahead: dict[Readout, Future] = {}
-        if self._needed:  # says so now, not after hours, if there is not the memory
+        if self._needed:  # if memory does not suffice, fail now, not after hours
             _ = self.place
 
     def _require_labels(self, past: dict, asked: dict) -> None:
-        """Refuse labels that have become others at the same place since they were computed with."""
+        """Refuse labels if those in the same files have changed since the matrices were computed."""
         moved = any(past.get(key) != asked.get(key) for key in ("path", "labels"))
         if not moved and not growth.labels_fit(self._grams, self._kept):
             raise UserError(
@@ -107,17 +107,17 @@ class Given(Material):
 
     @property
     def y_train(self) -> np.ndarray:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         return self._labels[0][self._part]
 
     @property
     def y_test(self) -> np.ndarray:
-        """(m,) int64; not for columns."""
+        """Test labels, (m,) int64; not for columns to see."""
         return self._labels[1]
 
     @cached_property
     def place(self) -> Place:
-        """Where matrices are solved; asked for only by columns that have some."""
+        """Where and how matrices are solved; used only for columns that have matrices."""
         plan = matrix.view(self._grams, self.sizes, self.draws) if self._needed else None
         place = chosen_place(self.how, len(self.y_train), self.classes, plan)
         (log.info if place.method == "cholesky" else self._tell)(f"solving by {place}")
@@ -125,7 +125,7 @@ class Given(Material):
 
     @cached_property
     def _held(self) -> Place:
-        """Where matrices of columns that hold them in memory are solved."""
+        """Where and how matrices are solved for columns that hold them in memory."""
         if self.place.method != "cg":
             return self.place
         return placement.choose(
@@ -134,16 +134,16 @@ class Given(Material):
 
     @property
     def device(self) -> str:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         return self._held.device
 
     @property
     def dtype(self) -> str:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         return self._held.dtype
 
     def fingerprints(self) -> dict[str, str]:
-        """Of the Gram matrices of each readout needed (`matrix.fingerprint`), by its name."""
+        """Map the name of each readout needed to the fingerprint of its matrices (`matrix.fingerprint`)."""
         return {
             str(readout): matrix.fingerprint(self._grams, readout, self.sizes, self.draws)
             for readout in self._needed
@@ -157,11 +157,11 @@ class Given(Material):
         self._reader.shutdown(cancel_futures=True)
 
     def asked(self) -> Asked:
-        """What columns are told before anything is solved."""
+        """The facts that columns get before anything is solved."""
         return images.told(self._settings, self.loaded)
 
     def train(self, readout: Readout) -> np.ndarray:
-        """As `columns.Given`. For a GPU the next one is read while one is solved, where there is room."""
+        """See `columns.Given`. For a GPU, the next matrix is read while one is solved, if memory allows."""
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
@@ -171,17 +171,17 @@ class Given(Material):
         return loaded
 
     def stream(self, readout: Readout) -> Stored:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         return Stored(self._grams, readout, sizes=self.sizes, draw=(self._draw, self.draws))
 
     def kept(self, readout: Readout) -> Path:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         require_no_link(self._run.iterations)
         of_draw = f"-draw-{self._draw + 1}" if self.draws > 1 else ""
         return self._run.iterations / f"{str(readout).replace(':', '-')}{of_draw}.npz"
 
     def tell(self, words: str) -> None:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         self._tell(words)
 
     def _load(self, readout: Readout) -> np.ndarray:
@@ -192,14 +192,14 @@ class Given(Material):
         )
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
-        """As `columns.Given`."""
+        """See `columns.Given`."""
         draw = self._draw, self.draws
         if self.place.method == "cg":
             return stream.test_blocks(self._grams, readout, sizes=self.sizes, draw=draw)
         return (block for _, block in matrix.row_blocks(self._grams, readout, sizes=self.sizes, draw=draw))
 
     def _load_images(self) -> Dataset:
-        """Those of the run, which they must be: a file may have changed since."""
+        """Load the run's images, and refuse others, since a file may have changed."""
         loaded = images.load(self._settings)
         if self._same and loaded.fingerprint != self.facts["fingerprint"]:
             raise UserError(

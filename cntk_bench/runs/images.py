@@ -1,4 +1,4 @@
-"""The images that a config asks for: fetched, loaded, and described."""
+"""Fetching, loading and description of the images that a config asks for."""
 
 from math import prod
 from pathlib import Path
@@ -9,11 +9,11 @@ from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset, Recipe
 from cntk_bench.grams.images import Images, digests
 
-FETCHED = "data"  # where official data sets are kept when the config names no path
+FETCHED = "data"  # folder of official data sets if the config names no path
 
 
 def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
-    """Download an official data set, unless it is there; returns its folder. None: nothing to fetch."""
+    """Download an official data set unless it is there, and return its folder; None if not one to fetch."""
     name = data.canonical(name)
     data.require_known(name)
     if name not in data.FETCHABLE or Path(path or "").suffix == ".npz":
@@ -24,7 +24,7 @@ def fetch(name: str, path: str | None, progress: bool = False) -> Path | None:
 
 
 def load(settings: Config, train: int | None = None, test: int | None = None) -> Dataset:
-    """The images and labels a config asks for; where `train` says so, so many, all draws together."""
+    """Load a config's images and labels; `train` (for all draws together) and `test` override the numbers."""
     asked = {key: value for key, value in settings.dataset.model_dump().items() if value is not None}
     asked |= {} if test is None else {"test": test}
     asked |= {} if train is None else {"train": train, "draws": 1}
@@ -34,7 +34,7 @@ def load(settings: Config, train: int | None = None, test: int | None = None) ->
 
 
 def with_path(settings: Config) -> Config:
-    """The config with the paths of its data written out, so that they hold from any working directory."""
+    """The config with absolute paths of its data, which are valid in any working directory."""
     path, labels = settings.dataset.path, settings.dataset.labels
     if path is None and settings.dataset.name in data.FETCHABLE:
         path = FETCHED
@@ -44,7 +44,7 @@ def with_path(settings: Config) -> Config:
 
 
 def kept(images: Dataset) -> Images:
-    """What a Gram store keeps of images."""
+    """What a Gram store keeps about images: labels, indices and digests."""
     return Images(
         labels=(images.y_train, images.y_test),
         indices=(images.train_index, images.test_index),
@@ -53,13 +53,13 @@ def kept(images: Dataset) -> Images:
 
 
 def told(settings: Config, images: Dataset) -> Asked:
-    """What columns are told before anything is computed."""
+    """The facts that columns get before anything is computed."""
     n, *shape = images.x_train.shape
     return Asked(n // images.draws, prod(shape), images.classes, settings.solve.memory, settings.section)
 
 
 def described(settings: Config) -> dict:
-    """Where the images are from, in words for people: what a refusal compares."""
+    """Describe for people where the images are from; compared to explain why other images are refused."""
     asked, prepared = settings.dataset, recipe(settings)
     statistics = settings.preprocess.statistics
     found: dict = {
@@ -74,13 +74,13 @@ def described(settings: Config) -> dict:
         found["order"] = asked.order
     if statistics == "subset":
         found["training_images"] = asked.train
-        if prepared.fits:  # then no image stays as it was where their number changes
+        if prepared.fits:  # then every image changes with their number
             found["what_prepares_every_image"] = f"statistics of {asked.train or 'all'} training images"
     return found
 
 
 def _pictures(settings: Config) -> dict:
-    """How pictures became images, where they did."""
+    """Settings by which pictures became images, if any."""
     asked = settings.dataset
     found = {key: getattr(asked, key) for key in ("size", "channels", "test_share")}
     found["fit"] = None if asked.size is None else asked.fit
@@ -88,22 +88,22 @@ def _pictures(settings: Config) -> dict:
 
 
 def recipe(settings: Config) -> Recipe:
-    """How a config asks for images to be prepared; UserError where that is not possible."""
+    """The preprocessing that a config asks for; UserError if it is invalid."""
     return Recipe(data.steps(settings.dataset.preprocess), **settings.preprocess.model_dump())
 
 
 def asked(settings: Config, images: Dataset) -> dict:
-    """What a store is asked for of images: in words, and as the one digest that stores of format 1 have."""
+    """Images that a store should have: in words, and as the single digest that stores of format 1 have."""
     return {"images": described(settings), "data": images.fingerprint}
 
 
 def of_draw(draw: int, n: int) -> slice:
-    """The training images of the draw d = 0, 1, ... of n images each, among those of all draws."""
+    """Slice of the draw d = 0, 1, ..., of n images each, among the training images of all draws."""
     return slice(draw * n, (draw + 1) * n)
 
 
 def of_draws(images: Dataset, known: Images) -> list[str]:
-    """The fingerprint of each draw's images, as that of a run of it alone would be; `known`: their `kept`."""
+    """Fingerprint of each draw's images, equal to that of a run with only this draw; `known`: as `kept`."""
     n, found = len(images.x_train) // images.draws, []
     assert known.digests is not None
     for draw in range(images.draws):
@@ -114,7 +114,7 @@ def of_draws(images: Dataset, known: Images) -> list[str]:
 
 
 def facts(settings: Config, images: Dataset, known: Images) -> dict:
-    """What a record says of the images used; `known` is what a store keeps of them (`kept`)."""
+    """Facts about images for the record; `known` is what a store keeps about them (`kept`)."""
     return {
         "name": images.name,
         "fingerprint": images.fingerprint,

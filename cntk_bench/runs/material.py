@@ -1,4 +1,4 @@
-"""What columns are trained from, as a run has it (`columns.Material`), and what of it is trained."""
+"""A run's material for training columns (`columns.Material`), and the training jobs of its cells."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -20,18 +20,18 @@ from cntk_bench.runs import images
 
 
 class Material:
-    """The images of a run, its settings, and its folders; columns are shown one draw of them at a time.
+    """The images, settings and folders of a run, for columns, which see one draw at a time.
 
-    It is of the first draw; `each_draw` gives one of each.
+    An instance is for the first draw; `each_draw` returns one for each.
 
     Parameters
     ----------
     run : Run
     settings : Config
     facts : dict
-        What a record says of the images (`images.facts`).
+        The record's facts about the images (`images.facts`).
     loaded : Dataset, optional
-        The images, where they are loaded already; else they are when they are first needed.
+        The images, if they are already loaded; by default loaded when first needed.
     """
 
     def __init__(self, run: Run, settings: Config, facts: dict, loaded: Dataset | None = None):
@@ -40,7 +40,7 @@ class Material:
         self._loaded: Callable[[], Dataset] = cache(self._load_images) if loaded is None else lambda: loaded
 
     def each_draw(self) -> Sequence[Self]:
-        """What columns may draw upon of each draw: they share what is loaded."""
+        """Return the material of each draw; they share the loaded images."""
         found = [copy(self) for _ in range(self.draws)]
         for draw, one in enumerate(found):
             one._draw = draw
@@ -48,7 +48,7 @@ class Material:
 
     @property
     def loaded(self) -> Dataset:
-        """The images, of all draws."""
+        """The images of all draws."""
         return self._loaded()
 
     def _load_images(self) -> Dataset:
@@ -56,43 +56,43 @@ class Material:
 
     @property
     def _part(self) -> slice:
-        """Which of all training images are of this draw."""
+        """The slice of all training images that belongs to this draw."""
         return images.of_draw(self._draw, self.facts["n_train"])
 
     @property
     def classes(self) -> int:
-        """As `columns.Material`."""
+        """See `columns.Material`."""
         return self.facts["classes"]
 
     @property
     def y_train(self) -> np.ndarray:
-        """As `columns.Material`."""
+        """See `columns.Material`."""
         return self.loaded.y_train[self._part]
 
     def section(self, name: str) -> Any:
-        """As `columns.Material`."""
+        """See `columns.Material`."""
         return self._settings.section(name)
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
-        """As `columns.Material`."""
+        """See `columns.Material`."""
         return self.loaded.x_train[self._part], self.loaded.x_test
 
     def fingerprint(self) -> str:
-        """As `columns.Material`."""
+        """See `columns.Material`."""
         if self.draws == 1:
             return self.facts.get("images") or str(images.kept(self.loaded).fingerprint)
         known = self.facts.get("images_of_draws") or images.of_draws(self.loaded, images.kept(self.loaded))
         return known[self._draw]
 
     def folder(self, name: str, depth: int) -> Path:
-        """As `columns.Material`."""
-        draw = f"-draw-{self._draw + 1}" if self._draw else ""  # the first is the run without draws
+        """See `columns.Material`."""
+        draw = f"-draw-{self._draw + 1}" if self._draw else ""  # the first draw equals a run without draws
         return self._run.networks / f"{name}-{depth}{draw}"
 
 
 @dataclass(frozen=True)
 class _OfDraw:
-    """A piece of training (`columns.Job`) of one of several draws, d = 1, 2, ...: its label says which."""
+    """A training job (`columns.Job`) of one of several draws d = 1, 2, ..., which its label names."""
 
     job: Job
     draw: int
@@ -113,11 +113,11 @@ class _OfDraw:
 
     @property
     def effort(self) -> Callable[[], Effort]:
-        return self.job.effort  # type: ignore[attr-defined]  # an AttributeError where it has none
+        return self.job.effort  # type: ignore[attr-defined]  # AttributeError if it has none
 
 
 def jobs(settings: Config, material: Material) -> Iterator[tuple[str, int, list[Job]]]:
-    """(column, depth, jobs) of every cell that has to be trained, of all draws."""
+    """Yield (column, depth, jobs of all draws) for every cell that needs training."""
     draws = material.each_draw()
     for name, depth in settings.kernel.cells:
         column = columns.trained(name)

@@ -1,4 +1,4 @@
-"""A run for whoever works with its matrices: in Python, or in files of other formats."""
+"""Access to a run's matrices, in Python or to write them in other formats."""
 
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -19,12 +19,12 @@ from cntk_bench.text import short
 
 @dataclass(frozen=True)
 class Gram:
-    """The matrices of one column and depth, and what belongs to their rows.
+    """The matrices of one column and depth, with the labels and indices of their images.
 
     train : (n, n) float64, symmetric.
     test : (m, n) float64; rows are test images.
     y_train, y_test : (n,) and (m,) int64.
-    train_index, test_index : the images' places in the data set, int64; None where they are not known.
+    train_index, test_index : the images' indices in the data set, int64; None if they are not known.
     """
 
     train: np.ndarray
@@ -35,16 +35,16 @@ class Gram:
     test_index: np.ndarray | None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Those that are there, by their names."""
+        """The arrays that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A computed run; `open_run` makes one.
+    """A computed run, as `open_run` returns it.
 
-    sizes : training images of one draw, and test images.
-    draws : how many draws of training images it has; where nothing says which, the first is meant.
+    sizes : numbers of training images in one draw, and of test images.
+    draws : number of draws of training images; methods use the first one by default.
     """
 
     run: Run
@@ -59,25 +59,25 @@ class OpenRun:
 
     @property
     def columns(self) -> tuple[tuple[str, int | None], ...]:
-        """(column, depth) of every cell that the run's config names; None for a column without depths."""
+        """(column, depth) of every cell in the run's config; depth is None for a column without depths."""
         return self.run.config().kernel.cells
 
     def gram(self, column: str, depth: int, draw: int = 1) -> Gram:
-        """The matrices of a column and depth, whole, in float64.
+        """Read the whole matrices of a column and depth, in float64.
 
         Parameters
         ----------
         column : str
-            Such as "CNTK-GAP".
+            For example "CNTK-GAP".
         depth : int
             Number of 3x3 convolutions plus one.
         draw : int
-            Of which draw of the training images, 1 .. `draws`.
+            The draw of the training images, 1 .. `draws`.
 
         Raises
         ------
         UserError
-            If the column has no Gram matrix, or several, or the run does not hold it, or not all of it.
+            If the column has no Gram matrix or several, or the run does not hold all of it.
         """
         if not isinstance(draw, Integral) or not 1 <= draw <= self.draws:
             raise UserError(f"draw {short(draw)}: {short(str(self.run.path))} has draws 1 to {self.draws}")
@@ -94,11 +94,11 @@ class OpenRun:
 
     @property
     def _all(self) -> tuple[int, int]:
-        """Training images of all draws, and test images."""
+        """Numbers of training images of all draws, and of test images."""
         return self.sizes[0] * self.draws, self.sizes[1]
 
     def readout(self, column: str, depth: int) -> Readout:
-        """The readout whose matrices, all computed, a column has at a depth; UserError as for `gram`."""
+        """The readout of a column at a depth, with all of its tiles computed; UserError as for `gram`."""
         if not isinstance(column, str):
             raise UserError(f"column {short(repr(column))} is not possible: give a name, such as 'CNTK-GAP'")
         found = find(column)
@@ -120,12 +120,12 @@ class OpenRun:
         return needed[0]
 
     def first(self, train: int) -> "OpenRun":
-        """The same of the first training images of the first draw only, as balanced over the classes.
+        """The same run with only the first training images of the first draw, balanced if its order is.
 
         Raises
         ------
         UserError
-            If there are not so many.
+            If there are fewer images.
         """
         if not isinstance(train, Integral) or not 2 <= train <= self.sizes[0]:
             where = short(str(self.run.path))
@@ -170,7 +170,7 @@ def open_run(path: str | Path) -> OpenRun:
 
 
 def require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
-    """Refuse a store of other images than the record says; of format 1, whose images have no digests, too."""
+    """Refuse a store whose images are not the record's; this also works for format 1, without digests."""
     here, there = facts.get("images"), grams.images(sizes).fingerprint
     if here is None or there is None:
         here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])

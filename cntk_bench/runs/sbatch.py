@@ -1,4 +1,4 @@
-"""The script of a Slurm job array that computes a run: each of its jobs does a share of the tiles."""
+"""Script of a Slurm job array that computes a run, in which each job does a share of the tiles."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-MARGIN = 60  # seconds before a job's limit of time at which it is asked to end
+MARGIN = 60  # seconds before its time limit at which a job is asked to end
 OPTIONS = {
     "partition": "--partition={}",
     "account": "--account={}",
@@ -21,22 +21,22 @@ MIB = {"MB": 1, "GB": 2**10, "TB": 2**20}  # as Slurm counts
 def script(
     asked: Mapping[str, Any], name: str, command: Iterable[str], run: Path, folder: Path, shards: int
 ) -> str:
-    """The text of the script.
+    """Return the text of the script.
 
     Parameters
     ----------
     asked : mapping
         The section `compute.slurm`.
     name : str
-        Of the run.
+        Name of the run.
     command : iterable of str
         The program and arguments that compute the run, without --shard.
     run : Path
         The run's directory.
     folder : Path
-        Which relative paths in the config start from; the jobs go there, wherever they were submitted.
+        The jobs' working directory, wherever they are submitted; relative paths in the config start here.
     shards : int
-        Jobs of the array.
+        Number of jobs in the array.
     """
     directives = [OPTIONS[key].format(asked[key]) for key in OPTIONS if asked[key] is not None]
     directives += [f"--mem={_memory(asked['memory'])}", f"--array=1-{shards}", "--requeue"]
@@ -58,7 +58,7 @@ def script(
 
 
 def quoted(text: str) -> str:
-    """A word as bash takes it, on one line and in ASCII whatever is in it."""
+    """Quote a word for bash, on one line and in ASCII whatever it contains."""
     if text.isascii() and text.isprintable():
         return shlex.quote(text)
     plain = set(range(32, 127)) - set(b"'\\")
@@ -66,5 +66,5 @@ def quoted(text: str) -> str:
 
 
 def _memory(text: str) -> str:
-    """A memory such as 1.5GB as Slurm takes it, which knows no fractions."""
+    """Convert an amount of memory such as 1.5GB for Slurm, which accepts no fractions."""
     return f"{math.ceil(float(text[:-2]) * MIB[text[-2:]])}M"

@@ -1,4 +1,4 @@
-"""What is said of predictions once they are compared with labels: accuracy, its error, and doubt."""
+"""Scores of predictions: accuracy, its standard error, and doubt about it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,24 +12,24 @@ from cntk_bench.regression.accuracy import standard_error
 def accuracy(right: np.ndarray) -> tuple[float, float]:
     """Mean of `right` (..., m), bool, in percent, and its standard error.
 
-    The error is that of a share of m independent images.
+    The error is that of a proportion among m independent images.
     """
     share = float(right.mean())
     return 100 * share, standard_error(share, right.shape[-1])
 
 
 def spread(accuracies: Sequence[float]) -> float | None:
-    """The standard deviation between repetitions, dividing by one less than their number; None for one."""
+    """Standard deviation between repetitions (ddof=1); None if there are fewer than two."""
     return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
 
 
 def doubt(undecided: float, error: float, n: int, remedy: str) -> str | None:
-    """Why the accuracy over n test images cannot be trusted, if it cannot.
+    """Say why the accuracy over n test images cannot be trusted; None if it can.
 
     Parameters
     ----------
     undecided : float
-        How many predictions the errors of stored kernels could change (`regression.prediction`).
+        Number of predictions that errors of stored kernels could change (`regression.prediction`).
     error : float
         Standard error of the accuracy, in percent.
     n : int

@@ -1,4 +1,4 @@
-"""The stage `solve`: every cell of a computed run, filled and scored."""
+"""The stage `solve`: fill and score every cell of a computed run."""
 
 import logging
 import time
@@ -36,12 +36,12 @@ def solve(
     ----------
     run : Run
     settings : Config
-        The run's, or one that asks for less of it: fewer images, columns or depths. Its section
-        `solve` may have changed.
+        The run's config, or one for a part of it: fewer images, columns or depths. Its section
+        `solve` may differ.
     progress : callable, optional
-        Called with (column, depth) once it is solved.
+        Called with (column, depth) of each cell once it is solved.
     tell : callable
-        Called with words: how matrices are solved, unless by a Cholesky factor, and how far such a solve is.
+        Called with messages on how matrices are solved, if not by a Cholesky factor, and on the progress.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def solve(
     Raises
     ------
     UserError
-        If something of it was not computed yet, or cannot be solved.
+        If something that the cells need was not computed yet, or a cell cannot be solved.
     """
     started = time.perf_counter()
     given = Given(run, settings, tell)
@@ -69,7 +69,7 @@ def solve(
     columns.require(settings.kernel.columns, given.asked)
     with new_solve(run, asked) as folder, given:
         for name, depth in settings.kernel.cells:
-            # By an earlier call, which was interrupted; nothing tells whether other packages are the same.
+            # Reuse cells of an interrupted call, but not those of other packages, which may have changed.
             ours = settings.solve.solver in (AUTO, *SOLVERS) and not columns.is_foreign(name)
             solution = solved_cell(folder, name, depth) if ours else None
             if solution is None:
@@ -98,9 +98,9 @@ def solve(
 
 
 def solves(run: Run) -> list[dict]:
-    """What solve.json says of every solve of a run, in the order in which they were made.
+    """Read the solve.json of every solve of a run, in order.
 
-    Of a solve whose file is damaged: its number, and "damaged", why.
+    For a damaged one, the dict has only its number, "solve", and the reason, "damaged".
     """
     found = []
     for number in numbers(run):
@@ -112,7 +112,7 @@ def solves(run: Run) -> list[dict]:
 
 
 def solved(run: Run, number: int | None = None) -> dict:
-    """The run's record with the data and solutions of one of its solves; by default of the last."""
+    """The run's record with the data and solutions of one of its solves, by default the last."""
     past = record.load(run.record)
     if number is None:
         return past
@@ -121,5 +121,5 @@ def solved(run: Run, number: int | None = None) -> dict:
 
 
 def doubtful(solutions: Sequence[dict]) -> list[dict]:
-    """Those that are not to be trusted."""
+    """The solutions that cannot be trusted."""
     return [solution for solution in solutions if not solution.get("trusted", True)]

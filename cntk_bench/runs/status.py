@@ -1,4 +1,4 @@
-"""How far the computation of a run is."""
+"""The progress of a run's computation and training."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from cntk_bench.text import short
 
 @dataclass(frozen=True)
 class Cell:
-    """How far the training of one cell is.
+    """Progress of the training of one cell.
 
     label : column and depth.
-    done, count : pieces of training (`columns.Job`) that are done, and all of them.
-    words : a line for each that failed, is damaged, or was begun.
+    done, count : number of training jobs (`columns.Job`) that are done, and of all.
+    words : a line for each job that failed, is damaged, or was begun.
     """
 
     label: str
@@ -30,12 +30,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Status:
-    """What is done of what was asked for last, and how many processes write now.
+    """What is done of the last request, and which processes write now.
 
-    counts : of tiles and pairs; None for a run whose columns need no Gram matrix.
-    writers : names of their journals (HOST-PROCESS-...); none also where that cannot be told.
-    lost : how each worker ended that was lost in the last call of `compute`, in words.
-    trained : of every cell that has to be trained.
+    counts : numbers of tiles and pairs; None for a run whose columns need no Gram matrix.
+    writers : names of the writers' journals (HOST-PROCESS-...); empty also if they cannot be known.
+    lost : for each worker lost in the last call of `compute`, how it ended, in words.
+    trained : progress of every cell that has to be trained.
     """
 
     counts: Counts | None
@@ -51,7 +51,7 @@ class Status:
 
     @property
     def pairs_per_second(self) -> float | None:
-        """Computed by one process; None before anything was timed."""
+        """Pairs computed per second by one process; None if nothing was timed yet."""
         if self.counts is None:
             return None
         pairs, seconds = self.counts.computed, self.counts.seconds
@@ -59,7 +59,7 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """On as many machines as write now, or one, if nothing more is taken from another run."""
+        """Estimated seconds left, with as many writers as now (at least one) and nothing more taken."""
         rate = self.pairs_per_second
         if rate is None or self.counts is None:
             return None
@@ -67,25 +67,25 @@ class Status:
 
 
 class Follower:
-    """The status of a run, read again without reading all of its journals again."""
+    """Follows the status of a run, without reading its whole journals each time."""
 
     def __init__(self, run: Run):
         self.run = run
         self._store: Store | None = None
 
     def begun(self) -> bool:
-        """Whether there is something to look at: a Gram store, or columns that need none."""
+        """Whether the run has a status yet: it has a Gram store, or columns that need none."""
         if description.exists(self.run.gram):
             return True
         config = self._asked()
         return config is not None and not config.kernel.readouts
 
     def _asked(self) -> Config | None:
-        """What was asked for last; None where that is not said yet."""
+        """The config of the last request; None if there is none yet."""
         return self.run.config() if (self.run.path / "config.yaml").exists() else None
 
     def look(self) -> Status:
-        """The status now.
+        """Return the current status.
 
         Raises
         ------
@@ -109,14 +109,14 @@ class Follower:
         return Status(counts, tuple(found.writers()), trained, self._lost())
 
     def _lost(self) -> tuple[str, ...]:
-        """What the record says of workers lost in the newest call of `compute`."""
+        """How workers lost in the last call of `compute` ended, according to the record."""
         stages = record.load(self.run.record)["stages"] if self.run.record.exists() else []
         newest: dict = next((stage for stage in reversed(stages) if stage["stage"] == "compute"), {})
         found = newest.get("workers_lost", [])
         return tuple(short(str(one), 100) for one in found) if isinstance(found, list) else ()
 
     def _opened(self) -> Store:
-        """The store as it is now: read anew where it has become larger."""
+        """The store as it is now: opened again if its attributes changed, else with journals refreshed."""
         if self._store is None or description.read(self.run.gram) != self._store.attributes:
             self._store = store.open(self.run.gram)
         else:

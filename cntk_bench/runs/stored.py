@@ -1,4 +1,4 @@
-"""What a run's store holds, and what a config asks it to hold: the backend, the tiles, the images."""
+"""What a run's store holds, and what a config asks it to hold: backend, tiles and images."""
 
 import logging
 
@@ -16,18 +16,18 @@ from cntk_bench.runs import images
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
-MANY = 20  # tiles beside each other, beyond which small ones are worth a warning
+MANY = 20  # tiles in a row beyond which small tiles are worth a warning
 
 
 def cut(
     settings: Config, loaded: Dataset, backend: str, run: Run | None = None, donor: Run | None = None
 ) -> tuple[Spec, Plan]:
-    """What is computed for a config, and how it is cut into tiles: as in the run or donor there is.
+    """Return what to compute for a config, and its tiles: as in an existing run or donor, if there is one.
 
     Raises
     ------
     UserError
-        If a convolutional kernel of vectors is asked for, or one of mirror images.
+        If the data are vectors, and a kernel is convolutional or uses mirror images.
     """
     spec = Spec(settings.kernel.readouts, *loaded.x_train.shape[1:3])
     convolved, flipped = spec.part(CONVOLUTIONAL), [one for one in spec.readouts if one.flip]
@@ -56,8 +56,11 @@ def cut(
 
 
 def _side(tile: int | None, run: Run | None, donor: Run | None) -> int | None:
-    """The side of the tiles that there are, of the run or of the donor, where it is gone on with: no other is
-    asked, or the run was begun with the same, which then was more than it had images."""
+    """The existing side of tiles, of the run or else of the donor, if it is to be kept; None if not.
+
+    It is kept if no side is asked for, or if the run was begun with the same request, which may have exceeded
+    its number of images then, so that its tiles are smaller.
+    """
     for other in (run, donor):
         if other is not None and description.exists(other.gram):
             there = description.read(other.gram)
@@ -67,7 +70,7 @@ def _side(tile: int | None, run: Run | None, donor: Run | None) -> int | None:
 
 
 def backend_name(asked: str, run: Run) -> str:
-    """The backend asked for; for "auto", the one that a run was begun with, if it was."""
+    """The backend asked for; for "auto", the one with which the run was begun, if there is one."""
     if asked == "auto" and description.exists(run.gram):
         asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
@@ -79,7 +82,7 @@ def backend_name(asked: str, run: Run) -> str:
 
 
 def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> dict:
-    """What a store says of itself (`grams.description`)."""
+    """A store's description of itself (`grams.description`)."""
     return {
         "readouts": [str(readout) for readout in spec.readouts],
         "backend": backend,
@@ -95,9 +98,9 @@ def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
     Raises
     ------
     UserError
-        If it has others.
+        If its images differ.
     VerificationError
-        If the labels are others.
+        If its labels differ.
     """
     kept = images.kept(loaded)
     growth.require_images(target, images.asked(settings, loaded), kept)
@@ -109,7 +112,7 @@ def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
 
 
 def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
-    """The run's store with whole facts of its images, and its backend's name, which must work here."""
+    """Repair what a run's store keeps about its images; return the store and its backend, which must work."""
     name, there = backend_name("auto", run), description.read(run.gram)
     readouts = tuple(map(Readout.parse, there["readouts"]))
     plan = Plan(len(loaded.x_train), len(loaded.x_test), there["tile"], len(readouts))
@@ -118,7 +121,7 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
 
 
 def convert(run: Run, settings: Config, loaded: Dataset) -> None:
-    """Let a store of format 1 that is to grow know its images, by those that it was made of."""
+    """If a store of format 1 is to grow, add the facts about its images, from the images it was made of."""
     if not description.exists(run.gram):
         return
     there = description.read(run.gram)

@@ -1,7 +1,7 @@
-"""The stage `train`: what columns have to be trained before they can be filled, such as networks.
+"""The stage `train`: train what columns need before they can be filled, such as networks.
 
-Columns say by `columns.Trained` what their pieces of training (`columns.Job`) are; here it is seen to that
-each is done by one process at a time, whatever it is.
+Columns list their training jobs (`columns.Job`) by `columns.Trained`; this module sees to it that each job is
+done by one process at a time, whatever it is.
 """
 
 import logging
@@ -25,8 +25,8 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.5  # seconds between two looks at what other processes train
-Progress = Callable[[int, int, str], None]  # pieces done, pieces in all, what is done just now
+PAUSE = 0.5  # seconds between checks of what other processes train
+Progress = Callable[[int, int, str], None]  # jobs done, all jobs, what is being done now
 
 
 def needed(settings: Config) -> bool:
@@ -35,7 +35,7 @@ def needed(settings: Config) -> bool:
 
 
 def require(settings: Config) -> None:
-    """UserError if training cannot run here; said before hours are spent on anything else."""
+    """Raise UserError if training cannot run here, before hours are spent on anything else."""
     for name in settings.kernel.columns:
         column = columns.trained(name)
         if column is not None:
@@ -43,24 +43,24 @@ def require(settings: Config) -> None:
 
 
 def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
-    """Train what is not trained yet; makes the run if there is none.
+    """Train what is not trained yet; make the run if there is none.
 
     Parameters
     ----------
     run : Run
     settings : Config
     progress : callable, optional
-        Called with the pieces of training that are done, all of them, and what is being done.
+        Called with the number of jobs done, the number of all jobs, and what is being done.
 
     Returns
     -------
     int
-        Pieces of training that this call has done.
+        Number of jobs that this call has done.
 
     Raises
     ------
     UserError
-        If the run is of other images, or anything else is in the way.
+        If the run is for other images, or training fails.
     """
     if not needed(settings):
         return 0
@@ -84,7 +84,7 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
     try:
         with interruption.noted() as asked_to_end:
             _train(left, len(every), done, progress, asked_to_end)
-    finally:  # however it ends: what is trained until then is kept
+    finally:  # however it ends, what is trained by then is kept
         stage |= {"seconds": time.perf_counter() - started, "trained": done[0], "peak_memory": memory.peak()}
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
@@ -94,7 +94,7 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
 def _train(
     left: list[Job], count: int, done: list[int], progress: Progress | None, end: threading.Event
 ) -> None:
-    """Do pieces of training that nobody else does, until none is left or the end is asked for."""
+    """Do the jobs that no other process does, until none is left or `end` is set."""
     while left:
         idle = True
         for job in list(left):
@@ -128,7 +128,7 @@ def _train(
 
 
 def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
-    """UserError if not all pieces of training of a cell are done."""
+    """Raise UserError if not all training jobs of a cell are done."""
     found = [job.done() for job in some]
     for job, state in zip(some, found, strict=True):
         if state.damage:
@@ -145,7 +145,7 @@ def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
 
 
 def checked(run: Run, settings: Config) -> dict[str, str | None]:
-    """Every piece of training by its label, and what is damaged of what it left, or None."""
+    """Map each training job's label to what is damaged in its results, or None."""
     if not needed(settings):
         return {}
     material = Material(run, settings, record.computed(record.load(run.record)))

@@ -1,4 +1,4 @@
-"""The stage `verify`: whether a run's stored numbers are what they should be."""
+"""The stage `verify`: check whether a run's stored numbers are right."""
 
 import logging
 import math
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 def verify(
     run: Run, settings: Config, sample: int, repair: bool, progress: Callable | None = None
 ) -> Verification:
-    """Check a run's store; with `repair`, compute damaged tiles anew and check again.
+    """Check a run's store; with `repair`, compute damaged tiles again and check once more.
 
     Parameters
     ----------
     run : Run
     settings : Config
-        The run's; only its data path may have changed since.
+        The run's config; only its data path may have changed.
     sample : int
-        Pairs to recompute in float64.
+        Number of pairs to recompute in float64.
     repair : bool
     progress : callable, optional
         Called after each tile checked and each pair recomputed.
@@ -48,7 +48,7 @@ def verify(
     target = store.open(run.gram)
     loaded = None
     if sample or repair:
-        loaded = images.load(settings, *target.sizes)  # it may hold more than was asked for last
+        loaded = images.load(settings, *target.sizes)  # the store may hold more than was last asked for
         _require_labels(run, target, images.kept(loaded))
         if repair:
             target, name = mended(run, settings, loaded)
@@ -71,7 +71,7 @@ def verify(
 
 
 def _require_labels(run: Run, target: Store, known: Images) -> None:
-    """Refuse data with other labels than those that store and record agree on, which are sound, then."""
+    """Refuse data whose labels differ from the store's, if these are known to be sound: the record agrees."""
     facts = record.computed(record.load(run.record)) if run.record.exists() else {}
     try:
         there = target.images(record.sizes(facts)) if facts else None
@@ -90,7 +90,7 @@ def _require_labels(run: Run, target: Store, known: Images) -> None:
 
 
 def _draws(run: Run, target: Store) -> int:
-    """The draws that were asked for last, where they are all that the store holds."""
+    """Number of draws in the last request, if they are all that the store holds, else 1."""
     facts = record.computed(record.load(run.record)) if run.record.exists() else None
     return record.draws(facts) if facts and record.sizes(facts)[0] == target.plan.n_train else 1
 
@@ -104,13 +104,13 @@ def _check(
 
 
 def begun(settings: Config, sample: int, repair: bool) -> dict:
-    """The stage `verify` of a record, which starts now."""
+    """Make the record's entry of a stage `verify` that starts now."""
     stage = record.stage("verify", settings.sections("dataset", "preprocess"))
     return stage | {"sample": sample, "repair": repair}
 
 
 def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, str | None]) -> None:
-    """Let the record tell what was found; a run that cannot be written to is as well verified without.
+    """Write what was found into the record, if the run can be written to.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, s
     stage : dict
         From `begun`.
     found : Verification or None
-        Of the tiles; None where there are none to check.
+        Result for the tiles; None if there are none to check.
     trained : dict
-        Of pieces of training (`train.checked`).
+        Result for training jobs (`train.checked`).
     """
     started = datetime.fromisoformat(stage["started"])
     stage = stage | {"seconds": (datetime.now(UTC) - started).total_seconds()}

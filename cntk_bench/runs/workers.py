@@ -1,4 +1,4 @@
-"""Who computes a run's tiles: the executor, and a place for each of its workers, by the keys of `compute`."""
+"""Choice of the executor that computes a run's tiles, and of its workers, by the config section `compute`."""
 
 import logging
 from typing import Any
@@ -11,7 +11,7 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE = ("slurm",)  # whose workers are in places that this machine knows nothing of
+ELSEWHERE = ("slurm",)  # executors with workers on machines unknown to this one
 
 
 def require(asked: Any) -> None:
@@ -31,7 +31,7 @@ def require(asked: Any) -> None:
 
 
 def chosen(asked: Any, backend: str) -> tuple[str, Workers, int | None]:
-    """The executor, its workers, and the threads of each; "auto" takes processes for several GPUs.
+    """Choose the executor, its workers, and the threads of each; "auto" uses processes for several GPUs.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def chosen(asked: Any, backend: str) -> tuple[str, Workers, int | None]:
 
 
 def _tell(name: str, asked: Any, workers: int, threads: int | None) -> None:
-    """Warn of what was asked for and has no effect, or a bad one."""
+    """Warn about settings that have no effect, or a bad one."""
     if asked.workers not in (None, workers):
         who = "this process alone computes" if name == "local" else "the scheduler has workers of its own"
         how = ": use --executor processes" if name == "local" else ""
@@ -74,7 +74,7 @@ def _places(name: str, asked: Any, devices: list[str]) -> tuple[dict[str, str], 
 
 
 def _threads(name: str, asked: Any, workers: int) -> int | None:
-    """As asked; else, for workers of this machine, an equal share of its cores."""
+    """Threads per worker: as asked, else an equal share of this machine's cores; None to leave it open."""
     if asked.threads is not None:
         return asked.threads
     if name == "local" or name in ELSEWHERE or asked.scheduler is not None:

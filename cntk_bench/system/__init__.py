@@ -1,1 +1,1 @@
-"""The surroundings: files, locks, signals, memory, paths, and libraries that may be broken."""
+"""The system around the program: files, locks, signals, memory, paths, and possibly broken libraries."""

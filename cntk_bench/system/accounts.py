@@ -1,11 +1,11 @@
-"""Where an S3 server is and who we are there: by AWS's variables, else AWS's files. Nothing of it is kept.
+"""Address of an S3 server and our credentials, from AWS's variables or else AWS's files; never stored.
 
     AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN; AWS_PROFILE
     ~/.aws/credentials and ~/.aws/config, or AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE
 
-obstore itself follows the variables of containers, web identities and anonymous access; an instance's role is
-asked for only where AWS_METADATA_ENDPOINT says where, since elsewhere that question waits for a long time.
+obstore itself follows the variables of containers, web identities and anonymous access. An instance's role is
+requested only if AWS_METADATA_ENDPOINT is set, since elsewhere that request takes long to time out.
 """
 
 import configparser
@@ -23,8 +23,8 @@ from cntk_bench.text import short
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-RENEWED = 900.0  # seconds after which obstore reads credentials from the files again, or some minutes before
-OTHERS = (  # other ways to say who we are, which obstore follows
+RENEWED = 900.0  # seconds after which, or some minutes before, obstore reads the files' credentials again
+OTHERS = (  # variables of other kinds of credentials, which obstore follows
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -34,7 +34,7 @@ OTHERS = (  # other ways to say who we are, which obstore follows
 
 
 def found() -> tuple[tuple[str, str], ...]:
-    """What obstore is to be told, as pairs of a setting and its value.
+    """Settings for obstore, as pairs of a name and its value.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def found() -> tuple[tuple[str, str], ...]:
 
 
 def provider() -> Callable[[], dict[str, Any]] | None:
-    """What obstore is to ask for credentials, again and again; None where it finds them by itself.
+    """Function that obstore calls repeatedly for credentials; None if obstore finds them itself.
 
     Raises
     ------
     UserError
-        If nothing says who we are.
+        If there are no credentials.
     """
     if all(map(os.environ.get, KEYS[:2])):
         return None
@@ -70,12 +70,12 @@ def provider() -> Callable[[], dict[str, Any]] | None:
 
 
 def _kept() -> dict[str, Any]:
-    """Credentials of AWS's files, which other programs may renew while we compute."""
+    """Credentials from AWS's files, which other programs may renew while we compute."""
     return {**_keys(_profile()), "expires_at": datetime.now(UTC) + timedelta(seconds=RENEWED)}
 
 
 def _keys(profile: dict[str, str]) -> dict[str, str]:
-    """A profile's credentials, by obstore's names; empty where it has none."""
+    """A profile's credentials under obstore's names; empty if it has none."""
     if not all(profile.get(name.lower()) for name in KEYS[:2]):
         return {}
     names = zip(KEYS, ("access_key_id", "secret_access_key", "token"), strict=True)
@@ -106,7 +106,7 @@ def _first(names: tuple[str, ...]) -> str | None:
 
 
 def _profile() -> dict[str, str]:
-    """The profile's entries in AWS's files; those of its credentials come first."""
+    """The profile's entries in AWS's files; those in the credentials file take precedence."""
     name = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
     entries: dict[str, str] = {}
     for variable, default, section in (

@@ -1,12 +1,12 @@
-"""Objects under a URL s3://BUCKET/PREFIX, on any server that speaks S3; over obstore, the extra `cluster`.
+"""Objects under a URL s3://BUCKET/PREFIX on any S3-compatible server, with obstore (extra `cluster`).
 
-Where the server is, and who we are, is said by the environment or by AWS's own files (`accounts`), never by
-us. What a server answers is not repeated to the user, for it may hold parts of what was signed: a message has
-its status and its code alone.
+The server's address and our credentials come from the environment or AWS's own files (`accounts`), never from
+our settings. Messages have only the status and code of a server's answer, since the rest may contain parts of
+what was signed.
 
-Requests that fail by the server's fault, or get no answer, are made again with growing pauses, `RETRIES`
-times and for `LONGEST` seconds at most. A request may so arrive twice, and late: whoever writes gives an
-object its name once, or does not mind that the same bytes are written again.
+Requests that fail by the server's fault, or get no answer, are retried with growing pauses, at most `RETRIES`
+times and for `LONGEST` seconds. So a request may arrive twice, and late: writers use each name only once, or
+must tolerate that the same bytes are written again.
 """
 
 import re
@@ -22,28 +22,28 @@ from cntk_bench.errors import UserError
 from cntk_bench.system import accounts
 from cntk_bench.text import one_line, short
 
-RETRIES = 12  # of a request
+RETRIES = 12  # of a request, at most
 TIMEOUT = 60.0  # seconds for an answer to one try
 LONGEST = 300.0  # seconds for all tries
-HURRIED = 5.0, 4, 10.0  # the same three, of what is as good if it fails
+HURRIED = 5.0, 4, 10.0  # timeout, retries and seconds for all tries of requests that may as well fail
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 15.0  # seconds between two tries
 KEPT = "what is finished is kept, and the same command goes on from there"
 URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.!*'()=+-]+(?:/[\w.!*'()=+-]+)*)/?", re.ASCII)
 REGIONAL = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException")
-CLOCKS = ("RequestTimeTooSkewed", "RequestExpired")  # of a request that seems to come from another time
+CLOCKS = ("RequestTimeTooSkewed", "RequestExpired")  # codes for a request with a wrong time
 INSTALL = "pip install 'cntk-bench[cluster]'"
 
 
 class Unreachable(UserError):
-    """The server did not let an object be read or written now; that says nothing about what is stored."""
+    """The server cannot be used at the moment; what is stored there is not necessarily damaged."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An object as a listing has it.
+    """An object in a listing.
 
-    name : below the prefix.
-    changed : when it was last written, by the server's clock.
+    name : the object's name below the prefix.
+    changed : time when it was last written, by the server's clock.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Bucket:
     Raises
     ------
     UserError
-        If it is no URL of a bucket and a prefix, or names a user.
+        If the URL is not of the form s3://BUCKET/PREFIX, or has a user or parameters.
     """
 
     def __init__(self, url: str, hurried: bool = False):
@@ -80,7 +80,7 @@ class Bucket:
         return Bucket, (self.url, self._hurried)
 
     def hurried(self) -> "Bucket":
-        """The same, for requests that are not worth waiting for, such as those at the end."""
+        """The same bucket with short timeouts, for requests not worth waiting for, such as final ones."""
         return Bucket(self.url, True)
 
     def client(self) -> Any:
@@ -89,13 +89,13 @@ class Bucket:
         Raises
         ------
         UserError
-            If obstore is not installed, or nothing says who we are.
+            If obstore is not installed, or there are no credentials.
         """
         patience = HURRIED if self._hurried else (TIMEOUT, RETRIES, LONGEST)
         return _client(self.name, self.prefix, accounts.found(), accounts.provider(), *patience)
 
     def get(self, name: str) -> tuple[bytes, str] | None:
-        """An object's bytes and its tag, which changes with the bytes; None where there is none."""
+        """Read an object's bytes and its tag, which changes with the bytes; None if there is no object."""
         obstore = _obstore()
         with self.reaching():
             try:
@@ -106,7 +106,7 @@ class Bucket:
                 return None
 
     def tag(self, name: str) -> str | None:
-        """An object's tag; None where there is none."""
+        """An object's tag; None if there is no object."""
         obstore = _obstore()
         with self.reaching():
             try:
@@ -115,20 +115,21 @@ class Bucket:
                 return None
 
     def put(self, name: str, data: bytes) -> str:
-        """Write an object, whole, and return its tag."""
+        """Write an object atomically, and return its tag."""
         obstore = _obstore()
         with self.reaching():
             return str(obstore.put(self.client(), name, data)["e_tag"])
 
     def put_if(self, name: str, data: bytes, tag: str | None) -> str | None:
-        """Write an object if its tag is still this one, or, for None, if there is none; return the new tag.
+        """Write an object if its tag is still `tag`, or for None if it does not exist; return the new tag.
 
-        None if the server says that it was not; it may have been, by a try before that had no answer.
+        Returns None if the server says that the condition failed; an earlier try without an answer may still
+        have written the object.
 
         Raises
         ------
         NotImplementedError
-            If the server does not know conditions.
+            If the server does not support conditional writes.
         """
         obstore = _obstore()
         from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
@@ -150,30 +151,30 @@ class Bucket:
                 raise
 
     def list(self, under: str = "") -> Iterator[Listed]:
-        """The objects whose names begin with a folder's, in no order."""
+        """Yield the objects in a folder, in no particular order."""
         obstore = _obstore()
         with self.reaching():
             for some in obstore.list(self.client(), prefix=under or None):
                 yield from (Listed(one["path"], one["last_modified"]) for one in some)
 
     def delete(self, names: Iterable[str]) -> None:
-        """Remove objects, of which some may be gone already."""
+        """Remove objects; those that do not exist are ignored."""
         obstore = _obstore()
         with self.reaching():
             obstore.delete(self.client(), list(names))
 
     def require(self) -> None:
-        """Refuse (UserError) a bucket that is not there or that we may not list."""
+        """Raise UserError if the bucket does not exist or we may not list it."""
         for _ in self.list():
             break
 
     def exists(self) -> bool:
-        """Whether a Zarr group is there."""
+        """Whether there is a Zarr group."""
         return self.tag("zarr.json") is not None
 
     @contextmanager
     def reaching(self) -> Iterator[None]:
-        """Turn what a server or its absence makes of a request into one line with its remedy."""
+        """Turn errors of requests into a UserError of one line, with a remedy."""
         _obstore()
         from obstore.exceptions import BaseError
 
@@ -211,7 +212,7 @@ class Bucket:
         )
 
     def _why(self) -> str | None:
-        """The code of a refusal, by a request whose answer has one: that to HEAD is its status alone."""
+        """Find the code of a refusal by a GET request, since the answer to HEAD has only a status."""
         try:
             _obstore().get(self.hurried().client(), "zarr.json")
         except Exception as error:
@@ -220,12 +221,12 @@ class Bucket:
 
 
 def reaching(path: object) -> AbstractContextManager[None]:
-    """`Bucket.reaching` of a bucket; nothing of anything else."""
+    """`Bucket.reaching` for a bucket; a context that does nothing for anything else."""
     return path.reaching() if isinstance(path, Bucket) else nullcontext()
 
 
 def _parsed(url: str) -> tuple[str, str]:
-    """The bucket and the prefix of a URL."""
+    """Split a URL into bucket and prefix."""
     if "@" in url or "?" in url or "#" in url:
         raise UserError(
             "compute.store: no user, password or other parameters may be in the URL: give s3://BUCKET/PREFIX,"
@@ -241,7 +242,7 @@ def _parsed(url: str) -> tuple[str, str]:
 
 
 def _status(error: Exception) -> tuple[int | None, str | None]:
-    """The status and the code of a server's answer, where it gave one; nothing else of it."""
+    """The status and the code in a server's answer, each None if missing."""
     text = str(error)
     status = re.search(r"status code: (\d{3})\b", text)
     code = re.search(r"<Code>(\w{1,40})</Code>", text)
@@ -249,7 +250,7 @@ def _status(error: Exception) -> tuple[int | None, str | None]:
 
 
 def _require_bucket(error: Exception) -> None:
-    """Of what is not there, raise where it is the whole bucket."""
+    """Raise the error again if the whole bucket does not exist, not only an object."""
     if _status(error)[1] == "NoSuchBucket":
         raise error
 

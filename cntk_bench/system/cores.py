@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What schedulers and people set to say how many threads a process is to have.
+# Variables that schedulers and people set to limit a process's threads.
 VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK")
 _COUNTS = (*VARIABLES[:2], "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_THREAD_LIMIT")
-# Of OpenMP (specification 5.2, chapter 21, and libgomp's manual): how a value, or none, may look.
+# Valid values of OpenMP's variables (specification 5.2, chapter 21, and libgomp's manual).
 _PLACES = r"(threads|cores|sockets|ll_caches|numa_domains)(\s*\(\s*\d+\s*\))?"
 _BINDINGS, _CPUS = "(master|primary|close|spread)", r"\d+(-\d+(:\d+)?)?"
 _FORMS = {
@@ -21,28 +21,28 @@ _FORMS = {
 }
 CGROUPS = Path("/sys/fs/cgroup")
 
-_asked: list[int] = []  # by whoever called `limited`, the last one first
+_asked: list[int] = []  # limits of the active `limited` contexts, of which the last one counts
 
 
 def threads() -> int:
-    """How many threads computing may use, at least 1.
+    """Number of threads that computing may use, at least 1.
 
-    The least of: the cores that the process is bound to, the share of time that a container's control
-    group allows, and what the environment asks for (`VARIABLES`), or `limited` in its place.
+    The minimum of the cores that the process is bound to, the CPU time that a container's control group
+    allows, and what the environment (`VARIABLES`), or `limited` instead, asks for.
     """
     asked: list[int | None] = [*_asked[-1:]] or [_number(os.environ.get(name, "")) for name in VARIABLES]
     return max(1, min([bound(), *(math.ceil(limit) for limit in (*asked, _quota()) if limit is not None)]))
 
 
 def bound() -> int:
-    """How many cores the process is bound to, at least 1."""
+    """Number of cores that the process is bound to, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def drop_impossible() -> None:
-    """Take variables away that Numba could not be imported with, or that make OpenMP print or never return.
+    """Delete environment variables whose values break Numba's import, or make OpenMP print or hang.
 
-    `threads` ignores them, too.
+    `threads` ignores such values, too.
     """
     for name in _COUNTS:
         if _number(os.environ.get(name, "1")) is None:
@@ -54,7 +54,7 @@ def drop_impossible() -> None:
 
 @contextmanager
 def limited(to: int | None) -> Iterator[None]:
-    """Use at most so many threads meanwhile, whatever the environment says; None changes nothing."""
+    """Use at most so many threads in this context, whatever the environment says; None changes nothing."""
     if to is None:
         yield
         return
@@ -66,13 +66,13 @@ def limited(to: int | None) -> Iterator[None]:
 
 
 def _number(text: str) -> int | None:
-    """The first number of a variable, which may list one for each level of nesting; None if it has none."""
+    """The first number in a variable, which may list one per level of nesting; None if it is invalid."""
     first = text.split(",")[0].strip()
     return int(first) if first.isascii() and first.isdigit() and 0 < int(first) < 10**6 else None
 
 
 def _quota(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """Cores' worth of time that control groups allow, by the strictest group that this process is in."""
+    """CPU time that control groups allow, in cores: the strictest limit of this process's groups."""
     limits = []
     try:
         lines = membership.read_text("utf-8").splitlines()
@@ -88,7 +88,7 @@ def _quota(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -
 
 
 def _up(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """Limits of a group and of those that it is in; a container may see its own as the root."""
+    """Limits of a group and of its ancestors; a container may see its own group as the root."""
     parts = [part for part in path.split("/") if part and part != ".."]
     found = (read(root.joinpath(*parts[:n])) for n in range(len(parts), -1, -1))
     return [limit for limit in found if limit is not None]

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, never through a link, and flushed to the disk."""
+"""Files written atomically, never through a link, and flushed to disk."""
 
 import errno
 import fcntl
@@ -21,17 +21,17 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # which are not of a path
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # not caused by a path
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
-PARTIAL = ".partial"  # ends the name of a file that is being written
+PARTIAL = ".partial"  # suffix of files that are being written
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn what the operating system says against writing to a path into one line with its remedy.
+    """Turn OSErrors of writing to a path into a UserError of one line, with a remedy.
 
-    Errors of another remedy pass: of what the process has no more of, and of a current folder that is gone.
+    Errors with another remedy pass: exhausted resources of the process, and a deleted current folder.
     """
     try:
         yield
@@ -54,7 +54,7 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def temporary() -> Path:
-    """The folder for files of the moment; UserError if there is none that can be written."""
+    """The folder for temporary files; UserError if there is none that can be written."""
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
@@ -65,19 +65,19 @@ def temporary() -> Path:
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Write a file so that it is at every moment the old one or the new one, whole.
+    """Write a file atomically: at any moment, it is either the whole old one or the whole new one.
 
     Parameters
     ----------
     path : path-like
-        A link there is replaced; what it points to stays as it is.
+        If this is a link, it is replaced, and what it points to stays as it is.
     content : bytes or str
         A string is written as UTF-8, whatever the locale.
 
     Raises
     ------
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     with whole(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
@@ -85,10 +85,10 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[BinaryIO]:
-    """As `write_whole`, for whoever writes piece by piece: a file to fill, which then takes the path.
+    """Like `write_whole`, piece by piece: yield a file to fill, which is then renamed to the path.
 
-    It can be read and sought in, too. An error leaves what was there before. While it is written it is
-    locked, so that nobody takes it for what a killed process left (`remove_partial`).
+    The file can also be read and sought. After an error, what was there before remains. While it is written,
+    the file is locked, so that no process takes it for the leftover of a killed one (`remove_partial`).
     """
     path = Path(path)
     with writing(path):
@@ -106,24 +106,26 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def _begun(path: Path) -> tuple[Path, int]:
-    """A new file beside a path, open and locked."""
+    """Make a new file next to a path; return its path and its handle, open and locked."""
     while True:
         new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
         handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if attempt(handle) is not False and os.path.lexists(new):
             return new, handle
-        os.close(handle)  # somebody tidies up, and looked before we had locked it
+        os.close(handle)  # `remove_partial` elsewhere came before our lock
 
 
 def require_no_link(folder: Path) -> None:
-    """UserError if a folder is a link: others may have put it there, to make us write elsewhere."""
+    """Raise UserError if a folder is a link, which others may have made to have us write elsewhere."""
     if folder.is_symlink():
         raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
 
 
 def remove_partial(folder: str | Path, begin: str = "") -> None:
-    """Remove files and folders that killed processes were making, where locks tell that nobody does now; only
-    those whose names were to `begin` so."""
+    """Remove partial files and folders of killed processes, which are recognized by not being locked.
+
+    Only those whose final names begin with `begin` are removed.
+    """
     for path in Path(folder).glob(f".{glob.escape(begin)}*-{'[0-9a-f]' * 32}{PARTIAL}"):
         with suppress(OSError):
             inside = path.is_dir() and not path.is_symlink()
@@ -136,9 +138,10 @@ def remove_partial(folder: str | Path, begin: str = "") -> None:
 
 
 def attempt(handle: int, shared: bool = False) -> bool | None:
-    """Lock an open file or folder at once, until it is closed.
+    """Try to lock an open file or folder, without waiting, until it is closed.
 
-    False where another process holds it, None where the file system has no locks.
+    Returns True if it is locked, False if another process holds the lock, and None if the file system has no
+    locks.
     """
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -150,17 +153,17 @@ def attempt(handle: int, shared: bool = False) -> bool | None:
 
 
 def open_own(path: str | Path, flags: int) -> int:
-    """Open or make a file of our own, as a file descriptor; refuse anything else that has its name.
+    """Open or make a file of our own, as a file descriptor; refuse anything else at its path.
 
-    A link (symbolic or hard), a folder, a pipe or a device could have been put there by others who
-    may write to the directory, to make us change a file that they may not.
+    A link (symbolic or hard), a folder, a pipe or a device could have been put there by others with
+    write access to the directory, to make us change a file that they may not.
 
     Raises
     ------
     UserError
-        If the path is not a plain file with one name.
+        If the path is not a plain file with only one name.
     OSError
-        Whatever else the operating system says.
+        For any other error of the operating system.
     """
     remedy = f"{short(str(path))} is not a plain file of this run, but a link or something else: remove it"
     try:
@@ -177,18 +180,18 @@ def open_own(path: str | Path, flags: int) -> int:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, as `write_whole`; ValueError if it has a number that is not finite."""
+    """Write a value as JSON, like `write_whole`; ValueError if it has a number that is not finite."""
     write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_plain(path: str | Path, most: int = 2**30) -> bytes:
-    """The bytes of a plain file, or of one that a link leads to.
+    """Read the bytes of a plain file, possibly through a link.
 
     Raises
     ------
     OSError
-        Whatever the operating system says; EINVAL for what is no plain file, which could keep us
-        waiting for ever (a pipe, a device), and EFBIG for more than `most` bytes.
+        For any error of the operating system; EINVAL for anything but a plain file, which could
+        block for ever (a pipe, a device), and EFBIG for more than `most` bytes.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -206,7 +209,7 @@ def read_plain(path: str | Path, most: int = 2**30) -> bytes:
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether the path leads to a plain file, or to nothing at all: reading cannot hang."""
+    """Whether the path leads to a plain file or to nothing, so that reading cannot hang."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -214,7 +217,7 @@ def is_plain(path: str | Path) -> bool:
 
 
 def same_file(handle: int, path: str | Path) -> bool:
-    """Whether an open file still has this path: a directory may be moved or removed meanwhile."""
+    """Whether an open file is still at this path: its directory may have been moved or removed."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except OSError:
@@ -223,9 +226,9 @@ def same_file(handle: int, path: str | Path) -> bool:
 
 @contextmanager
 def not_for_all() -> Iterator[None]:
-    """Let this process make files that nobody but their owner and group may write, whatever the umask.
+    """Make files in this context not writable by others (the umask gets 0o002 in addition).
 
-    Whether the group may is up to the umask; so a directory can be shared by one.
+    Whether the group may write is left to the umask, so that a group can share a directory.
     """
     before = os.umask(0o077)
     os.umask(before | 0o002)
@@ -236,10 +239,10 @@ def not_for_all() -> Iterator[None]:
 
 
 def flush(path: str | Path) -> None:
-    """Put a file, or a directory's list of names, on the disk.
+    """Flush a file, or a directory's list of names, to disk.
 
-    Some file systems cannot flush a directory; they are used as they are, and a power cut may then
-    take the newest names.
+    Some file systems cannot flush a directory; that is only logged, and a power cut may then lose
+    the newest names.
     """
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,8 +1,8 @@
 """Signals that ask the program to end: Ctrl-C's, and those that terminals and schedulers send.
 
-The command line, which owns its process, lets each of them raise `Interrupted` (`handled`). Whoever
-must not be stopped half way holds them back for a while (`noted`). In the process of somebody who
-uses the package from Python, nothing is changed but that `noted` holds back Ctrl-C.
+The command line, which owns its process, lets each of them raise `Interrupted` (`handled`). Code that
+must not be stopped half way holds them back for a while (`noted`). If the package is used from Python,
+nothing is changed except that `noted` holds back Ctrl-C.
 """
 
 import os
@@ -16,8 +16,8 @@ from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES)
-# Seconds in which a repeated signal is the same request: `timeout` and `uv run` pass on what the whole
-# process group gets too, and SIGXCPU comes every second. A person who presses Ctrl-C again means it.
+# Seconds in which a repeated signal counts as the same request: `timeout` and `uv run` pass on signals
+# that the whole process group gets anyway, and SIGXCPU comes every second. But a second Ctrl-C is meant.
 PATIENCE: dict[int, float] = {signal.SIGINT: 1.0}
 OTHERS_PATIENCE = 10.0
 
@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
     Parameters
     ----------
     signum : int
-        Its number; as shells have it, the exit code is 128 more.
+        Number of the signal; by the convention of shells, the exit code is 128 more.
     """
 
     def __init__(self, signum: int):
@@ -40,13 +40,13 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Let every one of `SIGNALS` raise `Interrupted` in the main thread, until the end.
+    """Let each of `SIGNALS` raise `Interrupted` in the main thread, in this context.
 
-    A signal that is ignored stays so (nohup, background jobs), and one that somebody else handles
-    stays theirs. Python would only print an exception raised where none can be raised (while a weak
-    reference is cleared, for example): such a signal is delivered again.
+    Ignored signals stay ignored (nohup, background jobs), and other handlers stay in place. Where an
+    exception cannot propagate (for example while a weak reference is cleared), Python would only
+    print it; the signal is then delivered again.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set only there
         yield
         return
     free = (signal.SIG_DFL, signal.default_int_handler)
@@ -73,11 +73,11 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def noted() -> Iterator[threading.Event]:
-    """Hold the first signal back until the end, as an event, so that no work is dropped half way.
+    """Hold the first signal back until the end of this context, so that no work is stopped half way.
 
-    At the end it is raised, unless another error is. A second one is raised at once, if it is not
-    the same request again. Signals that are not ours are left alone: outside `handled`, all but a
-    SIGINT with Python's own handler; in other threads, all.
+    Yields an event that the signal sets. At the end the signal is raised, unless another error is. A
+    second signal is raised at once, unless it is the same request. Signals that we do not handle are
+    left alone: outside `handled`, all but a SIGINT with Python's own handler; in other threads, all.
     """
     event = threading.Event()
     first: list[int] = []
@@ -113,10 +113,10 @@ def noted() -> Iterator[threading.Event]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Keep `SIGNALS` from this thread meanwhile; those that come are delivered at the end.
+    """Block `SIGNALS` for this thread in this context; they are delivered at its end.
 
-    Threads and processes that are started within have them blocked for good, and so have all that they
-    start: a terminal's Ctrl-C, which goes to a whole process group, does not end them half way.
+    Threads and processes started meanwhile, and those that these start, have them blocked for good: a
+    terminal's Ctrl-C, which goes to the whole process group, does not stop them half way.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -126,9 +126,9 @@ def blocked() -> Iterator[None]:
 
 
 def end_with(code: int) -> None:
-    """Let signals end the process at once, with this exit code: all is done, Python only tidies up.
+    """Let signals end the process at once with this exit code, while Python shuts down.
 
-    For a program's last moment; handlers that are not `handled`'s or Python's own stay as they are.
+    For a program's last moment; handlers that are neither `handled`'s nor Python's own stay in place.
     """
     for signum in SIGNALS:
         if signal.getsignal(signum) in (_raise, signal.SIG_DFL, signal.default_int_handler):

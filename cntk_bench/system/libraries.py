@@ -1,4 +1,4 @@
-"""Libraries that are broken, or that other people's settings break."""
+"""Import of libraries that may be broken, or broken by the user's settings."""
 
 import importlib
 import logging
@@ -17,21 +17,21 @@ _ours = False  # whether the process is the command line's own
 
 
 def own_process() -> None:
-    """Say that the process is the command line's own: libraries need not follow the user's settings."""
+    """Declare that the process is the command line's own: libraries need not follow the user's settings."""
     global _ours
     _ours = True
     cores.drop_impossible()
-    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):  # of which relative ones are to be ignored
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):  # their standard ignores relative paths
         if not os.path.isabs(os.environ.get(name, "/")):
             del os.environ[name]
 
 
 @contextmanager
 def hidden_if_broken(name: str) -> Iterator[None]:
-    """Make a library that cannot be imported look as if it were not installed, while others are imported.
+    """Make a library whose import fails look as if it were not installed, in this context.
 
-    Zarr, for example, imports CuPy where it is there, and is ready for nothing but its absence; CuPy
-    fails with whatever it likes, such as where it cannot make its folder below the home directory.
+    Zarr, for example, imports CuPy if it is installed, and handles only ImportError; but CuPy may raise
+    anything, for example if it cannot make its folder in the home directory.
     """
     hidden = False
     try:
@@ -51,13 +51,13 @@ def hidden_if_broken(name: str) -> Iterator[None]:
 
 @contextmanager
 def hushed(loggers: Iterable[str], level: int) -> Iterator[None]:
-    """Let some loggers say nothing below a level meanwhile.
+    """Silence some loggers below a level in this context.
 
     Parameters
     ----------
     loggers : iterable of str
     level : int
-        Such as `logging.CRITICAL`.
+        For example `logging.CRITICAL`.
     """
     found = [(logger, logger.level) for logger in map(logging.getLogger, loggers)]
     try:
@@ -71,7 +71,7 @@ def hushed(loggers: Iterable[str], level: int) -> Iterator[None]:
 
 @contextmanager
 def _unwarned() -> Iterator[None]:
-    """In a process of our own, let a library that is imported warn of nothing: users can mend none of it."""
+    """In a process of our own, suppress warnings while importing a library: users cannot fix their causes."""
     with warnings.catch_warnings():
         if _ours:
             warnings.simplefilter("ignore")
@@ -80,12 +80,12 @@ def _unwarned() -> Iterator[None]:
 
 @contextmanager
 def _settings_told(name: str, settings: str) -> Iterator[None]:
-    """Turn what a library raises that cannot read its settings into one line; an ImportError passes."""
+    """Turn errors of a library that cannot read its settings into a UserError; an ImportError passes."""
     try:
         yield
     except ImportError:
         raise
-    except Exception as error:  # whatever it likes
+    except Exception as error:  # libraries may raise anything
         reason = one_line(f"{type(error).__name__}: {error}", 100)
         raise UserError(f"{name} cannot be imported ({reason}): mend or remove {settings}") from None
 
@@ -96,7 +96,7 @@ def numba() -> None:
     Raises
     ------
     UserError
-        If its settings keep it from being imported.
+        If it cannot be imported because of its settings.
     """
     with (
         _settings_told("Numba", ".numba_config.yaml in the current folder, and variables NUMBA_*"),
@@ -106,12 +106,12 @@ def numba() -> None:
 
 
 def zarr() -> ModuleType:
-    """Zarr; in a process of our own with its own defaults, whatever the user's files and variables say.
+    """Import Zarr; in a process of our own with Zarr's defaults, whatever the user's files and variables say.
 
     Raises
     ------
     UserError
-        If its settings keep it from being imported.
+        If it cannot be imported because of its settings.
     """
     if _ours:
         for name in [name for name in os.environ if name.startswith("ZARR_")]:

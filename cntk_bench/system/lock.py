@@ -1,4 +1,4 @@
-"""The right to write, of one process or shared, by a lock that the kernel frees even if one is killed."""
+"""Exclusive or shared file locks, which the operating system releases even if a process is killed."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-# What file systems without locks say: Lustre mounted without them, some network and user-space ones.
+# Errors of file systems without locks: Lustre mounted without them, some network and user-space ones.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 _warned: set[int] = set()
 PAUSE = 0.05  # seconds between two tries
@@ -29,25 +29,25 @@ class Held(UserError):
 
 @contextmanager
 def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[bool]:
-    """Hold the lock of a file, which is made where it is missing and stays afterwards.
+    """Hold the lock of a file, which is created if it is missing and not removed afterwards.
 
-    Gives True; where the file system has no locks, a warning says so, nothing keeps a second process
-    out, and it gives False.
+    Yields True. If the file system has no locks, warns and yields False; then nothing keeps a second
+    process out.
 
     Parameters
     ----------
     path : path-like
     wait : float
-        Seconds to wait for another process to free it, before that is an error.
+        Seconds to wait for another process to release the lock before `Held` is raised.
     shared : bool
-        Keep out only those who want it for themselves.
+        Take a shared lock, which keeps out only processes that want an exclusive one.
 
     Raises
     ------
     Held
-        If another process holds it.
+        If another process holds the lock.
     UserError
-        If it cannot be written.
+        If the file cannot be written.
     """
     path, end = Path(path), time.monotonic() + wait
     while True:
@@ -94,7 +94,7 @@ def _flock(handle: int, kind: int, end: float) -> None:
 
 
 def _holder(handle: int) -> str:
-    """The process that a lock file names; anybody may have written anything there."""
+    """The process that a lock file names, if well formed: anybody may have written anything there."""
     found = re.fullmatch(rb"(process \d{1,10} on [\w.-]{1,64})\n", os.pread(handle, 200, 0))
     return found[1].decode() if found else "one that is starting, or that does not say which"
 

@@ -1,4 +1,4 @@
-"""How much memory is free, on the host and on a GPU, and how much this process has taken."""
+"""Free memory on the host and on a GPU, and the peak memory of this process."""
 
 import os
 import re
@@ -15,13 +15,13 @@ GIB = 2**30
 def available(device: str = "cpu") -> int:
     """Bytes that can still be allocated on "cpu" or "cuda".
 
-    On Linux the host's figure respects the limits of control groups, hence of containers and of
+    On Linux the host's figure respects the limits of control groups, and so of containers and
     batch systems. Elsewhere it is the installed memory.
 
     Raises
     ------
     UserError
-        If "cuda" is asked for and there is no CuPy, no GPU, or one that does not work.
+        If "cuda" is asked for and there is no CuPy or no working GPU.
     """
     if device == "cuda":
         return _gpu()
@@ -29,9 +29,9 @@ def available(device: str = "cpu") -> int:
 
 
 def peak() -> int:
-    """Bytes of memory that this process has had at once, at most.
+    """Peak memory of this process in bytes.
 
-    On Linux not by `getrusage`, whose figure a process inherits from the one that started it.
+    On Linux `getrusage` is not used, since a process inherits its figure from its parent.
     """
     try:
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
@@ -49,14 +49,14 @@ def _gpu() -> int:
 
         found = cupy.cuda.is_available()
         if found:
-            cupy.get_default_memory_pool().free_all_blocks()  # what CuPy only keeps for later is free
+            cupy.get_default_memory_pool().free_all_blocks()  # what CuPy only caches counts as free
             return cupy.cuda.runtime.memGetInfo()[0]
     except ImportError as error:
         raise UserError(
             f"device 'cuda' needs CuPy ({one_line(error, 60)}): pip install 'cntk-bench[cuda13]', or "
             "[cuda12] for a CUDA 12 driver; or use 'cpu'"
         ) from None
-    except (Exception, SystemExit) as error:  # a broken driver or GPU raises whatever it likes
+    except (Exception, SystemExit) as error:  # a broken driver or GPU may raise anything
         raise UserError(
             f"device 'cuda' does not work: {one_line(error, 120) or type(error).__name__}: "
             "mend the driver or the GPU (see nvidia-smi), or use 'cpu'"
@@ -77,8 +77,8 @@ def _host() -> int:
 def _groups(membership: Path, root: Path) -> list[int]:
     """Bytes left under the memory limit of each control group (v1 or v2) this process is in.
 
-    A container may see its own group at the root instead of at its path, so the whole way up is
-    looked at; ancestors limit too. Cached file pages count as used, and are given back on demand.
+    All ancestors are checked, since they limit, too, and a container may see its own group at the
+    root instead of at its path. Cached file pages are added, since they are freed on demand.
     """
     left: list[int] = []
     try:

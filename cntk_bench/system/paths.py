@@ -1,8 +1,8 @@
-"""Paths as people give them: a ~ for a home directory, and bytes that need not be text in any encoding.
+"""Paths as users give them: with ~ for a home directory, and bytes that are invalid in any encoding.
 
-In the process a path is a string in the file system's encoding, which the locale decides. In a config,
-which any locale must read alike, it is UTF-8. A byte that the encoding does not know is the lone
-surrogate that Python has for it, U+DC80 to U+DCFF, in both.
+In the process, a path is a string decoded from the file system's encoding, which the locale decides. In a
+config, which must be read alike in any locale, it is UTF-8. In both, a byte that the encoding cannot decode
+is a lone surrogate, U+DC80 to U+DCFF (Python's "surrogateescape").
 """
 
 import os
@@ -12,7 +12,7 @@ from cntk_bench.text import short
 
 
 def expanded(path: str) -> str:
-    """The path with a leading ~ or ~user replaced by that home directory.
+    """Replace a leading ~ or ~user in a path by the home directory.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def expanded(path: str) -> str:
 
 
 def current() -> str | None:
-    """The current folder; None where it was removed."""
+    """The current folder; None if it was removed."""
     try:
         return os.getcwd()
     except OSError:
@@ -46,15 +46,15 @@ def current() -> str | None:
 
 
 def to_utf8(text: str) -> str:
-    """A string of the process (an argument, a path) as UTF-8 has it; the same where the locale's is UTF-8."""
+    """Convert a string of the process (an argument, a path) to UTF-8; unchanged if the locale is UTF-8."""
     try:
         return os.fsencode(text).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # it has characters that are not from the locale
+    except UnicodeEncodeError:  # it has characters that the locale cannot encode
         return text
 
 
 def from_utf8(text: str) -> str:
-    """A path as UTF-8 has it, as a string of the process.
+    """Convert a path from UTF-8 to a string of the process; the inverse of `to_utf8`.
 
     Raises
     ------

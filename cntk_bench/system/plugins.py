@@ -1,4 +1,4 @@
-"""What other packages add: entry points, loaded when they are asked for by name.
+"""Plugins of other packages: entry points, loaded when they are asked for by name.
 
 A package adds a pool, column, backend, data set, executor or solver by an entry point in its
 pyproject.toml, for example
@@ -28,7 +28,7 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def require_known(what: str, name: str, known: Sequence[str]) -> None:
-    """UserError, with the nearest right name, if there is no such data set, backend, executor or solver."""
+    """Raise UserError, with the most similar known name, if a name of the kind `what` is unknown."""
     if name not in known:
         near = get_close_matches(str(name).casefold(), known, n=1, cutoff=0.7)
         remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
@@ -37,7 +37,7 @@ def require_known(what: str, name: str, known: Sequence[str]) -> None:
 
 @cache
 def load(group: str, name: str) -> Any:
-    """The object registered under a name.
+    """Load the object registered under a name.
 
     Raises
     ------

@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def folder(name: str) -> Traversable:
-    """A folder that a wheel has inside the package, and a checkout beside it: "kernels_cuda", "configs"."""
+    """Find "kernels_cuda" or "configs": inside the package in a wheel, next to it in a checkout."""
     inside = files("cntk_bench") / name
     return inside if inside.is_dir() else Path(__file__).parents[2] / name
