@@ -43,6 +43,8 @@ def test_what_is_asked_for_goes_before_the_environment(monkeypatch):
     with cores.limited(5):
         assert cores.threads() == 5
         with cores.limited(2):
+            with cores.limited(5):
+                assert cores.threads() == 5
             assert cores.threads() == 2
         with cores.limited(None):
             assert cores.threads() == 5

@@ -1,19 +1,15 @@
 """Cells of a solve in progress, kept in a folder, from which the same solve can be resumed if interrupted."""
 
-import io
 import json
 import os
 import shutil
 import uuid
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from cntk_bench.records import provenance
 from cntk_bench.records.directory import Run
+from cntk_bench.system.arrays import read_arrays
 from cntk_bench.system.files import attempt, read_plain, write_whole
 
 BEGUN = ".solving-"  # prefix of the folder of a solve that is not published yet
@@ -76,10 +72,8 @@ def solved_cell(folder: Path, column: str, depth: int | None) -> dict | None:
     file, arrays = folder / CELLS / f"{name}.json", folder / f"{name}.npz"
     try:
         found = json.loads(read_plain(file))
-        with np.load(io.BytesIO(read_plain(arrays)), allow_pickle=False) as whole:
-            for array in whole.files:
-                whole[array]  # reading verifies its checksum
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError):
+        read_arrays(arrays)  # reading verifies its checksum
+    except (OSError, ValueError, RecursionError):
         return None
     same = isinstance(found, dict) and (found.get("column"), found.get("depth")) == (column, depth)
     return found if same else None
