@@ -5,7 +5,7 @@
 // Snell's sine rule, t = 3 sin t / (2 + cos t), is good to a few per cent up to 90 degrees. Sharpened:
 //     D = n + B S,    y = (n - S) / D in [0, 1],    z = n sin(t) / D
 //     z^2 = y (2 - (1 - B) y) / (1 + B),    t = z (1 + B + y f(y))
-// B near 1/2 makes f so small that degree 3 serves. At c = 1 it is exact, and where c is near 1 nothing cancels.
+// B near 1/2 makes f so small that degree 3 suffices. It is exact at c = 1, and nothing cancels near it.
 // Coefficients and errors of t: scripts/fit_polynomials.py; 7e-7 at c = 0, less than 4e-8 from c = 0.8 on.
 constexpr double PI = 3.14159265358979323846;
 constexpr float NINTH = 1.0 / 9, B1 = 1.475, B = B1 - 1;
@@ -14,9 +14,9 @@ struct Angle {
     float y, z, f;  // t / (9 pi) = z (1 + B + y f),  n sin(t) / (9 pi) = z D
 };
 
-// SNAP: y below 1.4e-7 (t below 6.4e-4) counts as 0. In flat backgrounds rounding makes such angles of what
-// should be none, and all entries of a plane err the same way. No instruction compares: scaled down, such a
-// z^2 is a denormal number, which GPUs flush to 0.
+// SNAP: y below 1.4e-7 (t below 6.4e-4) counts as 0. In flat backgrounds rounding turns zero angles into
+// such small ones, with the same error in all entries of a plane. It takes no comparison: scaled down, such
+// a z^2 is a denormal number, which GPUs flush to 0.
 template <bool SNAP>
 __device__ __forceinline__ Angle angle(float y)
 {
@@ -29,7 +29,7 @@ __device__ __forceinline__ Angle angle(float y)
     return {y, float(1 / DOWN) * sqrtf(y * (LINEAR + QUADRATIC * y)), f};
 }
 
-// S becomes K; returns k0 / 9. In float: dx, dz are the images' d.
+// Replaces S by K and returns k0 / 9. In float: dx, dz are the images' d.
 template <bool FIRST>
 __device__ __forceinline__ float activate(float dx, float dz, float& S)
 {
@@ -44,7 +44,7 @@ __device__ __forceinline__ float activate(float dx, float dz, float& S)
     return k0;
 }
 
-// In float-float: dx, dz are d / 3, so that n / 9, which K falls short of by little, needs no rounding.
+// The same in float-float: dx, dz are d / 3, so that n / 9, slightly above K, needs no rounding.
 template <bool FIRST>
 __device__ __forceinline__ float activate(FloatFloat dx, FloatFloat dz, FloatFloat& S)
 {

@@ -1,4 +1,4 @@
-// The 3x3 box sum over a plane that a warp holds: who is whose neighbour.
+// The 3x3 box sums over planes that a warp holds, and which of their entries are neighbours.
 
 constexpr unsigned WARP = 0xffffffffu;
 constexpr int WIDTH = LANES / COLUMNS;  // lanes of a plane
@@ -12,14 +12,14 @@ __device__ __forceinline__ FloatFloat from_right(FloatFloat a) { return {from_ri
 // cyclic plane. Masks are 1 where two columns are neighbours in both images, else 0.
 struct Columns {
     int x, z;                   // place of column 0 in a plane of x, and of z
-    int next_x, next_z;         // from there to column number 1
+    int next_x, next_z;         // offset from there to column number 1
     float left, inner, right;   // between the lane before and column 0, the two columns, the last and the lane after
 };
 
 __device__ __forceinline__ Columns columns_of(int lane, int b)
 {
     const int first = lane % WIDTH * COLUMNS, last = first + COLUMNS - 1;
-    // Lanes without a column read what the first of their eight lanes reads, or all the same: no bank conflicts.
+    // Lanes without a column read what the first of their eight lanes reads, or column 0: no bank conflicts.
     const int eight = lane % WIDTH / 8 * 8 * COLUMNS, instead = eight < P ? eight : 0;
     const int column = first < P ? first : instead, other = min(column + COLUMNS - 1, P - 1), seam = P - b;
     Columns at;
@@ -31,8 +31,8 @@ __device__ __forceinline__ Columns columns_of(int lane, int b)
     return at;
 }
 
-// Rows are neighbours but at the borders of x and of z, too: open[i] is 1 if row i - 1 is a neighbour of
-// row i. A kernel's parameter, so that an addition takes it as an operand, at no cost.
+// Rows are neighbours, too, except at the borders of x and of z: open[i] is 1 if row i - 1 is a neighbour of
+// row i, else 0. It is a kernel parameter, which an addition takes as an operand at no cost.
 struct Rows {
     float open[P];
     __device__ __forceinline__ float operator[](int i) const { return open[i]; }
@@ -44,8 +44,8 @@ struct AllRows {
 // 3x3 box sums of a plane whose rows arrive from top to bottom. `sums` may hold what the row's entries are
 // computed from: row i overwrites only rows i - 2 .. i.
 //
-// Two rows that are neighbours share their sum: 3 additions for both, not 4. ODD: such pairs begin at row
-// 1, not 0, so that no seam lies inside one.
+// The two rows of a pair share their sum: 3 additions for both, not 4. ODD: pairs begin at row 1, not 0, so
+// that no seam lies inside a pair.
 template <class Real, int ODD, class Opening>
 struct Box {
     Real above[COLUMNS], first[COLUMNS];  // the rows i - 2 and i - 1, each summed across

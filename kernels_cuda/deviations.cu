@@ -1,13 +1,13 @@
 // What the planes' kernels read of an image, stage after stage: its channels, then a multiple of
 // d = sqrt(v_h) for the input of every layer h = 0, 1, ..
 //     v_0 = box(sum_c x_c^2),  v_h = box(v_{h-1} / 9)
-// In float-float d / 3, as activation.cuh wants it.
+// In float-float d / 3, as activation.cuh needs it.
 //
-// The host defines: CHANNELS; PARTS, floats a number: 1, or 2 for float-float (the hi plane, then the lo).
-// images (n, CHANNELS, P, P) float32.  out (n, stages, PARTS, PLANE) float32.  Grid: one block an image.
+// The host defines: CHANNELS; PARTS, floats per number: 1, or 2 for float-float (the hi plane, then the lo).
+// images (n, CHANNELS, P, P) float32.  out (n, stages, PARTS, PLANE) float32.  Grid: one block per image.
 constexpr int PIXELS = P * P;
 
-// Where no pixel lies, out keeps what it held: no kernel reads it.
+// Places without a pixel are left uninitialised: no kernel uses them.
 __device__ __forceinline__ void keep(float* stage, int pixel, double value)
 {
     float* to = stage + place(pixel % P) + pixel / P;

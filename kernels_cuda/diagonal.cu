@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(LANES * TILE * TILE, MINIMUM)
     const long long size = (long long)stages * 2 * PLANE;
     Stages<2, 2 * TILE, 0, BUFFERS, LANES * TILE * TILE> images = {{}, shared};
 #pragma unroll
-    for (int k = 0; k < TILE; ++k) {  // beyond the last image: the last once more, not written
+    for (int k = 0; k < TILE; ++k) {  // beyond the last image: the last one again, but not written
         images.images[k] = x + min(first_i + k, n - 1) * size;
         images.images[TILE + k] = z + min(first_j + k, m - 1) * size;
     }

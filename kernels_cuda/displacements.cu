@@ -1,8 +1,8 @@
-// Planes (a, b) != (0, 0) of one a, in float: COLUMNS planes per warp, WARPS warps of one pair a block.
+// Planes (a, b) != (0, 0) of one a, in float: COLUMNS planes per warp, WARPS warps of one pair per block.
 //
 // pairs (pairs, 2) int32: the pair's image of x and of z.  columns (count,) int32: b of each plane.
 // x, z (images, stages, PLANE) float32.  open: 1, but 0 at row P - a.  weights (WINDOWS, P, P) float32.
-// reads: layers to read.  out (pairs, planes, reads, SUMS) float32; these planes are number first ...
+// reads: layers to read.  out (pairs, planes, reads, SUMS) float32; these planes are numbers first, ...
 // Grid: pairs * ceil(count / (COLUMNS WARPS)) blocks of 32 WARPS threads.
 extern "C" __global__ void __launch_bounds__(LANES * WARPS, BLOCKS)
     displacements(const float* x, const float* z, const int* pairs, int a, Rows open, const int* columns,
@@ -14,7 +14,7 @@ extern "C" __global__ void __launch_bounds__(LANES * WARPS, BLOCKS)
     const int groups = (count + COLUMNS * WARPS - 1) / (COLUMNS * WARPS);
     const int pair = blockIdx.x / groups;
     const int number = (blockIdx.x % groups * WARPS + warp) * COLUMNS + lane / WIDTH;
-    const bool wanted = number < count;  // a block's last planes may be none, but must reach the barriers
+    const bool wanted = number < count;  // a block's last planes may not exist, but must reach the barriers
     const int b = columns[wanted ? number : count - 1];
 
     const long long size = (long long)stages * PLANE;

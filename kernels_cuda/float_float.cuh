@@ -1,7 +1,7 @@
 // Numbers as unevaluated sums hi + lo of two floats: 48 bits, on any GPU at the speed of float.
 //
 // Dekker, "A floating-point technique for extending the available precision" (1971); the sum is Knuth's
-// (TAOCP 2, 4.2.2). Every operation also exists for plain floats, so that one text serves both.
+// (TAOCP 2, 4.2.2). Every operation also exists for plain floats, so that the same code serves both.
 struct FloatFloat {
     float hi, lo;
 };

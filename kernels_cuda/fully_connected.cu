@@ -1,10 +1,11 @@
 // Fully connected kernels: one thread per pair, SIDE x SIDE pairs per block, all of it in double.
 //
-// The recursion is that of cntk_bench/kernels/fully_connected.py; what is read of it is a program
-// (cntk_bench/backends/fully_connected.py). The sum over features is Knuth's two-sum, feature after feature, so that
-// its bits depend on the two vectors alone. Products of floats are exact in double: fusing them changes nothing.
+// The recursion is that of cntk_bench/kernels/fully_connected.py; a program says what to read from it
+// (cntk_bench/backends/fully_connected.py). The sum over features is Knuth's two-sum, feature after feature,
+// so that its bits depend only on the two vectors. Products of floats are exact in double: fusing them
+// changes nothing.
 //
-// The host defines: SIDE; STATES, most numbers of fixed layers that a group of readouts has, at least 1.
+// The host defines: SIDE; STATES, at least the number of states T of every group of readouts, and at least 1.
 constexpr int STEP = 16;  // features in shared memory at once
 constexpr double PI = 3.14159265358979323846;
 
@@ -43,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(SIDE * SIDE, 1)
                     const double* bias_squares, const int* groups, int group_count, const int* states,
                     const int* reads, double* out)
 {
-    __shared__ float xs[SIDE][STEP + 1], zs[SIDE][STEP + 1];  // one more: no bank conflicts
+    __shared__ float xs[SIDE][STEP + 1], zs[SIDE][STEP + 1];  // one column more: no bank conflicts
     const int row = threadIdx.x / SIDE, column = threadIdx.x % SIDE;
     const int first_i = tiles[2 * blockIdx.x], first_j = tiles[2 * blockIdx.x + 1];
     const int i = first_i + row, j = first_j + column;

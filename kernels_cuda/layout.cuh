@@ -1,6 +1,6 @@
 // Where the pixels of a plane lie: column after column, so that a lane reads four rows of its column at
-// once. Columns that neighbouring lanes read together lie STRIDE apart, an odd number of 16 bytes: no bank
-// conflicts, except where z's columns begin again and P is no multiple of 16 (28 x 28: a quarter more).
+// once. Columns that neighbouring lanes read together lie STRIDE apart, an odd multiple of 16 bytes: no bank
+// conflicts, except where z's columns wrap around and P is no multiple of 16 (28 x 28: a quarter more).
 //
 // The host defines: P, pixels along a side; COLUMNS, columns of a plane that one lane holds (1 or 2).
 constexpr int LANES = 32;

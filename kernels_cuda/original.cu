@@ -2,8 +2,8 @@
 //
 // S and T are whole arrays (P, P, P, P) in global memory, [i, j, k, l] for pixel (i, j) of x and (k, l)
 // of z. Every layer reads and writes them twice: once for the activation, once for the box sums. One
-// block a displacement (a, b), -P < a, b < P, one thread a pixel of x: beyond z's border threads idle,
-// three quarters of all.
+// block per displacement (a, b), -P < a, b < P, one thread per pixel of x: threads whose pixel of z would
+// lie beyond the border idle, three quarters of all.
 //
 // Grid of every kernel: (2P - 1)^2 blocks of P^2 threads. The host defines P and CHANNELS.
 constexpr int PIXELS = P * P;
@@ -73,7 +73,7 @@ extern "C" __global__ void activate(const float* x, const float* z, float* S, fl
     T[at.index] = SCALE * angle * T[at.index] + K;
 }
 
-// out (2, blocks): each plane's sum of S, and of T, less S if `hidden`: then the last layer is not trained.
+// out (2, blocks): each plane's sum of S, and of T, minus S if `hidden`, when the last layer is not trained.
 extern "C" __global__ void sums(const float* S, const float* T, int hidden, float* out)
 {
     __shared__ float part[2][PIXELS];

@@ -8,7 +8,7 @@
 // Real is float, or FloatFloat where rounding 1 - c matters: in plane (0, 0), where two images may agree
 // (self-pairs, shared backgrounds). There S, n and n - S are FloatFloat, all else is float in both.
 //
-// The host defines, beside what the files before this one want: CHANNELS.
+// The host defines, besides what the files before this one need: CHANNELS.
 
 template <class Real>
 struct Plane {
@@ -32,7 +32,7 @@ __device__ __forceinline__ void load(const float* column, FloatFloat (&rows)[4])
 }
 
 template <class Real>
-struct Deviations {  // of four rows, this lane's columns
+struct Deviations {  // of this lane's columns in four rows
     Real x[COLUMNS][4], z[COLUMNS][4];
     __device__ __forceinline__ void read(const float* planes_x, const float* planes_z, const Columns& at, int i)
     {

@@ -1,8 +1,8 @@
 // Readouts from sums over planes, added up in a fixed order: plane (0, 0) first, then zone after zone.
 //
 // pairs (count, 2) int32: entry (i, j) of the n x m block.  sums: a plane's numbers, `width` of them.
-// columns (readouts, 2) int32: which of the numbers a readout adds up, and which it takes away (K from G,
-// where the last layer is not trained); -1 for none.
+// columns (readouts, 2) int32: which of the numbers a readout adds, and which it subtracts (K from G, if the
+// last layer is not trained); -1 for none.
 // scales (readouts,) float64.  totals (readouts, n, m) float64.  out (readouts, n, m) float32.
 // Grid: one thread per pair and readout.
 

@@ -1,7 +1,7 @@
-// How images' stages come into shared memory.
+// Copies the stages of images into shared memory.
 
-#ifdef __CUDA_ARCH__  // else the stand-in for CUDA, in tests/, brings its own two
-// Copies a Word to shared memory; from sm_80 on in the background, until `await_copies`.
+#ifdef __CUDA_ARCH__  // else the stand-in for CUDA in tests/ defines the two functions
+// Copies a Word to shared memory; from sm_80 on asynchronously, until `await_copies`.
 template <class Word>
 __device__ __forceinline__ void copy_later(float* to, const float* from)
 {
@@ -13,7 +13,7 @@ __device__ __forceinline__ void copy_later(float* to, const float* from)
 #endif
 }
 
-// This thread's copies are there; the block's, after a barrier.
+// Waits for this thread's copies; a barrier then makes sure of the whole block's.
 __device__ __forceinline__ void await_copies()
 {
 #if __CUDA_ARCH__ >= 800
@@ -22,9 +22,9 @@ __device__ __forceinline__ void await_copies()
 }
 #endif
 
-// Copies one stage of each of some images after another into shared memory, a step ahead of its use.
+// Copies some images' stages into shared memory, one stage after another; with two buffers, ahead of its use.
 // An image's stages: its channels, then the deviations of every layer's input; each PARTS planes. The
-// last ROTATED images are turned, so that row i is row (i + shift) % P.
+// last ROTATED images are rotated, so that row i is row (i + shift) % P.
 template <int PARTS, int IMAGES, int ROTATED, int RING, int THREADS>
 struct Stages {
     struct alignas(16) Vector { int words[4]; };
@@ -36,7 +36,7 @@ struct Stages {
     int buffer;                   // the one that is copied to next
     bool row;                     // this lane has a row to copy
 
-    // All threads of the block, as all that follow: before the first advance.
+    // Called by all threads of the block, like the functions below, and before the first `advance`.
     __device__ __forceinline__ void start(int count, int shift)
     {
         const int lane = threadIdx.x % LANES;
@@ -71,7 +71,7 @@ struct Stages {
             for (int k = 0; k < STAGE; k += 4 * THREADS)
                 if (k + 4 * THREADS <= STAGE || k + 4 * threadIdx.x < STAGE)
                     copy_later<Vector>(to + image * STAGE + k, images[image] + k);
-        // A lane copies a row's place of one column after another, from where that row lies in the image.
+        // Each lane copies its row of one column after another, from where that row lies in the image.
         to = shared + buffer + threadIdx.x / LANES * STRIDE + threadIdx.x % LANES;
 #pragma unroll
         for (int image = IMAGES - ROTATED; image < IMAGES; ++image)

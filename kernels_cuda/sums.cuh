@@ -1,4 +1,4 @@
-// What a plane gives: sums over its entries.
+// Sums over a plane's entries, which readouts are made of.
 //
 // The host defines: HIDDEN and ALL, 1 if some readout needs T of that training; WINDOWS, the number of LAP
 // windows.
@@ -10,7 +10,7 @@ constexpr int SLOTS = STATES ? STATES : 1;    // C++ has no empty arrays
 
 // Sums over a plane's entries, weighted by m(i, i + a) m(j, j + b) for LAP windows.
 struct Sums {
-    const float *rows, *columns;  // (WINDOWS, P, P): m(i, (i + a) % P) at [a][i]; here from a, from b on
+    const float *rows, *columns;  // (WINDOWS, P, P): m(i, (i + a) % P) at [a][i]; here beginning at a, at b
     float sum[POOLS][QUANTITIES][COLUMNS];
 
     __device__ __forceinline__ void clear()
@@ -26,7 +26,7 @@ struct Sums {
         for (int w = 1; w < POOLS; ++w) sum[w][quantity][k] += rows[(w - 1) * P * P + i] * value;
     }
 
-    // Over the lanes, in an order that never changes: out[pool][quantity].
+    // Adds up the lanes, in a fixed order, and writes out[pool][quantity].
     __device__ __forceinline__ void write(int lane, bool wanted, float* out)
     {
         const int first = lane % WIDTH * COLUMNS;

@@ -1,4 +1,4 @@
-"""What an acceptance run found, as JSON and as a Markdown table."""
+"""Results of an acceptance run, as JSON and as a Markdown table."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def table(results: dict) -> str:
 
 
 def write(results: dict, folder: Path) -> None:
-    """gpu-acceptance.json and .md, or gpu-acceptance-quick, whole or not at all."""
+    """Write gpu-acceptance.json and .md, or gpu-acceptance-quick, each atomically."""
     stem = "gpu-acceptance-quick" if results["quick"] else "gpu-acceptance"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)

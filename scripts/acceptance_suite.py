@@ -1,4 +1,4 @@
-"""The project's tests on a GPU machine: files side by side, each in a process of its own, within a time."""
+"""Run the project's tests on a GPU machine: files in parallel, each in its own process, with a time limit."""
 
 import os
 import re
@@ -19,14 +19,14 @@ FINE = (0, 5)  # pytest's exit codes: all passed; a file without a test for this
 
 
 def missing_packages() -> list[str]:
-    """What the project's tests need and this machine lacks."""
+    """Packages that the project's tests need and this machine lacks."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", package)[0] for package in (*project["dependencies"], "pytest")]
     return [name for name in names if not provenance.installed(name)]
 
 
 def run(files, seconds: float, at_once: int = 1) -> dict:
-    """Counts, and whether all passed: None if the time ran out before any failed."""
+    """Run test files; returns counts, and whether all passed: None if time ran out before any failed."""
     deadline = time.monotonic() + seconds
     waiting, running, ended = deque(files), {}, {}
     try:

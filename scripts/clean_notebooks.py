@@ -19,7 +19,7 @@ METADATA = {
 
 
 def cleaned(text: str) -> str:
-    """A notebook's JSON, of nbformat 4.5, with what is written by hand alone: cells, their ids and tags."""
+    """A notebook's JSON, of nbformat 4.5, with only what is written by hand: cells, their ids and tags."""
     found = json.loads(text)
     if (found["nbformat"], found["nbformat_minor"]) < (4, 5):
         raise ValueError("it is older than nbformat 4.5, whose cells have ids: save it with a newer Jupyter")

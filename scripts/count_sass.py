@@ -55,7 +55,7 @@ PIPES = (
 
 
 def pipe(opcode: str) -> str:
-    """The pipe of one opcode, such as FFMA.FTZ -> FMA."""
+    """The pipe that issues an opcode, such as FMA for FFMA.FTZ."""
     return next(name for name, pattern in PIPES if re.match(pattern, opcode))
 
 
@@ -64,7 +64,7 @@ def compile_text(text: str, options, arch: str) -> tuple[bytes, str]:
     """Kernels with exactly the options they run with -> cubin and the assembler's log."""
     from cupy.cuda import nvrtc
 
-    if "--use_fast_math" not in options:  # which implies it; CuPy adds it to all others
+    if "--use_fast_math" not in options:  # fast math implies it; otherwise CuPy adds it
         options = (*options, "-ftz=true")
 
     program = nvrtc.createProgram(text, "kernels.cu", [], [])
@@ -119,16 +119,16 @@ def disassemble(cubin: bytes) -> list[str]:
 
 
 def opcode(instruction: str) -> str:
-    """The name in an instruction that a predicate may precede."""
+    """The opcode of an instruction, which a predicate may precede."""
     return re.sub(r"^@!?U?P\w+\s+", "", instruction).rstrip(" ;").split()[0]
 
 
 def hot_loop(lines: list[str], entries: int) -> Counter:
-    """Opcodes of one turn of the loop over layers, for a layer that is not read out.
+    """Opcodes of one iteration of the loop over layers, for a layer that is not read out.
 
-    Its body is the basic block with one square root for each of a lane's entries and the fewest
-    instructions; the turn is
-    the longest way round through no other block with square roots, nor one that sums over lanes.
+    Its body is the basic block with one square root for each of a lane's entries and the fewest instructions;
+    the iteration is the longest way from it back to it that passes no other block with square roots, nor one
+    that sums over lanes.
     """
     targets = {t for line in lines for t in re.findall(r"(?:BRA|BSSY)\b.*`\((\.L_x_\d+)\)", line)}
     blocks, names = [[]], {}
@@ -202,7 +202,7 @@ class Count:
 
 
 def count(module: str, zone: Zone, arch: str, shared_bytes: int | None = None) -> Count:
-    """A shipped kernel's count, "diagonal" or "displacements", for a zone."""
+    """Instruction count of a shipped kernel, "diagonal" or "displacements", for a zone."""
     cubin, log = compile_module(module, zone, arch, shared_bytes)
     entries = zone.spec.size * zone.layout.columns
     loop = hot_loop(disassemble(cubin), entries)
@@ -212,8 +212,8 @@ def count(module: str, zone: Zone, arch: str, shared_bytes: int | None = None) -
 def count_original(spec: Spec, arch: str) -> Count:
     """Rung 0's count: one activation, two box sums.
 
-    A warp holds a row. (2P - 1) / P of its lanes count for one with an entry, and so many more warps
-    have none: their rows lie outside z.
+    A warp holds a row of a plane. Per entry, warps with entries spend (2P - 1) / P lanes, and warps without
+    any, whose rows lie outside z, (P - 1) / P times as many.
     """
     cubin, log = compile_text(original.text(), original.options(spec), arch)
     lines = disassemble(cubin)
@@ -230,7 +230,7 @@ def count_original(spec: Spec, arch: str) -> Count:
 
 
 def specs(size: int) -> dict[str, Spec]:
-    """What is counted: a name -> what the kernels are compiled for."""
+    """Name -> the spec for which kernels are compiled and counted."""
     gap = [Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for depth in DEPTHS]
     v = [Readout("ntk", "v", depth) for depth in DEPTHS]
     return {"V": Spec(tuple(v), 3, size), "V, GAP, NNGP": Spec(tuple(v + gap), 3, size)}

@@ -32,7 +32,7 @@ UNITS = {  # ports of LLVM's models, by what they do; the sum of a unit is divid
 
 
 def passes():
-    """(name, Backend, Pass) of a plane in float32, of GAP, and in float64, of V."""
+    """(name, Backend, Pass) for a plane in float32, of GAP, and for one in float64, of V."""
     for name, kind in (("float32, GAP and LAP", "gap"), ("float64 in places, V", "v")):
         backend = Backend(Spec((Readout("ntk", kind, LAYERS[-1] + 1),), 3, SIZE))
         yield name, backend, backend.passes[-1]
@@ -82,7 +82,7 @@ def loops(text):
 
 
 def cycles(body, cpu):
-    """Cycles of each unit, for one turn of a loop, in LLVM's model of a CPU."""
+    """Cycles of each unit for one iteration of a loop, in LLVM's model of a CPU."""
     turns = 300
     told = subprocess.run(
         ["llvm-mca", f"-mcpu={cpu}", f"--iterations={turns}"], input="\n".join(body), text=True,
@@ -100,7 +100,7 @@ def cycles(body, cpu):
 
 
 def measured(backend, each, runs=15):
-    """Nanoseconds of an entry and layer: what ten more layers take, by the least times and by the medians."""
+    """Nanoseconds per entry-layer, from the time of ten more layers: by least times, and by medians."""
     rng, n = np.random.default_rng(0), lanes.LANES
     prepared = backend.prepare(rng.standard_normal((n, 3, SIZE, SIZE), dtype=np.float32)).arrays[each.wide]
     listed, columns, ends = each.slabs

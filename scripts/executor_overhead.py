@@ -98,6 +98,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from executor_overhead import main as importable  # workers look for `Sleep` in a module of this name
+    from executor_overhead import main as importable  # workers look for `Sleep` in a module of that name
 
     importable()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def works(python: str | Path, version: str) -> bool:
-    """Whether it starts, and is of that version: pyenv's shims start nothing for versions not chosen."""
+    """Whether a Python starts and has that version: pyenv's shims do not start versions not selected."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
@@ -20,7 +20,7 @@ def works(python: str | Path, version: str) -> bool:
 
 
 def candidates(version: str):
-    """Where one may be, the cheapest first."""
+    """Paths where such a Python may be, the cheapest to find first."""
     if found := shutil.which(f"python{version}"):
         yield found
     yield from sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), reverse=True)

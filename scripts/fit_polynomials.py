@@ -46,11 +46,11 @@ def f(y, b):
 
 
 def minimax(f, weight, degree):
-    """Coefficients (degree + 1,), constant first: least largest |weight (f - polynomial)| on [0, 1]."""
+    """Coefficients (degree + 1,), constant first, of least largest |weight (f - polynomial)| on [0, 1]."""
     grid = np.sin(np.linspace(0.01, np.pi / 2, 4000)) ** 2  # dense at both ends; f cancels at 0
     rows = np.vander(2 * grid - 1, degree + 1, increasing=True) * weight(grid)[:, None]
     values = f(grid) * weight(grid)
-    # In units of the least squares' largest error, which is near: minimise e with |values - rows x| <= e.
+    # In units of the largest error of least squares, which is close: minimise e with |values - rows x| <= e.
     start = np.linalg.lstsq(rows, values)[0]
     unit = abs(values - rows @ start).max()
     left = (values - rows @ start) / unit
@@ -81,7 +81,7 @@ def gain(y, b):
 
 
 def estimates(root):
-    """Least and largest e = 1 - a r^2 of r, the float whose bits are `root` less half of a's bits."""
+    """Least and largest e = 1 - a r^2, with r the float whose bits are `root` minus half of a's bits."""
     a = np.exp2(np.linspace(0, 2, 400_001)[:-1]).astype(np.float32)
     r = (np.uint32(root) - (a.view(np.uint32) >> np.uint32(1))).view(np.float32)
     e = 1 - a.astype(float) * r.astype(float) ** 2

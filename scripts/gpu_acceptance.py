@@ -61,12 +61,12 @@ GAP = tuple(Readout(kernel, "gap", depth) for kernel in ("ntk", "nngp") for dept
 
 
 class Skipped(Exception):
-    """A section cannot run here, or not to its end; the message says why."""
+    """Raised by a section that cannot run here, or not to its end; the message says why."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the share of the issue limit needs to know of a GPU."""
+    """The facts about a GPU from which the share of its issue limit is computed."""
 
     gpu: str
     arch: str  # "sm_90"
@@ -74,7 +74,7 @@ class Machine:
     clock: float  # Hz, the highest
 
     def issued(self, pairs_per_second: float, entry_layers: int, instructions: float) -> float:
-        """Share of the instructions that the schedulers could issue: `entry_layers` of a pair."""
+        """Share used of the instructions that the schedulers could issue, for `entry_layers` per pair."""
         warps = pairs_per_second * entry_layers * instructions / cuda_zones.LANES
         return warps / (self.multiprocessors * cuda_limit.SCHEDULERS * self.clock)
 
@@ -113,9 +113,9 @@ class TimedGpu(cuda.Gpu):
 
 @dataclass(frozen=True)
 class Acceptance:
-    """One run: what every section is given.
+    """One acceptance run, with what every section needs.
 
-    gpu is a function that makes what `cuda.Backend` launches through; tests give an emulator's.
+    gpu is called to make the object through which `cuda.Backend` launches; tests pass an emulator.
     """
 
     machine: Machine
@@ -158,7 +158,7 @@ class Acceptance:
         beside = {name: provenance.installed(name) for name in ("jax", "neural-tangents")}
         packages = provenance.versions() | beside
         fields = "driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu,memory.total"
-        # First of all the memory: a virtual machine's may start small and grow.
+        # The memory first of all: a virtual machine's may start small and grow.
         free = {"host_free_gib": memory.available() / memory.GIB}
         with suppress(UserError):
             free["gpu_free_gib"] = memory.available("cuda") / memory.GIB
@@ -209,7 +209,7 @@ class Acceptance:
         return {"passed": passed, "errors": errors}
 
     def original(self):
-        """Rung 0. Its float32 angle is off where images agree, so self-pairs are not held against it."""
+        """Rung 0. Its float32 angle is off where images agree, so self-pairs are not checked."""
         rung = Original(self.spec(GAP), self.gpu())
         counted = self.instructions(lambda: count_sass.count_original(rung.spec, self.machine.arch))
         return self.rung(rung, GAP, counted, 1e-5, self_pairs=False)
@@ -231,7 +231,7 @@ class Acceptance:
         return self.variant(WARPS=8)
 
     def variant(self, **constants):
-        """GAP with other constants than are shipped: is the choice right on this GPU?"""
+        """GAP with other constants than those shipped: is the choice right on this GPU?"""
         with patch.multiple(cuda_zones, **constants):
             return {**self.shipped(GAP, committed=False), **constants}
 
@@ -245,8 +245,10 @@ class Acceptance:
         return self.rung(backend, readouts, counted, 1e-6, zone.kernel)
 
     def instructions(self, count, zone=None) -> float | None:
-        """Instructions per entry-layer: counted here, or where that cannot be, or would take as long as all
-        that is timed, as committed for sm_90."""
+        """Instructions per entry-layer, counted here.
+
+        If counting is impossible, or would take too long in a quick run, those committed for sm_90, or None.
+        """
         try:
             if not self.quick:
                 count_sass.disassembler()
@@ -281,7 +283,7 @@ class Acceptance:
         return median(backend.gpu.seconds(lambda: backend.tile(x, x))[kernel] for _ in range(rate.runs))
 
     def neural_tangents(self):
-        """GAP at the largest depth, by neural-tangents on the same GPU; its error is to ours."""
+        """GAP at the largest depth, by neural-tangents on the same GPU; its error is relative to ours."""
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave the others their memory
         try:
             import jax
@@ -307,7 +309,7 @@ class Acceptance:
             seconds.append(time.perf_counter() - started)
         error = float(abs(result / ours - 1).max())
         return {
-            "passed": True if error <= 1e-4 else None,  # or it is theirs that rounds
+            "passed": True if error <= 1e-4 else None,  # otherwise it may be theirs that rounds
             "device": str(jax.devices()[0]),
             "packages": {name: provenance.installed(name) for name in ("jax", "neural-tangents")},
             "error": error,
@@ -329,7 +331,7 @@ class Acceptance:
         same = []
 
         def look(store, images):
-            """Two tiles of the store have the bits that the backend alone gives a corner of them."""
+            """Check that two tiles of the store have the bits that the backend gives for a corner of them."""
             tiles = store.plan.tiles()
             for tile in tiles[-1], next((tile for tile in tiles if not tile.diagonal), tiles[0]):
                 x, z = (images[part][:8] for part in (tile.rows(store.plan), tile.cols(store.plan)))
@@ -357,9 +359,9 @@ class Acceptance:
         return self.solve(50_000, matrices=len(DEPTHS))
 
     def solve(self, n, matrices=1):
-        """A ridge path in float64 on each of some Gram matrices, as for a column's depths; and the memory.
+        """Solve a ridge path in float64 on some Gram matrices, as for a column's depths; check the memory.
 
-        They are one random positive definite matrix, solved again and again while there is time.
+        They are all one random positive definite matrix, solved again and again while there is time.
         """
         import cupy
 
@@ -388,7 +390,7 @@ class Acceptance:
         }
 
 
-# In this order, each if so many seconds are left.
+# In this order, each run only if so many seconds are left.
 SECTIONS = {
     "environment": 5,
     "cuda_tests": 30,
@@ -426,7 +428,7 @@ def random_gram(n: int, xp, rank: int = 256) -> np.ndarray:
 
 @contextmanager
 def peak_memory(cupy, every=0.02):
-    """The most GPU memory that was in use beyond what is now, looked at every so many seconds."""
+    """The largest GPU memory in use beyond that at the start, sampled every `every` seconds."""
     cupy.get_default_memory_pool().free_all_blocks()
     before, used, done = cupy.cuda.runtime.memGetInfo()[0], {"bytes": 0}, threading.Event()
 
@@ -462,7 +464,7 @@ def run_section(acceptance, name: str) -> dict:
 
 
 def accept(acceptance, commit: str | None, folder: Path, sections=tuple(SECTIONS)) -> dict:
-    """Run the sections in turn; what is known is written before and after each."""
+    """Run the sections in turn; the results so far are written before and after each."""
     started = time.perf_counter()
     results = {
         "machine": asdict(acceptance.machine),

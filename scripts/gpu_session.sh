@@ -33,7 +33,7 @@ OUT=${OUT:-results-gpu} WHEELS=${WHEELS:-wheels} PARTS=${PARTS:-parts} STASH=${S
 DRY=${DRY:-}
 # room FOLDER: GB that are free there.
 room() { echo $(($(df --output=avail -k "$1" | tail -1) / 1000000)); }
-# Where memory grows as it is asked for, /dev/shm has half of what there was at first.
+# Where memory grows on demand, /dev/shm has half of what there was at first.
 if [[ ! $DRY && $EUID == 0 && $STASH == /dev/shm/* ]]; then
     mount -o remount,size=100g /dev/shm || mount -t tmpfs -o size=100g tmpfs /dev/shm
     if (($(room /dev/shm) < 1)); then STASH=${TMPDIR:-/var/tmp}/cntk-bench; fi
@@ -41,15 +41,15 @@ fi
 mkdir -p "$OUT" "$STASH" && OUT=$(realpath "$OUT") STASH=$(realpath "$STASH") || exit 2
 LOGS=$(mktemp -d "$OUT/logs-XXXXXX") || exit 2
 python=${PYTHON:-python3}
-unset PYTEST_ADDOPTS  # what the user adds to calls of pytest is not for this one
+unset PYTEST_ADDOPTS  # the user's own options for pytest are not for this call
 export PYTHONPATH=$STASH/site:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 export NUMBA_CACHE_DIR=${NUMBA_CACHE_DIR:-$STASH/numba}
 : >"$OUT/call-$call.txt"
 
-# tell WORDS: say them here and in the file of this call.
+# tell WORDS: print them, and append them to the file of this call.
 tell() { echo "$*" | tee -a "$OUT/call-$call.txt"; }
 
-# step SECONDS NAME COMMAND...: run a command for so long at most; its output goes to LOGS/NAME.log.
+# step SECONDS NAME COMMAND...: run a command within a time limit; its output goes to LOGS/NAME.log.
 step() {
     local most=$1 name=$2 begun=$SECONDS code
     shift 2
@@ -59,7 +59,7 @@ step() {
     return $code
 }
 
-# size FULL TOY: what this run takes.
+# size FULL TOY: print FULL, or in a dry run TOY.
 size() { if [[ $DRY ]]; then echo "$2"; else echo "$1"; fi; }
 
 shopt -s nullglob
@@ -87,7 +87,7 @@ PYTHON
     DATA=(--set "dataset={name: npz, path: $4}")
 }
 
-# cifar10: all of CIFAR-10 in one file, from the parts in STASH; DATA is what a config is told of it.
+# cifar10: join all of CIFAR-10 in one file, from the parts in STASH; DATA has the options that name it.
 cifar10() {
     if [[ $DRY ]]; then
         made_up 40 20 8 "$STASH/toy.npz"
@@ -103,12 +103,12 @@ column() {
     local most=$1 name=$2 config=$3 run=$STASH/$2.run code
     shift 3
     local solve=(--set solve.solver=cholesky --set solve.precision=float64)
-    # What memory is free says little where it grows; and iterations on the CPU, instead, would take hours.
+    # Where memory grows on demand, the free memory says little; and iterating on the CPU instead would take hours.
     if [[ ! $DRY ]]; then solve+=(--set solve.device=cuda --set solve.memory=64); fi
     step "$most" "$name" "$python" -m cntk_bench run "$config" --backend "$backend" --verbose --output "$run" \
         "${solve[@]}" "$@"
     code=$?
-    tail -n 30 "$LOGS/$name.log"  # which comes home with the answer even where files do not
+    tail -n 30 "$LOGS/$name.log"  # which is returned with the answer even if files are not
     cp "$run/record.json" "$OUT/$name-record.json"
     if [[ -d $run/report ]]; then
         cp -r "$run/report" "$LOGS/$name-report"
@@ -124,7 +124,7 @@ case $call in
 keep) ls -l "$STASH" ;;
 checks)
     step 10 memory bash -c 'free -g; df -h . /dev/shm; nvidia-smi || echo "no nvidia-smi"'
-    step 60 growing dd if=/dev/zero of="$STASH/growing.tmp" bs=1M count="$(size 8000 10)"  # how fast memory does
+    step 60 growing dd if=/dev/zero of="$STASH/growing.tmp" bs=1M count="$(size 8000 10)"  # how fast memory grows
     rm -f "$STASH/growing.tmp"
     step 20 packages "$python" -m cntk_bench info
     at_once=()
@@ -138,8 +138,8 @@ quick)
     step 130 quick "$python" scripts/gpu_acceptance.py --quick --output "$OUT"
     ;;
 sanitizers)
-    # On small images: they slow kernels down a hundred times. Without a pool of memory, in which an access beyond
-    # an array's end is none beyond an allocation's; and without the solve, whose kernels are libraries'.
+    # On small images: the tools slow kernels down a hundred times. Without a memory pool, in which an access beyond
+    # an array's end may still be inside an allocation; and without the solve, whose kernels are libraries'.
     for tool in memcheck racecheck; do
         rm -rf "${STASH:?}/$tool"  # or nothing would be left to compute
         if command -v compute-sanitizer >/dev/null; then
@@ -154,7 +154,7 @@ sanitizers)
     ;;
 v)
     cifar10
-    # The store has 36 GB; of 30,000 images 16. Another call goes on with as many as there were.
+    # The store takes 36 GB, or 16 with 30,000 images. Another call continues with the same number.
     fewer=()
     if [[ ! $DRY && ! -e $STASH/v.run ]] && (($(room "$STASH") < 42)); then
         tell "v: only $(room "$STASH") GB are free in $STASH, so with 30,000 training images"
@@ -167,7 +167,7 @@ acceptance)
     step 500 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
     step 30 registers "$python" scripts/count_sass.py --size "$(size 32 5)"
     ;;
-profile)  # a launch in the midst of a run, of a whole tile
+profile)  # profiles one launch, of a whole tile, in the middle of a run
     made_up $(size "3000 100 32" "40 20 8") "$STASH/made-up.npz"
     for kernel in diagonal:CNTK-V:3000:2 displacements:CNTK-GAP:64:20; do
         IFS=: read -r name column train skip <<<"$kernel"
@@ -190,5 +190,5 @@ gap-2k)
 esac
 cat "$OUT/call-$call.txt"
 
-# Few files to bring home: all logs in one archive, and beside it what is read at once.
+# Few files to transfer: all logs in one archive, and beside it what is read first.
 tar -czf "$OUT/call-$call.tar.gz" -C "$LOGS" . && rm -rf "$LOGS"

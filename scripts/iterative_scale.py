@@ -55,7 +55,7 @@ def made(folder: Path, n: int) -> None:
 
 
 def solved(folder: Path, solver: str) -> dict:
-    """What one solver takes, and its test scores in a file."""
+    """Time and memory of one solve, and other facts; its test scores are saved in a file."""
     gram = store.open(folder / "gram.zarr")
     n, labels = gram.plan.n_train, gram.labels[0]
     small, some = np.eye(64, dtype=np.float32), np.arange(64) % CLASSES
@@ -98,9 +98,9 @@ def gram_blocks(gram: store.Store, solver: str, **more):
 
 
 def of_one(script: str, folder: str, name: str, *more: str, threads: int | None = None) -> dict:
-    """What a process of its own finds of one solve: what the script prints with --one.
+    """The facts of one solve, from a process of its own, as the script prints them with --one.
 
-    threads : of its BLAS, where not as many as this process has.
+    threads : threads of its BLAS, if not as many as in this process.
     """
     command = [sys.executable, script, "--one", folder, name, *more]
     names = () if threads is None else ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -110,7 +110,7 @@ def of_one(script: str, folder: str, name: str, *more: str, threads: int | None 
 
 
 def measured(n: int, solvers: tuple[str, ...]) -> list[dict]:
-    """A row for each of some solvers; those with the direct one tell how they agree with it."""
+    """A row for each solver, with its agreement with the direct one if that is among them."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         made(Path(folder), n)
@@ -159,7 +159,7 @@ def table(facts: dict) -> str:
 
 
 def begun(words: str) -> dict:
-    """What is kept of a script called with these words: the machine, the code's state, and no rows yet."""
+    """What is kept of a script called with these arguments: machine, versions, commit, and no rows yet."""
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
     made = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE, "threads": threads}
     return {"machine": provenance.machine(), "versions": provenance.versions(), "made": made, "rows": []}

@@ -13,7 +13,7 @@ import numpy as np
 
 
 def join(target: Path, n: int, m: int, parts: list[Path]) -> None:
-    """Write the whole; ValueError where parts are missing."""
+    """Write the joined file; ValueError if parts are missing."""
     loaded = [np.load(part) for part in sorted(parts)]
     arrays = (
         {name: np.concatenate([part[name] for part in loaded]) for name in loaded[0].files} if loaded else {}

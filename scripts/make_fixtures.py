@@ -7,8 +7,8 @@ package, and is no dependency of it. It needs an environment of its own (Python 
     pip install --no-deps neural-tangents==0.6.5
     python scripts/make_fixtures.py             # or the names of some sets: fully-connected
 
-Two minutes on a CPU. Each file holds one set of eight images (of vectors for fully connected kernels, C = d
-and P = 1; images are flattened):
+It takes two minutes on a CPU. Each file holds one set of eight images (for fully connected kernels either
+vectors, with C = d and P = 1, or images, which are flattened):
 
     images    float32 (8, C, P, P)
     names     str (8,)              what each image is there for, see `make_images`
@@ -105,7 +105,7 @@ def network(pool, depth, channels, size):
 
 
 def hidden_kernel(body, head):
-    """The NTK of the hidden layers: the first layer's tangents are dropped, there is no last to train."""
+    """The NTK of the hidden layers: without the first layer's tangents, and with no last layer to train."""
 
     def ntk(x, z):
         first = stax.serial(body[0])[2](x, z)

@@ -1,4 +1,4 @@
-"""Writes what tests/test_numerics.py holds the backends to: after raising a numerics version.
+"""Write what tests/test_numerics.py expects of the backends; to be run after raising a numerics version.
 
     python scripts/make_golden.py
 

@@ -21,7 +21,7 @@ from cntk_bench.kernels import convolutional as reference  # noqa: E402
 from cntk_bench.kernels.spec import Readout, Spec  # noqa: E402
 
 COLUMNS = {"CNTK-V": ("ntk", "v"), "CNTK-GAP": ("ntk", "gap"), "NNGP-GAP": ("nngp", "gap")}
-# CIFAR-10's, a channel each, for made-up images.
+# Those of CIFAR-10, per channel, for made-up images.
 MEAN, DEVIATION = (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
 DEPTHS = (3, 4, 6, 11, 21)
 READOUTS = tuple(Readout(*kind, depth) for kind in COLUMNS.values() for depth in DEPTHS)
@@ -30,9 +30,9 @@ NEARLY_FLAT = ("the same, some pixels a grey level darker", "one grey level and 
 
 
 def families(images) -> dict[str, list]:
-    """Pairs of images (C, P, P), by what is special about them; of images (n, C, P, P), 0 .. 255.
+    """Pairs of images (C, P, P), by what is special about them, made from images (n, C, P, P), 0 .. 255.
 
-    Photographs with flat parts only if there are such among the images.
+    Photographs with flat parts are left out if there are none among the images.
     """
     x = ((images - images.mean((0, 2, 3), keepdims=True)) / images.std((0, 2, 3), keepdims=True)).astype("f4")
     size = x.shape[-1]
@@ -49,7 +49,7 @@ def families(images) -> dict[str, list]:
     rng = np.random.default_rng(0)
 
     def nearly_white(level, count):
-        """An object before one grey level, but for some pixels' channels, a level darker."""
+        """An object before a uniform grey level, with up to `count` channels of pixels one level darker."""
         raw = np.full_like(images[0], level)
         for channel, i, j in rng.integers((len(raw), size, size), size=(count, 3)):
             raw[channel, i, j] -= 1
@@ -99,10 +99,10 @@ def families(images) -> dict[str, list]:
 
 
 def bounds(family: str) -> tuple[float, ...]:
-    """What the largest error of each of COLUMNS may be.
+    """The largest error allowed for each of COLUMNS.
 
-    float32 cannot tell angles below some 6e-4 from none, which is what nearly flat backgrounds make:
-    V, which is more precise, and NNGP, which depends on the angle's square, do not mind.
+    Nearly flat backgrounds make angles below some 6e-4, which float32 cannot tell from zero. V, which is more
+    precise, and NNGP, which depends on the square of the angle, are not affected.
     """
     gap = 4e-4 if family in NEARLY_FLAT else 1e-5 if family in FLAT else 3e-6
     return 1e-6, gap, 1e-6

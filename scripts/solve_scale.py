@@ -50,7 +50,7 @@ def placed(n: int, limit: float | None, plan: Plan) -> Place:
 
 
 def solved(folder: Path, limit: float | None, leave_one_out: bool) -> dict:
-    """What reading, solving and predicting take."""
+    """Time and memory of reading, solving and predicting."""
     gram = store.open(folder / "gram.zarr")
     n, labels = gram.plan.n_train, gram.labels[0]
     small, some = 2 * np.eye(600), np.arange(600) % CLASSES
@@ -79,7 +79,7 @@ def solved(folder: Path, limit: float | None, leave_one_out: bool) -> dict:
 
 
 def factored(folder: Path) -> dict:
-    """What LAPACK's factor takes of the same matrix with the same ridge, in place."""
+    """Time of LAPACK's factor of the same matrix with the same ridge, in place."""
     held = matrix.matrix(store.open(folder / "gram.zarr"), "train", 0, np.float64, triangle="lower")
     held[np.diag_indices(len(held))] += RIDGE * held.diagonal().mean()
     get_blas_funcs("gemm", dtype=np.float64)(
@@ -93,7 +93,7 @@ def factored(folder: Path) -> dict:
 
 
 def foretold(folder: Path, limit: float | None, leave_one_out: bool) -> list[float]:
-    """What `plan` says of the same solve: seconds, from .. to, without what it adds for the unknown."""
+    """Seconds that `plan` forecasts for the same solve, [low, high], without its margin for the unknown."""
     plan = store.open(folder / "gram.zarr").plan
     how = Solve(ridge=RIDGE, leave_one_out=leave_one_out)
     found = forecast.forecast(plan, placed(plan.n_train, limit, plan), how, 1, CLASSES)
@@ -102,9 +102,9 @@ def foretold(folder: Path, limit: float | None, leave_one_out: bool) -> list[flo
 
 
 def of_potrf(folder: str) -> dict:
-    """What LAPACK's factor takes; by one thread where several end the process.
+    """Time of LAPACK's factor; with one thread if several crash the process.
 
-    OpenBLAS 0.3.30 and 0.3.31 do so by SIGSEGV on 2 threads at n = 16,000, though not at 12,000.
+    OpenBLAS 0.3.30 and 0.3.31 crash by SIGSEGV on 2 threads at n = 16,000, though not at 12,000.
     """
     try:
         return of_one(__file__, folder, "potrf")

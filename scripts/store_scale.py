@@ -38,7 +38,7 @@ KINDS = {
 
 
 def logged(plan: Plan, kind: str):
-    """Lines of a store of some kind; (writer, line)."""
+    """The journal lines of a store of some kind, as (writer, line)."""
     readouts, rng = tuple(range(plan.readouts)), np.random.default_rng(0)
     digests = rng.integers(1, 2**63, (plan.count, plan.readouts)).tolist()
     small = Plan(int(0.7 * plan.n_train) // SIDE * SIDE + 3, 0, SIDE, plan.readouts)
@@ -75,7 +75,7 @@ def timed(function):
 
 
 def row(path: Path, kind: str, readouts: int) -> str:
-    """What opening a store and looking at it takes, as a row of the table."""
+    """Time and memory of opening a store and looking at it, as a row of the table."""
     before = memory.peak()
     found, opening = timed(lambda: store.open(path))
     grown = (memory.peak() - before) / 2**20

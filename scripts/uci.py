@@ -95,7 +95,7 @@ def classifiers(x: np.ndarray) -> dict[str, Kernels]:
 
 
 def accuracy(K: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, cost: float) -> float:
-    """Of a support vector machine with the precomputed kernel K, in percent."""
+    """The accuracy, in percent, of a support vector machine with the precomputed kernel K."""
     machine = SVC(kernel="precomputed", C=cost, cache_size=500).fit(K[np.ix_(train, train)], y[train])
     return 100 * float((machine.predict(K[np.ix_(test, train)]) == y[test]).mean())
 

@@ -1,10 +1,10 @@
-"""Where the recursions run: a backend prepares images once, then computes tiles of kernels.
+"""Backends, which compute the kernels: each prepares images once, then computes tiles of kernel matrices.
 
-To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class that follows
-`Backend`, of plain convolutional readouts, and add its name to `NAMES`; or register the module from another
-package under the entry point group `cntk_bench.backends`. A second class in it, `FullyConnected`, computes
-plain fully connected readouts. Flips and specs of several families are put together in `families`. "auto"
-takes only backends of our own.
+To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
+follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
+the module from another package under the entry point group `cntk_bench.backends`. An optional second class,
+`FullyConnected`, computes plain fully connected readouts. `families` combines them for flips and for specs
+of several families. "auto" chooses only among the backends of this package.
 """
 
 from collections.abc import Callable
@@ -27,33 +27,33 @@ class Backend(Protocol):
 
     name: str
     spec: Spec
-    numerics: int  # version of the bits of the results, raised by hand
+    numerics: int  # version of the results' exact bits, raised by hand when they change
 
     @property
     def source(self) -> str:
         """Digest (SHA-256, hex) of the code, for information."""
 
     def prepare(self, images: np.ndarray) -> Any:
-        """Images (n, C, P, P), float32, finite -> whatever `tile` wants to see of them."""
+        """Prepare images (n, C, P, P), float32 and finite, in whatever form `tile` needs."""
 
     def tile(self, x: Any, z: Any, symmetric: bool = False) -> np.ndarray:
         """Kernels of all pairs of two prepared sets: float32 (len(spec.readouts), n, m).
 
-        An entry depends on its two images alone. With `symmetric`, z are the images of x or their mirror
+        An entry depends only on its two images. With `symmetric`, z holds the images of x or their mirror
         images, so that the kernel matrix is symmetric: entries [i, j] are computed for i >= j and mirrored.
         """
 
     def start(self, x: Any, z: Any, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Start a tile; the function returned waits for it and gives `tile`'s numbers.
+        """Start a tile; the returned function waits for it and returns what `tile` would.
 
-        Several tiles may be begun before the first is ended, in the same order.
+        Several tiles may be started before the first is finished; they are finished in the same order.
         """
 
     def limit(self) -> float | None:
-        """Pairs per second that the hardware would allow at most, where that is known."""
+        """Upper bound on pairs of images per second set by the hardware; None if it is unknown."""
 
     def tile_bytes(self, side: int) -> int:
-        """Host memory, in bytes, that a tile of side x side pairs needs at its peak, about."""
+        """Approximate peak host memory, in bytes, that a tile of side x side pairs needs."""
 
 
 def available() -> list[str]:
@@ -62,12 +62,12 @@ def available() -> list[str]:
 
 
 def names() -> tuple[str, ...]:
-    """The backends known."""
+    """Names of all known backends, those of other packages last."""
     return (*NAMES, *plugins.names(GROUP))
 
 
 def require_known(name: str) -> None:
-    """UserError if there is no backend of this name, and it is not "auto"."""
+    """Raise UserError unless `name` is "auto" or the name of a known backend."""
     plugins.require_known("backend", name, ("auto", *names()))
 
 
@@ -80,22 +80,22 @@ def choose(name: str = "auto") -> str:
 
 
 def devices(name: str) -> list[str]:
-    """The devices that a backend may have one process on each, as CUDA_VISIBLE_DEVICES names them."""
+    """Devices that can each run one process of a backend, named as in CUDA_VISIBLE_DEVICES."""
     return module(name).devices() if hasattr(module(name), "devices") else []
 
 
 def tile_work(name: str) -> int:
-    """Entry-layers that a tile should hold: some seconds of work, so that what surrounds it is little."""
+    """Entry-layers that a tile should hold: a second of work or more, so that its overhead is small."""
     return module(name).TILE_WORK
 
 
 def numerics(name: str) -> int:
-    """The version of the bits of a backend's results, but for fully connected kernels."""
+    """The version of the bits of a backend's results, except for fully connected kernels."""
     return module(name).NUMERICS
 
 
 def versions(name: str, spec: Spec) -> dict[str, int]:
-    """The versions of the bits of a spec's results, by the names that a store keeps them under."""
+    """The versions of the bits of a spec's results, keyed by the names under which a store keeps them."""
     found = {"numerics": numerics(name)}
     if spec.part(FULLY_CONNECTED):
         found["fully_connected_numerics"] = fully_connected.NUMERICS
@@ -103,7 +103,7 @@ def versions(name: str, spec: Spec) -> dict[str, int]:
 
 
 def create(name: str, spec: Spec) -> Backend:
-    """The backend called `name`, such as "cpu", for one spec; UserError where it cannot run."""
+    """Create the backend called `name`, such as "cpu", for one spec; UserError if it cannot run here."""
 
     def convolutional(part: Spec) -> Backend:
         scaling.dimmest(part)  # refuses great depths before anything is compiled
@@ -120,5 +120,5 @@ def create(name: str, spec: Spec) -> Backend:
 def module(name: str) -> Any:
     """The module of a backend."""
     if name == "cpu":
-        libraries.numba()  # says so if its settings are broken
+        libraries.numba()  # raises UserError if its settings are broken
     return import_module(f"{__name__}.{name}") if name in NAMES else plugins.load(GROUP, name)

@@ -1,9 +1,10 @@
-"""A spec taken apart into what single recursions compute, and their results put together again.
+"""Backends for specs with flips or several families: split into single recursions, then combined.
 
-Its parts: the convolutional readouts and the fully connected ones, of K(x, z), and for those that are
-averaged over mirror images of K(x, flip z). K(x, z) is computed once for a readout with and without the flip.
+There are up to four parts: the convolutional and the fully connected readouts of K(x, z), and those of
+K(x, flip z) for readouts averaged over mirror images. A readout asked for with and without the flip shares
+one K(x, z).
 
-Every part's bits are those of a backend of its own, whatever is computed beside it.
+Each part has the same bits as if its backend ran alone, whatever is computed beside it.
 """
 
 import hashlib
@@ -22,18 +23,19 @@ if TYPE_CHECKING:
 
 
 def create(spec: Spec, backends: dict[str, Callable[[Spec], "Backend"]]) -> "Backend":
-    """The backend of a spec of any readouts.
+    """Create a backend for a spec with any readouts.
 
     Parameters
     ----------
     spec : Spec
     backends : dict
-        For CONVOLUTIONAL and FULLY_CONNECTED: plain readouts of that family alone -> their backend.
+        For CONVOLUTIONAL and FULLY_CONNECTED, a function that makes a backend for a spec of plain readouts
+        of that family.
 
     Raises
     ------
     UserError
-        If a readout with a flip has a pool, of another package, that tells left from right.
+        If a readout with a flip has a pool, of another package, that is not symmetric under mirroring.
     """
     parts = []
     for readout in spec.readouts:
@@ -54,21 +56,21 @@ def create(spec: Spec, backends: dict[str, Callable[[Spec], "Backend"]]) -> "Bac
 
 @dataclass(frozen=True)
 class Part:
-    """A backend, and whether it is given K(x, flip z) to compute."""
+    """A backend, and whether it computes K(x, flip z) instead of K(x, z)."""
 
     backend: "Backend"
     flip: bool
 
 
 class Images:
-    """Images (n, C, P, P), prepared for a backend, mirrored or not, when that is first asked for."""
+    """Images (n, C, P, P) that are prepared, mirrored or not, when a backend first needs them."""
 
     def __init__(self, images: np.ndarray):
         self.images = images
         self._prepared: dict[tuple[int, bool], Any] = {}
 
     def prepared(self, backend: "Backend", flip: bool) -> Any:
-        """What the backend wants to see of the images, or of their mirror images."""
+        """The images, or with `flip` their mirror images, as the backend prepares them."""
         key = id(backend), flip
         if key not in self._prepared:
             images = np.ascontiguousarray(self.images[..., ::-1]) if flip else self.images
@@ -83,7 +85,7 @@ class Composed:
     ----------
     spec : Spec
     parts : list of Part
-        Whose readouts are all that the spec's need.
+        Together they hold every plain readout that the spec needs.
     """
 
     def __init__(self, spec: Spec, parts: list[Part]):
@@ -94,18 +96,18 @@ class Composed:
             for number, part in enumerate(parts)
             for index, readout in enumerate(part.backend.spec.readouts)
         }
-        # For each readout: the part and place of K(x, z), and of K(x, flip z) where that is averaged with it.
+        # For each readout: the part and index of K(x, z), and of K(x, flip z) if the two are averaged.
         self._terms = [
             [place[flip, r.plain] for flip in ((False, True) if r.flip else (False,))] for r in spec.readouts
         ]
 
     @property
     def source(self) -> str:
-        """Digest (SHA-256, hex) of the parts' own."""
+        """SHA-256 (hex) of the concatenated digests of the parts."""
         return hashlib.sha256("".join(part.backend.source for part in self.parts).encode()).hexdigest()
 
     def prepare(self, images: np.ndarray) -> Images:
-        """Images (n, C, P, P); prepared for a part when it needs them."""
+        """Wrap images (n, C, P, P), which are prepared for each part when it first needs them."""
         return Images(images)
 
     def tile(self, x: Images, z: Images, symmetric: bool = False) -> np.ndarray:
@@ -113,7 +115,7 @@ class Composed:
         return self.start(x, z, symmetric)()
 
     def start(self, x: Images, z: Images, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Start a tile of every part; the function returned gives the numbers."""
+        """Start a tile of every part; the returned function waits for them and returns the whole tile."""
         ends = [
             part.backend.start(
                 x.prepared(part.backend, False), z.prepared(part.backend, part.flip), symmetric
@@ -126,7 +128,7 @@ class Composed:
             out = np.empty((len(self.spec.readouts), *numbers[0].shape[1:]), np.float32)
             for kept, readout, terms in zip(out, self.spec.readouts, self._terms, strict=True):
                 first, *mirrored = (numbers[part][index] for part, index in terms)
-                if mirrored:  # the sum of two floats, and half of it, are exact in float64, nearly always
+                if mirrored:  # the mean of two float32 numbers is nearly always exact in float64
                     mean = (first.astype(np.float64) + mirrored[0]) / 2
                     require_normal(mean, readout)
                     first = mean
@@ -136,12 +138,12 @@ class Composed:
         return finish
 
     def limit(self) -> float | None:
-        """Pairs per second that the hardware would allow for all parts, where that is known of each."""
+        """Upper bound on pairs per second for all parts together; None unless each part's is known."""
         limits = [part.backend.limit() for part in self.parts]
         known = [limit for limit in limits if limit]
         return 1 / sum(1 / limit for limit in known) if len(known) == len(limits) else None
 
     def tile_bytes(self, side: int) -> int:
-        """What the parts need, and the tile that they become."""
+        """Approximate peak host memory, in bytes: that of the parts and of the combined tile."""
         own = 4 * len(self.spec.readouts) * side**2 + 16 * side**2 + 4 * side * self.spec.features
         return own + sum(part.backend.tile_bytes(side) for part in self.parts)

@@ -1,17 +1,17 @@
-"""What both backends' fully connected kernels have in common: vectors, and the list of what is read.
+"""Shared by the CPU and CUDA backends for fully connected kernels: input vectors and the readout program.
 
-The recursion (Sigma, Theta, biases, fixed layers) is that of `kernels.fully_connected`. Of a pair it wants
-three numbers, x.z, x.x and z.z, and then costs some float64 operations per layer, whatever the number of
+The recursion (Sigma, Theta, biases, fixed layers) is that of `kernels.fully_connected`. It needs three
+numbers per pair, x.z, x.x and z.z, and then a few float64 operations per layer, whatever the number of
 features.
 
-**Scale.** A vector is kept as float32 numbers times 2^e, its largest in [1/2, 1). So float64 holds every
-product exactly and no sum leaves its range. Kernels without bias are homogeneous and are scaled back at the
-end; with bias they are not, and x.z, x.x and z.z are scaled back at the start, before beta^2 is added.
+**Scale.** A vector is stored as float32 numbers times 2^e, the largest of them in [1/2, 1). So float64 holds
+every product exactly and no sum leaves its range. Kernels without bias are homogeneous and are scaled back at
+the end; kernels with bias are not, so x.z, x.x and z.z are scaled back first, before beta^2 is added.
 
-**Precision.** Products of float32 numbers are exact in float64. Their sum is kept with its rounding errors,
-which are added up beside it (Ogita, Rump and Oishi 2005, Sum2): the result is off by u = 2^-53 times itself
-and (features u)^2 times the sum of the products' sizes. x.x is summed in the same order as x.z, so that c is
-exactly 1 where x = z. For what an error of c does to a kernel see `kernels.fully_connected`.
+**Precision.** Products of float32 numbers are exact in float64. The rounding errors of their sum are added up
+beside it (Ogita, Rump and Oishi 2005, Sum2): the result is off by u = 2^-53 times itself and (features u)^2
+times the sum of the products' magnitudes. x.x is summed in the same order as x.z, so that c is exactly 1
+where x = z. `kernels.fully_connected` says how an error of c affects a kernel.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ from cntk_bench.backends.scaling import require_normal
 from cntk_bench.kernels.spec import Spec
 
 NUMERICS = 1  # of all fully connected kernels: raised when their bits change (tests/test_fully_connected.py)
-# Exponents count as no less: kernels of dimmer vectors are out of float32's range, but never 0 in float64.
+# Smaller exponents count as this: kernels of such dim vectors leave float32's range, but stay above 0.
 DIMMEST = -400
-SIGMA = -1  # in the place of a state: Sigma itself is read
+SIGMA = -1  # as the state of a read: Sigma itself is read, not Theta
 
 
 @dataclass(frozen=True)
 class Program:
-    """What is read of a pair, in arrays that a compiled function walks through.
+    """What to read from the recursion of a pair, as arrays for a compiled function.
 
-    squares : (g,) float64, beta^2 of each group of readouts.
-    groups : (g, 4) int32: its reads first .. last - 1, its states first .. last - 1.
-    states : (s,) int32: Theta is run for each, with so many fixed layers.
-    reads : (r, 3) int32 of depth, readout and state within the group, or SIGMA; depths ascend.
+    squares : (g,) float64, beta^2 of each group of readouts, which share one bias.
+    groups : (g, 4) int32: first and end of the group's reads, first and end of its states (ends excluded).
+    states : (s,) int32: the number of fixed layers of each Theta that is computed.
+    reads : (r, 3) int32: depth, readout, and state within the group or SIGMA; depths ascend in a group.
     """
 
     squares: np.ndarray
@@ -46,12 +46,12 @@ class Program:
 
     @property
     def most_states(self) -> int:
-        """States of a group, at most; at least 1."""
+        """The largest number of states of any group, at least 1."""
         return max(1, int((self.groups[:, 3] - self.groups[:, 2]).max()))
 
 
 def program(spec: Spec) -> Program:
-    """The program of plain fully connected readouts: a group for each bias."""
+    """The `Program` of plain fully connected readouts, with one group per bias."""
     groups: list[tuple[int, ...]] = []
     states: list[int] = []
     reads: list[tuple[int, int, int]] = []
@@ -75,8 +75,7 @@ def program(spec: Spec) -> Program:
 
 
 def vectors(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images (n, C, P, P) as vectors (n, C P^2) float32, and 2^e, (n,) float64, which they are to be
-    multiplied by."""
+    """Images (n, C, P, P) as vectors (n, C P^2), float32, and the factors 2^e to scale by, (n,) float64."""
     flat = images.reshape(len(images), -1)
     largest = np.maximum(flat.max(1), -flat.min(1))
     exponents = np.frexp(largest)[1]  # 0 of 0
@@ -86,13 +85,13 @@ def vectors(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class FullyConnected:
-    """The rest of a backend, around what computes a tile in float64; see `cntk_bench.backends.Backend`.
+    """Base class of the backends' fully connected kernels; see `cntk_bench.backends.Backend`.
 
     A subclass has `name`, `source`, and
 
         prepare(images) -> anything
-        _numbers(x, z, symmetric) -> a function that gives (readouts, n, m) float64; with `symmetric` only
-        [:, i, j] with i >= j count
+        _numbers(x, z, symmetric) -> a function that returns (readouts, n, m) float64; with `symmetric` only
+        [:, i, j] with i >= j are used
     """
 
     numerics = NUMERICS
@@ -107,8 +106,7 @@ class FullyConnected:
         return self.start(x, z, symmetric)()
 
     def start(self, x: Any, z: Any, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Start a tile; the function returned gives its numbers, or raises UserError where float32 cannot
-        hold one."""
+        """Start a tile; the returned function returns it, or raises UserError if float32 cannot hold it."""
         numbers = self._numbers(x, z, symmetric)
 
         def finish() -> np.ndarray:
@@ -124,9 +122,9 @@ class FullyConnected:
         return finish
 
     def limit(self) -> float | None:
-        """Not known."""
+        """None: no bound is known."""
         return None
 
     def tile_bytes(self, side: int) -> int:
-        """Two sets of vectors, and a tile in float64, mirrored, and in float32."""
+        """Peak bytes of two sets of vectors, and of a tile in float64, mirrored, and in float32."""
         return 2 * side * 4 * self.spec.features + 20 * len(self.spec.readouts) * side**2

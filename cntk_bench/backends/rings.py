@@ -1,7 +1,7 @@
-"""Which displacements q - p a set of readouts needs: once, for every backend.
+"""Which displacements q - p a set of readouts needs, in groups (rings) shared by all backends.
 
-Every layer maps a displacement, taken modulo P along both axes, to itself. A pool needs the square of its
-`reach`; the squares of different pools may overlap.
+Every layer maps a displacement, taken modulo P along both axes, to itself. A pool needs the displacements
+(a, b) with both a and b in its `reach`; those of different pools may overlap.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cntk_bench.kernels.spec import Spec
 class Ring:
     """Displacements that are read out for the same pools.
 
-    pools : those that have a weight in them, in the spec's order.
+    pools : those with a nonzero weight there, in the spec's order.
     displacements : (a, b), ascending.
     """
 
@@ -23,9 +23,9 @@ class Ring:
 
 
 def rings(spec: Spec) -> list[Ring]:
-    """The displacements that some readout needs: (0, 0), which all pools have, then ring after ring.
+    """Group the displacements that some readout needs: (0, 0), which all pools need, then ring after ring.
 
-    Pools are taken from the smallest reach to the largest; a ring is what one has beyond those before.
+    Pools are taken in order of increasing reach; a ring holds what a pool needs beyond those before it.
     """
     reaches = {pool: set(pool.reach(spec.size)) for pool in spec.pools}
     out: list[Ring] = []

@@ -1,24 +1,24 @@
 """Images and kernels near the ends of float32's range: scaled by powers of two, or refused.
 
-Kernels are homogeneous, K(a x, b z) = a b K(x, z), and a power of two changes no bit of a number but its
+Kernels are homogeneous, K(a x, b z) = a b K(x, z), and multiplying by a power of two changes only a number's
 exponent. So an image too dim or too bright for the backends is scaled until its brightest pixel has
-|x| in [2^29, 2^30), and its kernels are scaled back in float64. Each image is treated for itself, and
-ordinary ones are left as they are: an entry still depends on its two images alone.
+|x| in [2^29, 2^30), and its kernels are scaled back in float64. Each image is scaled on its own, and
+ordinary ones are left as they are, so an entry still depends only on its two images.
 
-Depth is another way out of the range. Zero padding lets a layer lose what would move outside: with u(p) the
-chance that a random walk of L steps (-1, 0 or 1, equally likely) from p stays among 0 .. P-1,
+Great depth also leaves the range, because zero padding loses what would move outside. With u(p) the
+probability that a random walk of L steps (-1, 0 or 1, equally likely) from p stays among 0 .. P-1,
 
     sum_p v_{L-1}(x)[p] / 9 = sum_p u(p_1) u(p_2) |x[p]|^2
 
-is what is left of an image after L ReLU layers, exactly. If s denotes 9 times it, float32 serves down to
-s = P^4 2^-64: numbers below 2^-126 are flushed to 0 (CUDA does, with --use_fast_math), which moves n - S
-by e = 2^-119 at most (the low floats of a few numbers, in units of n / 9). An angle then errs by
-sqrt(2 e / n), G by sqrt(2 e / n) T / (9 pi). Pooled, and with GAP no less than 1 / pi of the bound that
-Cauchy and Schwarz give for it, that is at most P^2 sqrt(2 e / s) / 2 per layer, less than 1e-8 of the
-readout. That bounds how dim an image may be at a depth, and how deep any image may be looked at.
+is exactly what is left of an image after L ReLU layers. Let s be 9 times that. float32 suffices down to
+s = P^4 2^-64: numbers below 2^-126 are flushed to 0 (by CUDA with --use_fast_math), which changes n - S by at
+most e = 2^-119 (the low floats of a few numbers, in units of n / 9). An angle is then off by sqrt(2 e / n),
+and G by sqrt(2 e / n) T / (9 pi). After pooling, and as GAP is at least 1 / pi of its Cauchy-Schwarz bound,
+that is at most P^2 sqrt(2 e / s) / 2 per layer, less than 1e-8 of the readout. This bounds how dim an image
+may be at a given depth, and how deep a kernel of any image can be.
 
-At the other end nothing is near: T <= (L + 1) v, v <= 9 C 2^60, and the sums that CUDA keeps in float32
-have at most 32^2 entries weighted by at most 32^2 each.
+The upper end of the range is far away: T <= (L + 1) v, v <= 9 C 2^60, and the sums that CUDA keeps in
+float32 have at most 32^2 entries weighted by at most 32^2 each.
 """
 
 from collections.abc import Callable
@@ -32,18 +32,18 @@ from cntk_bench.kernels.spec import Readout, Spec
 if TYPE_CHECKING:
     from cntk_bench.backends import Backend
 
-BRIGHTEST = 30  # pixels of a scaled image, and of one left as it is, are below 2^BRIGHTEST
+BRIGHTEST = 30  # pixels of all prepared images, scaled or not, are below 2^BRIGHTEST
 LEAST, MOST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
-CHUNK = 1 << 18  # numbers looked at together: they stay in the cache
+CHUNK = 1 << 18  # numbers processed at a time, so that they stay in the cache
 
-Prepared = tuple[np.ndarray, Any]  # exponents (n,), and what the backend wants
+Prepared = tuple[np.ndarray, Any]  # exponents (n,), and what the backend's `prepare` returns
 
 
 class Scaled:
-    """A backend for images anywhere in the range of floats; see `cntk_bench.backends.Backend`.
+    """A backend that accepts images of any brightness; see `cntk_bench.backends.Backend`.
 
-    `prepare` also takes wider floats than float32, and `tile` and `start` raise UserError where an entry
-    is not within float32's normal range (and not exactly 0).
+    `prepare` also accepts wider floats than float32. `tile`, and the function that `start` returns, raise
+    UserError if an entry is neither exactly 0 nor within float32's normal range.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ class Scaled:
 
     @property
     def source(self) -> str:
-        """The backend's own."""
+        """The digest of the wrapped backend's code."""
         return self.backend.source
 
     def prepare(self, images: np.ndarray) -> Prepared:
-        """Images (n, C, P, P) -> the exponents by which they were scaled down, and what the backend wants."""
+        """Images (n, C, P, P) -> the exponents of two that were divided out, and the images as prepared."""
         brightest = np.maximum(images.max((1, 2, 3)), -images.min((1, 2, 3)))
         exponents = np.frexp(brightest)[1] - BRIGHTEST
         exponents[(brightest == 0) | (brightest >= self.dimmest) & (exponents <= 0)] = 0
@@ -80,12 +80,12 @@ class Scaled:
         return self.start(x, z, symmetric)()
 
     def start(self, x: Prepared, z: Prepared, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Start a tile; the function returned gives its numbers."""
+        """Start a tile; the returned function waits for it and returns it, scaled back."""
         finish = self.backend.start(x[1], z[1], symmetric)
         return lambda: self._scaled_back(finish(), x[0][:, None] + z[0])
 
     def _scaled_back(self, tile: np.ndarray, exponents: np.ndarray) -> np.ndarray:
-        """A tile times 2^exponents (n, m), in place; UserError where that leaves float32's range."""
+        """Multiply a tile by 2^exponents (n, m) in place; UserError if an entry leaves float32's range."""
         some = max(1, CHUNK // tile[:, 0].size)
         for first in range(0, len(exponents), some):
             rows = slice(first, first + some)
@@ -104,13 +104,13 @@ def require_normal(plane: np.ndarray, readout: Readout, first: int = 0) -> None:
     Parameters
     ----------
     plane : array (n, m), float
-        A tile's numbers for one readout, rows `first` .. of it.
+        Rows of a tile, from row `first` on, for one readout.
     readout : Readout
 
     Raises
     ------
     UserError
-        Which names the first.
+        If there are any; the message names the first.
     """
     size = abs(plane)
     outside = ~((size >= LEAST) & (size <= MOST) | (size == 0))
@@ -125,12 +125,12 @@ def require_normal(plane: np.ndarray, readout: Readout, first: int = 0) -> None:
 
 
 def dimmest(spec: Spec) -> float:
-    """The least that the brightest pixel of an image may be, without scaling the image.
+    """The smallest magnitude of an image's brightest pixel for which the image needs no scaling.
 
     Raises
     ------
     UserError
-        If not even an image scaled up serves, because the spec is too deep.
+        If the spec is so deep that not even a scaled image suffices.
     """
     least = _dimmest(spec.size, spec.layers)
     if least > 2.0 ** (BRIGHTEST - 1):

@@ -1,5 +1,5 @@
 """What is computed: readouts of recursions over layers, and their definitions in float64.
 
-`spec` names what is read; `convolutional` and `fully_connected` define a family of kernels each, `definition`
-any readout, flips included. Nothing here is fast, and no backend imports a definition.
+`spec` describes what is computed; `convolutional` and `fully_connected` define a family of kernels each,
+`definition` any readout, flips included. The definitions are slow, and no backend imports them.
 """

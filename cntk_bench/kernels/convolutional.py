@@ -10,7 +10,7 @@ paper's Sigma and Theta, arrays (P, P, P, P) over [i, j, k, l]; v a pixel's vari
 
 Where two images agree, c must be exactly 1: an error of one unit in its last place is 1e-8 in
 the angle, in every layer. So S and v are summed in the same order, and n is sqrt(v v), which
-returns v itself.
+is exactly v.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from cntk_bench.kernels.spec import Readout
 def gram(
     x: np.ndarray, z: np.ndarray | None = None, *, readouts: Iterable[Readout], backend: str = "reference"
 ) -> np.ndarray:
-    """As `definition.gram`, of plain convolutional readouts: images (n, C, P, P) and (m, C, P, P) -> float64
+    """As `definition.gram`, for plain convolutional readouts: images (n, C, P, P) and (m, C, P, P) -> float64
     (len(readouts), n, m)."""
     return pairs.gram(pair, x, z, readouts)
 
@@ -67,7 +67,7 @@ def pool(A: np.ndarray, readout: Readout) -> float:
     if readout.pool == "gap":
         return A.mean()
     size = A.shape[0]
-    if not readout.pool.startswith("lap:"):  # of another package: by its weights
+    if not readout.pool.startswith("lap:"):  # another package's pool: by its weights
         m = readout.pooling.weights(size)
         return np.einsum("ijkl,ik,jl->", A, m, m, optimize=True)
     # LAP(c): the average over a window of each image, then the sum over window positions.

@@ -1,14 +1,14 @@
-"""What any readout is, in float64: each family's own definition, and the average over a mirrored image.
+"""The definition of any readout in float64: that of its family, averaged over a mirror image for flips.
 
-Slow and plain; the backends are tested against it, and import none of it.
+Slow and plain; the backends are tested against it and do not import it.
 
 The flip. With A the reflection of an image, left and right, K(A x, A z) = K(x, z) for every kernel here, so
 the kernel averaged over the group {1, A} on both sides (Li et al. 2019) is
 
     K_flip(x, z) = (K(x, z) + K(x, A z)) / 2
 
-Kernel regression with K_flip and a ridge r is regression with K on the 2n images X and A X, all labels twice,
-with the ridge 2 r: by symmetry the coefficients of x and A x are equal there, a say, and solve
+Kernel regression with K_flip and a ridge r is regression with K on the 2n images X and A X, with all labels
+twice and the ridge 2 r: by symmetry the coefficients of x and A x are equal, say a, and solve
 (K(X, X) + K(X, A X) + 2 r) a = Y, which is (K_flip + r) 2 a = Y; predictions are (K(x, X) + K(x, A X)) a =
 K_flip(x, X) 2 a. Ridges relative to the mean diagonal are r / mean K_flip(x, x) here and 2 r / mean K(x, x)
 there.
@@ -60,8 +60,10 @@ def pair(x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]) -> np.ndarra
 def averaged(
     function: Callable[..., np.ndarray], x: np.ndarray, z: np.ndarray, readouts: Sequence[Readout]
 ) -> np.ndarray:
-    """A function of a pair and plain readouts (r,) -> float64 (..., r), averaged over z and its mirror image
-    where a readout is."""
+    """Evaluate `function`(x, z, plain readouts) -> float64 (..., r), averaged over flips where asked.
+
+    A readout with a flip gets the mean of the values for z and for its mirror image.
+    """
     plain = [r.plain for r in readouts]
     values, flipped = function(x, z, plain), np.array([r.flip for r in readouts])
     if flipped.any():

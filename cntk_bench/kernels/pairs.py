@@ -1,4 +1,4 @@
-"""Gram matrices of definitions: a function of one pair of images, called for all pairs."""
+"""Gram matrices of a definition, from a function that computes the kernels of one pair of images."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,9 +14,10 @@ def gram(
     z: np.ndarray | None,
     readouts: Iterable[Readout],
 ) -> np.ndarray:
-    """Kernels between all images of x and all of z, or of x itself where z is None: half of them, mirrored.
+    """Kernels between all images of x and all of z; if z is None, of x with itself, one half mirrored.
 
-    Parameters, errors: as `definition.gram`; `pair` is (C, P, P), (C, P, P), readouts -> (len(readouts),).
+    Parameters and errors are as for `definition.gram`; `pair` maps images (C, P, P) and (C, P, P) and
+    readouts to (len(readouts),).
     """
     x = _images(x)
     other = x if z is None else _images(z)

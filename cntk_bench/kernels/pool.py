@@ -62,7 +62,7 @@ class Pool:
     kind : str
         A name among `kinds`.
     number : int
-        Of a numbered kind; 0 otherwise.
+        The number of a pool of a numbered kind; 0 otherwise.
     """
 
     kind: str
@@ -101,10 +101,10 @@ class Pool:
         return self.counts(size) / self.divisor(size)
 
     def reach(self, size: int) -> tuple[int, ...]:
-        """Cyclic displacements (k - i) mod P along an axis that have a weight: a subset of 0 .. P-1.
+        """Cyclic displacements (k - i) mod P along an axis with nonzero weights: a subset of 0 .. P-1.
 
-        One of them takes all entries of both diagonals that it stands for, so it is needed where either
-        has a weight.
+        A cyclic displacement stands for two diagonals of the weights, with all their entries, so it is needed
+        if either has a nonzero weight.
         """
         i, k = np.nonzero(self.counts(size))
         return tuple(map(int, np.unique((k - i) % size)))
@@ -115,7 +115,7 @@ class Pool:
         return bool((counts == counts[::-1, ::-1]).all())
 
     def plain(self, size: int) -> bool:
-        """Whether every entry of the displacements it reaches counts once: a plain sum."""
+        """Whether it is a plain sum: every entry of the displacements that it reaches counts once."""
         counts = self.counts(size)
         pixel = np.arange(size)
         planes = counts[pixel, (pixel + np.array(self.reach(size))[:, None]) % size]

@@ -1,4 +1,4 @@
-"""What is computed: readouts of recursions over layers, and what one pass over images serves."""
+"""What is computed: `Readout`, a single kernel, and `Spec`, the readouts of one pass over images."""
 
 import re
 from collections.abc import Iterable
@@ -133,12 +133,12 @@ class Readout:
 
     @property
     def pooling(self) -> Pool:
-        """Its pool, as a value; of convolutional readouts."""
+        """The pool as a `Pool`; for convolutional readouts only."""
         return Pool.parse(self.pool)
 
     @property
     def plain(self) -> "Readout":
-        """The same without the flip."""
+        """The same readout without the flip."""
         return replace(self, flip=False)
 
     @property
@@ -148,7 +148,7 @@ class Readout:
 
     @classmethod
     def parse(cls, name: str) -> "Readout":
-        """The readout of a name that `str` gives, such as "ntk-gap-21-hidden"; UserError for any other."""
+        """The readout of a name as `str` gives it, such as "ntk-gap-21-hidden"; UserError for any other."""
         found = re.fullmatch(r"(ntk|nngp)-([a-z]{1,20})(\d*)-(\d{1,9})(?:-(all|hidden))?(-flip)?", name)
         dense = re.fullmatch(r"(fc-ntk|fc-nngp)-(\d{1,9})(?:-b([\d.]{1,9}))?(?:-f(\d{1,9}))?(-flip)?", name)
         readout = None
@@ -177,7 +177,7 @@ class Readout:
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Whether it is an integer, Python's or NumPy's, of at least so much."""
+    """Whether a value is a Python or NumPy integer, not a bool, of at least `least`."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
@@ -185,7 +185,7 @@ def _is_bias(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         return False
     possible = value == 0 or SMALLEST_BIAS <= value <= LARGEST_BIAS
-    return bool(possible) and float(f"{value:g}") == value  # its name is the number itself
+    return bool(possible) and float(f"{value:g}") == value  # its name must be the number itself
 
 
 def _either(names: Iterable[str]) -> str:
@@ -237,13 +237,13 @@ class Spec:
 
     @property
     def features(self) -> int:
-        """Numbers of an image: C P^2."""
+        """Number of values in an image: C P^2."""
         return self.channels * self.size**2
 
     def part(self, family: str, flip: bool = False) -> "Spec | None":
-        """The plain readouts that are needed of K(x, z), or with `flip` of K(x, flip z), in one family.
+        """The spec of the plain readouts of one family needed for K(x, z), or with `flip` for K(x, flip z).
 
-        None where it needs none.
+        None if no such readout is needed.
         """
         needed = (r.plain for r in self.readouts if r.family == family and (r.flip or not flip))
         readouts = tuple(dict.fromkeys(needed))
@@ -251,8 +251,10 @@ class Spec:
 
     @property
     def work(self) -> int:
-        """Entry-layers of one pair of images: layers x displacements x size^2, twice where images are
-        mirrored. The work of fully connected kernels is told in the same unit, about."""
+        """Entry-layers of one pair of images: layers x displacements x size^2, twice if images are mirrored.
+
+        The work of fully connected kernels is converted to the same unit, approximately.
+        """
         parts = {family: [self.part(family, flip) for flip in (False, True)] for family in KERNELS.values()}
         return sum(_entry_layers(part) for part in parts[CONVOLUTIONAL] if part) + sum(
             _features_and_layers(part) for part in parts[FULLY_CONNECTED] if part
@@ -264,7 +266,7 @@ def _entry_layers(spec: Spec) -> int:
     return spec.layers * displacements * spec.size**2
 
 
-# What a feature and what a layer of a fully connected pair cost on a CPU, in entry-layers, about (measured).
+# Approximate cost of a feature and of a layer of a fully connected pair on a CPU, in entry-layers (measured).
 FEATURE, LAYER = 0.5, 40
 
 

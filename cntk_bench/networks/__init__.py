@@ -1,9 +1,9 @@
-"""Finite networks: those whose infinite-width limits the kernels are.
+"""Finite networks, whose infinite-width limits are the kernels.
 
-`architecture` says what they compute; `training` trains them, step by step, from a `recipe`; `folder` keeps
-what training leaves, so that it goes on after an interruption; other modules take their empirical kernels.
-Modules of this room need PyTorch (extra `[torch]`): call `require` before importing one. `recipe`, `archive`
-and `folder` do without it: they also serve those who only read what was trained elsewhere.
+`architecture` says what they compute; `training` trains them, step by step, from a `recipe`; `folder` stores
+the state and results of training, so that it can resume after an interruption; other modules compute their
+empirical kernels. The modules here need PyTorch (extra `[torch]`): call `require` before importing one.
+`recipe`, `archive` and `folder` do without it, so that what was trained elsewhere can be read.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ LEAST_DEPTH = {"v": 2, "gap": 3, "fc": 2}
 
 
 def require() -> None:
-    """UserError, with the remedy, where PyTorch is not installed, or cannot be loaded."""
+    """Raise UserError, with the remedy, if PyTorch is not installed or cannot be loaded."""
     if find_spec("torch") is None:
         raise UserError("trained networks need PyTorch: pip install 'cntk-bench[torch]'")
     try:

@@ -10,10 +10,10 @@ pass (Arora et al. 2019, section 4 and appendix H; `width` is the paper's C or d
     "fc"            s_1 = W_1 x / sqrt(n0) + beta b_1
                     s_{l+1} = W_{l+1} sqrt(c_sigma / width) relu(s_l) + beta b_{l+1};  f = s_d
 
-so depth counts layers with weights in either. The output is multiplied by kappa. With "gap" the first and the
+so depth counts layers with weights in both. The output is multiplied by kappa. With "gap" the first and the
 last layer keep their initial weights, in network and kernel alike; otherwise all are trained.
 
-The sum over the trained weights of df/dw(x) df/dw(z) then converges, for every output alone, to kappa^2 times
+The sum over the trained weights of df/dw(x) df/dw(z) then converges, for each single output, to kappa^2 times
 the exact kernel of the same pool and depth, on the scale of `cntk_bench.kernels`.
 """
 

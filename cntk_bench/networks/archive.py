@@ -1,4 +1,4 @@
-"""Arrays and plain values as the bytes of one file, which says itself whether it is whole."""
+"""A file format for arrays and plain values, with a checksum that shows whether a file is intact."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ class Damaged(Exception):
 
 
 def pack(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bytes:
-    """Arrays by their names, and what is to be said of them (JSON's values), as bytes with a SHA-256."""
+    """Pack arrays, by name, and JSON values that describe them into the bytes of a file with a SHA-256."""
     text = np.frombuffer(json.dumps(dict(about)).encode(), np.uint8)
     content = io.BytesIO()
     named: dict[str, Any] = {ABOUT: text} | {f"={name}": array for name, array in arrays.items()}
@@ -27,12 +27,12 @@ def pack(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `pack` was given.
+    """The arrays and values that `pack` was given.
 
     Raises
     ------
     Damaged
-        If a byte is not as it was written, or it is no such file.
+        If the bytes are not an archive, or are not as they were written.
     """
     head = len(MAGIC) + 65
     if not data.startswith(MAGIC) or len(data) < head:

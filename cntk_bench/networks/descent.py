@@ -1,4 +1,4 @@
-"""Full-batch gradient descent at a constant rate, for a given time: what kernels' drift is measured after."""
+"""Full-batch gradient descent at a constant rate for a given time, after which kernel drift is measured."""
 
 import torch
 from torch import Tensor
@@ -11,14 +11,14 @@ def descend(net: Architecture, weights: Weights, x: Tensor, y: Tensor, rate: flo
     """The weights after `steps` steps on half the sum of squares, |f(x) - y|^2 / 2, over images and outputs.
 
     After the time t = rate * steps they approximate gradient flow; the infinitely wide network's outputs on
-    these images are then y + exp(-Theta t) (f_0 - y), Theta its kernel. Stable where rate is below 2 over the
-    largest eigenvalue of the empirical kernel; what is not grows until it is not finite, and is returned so.
+    these images are then y + exp(-Theta t) (f_0 - y), Theta its kernel. Stable if the rate is below 2 over
+    the largest eigenvalue of the empirical kernel; else the weights grow, even beyond finite numbers.
 
     Parameters
     ----------
     net : Architecture
     weights : mapping of str to Tensor
-        Where it begins; they stay as they are.
+        Initial weights, which are not changed.
     x : Tensor (n, C, P, P)
     y : Tensor (n, k)
     rate : float
@@ -41,7 +41,7 @@ def descend(net: Architecture, weights: Weights, x: Tensor, y: Tensor, rate: flo
 
 
 def movement(before: Weights, after: Weights) -> float:
-    """The weights' relative change, |w_t - w_0| / |w_0|, all those of `before` taken together."""
+    """Relative change of the weights, |w_t - w_0| / |w_0|, over all tensors of `before` together."""
     changed = sum(float(torch.linalg.vector_norm(after[name] - w)) ** 2 for name, w in before.items())
     whole = sum(float(torch.linalg.vector_norm(w)) ** 2 for w in before.values())
     return (changed / whole) ** 0.5

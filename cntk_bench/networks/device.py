@@ -1,4 +1,4 @@
-"""Where networks are trained, and in which arithmetic; PyTorch's own settings are as before afterwards."""
+"""Device and precision of training; PyTorch's own settings are restored afterwards."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ import torch
 from cntk_bench.errors import UserError
 from cntk_bench.text import one_line
 
-# With fewer, cuBLAS may add in another order each time: PyTorch refuses to call that deterministic.
+# With a smaller workspace, cuBLAS may add in another order each time: PyTorch does not accept that as
+# deterministic.
 WORKSPACE, ENOUGH = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 
 
@@ -46,9 +47,9 @@ def fitting(what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """Train in a precision, with the same bits every time, until the end.
+    """Context in which networks are trained in a precision, with the same bits every time.
 
-    On a GPU PyTorch's settings are those of the whole process: they are put back.
+    On a GPU this changes PyTorch's settings for the whole process, which are restored at the end.
     """
     if device.type == "cpu":
         with _autocast(device, precision):

@@ -3,17 +3,17 @@
     Theta(x, z) = sum over trained weights w of df_o/dw(x) df_o/dw(z)     for one output o, or their mean
     Sigma(x, z) = the same sum over the last layer's weights and biases alone
 
-Theta is the empirical NTK (Jacot et al. 2018, section 4). Sigma is the empirical NNGP kernel: what the last
-layer multiplies are the features whose second moments the NNGP kernel is the limit of, and every output has
-the same. Both carry the square of the network's kappa.
+Theta is the empirical NTK (Jacot et al. 2018, section 4). Sigma is the empirical NNGP kernel: the second
+moments of the features that the last layer multiplies, whose limit is the NNGP kernel; it is the same for
+every output. Both contain the square of the network's kappa.
 
 The gradients of a block of images with respect to a group of tensors are taken by `torch.func`, as
 vmap(grad(f_o)); the block's entries of a kernel are the sum of the tensors' products. Block and group are as
-large as the memory allows. Of n images in one block, that is n gradients and n^2 inner products of |w|
-numbers; in n / b blocks it is n / (2 b) times as many gradients (n / b of a rectangle). A layer's share could
-also be summed over pairs of pixels without gradients (activations times backpropagated ones): 20 C P^4
-operations per pair of images where gradients take 18 C^2 P^2 per image, so there is little to gain for 16
-images of 8 x 8, and 32 x 32 would cost more.
+large as the memory allows. For n images in one block, that is n gradients and n^2 inner products of |w|
+numbers; in blocks of b images it takes n / (2 b) times as many gradients (n / b for a rectangle). A layer's
+share could also be summed over pairs of pixels without gradients (activations times backpropagated ones):
+20 C P^4 operations per pair of images where gradients take 18 C^2 P^2 per image, so there is little to gain
+for 16 images of 8 x 8, and 32 x 32 would cost more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ from cntk_bench.networks.architecture import Architecture, Weights
 MEMORY = 2**30  # bytes
 # Numbers that a layer's outputs take per image while a gradient is computed, as a multiple of those outputs.
 ACTIVATIONS = 6
-# How many copies of the tensor at hand its gradient takes beside itself: what a convolution's operands are
-# reordered into. Both numbers were found by measuring peaks, which the tests do again.
+# Copies of a tensor that its gradient needs beside itself, into which a convolution's operands are reordered.
+# Both numbers were found by measuring memory peaks, which the tests repeat.
 COPIES = 4
 
 
@@ -49,7 +49,7 @@ def ntk(
     ----------
     net : Architecture
     weights : mapping of str to Tensor
-        All of them, float32 or float64, which the computation then has.
+        All weights, in float32 or float64, which is then the precision of the computation.
     x : Tensor (n, C, P, P)
         Images.
     z : Tensor (m, C, P, P), optional
@@ -80,7 +80,7 @@ def ntk(
 def nngp(
     net: Architecture, weights: Weights, x: Tensor, z: Tensor | None = None, *, memory: int = MEMORY
 ) -> Tensor:
-    """The empirical NNGP kernel, (n, m) float64: as `ntk`, of the last layer alone."""
+    """The empirical NNGP kernel, (n, m) float64: as `ntk`, but of the last layer alone."""
     last = tuple(name for name in net.shapes if name[1:] == str(net.depth))
     return _kernel(net, weights, last, x, z, (0,), memory)
 
@@ -135,9 +135,10 @@ def _blocks(n: int, block: int) -> Iterator[slice]:
 def plan(
     net: Architecture, names: Sequence[str], images: int, itemsize: int, memory: int
 ) -> tuple[list[tuple[str, ...]], int]:
-    """Groups of tensors, and the number of images whose gradients are held at once.
+    """Groups of tensors, and the number of images per block.
 
-    Two blocks of images are held, rows and columns, and copies of the tensor that is being computed.
+    Gradients of two blocks of images, rows and columns, are held at once, and copies of the tensor whose
+    gradient is being computed.
 
     Raises
     ------

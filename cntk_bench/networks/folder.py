@@ -1,13 +1,13 @@
-"""The folder of one network: what training has left there, so far or in the end.
+"""The folder of one network, with the state and the results of its training.
 
     lock          held by the process that trains it
-    checkpoint    the whole state, written now and then, and where training is stopped; gone where it is
-                  finished and no higher limit of epochs could let it go on
-    result        predictions, and how training went: there once it is finished
-    progress.json how far it is, in a few bytes, for those who only look
+    checkpoint    the whole state, written now and then, and when training stops; removed when it is
+                  finished and no higher limit of epochs could continue it
+    result        predictions, and how training went; there once it is finished
+    progress.json the progress, in a few bytes, for status displays
 
-Each is written whole. A checkpoint or result says by a SHA-256 whether it is as it was written, and by the
-recipe's identity what it is of.
+The files are written atomically. A checkpoint or result has a SHA-256, which shows whether it is intact, and
+the identity of the recipe, which shows what it belongs to.
 """
 
 import errno
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_FILE = (errno.ELOOP, errno.EISDIR, errno.EINVAL)  # a link to itself, a folder, a pipe or a device
-KEPT = ("weights", "velocity", "predicted", "outputs")  # of a `State`: the dicts of arrays
+KEPT = ("weights", "velocity", "predicted", "outputs")  # fields of a `State` that are dicts of arrays
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Result:
     """How the training of one network went.
 
     epoch : epochs done.
-    reached : the first with full training accuracy; None where that was not reached.
-    history : of epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images.
-    failure : {"step", "reason"} where it could not be trained on.
+    reached : the first epoch with full training accuracy; None if it was not reached.
+    history : for epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images.
+    failure : {"step", "reason"} if training failed, else None.
     predicted : (r, m) int16, classes of the other images, at the end of each of the last epochs, from 1.
     outputs : epoch -> (m, k) float32.
-    made : versions and devices.
+    made : versions and devices used.
     """
 
     epoch: int
@@ -73,12 +73,12 @@ class Folder:
     identity: str
 
     def result(self) -> Result | None:
-        """What came out; None before it is finished.
+        """The result; None before training is finished.
 
         Raises
         ------
         Damaged
-            If the file is not as it was written, or of another identity.
+            If the file is not as it was written, or belongs to another identity.
         """
         found = self._read("result")
         if found is None:
@@ -102,12 +102,12 @@ class Folder:
         )
 
     def prepare(self) -> None:
-        """Remove what a killed process had half written; to be called by who holds the lock.
+        """Remove files half written by a killed process; to be called while holding the lock.
 
         Raises
         ------
         UserError
-            If nothing could be written at the end, for a folder has the name of a file.
+            If a folder has the name of one of the files, which could then not be written at the end.
         """
         for name in ("checkpoint", "result", "progress.json"):
             path = self.path / name
@@ -122,10 +122,10 @@ class Folder:
         self.tell(state)
 
     def finish(self, state: "State", made: Mapping[str, Any]) -> None:
-        """Write the result; the checkpoint stays only where more epochs could be asked for.
+        """Write the result; the checkpoint is kept only if training could continue with more epochs.
 
-        The result is written last: before it is there, a process that is killed leaves nothing half written
-        that the next one would not remove.
+        The result is written last: if the process is killed before, the next one removes whatever was left
+        half written.
         """
         ended = state.reached is not None or state.failure is not None
         if ended:
@@ -137,7 +137,7 @@ class Folder:
             (self.path / "checkpoint").unlink(missing_ok=True)
 
     def resumed(self, device: "torch.device") -> tuple["State", dict[str, Any]] | None:
-        """The state of the checkpoint, and what made it; None where there is none that can be used."""
+        """The state in the checkpoint, and what made it; None if there is no usable checkpoint."""
         import torch
 
         from cntk_bench.networks.training import Failure, State
@@ -155,7 +155,7 @@ class Folder:
         kept: dict[str, dict] = {name: {} for name in KEPT}
         for name, array in arrays.items():
             kind, _, key = name.partition("/")
-            # A copy lies where PyTorch wants it: products of arrays that lie elsewhere may round otherwise.
+            # Copied into PyTorch's alignment: products of arrays aligned otherwise may round differently.
             tensors = kind in ("weights", "velocity")
             kept[kind][key if tensors else int(key)] = (
                 torch.tensor(array, device=device) if tensors else array
@@ -175,7 +175,7 @@ class Folder:
         return state, about["made"]
 
     def tell(self, state: "State") -> None:
-        """Write how far it is."""
+        """Write the progress file."""
         error, accuracy = state.history[-1] if state.history else (None, None)
         said = {
             "epoch": state.epoch,
@@ -185,7 +185,7 @@ class Folder:
         write_whole(self.path / "progress.json", json.dumps(said) + "\n")
 
     def told(self) -> dict[str, Any] | None:
-        """How far it is: epoch, loss, accuracy (0 to 1); None where nobody has said so."""
+        """The progress: epoch, loss and accuracy (0 to 1); None if no valid progress file is there."""
         try:
             found = json.loads(read_plain(self.path / "progress.json", 2**16))
             return {

@@ -10,20 +10,20 @@ other two stay, so kappa falls as width^(-1/2).
 |D h| is the largest singular value of the Jacobian: v <- J^T J v, normalised, with a jvp and a vjp.
 
 |D^2 h| = max of g . D^2 h(u, v) over unit vectors u, v (weights) and g (outputs). In turn, each of the three
-is set to the best one for the other two, with H_g the Hessian of g . h:
+is set to the best one given the other two, with H_g the Hessian of g . h:
 
     u <- H_g v,   v <- H_g u,   g <- D^2 h(u, v),      each normalised
 
 (H_g v: grad of g . jvp; D^2 h(u, v): jvp of jvp). The value never falls, and converges to a stationary one,
-which is the norm or below it: the larger of several random starts is taken. So |D^2 h| is a bound from below;
-kappa is none, for |D h|, by which it is divided, is from below, too. With the defaults an iteration ends
-within about three per cent of where it would converge; on digits, at widths 32 and 128, three starts came
-within four per cent of each other in 40 iterations. Tiny networks have stationary values further apart (seven
-per cent in a network of width 4 that the tests look at).
+which is the norm or below it: the largest of several random starts is taken. So |D^2 h| is a lower bound;
+kappa is not, because |D h|, by which it is divided, is a lower bound, too. With the defaults an iteration
+ends within about three per cent of where it would converge; on digits, at widths 32 and 128, three starts
+came within four per cent of each other in 40 iterations. Tiny networks have stationary values further apart
+(seven per cent in a network of width 4 that the tests look at).
 
-u and v are apart because a ReLU network's H_g has no blocks on its diagonal, so its eigenvalues come in pairs
-+- lambda, between which v <- H_g v goes to and fro. Where ReLU has a kink it has no second derivative; D^2 h
-is that of the linear pieces, as torch's.
+u and v are kept apart because a ReLU network's H_g has no blocks on its diagonal, so its eigenvalues come in
+pairs +- lambda, between which v <- H_g v would oscillate. Where ReLU has a kink it has no second derivative;
+D^2 h is that of the linear pieces, as in PyTorch.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def laziness(
     starts: int = STARTS,
     tolerance: float = TOLERANCE,
 ) -> Laziness:
-    """Measure a model at weights.
+    """Estimate the three norms that determine a model's kappa at its weights.
 
     Parameters
     ----------
@@ -73,13 +73,13 @@ def laziness(
     y : Tensor
         Targets, of the outputs' shape.
     seed : int
-        Of the random vectors that the iterations start from.
+        Seed of the random vectors from which the iterations start.
     iterations : int
-        At most, of each start.
+        Maximum number of iterations from each start.
     starts : int
-        How often |D^2 h| is sought.
+        Number of random starts for |D^2 h|.
     tolerance : float
-        An iteration ends when the norm grows by less than this part of it.
+        An iteration ends when the norm grows by less than this fraction.
     """
     source = torch.Generator().manual_seed(seed)
     return Laziness(

@@ -12,13 +12,13 @@ loss is
 **Time.** Gradient flow at rate 1 on half the sum of squares over all n images moves the outputs of a wide
 network by df/dt = -K (f - y), where K is the kernel of `cntk_bench.kernels`, if kappa is 1. kappa multiplies
 the gradients' products by kappa^2; a step of "sum" on a batch follows, on average, the share b / n of the
-whole sum; a step of "mean" follows 2 / (n k) of it; momentum m lengthens every step to 1 / (1 - m) of itself
-in the end. So a step is
+whole sum; a step of "mean" follows 2 / (n k) of it; momentum m lengthens every step by a factor 1 / (1 - m)
+in the long run. So a step is
 
     "mean"   rate kappa^2 2 / (n k) / (1 - m)        "sum"   rate kappa^2 (b / n) / (1 - m)
 
-of the kernel's time, and t = steps times that is where predictions of the network and of the kernel's flow
-can be laid over each other. Without momentum, gradient descent on the whole training set is stable at first
+of the kernel's time, and predictions of the network can be compared with those of the kernel's flow at
+t = steps times that. Without momentum, gradient descent on the whole training set is stable at first
 while a step is shorter than 2 / (largest eigenvalue of K).
 """
 
@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1  # of what these fields mean; raise it where the same recipe gives other weights
+VERSION = 1  # raise it when the same recipe gives other weights
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,21 @@ class Recipe:
     Parameters
     ----------
     rate : float
-        Of gradient descent, on the weights as they are drawn from N(0, 1).
+        Learning rate, for the weights as they are drawn from N(0, 1).
     trial : int
         Which of the repetitions; trials of a seed differ in initial weights and in the order of batches, and
         are the same for every rate.
     seed : int
     batch : int or None
-        Images of a step; None for all of them. The last batch of an epoch has what is left.
+        Images per step; None for all of them. The last batch of an epoch has the remaining ones.
     loss : {"mean", "sum"}
     momentum : float
         As m in v <- m v + gradient, w <- w - rate v.
     epochs_after : int
-        Epochs after the first with full training accuracy, whose predictions are kept; where that is never
-        reached, the last ones.
+        Number of epochs after the first with full training accuracy whose predictions are kept; if that is
+        never reached, those of the last epochs.
     precision : {"float32", "tf32", "bf16"}
-        Of products. Weights and sums are float32 always.
+        Precision of products; weights and sums are always float32.
     curve : bool
         Whether outputs for the test images are kept at `in_curve` epochs.
     """
@@ -70,15 +70,15 @@ class Recipe:
     curve: bool = False
 
     def steps(self, n: int) -> int:
-        """Steps of an epoch over n images."""
+        """Number of steps in an epoch over n images."""
         return -(-n // (self.batch or n))
 
     def order(self, n: int, epoch: int) -> np.ndarray:
         """The order of n images in an epoch, (n,) int64: a permutation of its own for each seed, trial and
         epoch.
 
-        It depends on nothing before, so there is no state of a generator to keep. Where a batch is the whole
-        set, the order is the images' own.
+        It does not depend on earlier epochs, so no generator's state has to be kept. If a batch is the whole
+        set, the images are not permuted.
         """
         if self.steps(n) == 1:
             return np.arange(n)
@@ -90,7 +90,7 @@ class Recipe:
         return int(np.random.SeedSequence([self.seed, self.trial]).generate_state(1, np.uint64)[0]) >> 1
 
     def time(self, n: int, outputs: int, kappa: float) -> float:
-        """An epoch over n images, in the kernel's time."""
+        """The duration of an epoch over n images in the kernel's time."""
         share = 1.0 if self.loss == "sum" else self.steps(n) * 2 / (n * outputs)
         return self.rate * kappa**2 * share / (1 - self.momentum)
 
@@ -101,7 +101,7 @@ class Recipe:
 
 
 def in_curve(epoch: int) -> bool:
-    """Whether a curve has a point at an epoch: at 0, and at about four in every doubling."""
+    """Whether a curve has a point at an epoch: at 0, and about four times in every doubling."""
     return epoch < 1 or epoch in _quarters(epoch)
 
 

@@ -1,4 +1,4 @@
-"""How long a step of a network's training takes here, found by doing some."""
+"""Measure how long a training step of a network takes on this machine."""
 
 import time
 from collections.abc import Callable
@@ -16,9 +16,9 @@ LEAST, MOST = 3, 20  # repetitions
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a step, and of one image's outputs; both of so many `images` at once (medians).
+    """Median seconds of a step, and of one image's outputs; both measured with `images` images at once.
 
-    Where a batch was larger, a step's seconds are in proportion to it.
+    If a batch is larger, the seconds of a step are scaled up in proportion.
     """
 
     step: float
@@ -27,17 +27,17 @@ class Timing:
 
 
 def timed(net: Architecture, recipe: Recipe, images: Images, seconds: float = 1.0) -> Timing:
-    """Time steps of training that leave the weights as they are.
+    """Time training steps, with a rate of 0 so that they leave the weights unchanged.
 
     Parameters
     ----------
     net : Architecture
     recipe : Recipe
-        Its batch is all images where it is larger.
+        A batch of more than all `images` counts as all of them.
     images : Images
         As many as a batch, or fewer; `others` are not used.
     seconds : float
-        The batch is enlarged until a step takes about half so long, or it is whole.
+        The batch is enlarged until a step takes about half as long, or it is whole.
     """
     still = replace(recipe, rate=0.0)
     state, device = begin(net, still, images.x.device), images.x.device
@@ -50,7 +50,7 @@ def timed(net: Architecture, recipe: Recipe, images: Images, seconds: float = 1.
         places = torch.arange(size)
         return lambda: update(net, still, part, state, places)
 
-    _seconds(step(1), device)  # what a library prepares when it is first called
+    _seconds(step(1), device)  # warm-up: what libraries prepare when first called
     size = 1
     while (elapsed := _seconds(step(size), device)) < seconds / 2 and size < whole:
         size = min(2 * size, whole)

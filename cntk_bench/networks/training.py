@@ -1,8 +1,9 @@
-"""Training, step by step: between any two steps it may stop, and go on from its state with the same bits.
+"""Training, step by step: it can stop between any two steps and resume from its state with the same bits.
 
-An epoch ends with a look at all training images. Training ends `epochs_after` epochs after the first at whose
-end every one is classified rightly, or at a limit of epochs (a caller's: it decides no weight), or where it
-failed: the loss is no finite number or above `BOUND`, or every output is zero, whose gradient is zero too.
+Each epoch ends with an evaluation of all training images. Training ends `epochs_after` epochs after the first
+at whose end every one is classified correctly, or at a limit of epochs (set by the caller: it affects no
+weight), or when it fails: the loss is not finite or above `BOUND`, or every output is zero, and with it every
+gradient.
 """
 
 from collections.abc import Iterator
@@ -17,23 +18,22 @@ from cntk_bench.networks.architecture import Architecture
 from cntk_bench.networks.recipe import Recipe, in_curve
 from cntk_bench.system import memory
 
-# Mean squared error beyond which a network has diverged. At first it is near one at most times; where the
-# rate is above what is stable it may rise by some hundreds and come back, but outputs of a hundred times the
-# targets do not.
+# Mean squared error beyond which a network has diverged. It usually begins near one; at a rate above what is
+# stable it may rise by some hundreds and come back, but outputs of a hundred times the targets do not.
 BOUND = 1e4
-LOOK = 64  # steps on a GPU between two looks at the losses; on a CPU each is looked at
-# Numbers of a hidden layer that are computed at once where nothing is trained, by the kind of device.
+LOOK = 64  # steps on a GPU between two checks of the losses; on a CPU each is checked
+# Values of a hidden layer that are computed at once when nothing is trained, by the kind of device.
 BLOCK = {"cpu": 2**22, "cuda": 2**28}
 
 
 @dataclass(frozen=True)
 class Images:
-    """What a network is trained on and tried on, on the device that trains.
+    """The images that a network is trained and tested on, on the device that trains.
 
     x : (n, channels, size, size) float32.
     targets : (n, k) float32.
     labels : (n,) int64.
-    others : (m, channels, size, size) float32, of which nothing but predictions is wanted.
+    others : (m, channels, size, size) float32, for which only predictions are wanted.
     """
 
     x: Tensor
@@ -44,7 +44,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a network cannot be trained on: at which step (from 1, over all epochs), in words."""
+    """Why the training of a network failed: the step (from 1, over all epochs) and the reason in words."""
 
     step: int
     reason: str
@@ -52,12 +52,12 @@ class Failure:
 
 @dataclass
 class State:
-    """All that training knows.
+    """The whole state of training.
 
     weights : name -> tensor; those that are trained require gradients.
     velocity : name -> tensor of momentum; empty without momentum.
-    epoch, step : whole epochs done, and steps of the one under way.
-    history : of epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images at its end.
+    epoch, step : whole epochs done, and steps done of the current one.
+    history : for epoch 0, 1, ...: mean squared error and accuracy (0 to 1) on the training images at its end.
     reached : the first epoch with full training accuracy.
     predicted : epoch, from 1 -> (m,) int16, classes of the other images.
     outputs : epoch -> (m, k) float32, outputs for them.
@@ -72,10 +72,10 @@ class State:
     failure: Failure | None = None
     predicted: dict[int, np.ndarray] = field(default_factory=dict)
     outputs: dict[int, np.ndarray] = field(default_factory=dict)
-    unseen: list[Tensor] = field(default_factory=list)  # losses of the last steps, not looked at yet
+    unseen: list[Tensor] = field(default_factory=list)  # losses of the last steps, not checked yet
 
     def last(self, epochs: int, after: int) -> int:
-        """The epoch that training ends with, with at most `epochs` before full training accuracy."""
+        """The last epoch of training, if full training accuracy has to be reached within `epochs`."""
         return epochs if self.reached is None else self.reached + after
 
     def finished(self, epochs: int, after: int) -> bool:
@@ -89,8 +89,8 @@ def begin(net: Architecture, recipe: Recipe, device: torch.device) -> State:
     Raises
     ------
     MemoryError
-        If the weights, their gradient and their velocity are more than what is free: the system would end
-        the process without a word.
+        If the weights, their gradient and their velocity need more than is free: the system would kill the
+        process without a message.
     """
     need = 4 * sum(map(prod, net.shapes.values()))
     need += 4 * (2 if recipe.momentum else 1) * sum(prod(net.shapes[name]) for name in net.trained)
@@ -102,7 +102,7 @@ def begin(net: Architecture, recipe: Recipe, device: torch.device) -> State:
 
 
 def steps(net: Architecture, recipe: Recipe, images: Images, state: State, epochs: int) -> Iterator[None]:
-    """Train until the end; yields after every step, when `state` is whole.
+    """Train until the end; yields after every step, when `state` is consistent.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def steps(net: Architecture, recipe: Recipe, images: Images, state: State, epoch
 
 
 def look(state: State, recipe: Recipe, n: int) -> None:
-    """Look at the losses that nobody has looked at yet; the first that is too large is the end."""
+    """Check the losses that have not been checked yet; the first that is too large ends training."""
     if not state.unseen:
         return
     losses = torch.stack(state.unseen).tolist()
@@ -153,7 +153,7 @@ def _too_large(loss: float) -> str:
 
 
 def update(net: Architecture, recipe: Recipe, images: Images, state: State, batch: Tensor) -> None:
-    """One step of gradient descent, on the images of which `batch` has the places."""
+    """One step of gradient descent, on the images with the indices `batch`."""
     whole = len(batch) == len(images.x)
     batch = batch.to(images.x.device)
     x, targets = (images.x, images.targets) if whole else (images.x[batch], images.targets[batch])
@@ -170,7 +170,7 @@ def update(net: Architecture, recipe: Recipe, images: Images, state: State, batc
 
 
 def _look_back(net: Architecture, recipe: Recipe, images: Images, state: State, epochs: int) -> None:
-    """What is to be known at the end of an epoch."""
+    """Evaluate the network at the end of an epoch, and record the results in `state`."""
     found = outputs(net, state.weights, images.x)
     error = float((found.double() - images.targets).square().mean())
     right = int((found.argmax(1) == images.labels).sum())
@@ -197,7 +197,7 @@ def _look_back(net: Architecture, recipe: Recipe, images: Images, state: State, 
 
 
 def outputs(net: Architecture, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    """Outputs (n, k), float32, of images (n, channels, size, size), a part of them at a time."""
+    """Outputs (n, k), float32, of images (n, channels, size, size), computed in parts."""
     rows = max(1, BLOCK[x.device.type] // (net.width * (1 if net.kind == "fc" else net.size**2)))
     with torch.no_grad():
         return torch.cat([net.forward(weights, part).float() for part in x.split(rows)])

@@ -1,15 +1,15 @@
-"""Solving: kernel regression on matrices, whatever kernel they come from.
+"""Kernel regression on Gram matrices, whatever kernel they come from.
 
 `eigen` decomposes a Gram matrix for gradient flow (`flow`) and Gaussian processes (`posterior`, whose
-uncertainties `calibration` judges); `nested` solves every beginning of the training images at once, and
-`powerlaw` fits the learning curve that they make.
+uncertainties `calibration` judges); `nested` solves the regressions on the first m training images for
+several m at once, and `powerlaw` fits the learning curve that they make.
 
-A matrix in memory is solved by `ridge`, by a Cholesky factor, or with one in float32 by `iterative`, which
-also solves one that is larger than memory and is streamed (`stream`); `placement` chooses.
+A matrix in memory is solved by `ridge` with a Cholesky factor, or by `iterative` with one in float32;
+`iterative` also solves a matrix larger than memory, which is streamed (`stream`). `placement` chooses.
 
 To add a solver, write a function with the parameters of `ridge.solve` that returns a `ridge.Solution`, and
 put it into `SOLVERS`, or register it from another package under the entry point group
-`cntk_bench.solvers`. (`iterative`'s have others, which `columns.kernel` knows.)
+`cntk_bench.solvers`. (The functions of `iterative` have other parameters, which `columns.kernel` knows.)
 """
 
 from collections.abc import Callable
@@ -18,30 +18,30 @@ from typing import Any
 
 from cntk_bench.system import plugins
 
-SOLVERS = {  # name -> module of this room, function
+SOLVERS = {  # name -> module of this package, function
     "cholesky": ("ridge", "solve"),
     "refined": ("iterative", "refined"),
     "cg": ("iterative", "cg"),
 }
 AUTO = "auto"  # the first of them that fits into memory
-ITERATIVE = ("refined", "cg")  # those of a tolerance: the relative residual to which they go on
+ITERATIVE = ("refined", "cg")  # those that iterate until the relative residual is below a tolerance
 TOLERANCE, ITERATIONS = 1e-8, 1000
 GROUP = "cntk_bench.solvers"
-LARGEST_RIDGE = 1e15  # one beside which a kernel is nothing
+LARGEST_RIDGE = 1e15  # beside it any kernel is negligible
 
 
 def solvers() -> tuple[str, ...]:
-    """The solvers known."""
+    """Names of all known solvers, "auto" included."""
     return (AUTO, *SOLVERS, *plugins.names(GROUP))
 
 
 def require_known(name: str) -> None:
-    """UserError if there is no solver of this name, and it is not "auto"."""
+    """Raise UserError unless `name` is "auto" or the name of a known solver."""
     plugins.require_known("solver", name, solvers())
 
 
 def require(name: str) -> None:
-    """UserError if a solver, or "auto", is unknown, or another package's is broken."""
+    """Raise UserError if a solver other than "auto" is unknown, or another package's is broken."""
     if name != AUTO:
         solver(name)
 

@@ -1,6 +1,6 @@
-"""How uncertain an accuracy is because it was counted on so many images and no more."""
+"""Statistical uncertainty of an accuracy measured on a finite number of images."""
 
-LEVEL = 0.05  # of the bound: it holds in all but this share of such counts
+LEVEL = 0.05  # of the bound: it fails in at most this share of such counts
 
 
 def standard_error(share: float, n: int) -> float:
@@ -9,9 +9,10 @@ def standard_error(share: float, n: int) -> float:
 
 
 def bound(n: int) -> float:
-    """The largest share of errors, in percent, that is compatible with none among n images.
+    """The largest error rate, in percent, that is compatible with no error among n images.
 
-    At larger ones, no error in n images has a probability below `LEVEL`: the one-sided interval of Clopper
-    and Pearson, about 3 / n. The binomial standard error of such a count is 0, and says nothing.
+    At higher rates, the probability of no error in n images is below `LEVEL`: the one-sided interval of
+    Clopper and Pearson, a share of about 3 / n. The binomial standard error of such a count is 0, and says
+    nothing.
     """
     return 100 * (1 - LEVEL ** (1 / n))

@@ -1,13 +1,12 @@
-"""Conjugate gradients on a problem that may be singular: the attempts that are made, and kept in a file.
+"""Conjugate gradients on a problem that may be singular: tries increasing jitters, with a checkpoint.
 
-The rule is that of `fit`: where K + r I is not numerically positive definite, the smallest jitter that
-suffices is added to what is solved, and told. That it is not is seen where two images' kernels agree up to
-rounding (the pivot of the second, relative to its own entry, is not above sqrt(n) eps), where an entry of a
-partial factor's Schur complement is no larger, and where a direction has no positive curvature; each is sure,
-and the last one tells how much jitter is needed at least. A larger jitter is tried, too, where rounding lets
-the residual fall no further and it is too large, or where errors of stored kernels decide the solution. A
-matrix that is singular in a way that none of them sees is not solved within the limit of iterations, which is
-a doubt.
+The rule is that of `fit`: if K + r I is not numerically positive definite, the smallest jitter that suffices
+is added to what is solved, and reported. Three observations prove that it is not: two images' kernels agree
+up to rounding (the pivot of the second, relative to its own entry, is not above sqrt(n) eps); an entry of a
+partial factor's Schur complement is no larger; or a direction has no positive curvature, which also tells how
+much jitter is needed at least. A larger jitter is tried, too, if rounding keeps the residual too large, or if
+errors of stored kernels decide the solution. A matrix that is singular in a way that none of these shows is
+not solved within the limit of iterations, which is reported as a doubt.
 """
 
 import logging
@@ -27,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class How:
-    """How far to go, and who is told.
+    """The limits of a solve, and where its state and its progress go.
 
     tolerance : the norm of Y - (K + r I) alpha relative to that of Y, for each class.
-    iterations : at most, those of all attempts.
-    file : where the state is kept every now and then, and gone on from; None keeps nothing.
-    tell : called with how far it is, in words, after each iteration.
+    iterations : at most, over all attempts.
+    file : where the state is saved now and then, and resumed from; None saves nothing.
+    tell : called with the progress, in words, after each iteration.
     """
 
     tolerance: float = TOLERANCE
@@ -43,15 +42,15 @@ class How:
 
 @dataclass(frozen=True)
 class Problem:
-    """(K + r S^-2) x = S^-1 Y, of which alpha = S^-1 x solves that of the kernels s_i K_ij s_j with ridge r.
+    """The system (K + r S^-2) x = S^-1 Y; alpha = S^-1 x solves that of s_i K_ij s_j with ridge r.
 
-    times : K b for b (n, j); with squared=True, of the squares of K's entries.
+    times : K b for b (n, j); with squared=True, the same for the squares of K's entries.
     y : (n, k), S^-1 Y.
     own : (n,), K's diagonal.
     scale : (n,), s.
-    ridge, mean : r relative to the mean diagonal of S K S, and that.
-    closest : as `stream.closest` says of the diagonal without jitter.
-    error : of K's entries, relative.
+    ridge, mean : r relative to the mean diagonal of S K S, and that mean.
+    closest : `stream.closest` for the diagonal without jitter.
+    error : relative error of K's entries.
     """
 
     times: Callable[..., np.ndarray]
@@ -68,19 +67,19 @@ class Problem:
         return fit.shifted(self.own, self.ridge, self.mean, jitter, self.scale)
 
     def jitters(self) -> list[float]:
-        """Those that tell all images apart, as pivots of a Cholesky factor must; 0 is the first."""
+        """Jitters, from 0 up, with which any two images differ beyond rounding, as Cholesky pivots must."""
         least = len(self.y) ** 0.5 * np.finfo(np.float64).eps
         return [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j) ** 2 > least]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an attempt found.
+    """The result of one attempt.
 
     rank : of the preconditioner, if it is partial.
     residual : (n, k), Y - (S K S + r I) alpha.
     moved : how far errors of stored kernels move it (`sensitivity.moved`).
-    largest : the residual's largest entry, infinite where that is no number.
+    largest : the residual's largest entry, infinite if that is NaN.
     """
 
     outcome: Outcome
@@ -111,7 +110,7 @@ class Found:
         return fit.distance(self.largest, self.moved)
 
     def note(self, how: How) -> str | None:
-        """What else a reader must know."""
+        """Anything else that a reader must know."""
         if self.outcome.ended == "rounding":
             return (
                 f"rounding leaves a relative residual of {self.outcome.relative:.2g}, above {how.tolerance:g}"
@@ -120,9 +119,9 @@ class Found:
 
 
 def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint) -> Found:
-    """The solution of the least jitter that can be trusted; else the one that is nearest to it.
+    """Solve with the smallest jitter whose solution can be trusted; else return the solution nearest to it.
 
-    `make` gives a preconditioner for what is added to the diagonal, (n,), or raises NotPositiveDefinite.
+    `make` returns a preconditioner for what is added to the diagonal, (n,), or raises NotPositiveDefinite.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, ke
 
 
 class _Attempts:
-    """One jitter after another, begun with what a file keeps."""
+    """Solves with one jitter after another, resuming from the state in a file."""
 
     def __init__(
         self, problem: Problem, make: Callable[[np.ndarray], Product], how: How, kept: Checkpoint
@@ -195,14 +194,14 @@ class _Attempts:
         except BaseException:  # interrupted
             self.kept.keep(jitter, rank or 0, latest, now=True)
             raise
-        if outcome.ended == "limit":  # a later call may have a larger one
+        if outcome.ended == "limit":  # a later call may have a larger limit
             self.kept.keep(jitter, rank or 0, latest, now=True)
         of, scale = self.problem, self.problem.scale[:, None]
         moved = sensitivity.moved(of.times, outcome.x, of.own, of.error, scale)
         return Found(outcome, jitter, rank, scale * outcome.residual, moved)
 
     def _begin(self, jitter: float, rank: int | None, times: Product, precondition: Product) -> State:
-        """The state to begin with: the one kept; with a preconditioner of another rank, its x alone."""
+        """The state to start from: the one kept, or only its x if the preconditioner's rank has changed."""
         before, self.before = self.before, None
         y = self.problem.y
         if before is None or before[0] != jitter:

@@ -6,8 +6,8 @@ f_d of means m_d and one variance v:
     P_c = integral phi(z) prod_{d != c} Phi(z + (m_c - m_d) / sqrt(v)) dz
 
 computed by the trapezoidal rule, which converges faster than any power of its step for such functions. It
-is of the functions themselves, without the noise of targets. A softmax of the means would be no posterior
-probability of anything.
+is the probability for the functions themselves, without the noise of targets. A softmax of the means would
+be no posterior probability of anything.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def negative_log_likelihood(mean: np.ndarray, variance: np.ndarray, y: np.ndarra
 
 
 def coverage(mean: np.ndarray, variance: np.ndarray, y: np.ndarray, level: float) -> float:
-    """The share of targets within their central intervals of a probability `level`."""
+    """The share of targets inside their central intervals of probability `level`."""
     reach = ndtri((1 + level) / 2) * np.sqrt(variance[:, None])
     return float((np.abs(y - mean) <= reach).mean())
 

@@ -1,8 +1,8 @@
-"""Conjugate gradients kept in a file, so that a solve of hours goes on after it was killed.
+"""Checkpoints of conjugate gradients, so that a solve of hours can resume after it was killed.
 
-The file holds whole states alone (`conjugate.State`), each written in the place of the one before, and says
-of which problem: the matrix, the targets, the ridge. A file of another problem, or a damaged one, is not
-used, and is overwritten.
+The file holds one whole state (`conjugate.State`), which replaces the one before, and says which problem it
+belongs to: the matrix, the targets, the ridge. A file of another problem, or a damaged one, is not used, and
+is overwritten.
 """
 
 import io
@@ -23,7 +23,7 @@ from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-SECONDS = 30.0  # from one state that is kept to the next
+SECONDS = 30.0  # between two saved states
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Checkpoint:
     """The file of one problem.
 
     path : where; None keeps nothing.
-    problem : a text that no other problem has.
+    problem : text that identifies the problem.
     """
 
     path: Path | None
@@ -66,7 +66,7 @@ class Checkpoint:
         return jitter, rank, State(**arrays, iteration=iteration, begun=begun)
 
     def keep(self, jitter: float, rank: int, state: State, now: bool = False) -> None:
-        """Keep a state, if it is time to, or `now`; where it cannot be written, a warning says why."""
+        """Save a state if `SECONDS` have passed, or `now`; if it cannot be written, warn."""
         if self.path is None or not (now or time.monotonic() - self._last >= SECONDS):
             return
         self._last = time.monotonic()
@@ -93,7 +93,7 @@ class Checkpoint:
             )
 
     def remove(self) -> None:
-        """Remove the file, where that is allowed: the problem is solved."""
+        """Remove the file, if that is allowed, once the problem is solved."""
         if self.path is not None:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ only the blocks off the diagonal are used, for the factor U of A + S = U^T U, S 
 diagonal blocks of U are kept apart. So another S needs no second copy of A: 20 GB instead of 40 for
 50,000 images.
 
-Diagonal blocks are factored by LAPACK on the host, where a failing pivot can be told; everything
+Diagonal blocks are factored by LAPACK on the host, where a failing pivot is known; everything
 else is matrix products and triangular solves on the device, on operands that span at most n x 8 BLOCK
 entries: far from the 2^31 of libraries that count in 32 bits, which 50,000 x 50,000 exceeds.
 """
@@ -34,9 +34,9 @@ class NotPositiveDefinite(ArithmeticError):
 class Device:
     """What differs between the CPU and a GPU.
 
-    `solve(u, b, transposed)` returns x with u x = b, or u^T x = b, for upper triangular u. `deep` is how
-    many row blocks of U a product takes: many spare passes over its result, which one core makes while the
-    others wait; CuPy copies operands, so that they would cost memory on a GPU.
+    `solve(u, b, transposed)` returns x with u x = b, or u^T x = b, for upper triangular u. `deep` is the
+    number of row blocks of U per product: many save passes over its result, which one core makes while the
+    others wait; but CuPy copies operands, so on a GPU they would cost memory.
     """
 
     xp: ModuleType

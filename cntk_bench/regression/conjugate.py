@@ -6,11 +6,11 @@ right-hand side. Block conjugate gradients (O'Leary 1980), with one search space
 fewer passes but need columns that are independent; one-hot targets minus 0.1 of ten classes add up to zero,
 and residuals become dependent as columns converge at different speeds.
 
-Steps are Fletcher and Reeves' with the numerator of Polak and Ribiere, which an exact preconditioner
-does not tell from the usual, and which forgives one in float32 whose rounding makes it slightly unsymmetric
-(Golub and Ye 1999; Notay 2000). The recursion's residual falls whatever rounding does to x. So where it says
-that all is solved, the residual is computed from x, and the recursion begins again from there as long as that
-halves it: iterative refinement.
+Steps have the numerator of Polak and Ribiere instead of Fletcher and Reeves'. With an exact preconditioner
+both are the same, but this one tolerates a float32 preconditioner that rounding makes slightly unsymmetric
+(Golub and Ye 1999; Notay 2000). The residual updated by the recursion falls whatever rounding does to x. So
+when it indicates convergence, the residual is computed from x, and the recursion restarts from there as long
+as that halves it: iterative refinement.
 
 Source: Hestenes and Stiefel 1952; Saad, "Iterative Methods for Sparse Linear Systems", section 9.2.
 """
@@ -26,7 +26,7 @@ from cntk_bench.regression.cholesky import NotPositiveDefinite
 Product = Callable[[np.ndarray], np.ndarray]
 Ended = Literal["solved", "rounding", "limit"]
 VECTORS = 16  # arrays (n, k), float64, that a solve takes at its peak, the targets included
-SAFETY = 0.5  # of the tolerance: to what the recursion's residual must fall
+SAFETY = 0.5  # the recursion's residual must fall to this share of the tolerance
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class State:
     """All that an iteration needs of those before.
 
     x, residual, direction : (n, k) float64.
-    products : (k,), of residual and preconditioned residual.
-    iteration : how many there were.
-    begun : the largest relative residual, computed from x, when the recursion last began; infinite at first.
+    products : (k,), inner products of residual and preconditioned residual.
+    iteration : number of iterations done.
+    begun : largest relative residual, computed from x, when the recursion last restarted; infinite at first.
     """
 
     x: np.ndarray
@@ -49,12 +49,12 @@ class State:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a solve ended.
+    """The result of a solve.
 
     x, residual : (n, k) float64; y - A x, computed from x.
-    iterations : how many there were.
+    iterations : number of iterations done.
     relative : the largest of the residual's columns' norms, each relative to that of y.
-    ended : "solved" to the tolerance; by "rounding", which lets it fall no further; at the "limit".
+    ended : "solved" to the tolerance, "rounding" if rounding prevents that, or "limit" of iterations.
     """
 
     x: np.ndarray
@@ -89,18 +89,18 @@ def solve(
     times : callable
         A b for b (n, j), 1 <= j <= k: columns that are solved are left out.
     precondition : callable
-        About A^-1 b, of the same kind.
+        Approximates A^-1 b, for b of the same shapes.
     y : array (n, k), float64
     tolerance : float
         The norm of y - A x, relative to that of y, that each column is to reach.
     limit : int
         Iterations at most, those of `state` included.
     weight : array (n, 1) or float
-        By which residuals and y are multiplied before their norms are taken.
+        Factor of residuals and of y before their norms are taken.
     unit : array (n, 1) or float
-        What pivots are relative to: a diagonal matrix.
+        The diagonal matrix to which pivots are relative.
     state : State, optional
-        To go on from; from x = 0 by default.
+        Where to resume; by default x = 0.
     report : callable
         Called after each iteration with its state and the largest relative residual.
 
@@ -156,7 +156,10 @@ def _step(
 
 
 def _preconditioned(precondition: Product, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """About A^-1 residual, and its products with the residual; where rounding spoils one, the residual."""
+    """Approximate A^-1 residual, and its inner products with the residual.
+
+    Where rounding makes a product non-positive or not finite, the residual itself is taken instead.
+    """
     z = precondition(residual)
     products = (residual * z).sum(axis=0)
     spoilt = ~(np.isfinite(products) & (products > 0))

@@ -1,18 +1,16 @@
-"""One ridge, solved: coefficients, leave-one-out, and how far they can be trusted.
+"""Solve one ridge: coefficients, leave-one-out figures, and how far they can be trusted.
 
-Where K + r I is not numerically positive definite, or cannot be solved to a small residual, a jitter is
-added, the smallest of 1e-10, 1e-9 .. 1e-4 that suffices, in units of each image's own K_ii (a black
-image's, which is 0, in those of the mean), so that bright and dark images are treated alike; all figures
-are then those of the jittered matrix. As the jitter goes to 0 its leave-one-out residuals have the right
-limit for a singular K, [P Y]_i / [P]_ii with P the projector on the null space; those of a pseudo-inverse
-are another thing. Its predictions go to those of the distinct images alone, equal ones having the mean of
-their targets.
+If K + r I is not numerically positive definite, or cannot be solved to a small residual, a jitter is added,
+the smallest of 1e-10, 1e-9 .. 1e-4 that suffices, in units of each image's own K_ii (for a black image, whose
+K_ii is 0, in units of the mean), so that bright and dark images are treated alike; all figures are then those
+of the jittered matrix. As the jitter goes to 0, its leave-one-out residuals have the right limit for a
+singular K, [P Y]_i / [P]_ii with P the projector on the null space, which those of a pseudo-inverse do not
+have. Its predictions go to those of the distinct images alone, equal ones having the mean of their targets.
 
-A solution is trusted if it solves what it says it solves, no entry of Y - (K + r I) alpha, computed in
-float64, being beyond `RESIDUAL`, and if the errors of stored kernels do not decide it (`sensitivity`).
-Refinement comes first: alpha += (factor)^-1 residual gains digits as long as the factor has any, so a float32
-factor gives float64 solutions of all but the most ill-conditioned matrices (Higham, "Accuracy and Stability
-of Numerical Algorithms", chapter 12).
+A solution is trusted if no entry of Y - (K + r I) alpha, computed in float64, is beyond `RESIDUAL`, and if
+the errors of stored kernels do not decide it (`sensitivity`). Refinement comes first: alpha += (factor)^-1
+residual gains digits as long as the factor has any, so a float32 factor gives float64 solutions of all but
+the most ill-conditioned matrices (Higham, "Accuracy and Stability of Numerical Algorithms", chapter 12).
 """
 
 import time
@@ -36,7 +34,7 @@ ROUNDS = 10  # of refinement, at most; each must halve the residual
 
 @dataclass(frozen=True)
 class Fit:
-    """One ridge, solved: plain numbers.
+    """Figures of the solution of one ridge, as plain numbers.
 
     ridge : relative to trace(K) / n; added to the diagonal.
     jitter : relative to each image's own K_ii; added to the diagonal, too.
@@ -93,24 +91,24 @@ def fit(
     leave_one_out: bool = True,
     error: float = STORED,
 ) -> tuple[np.ndarray, Fit]:
-    """The fit of the least jitter whose solution can be trusted; else the one that is nearest to it.
+    """Solve with the smallest jitter whose solution can be trusted; else return the solution nearest to it.
 
     Parameters
     ----------
     factor : Cholesky
         Of the Gram matrix K (n, n).
     y : (n, k) float64
-        Targets, of the size of one.
+        Targets, of magnitude about one.
     labels : (n,) int, or None
-        The classes whose targets they are, if they are.
+        The classes, if these are the targets of classes.
     ridge : float
         Relative to the mean diagonal.
     mean_diagonal, norm : float
-        Of K; its 1-norm.
+        Mean diagonal and 1-norm of K.
     leave_one_out : bool
-        Whether its figures are wanted, which cost as many operations as the factor.
+        Whether leave-one-out figures are wanted, which cost as many operations as the factor.
     error : float
-        Of K's entries, relative.
+        Relative error of K's entries.
 
     Returns
     -------
@@ -163,17 +161,18 @@ def fit(
             if found.doubt is None:
                 return alpha, found
     assert best is not None  # there is one factor at least
-    factor.factor(best[1], tolerance(factor))  # whose figures are told; others came after it
+    factor.factor(best[1], tolerance(factor))  # whose figures are reported; later attempts have replaced it
     return best[3], made(*best)
 
 
 def factored(
     factor: Cholesky, ridge: float, mean_diagonal: float, scale: np.ndarray | float = 1.0
 ) -> Iterator[tuple[float, np.ndarray, float]]:
-    """Factor K + r I with each jitter that lets it: (jitter, what it adds to the diagonal, smallest pivot).
+    """Factor K + r I with each jitter that makes it possible; yields what each gives.
 
-    Parameters, errors: as for `fit`. With a scale s (n,) the ridge and the mean diagonal are those of
-    s_i K_ij s_j, and K + r diag(s)^-2 is factored.
+    Yields (jitter, what ridge and jitter add to the diagonal, smallest pivot). Parameters and errors are as
+    for `fit`. With a scale s (n,) the ridge and the mean diagonal are those of s_i K_ij s_j, and
+    K + r diag(s)^-2 is factored.
     """
     own, least = diagonal(factor), tolerance(factor)
     eps = np.finfo(factor.matrix.dtype).eps
@@ -192,12 +191,12 @@ def factored(
 
 
 def tolerance(factor: Cholesky) -> float:
-    """What a pivot must exceed, relative: its rounding errors add up like a random walk of n steps of eps."""
+    """The relative size a pivot must exceed: its rounding errors are like a random walk of n steps of eps."""
     return float(len(factor.matrix) ** 0.5 * np.finfo(factor.matrix.dtype).eps)
 
 
 def diagonal(factor: Cholesky) -> np.ndarray:
-    """Of the matrix that is factored, (n,) float64."""
+    """Diagonal of the matrix that is factored, (n,) float64."""
     return factor.device.to_host(factor.matrix.diagonal()).astype(np.float64)
 
 
@@ -210,7 +209,7 @@ def shifted(
 
 
 def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
-    """What is said of a matrix that is not positive definite with ridge and jitter."""
+    """The error to raise for a matrix that is not positive definite with a ridge and jitter."""
     return UserError(
         f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
         f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
@@ -218,14 +217,14 @@ def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
 
 
 def untrusted(residual: float, moved: float) -> str | None:
-    """Why a solution of such a residual, moved so far, cannot be trusted; None where it can."""
+    """Why a solution with these values of its residual and `moved` cannot be trusted; None if it can."""
     if not residual <= RESIDUAL:
         return f"not solved: residuals of up to {residual:.2g} of a target; raise solve.ridge, or use float64"
     return sensitivity.doubt(moved)
 
 
 def distance(residual: float, moved: float) -> float:
-    """How far a solution is from one that can be trusted; 1 at most of one that can."""
+    """How far a solution is from one that can be trusted: at most 1 if it can be trusted itself."""
     return float(np.nan_to_num(max(residual / RESIDUAL, moved / sensitivity.MOVED), nan=np.inf))
 
 

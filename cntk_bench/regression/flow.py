@@ -13,9 +13,9 @@ al., "Wide Neural Networks of Any Depth Evolve as Linear Models Under Gradient D
 Where K is singular, what lies in its null space changes no prediction, of training or test images, and
 is left out: as t grows f_t goes to the solution of least norm.
 
-**Leave-one-out, exactly.** Let f^-i be the flow trained without image i. Image i given back with the target
-g(s) = f^-i_s(x_i) at every time s would have no residual at any time and change nothing. So alpha_i(s) = 0 in
-the flow with all images whose i-th target is g(s). Under the Laplace transform, where p belongs to t, that is
+**Leave-one-out, exactly.** Let f^-i be the flow trained without image i. If image i were put back with the
+target g(s) = f^-i_s(x_i) at every time s, it would never have a residual and change nothing. So alpha_i(s) is
+0 in the flow with all images whose i-th target is g(s). Under the Laplace transform, with p for t, that is
 0 = [(p + r + K)^-1 (Y / p - e_i (y_i / p - G(p)))]_i, hence for the residual R(p) of y_i - g(t)
 
     p R(p) = [(p + r + K)^-1 Y]_i / [(p + r + K)^-1]_ii
@@ -24,7 +24,7 @@ which is the leave-one-out residual of kernel regression with ridge r + p (`ridg
 on the negative real axis, so the inverse transform converges geometrically on a parabola around it
 (Weideman and Trefethen, "Parabolic and hyperbolic contours for computing the Bromwich integral", Math. Comp.
 76, 2007, section 3): `NODES` complex ridges per time, and no refits. The usual shortcut for linear smoothers,
-(y_i - f_i) / (1 - S_ii), is another thing for gradient flow: it needs residuals that do not change in
+(y_i - f_i) / (1 - S_ii), is not valid for gradient flow: it needs residuals that do not change in
 time.
 """
 
@@ -41,7 +41,7 @@ def times(spectrum: Spectrum, ridge: float = 0.0) -> np.ndarray:
     """Relative times t trace(K) / n that span a flow: quarters of decades, from first changes to the end.
 
     They begin a decade before the reciprocal of the largest eigenvalue, and end a decade after that of the
-    smallest which is not zero; with them the ridge, absolute.
+    smallest nonzero one; the absolute ridge is added to the eigenvalues.
     """
     positive = spectrum.values[spectrum.values > 0] + ridge
     first, last = (np.log10(spectrum.mean_diagonal / value) for value in (positive[-1], positive[0]))
@@ -49,7 +49,10 @@ def times(spectrum: Spectrum, ridge: float = 0.0) -> np.ndarray:
 
 
 def weights(spectrum: Spectrum, time: float, ridge: float = 0.0) -> np.ndarray:
-    """w (n,) of a time, absolute, which may be infinite, and a ridge, absolute; 0 in the null space of K."""
+    """Weights w (n,) for an absolute time, which may be infinite, and an absolute ridge.
+
+    They are 0 in the null space of K.
+    """
     _require(time, ridge)
     values = spectrum.values + ridge
     known = spectrum.values > 0
@@ -59,12 +62,12 @@ def weights(spectrum: Spectrum, time: float, ridge: float = 0.0) -> np.ndarray:
 
 
 def coefficients(spectrum: Spectrum, y: np.ndarray, time: float, ridge: float = 0.0) -> np.ndarray:
-    """alpha (n, k) of a time, for targets y (n, k). As for `weights`."""
+    """alpha (n, k) at a time, for targets y (n, k); time and ridge as for `weights`."""
     return spectrum.vectors @ (weights(spectrum, time, ridge)[:, None] * spectrum.project(y))
 
 
 def trained(spectrum: Spectrum, y: np.ndarray, time: float, ridge: float = 0.0) -> np.ndarray:
-    """f_t of the training images, (n, k). As for `weights`."""
+    """f_t of the training images, (n, k); time and ridge as for `weights`."""
     shrunk = spectrum.values * weights(spectrum, time, ridge)
     return spectrum.vectors @ (shrunk[:, None] * spectrum.project(y))
 

@@ -3,14 +3,14 @@
 Both solvers solve (K + r I) alpha = Y as `ridge` does, in float64 against the stored K, to a relative
 residual of `tolerance` for each class. They differ in the preconditioner, and so in memory:
 
-    refined   the Cholesky factor of K + r I in float32, K beside it: 4 n^2 bytes. Where float32 does not let
-              it be factored, a jitter is added to the factor, not to what is solved.
+    refined   the Cholesky factor of K + r I in float32, K beside it: 4 n^2 bytes. If it cannot be factored in
+              float32, a jitter is added to the factor, not to what is solved.
     cg        a partial Cholesky factor of the rank that fits (`partial`); K is streamed, once per iteration.
 
-What singular matrices get is told in `attempts`.
+`attempts` says how singular matrices are treated.
 
-One ridge only: leaving one out needs the diagonal of the inverse, and so a factor. `refined` tells the
-leave-one-out error where its factor is of the very matrix that is solved, `cg` never.
+They solve one ridge only: leave-one-out, which chooses among several, needs the diagonal of the inverse, and
+so a factor. `refined` reports the leave-one-out error if its factor is that of the matrix solved, `cg` never.
 
 **Scales.** S (K + r S^-2) S is the matrix of kernels s_i K_ij s_j with ridge r. So a scale s, as
 `normalize.unit_diagonal` gives, changes what is added to the diagonal, the targets and the coefficients, and
@@ -60,7 +60,7 @@ def cg(
     labels, classes, ridge
         As for `ridge.solve`, but one ridge.
     rank : int
-        Of the preconditioner, at most.
+        Maximum rank of the preconditioner.
     scale : array (n,), optional
         s > 0: the kernels are s_i K_ij s_j.
     how : How
@@ -139,7 +139,7 @@ def refined(
 
 
 def one_ridge(value: float | str | Sequence[float], solver: str) -> float:
-    """The ridge of a setting; UserError if it is a path, which leave-one-out would have to choose from."""
+    """The ridge of a setting; UserError if there are several, which only leave-one-out could choose from."""
     found = ridges(value)
     if len(found) > 1:
         raise UserError(
@@ -186,7 +186,7 @@ class _InMemory:
 
 
 def _of(factor: Cholesky) -> Product:
-    """The preconditioner of a factor in float32, whose range no residual leaves."""
+    """The preconditioner of a float32 factor; columns are scaled so that no residual leaves its range."""
 
     def apply(b: np.ndarray) -> np.ndarray:
         size = np.abs(b).max(axis=0)
@@ -200,7 +200,7 @@ def _of(factor: Cholesky) -> Product:
 def _solution(
     problem: Problem, found: Found, how: How, alpha: np.ndarray, started: float, **more: Any
 ) -> Solution:
-    """What is told of a solution; `more` are figures of a factor."""
+    """The `Solution` of what was found; `more` are figures of a factor, and further facts."""
     figures = dict.fromkeys(("loo_error", "loo_accuracy", "condition", "smallest_pivot"), float("nan"))
     chosen = Fit(
         ridge=problem.ridge,

@@ -2,10 +2,10 @@
 
 The upper Cholesky factor U of K + S has as its leading m x m block the factor of the leading block of
 K + S. So one factor of n^3 / 3 operations serves every prefix; each then costs two triangular solves. What
-is added to the diagonal, S, is the same for all: the ridge is absolute, that of the whole,
-r = ridge trace(K) / n. A solve of m images alone adds ridge trace(K_m) / m instead, which differs as their
+is added to the diagonal, S, is the same for all: the absolute ridge of the whole matrix,
+r = ridge trace(K) / n. A solve of m images alone adds ridge trace(K_m) / m instead, which differs as the
 mean diagonals do; without a ridge there is no difference. The jitter is the smallest with which every prefix
-is solved (`fit`), so images that only the whole has can bring it to all.
+is solved (`fit`), so images in the whole set alone can bring jitter to all prefixes.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def solve(
     sizes : sequence of int
         Each from 2 to n.
     ridge : float
-        One, relative to the mean diagonal of the whole.
+        A single ridge, relative to the mean diagonal of the whole matrix.
 
     Raises
     ------

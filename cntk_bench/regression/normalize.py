@@ -1,7 +1,7 @@
 """Kernels scaled to a diagonal of one, K_ij / sqrt(K_ii K_jj), as Li et al. (2019) solve theirs.
 
-Of test images no kernel with themselves is stored, and for pooled kernels there is no closed form; none is
-needed. With s_j = 1 / sqrt(K_jj) of a training image and s_t > 0 of a test image t, its scores of the
+Kernels of test images with themselves are not stored, and for pooled kernels have no closed form; but they
+are not needed. With s_j = 1 / sqrt(K_jj) of a training image and s_t > 0 of a test image t, its scores of the
 classes k are
 
     f_k(t) = sum_j s_t K_tj s_j alpha_jk = s_t (sum_j K_tj s_j alpha_jk)
@@ -50,8 +50,8 @@ def unit_diagonal(gram: np.ndarray) -> np.ndarray:
 def scaled_blocks(blocks: Iterable[np.ndarray], scale: np.ndarray) -> Iterator[np.ndarray]:
     """Rows of test images (h, n) times the scale (n,) of the training images, a block at a time.
 
-    In the place of s_t, each row is divided by its largest entry, which is 1 / s_t times the largest
-    normalised kernel with a training image: so scores have about the size that they would have.
+    Instead of being multiplied by s_t, each row is divided by its largest entry, which is 1 / s_t times the
+    largest normalised kernel with a training image: so scores have about the size they would have with s_t.
     """
     for block in blocks:
         rows = np.asarray(block, np.float64) * scale

@@ -1,7 +1,7 @@
 """Whether one classifier is better than another on the same test images: paired tests and intervals.
 
 Two columns are right and wrong on mostly the same images, so the errors of their accuracies are correlated,
-and only images on which one of both is right tell them apart. Of m images, b are classified correctly by the
+and only images on which exactly one is right tell them apart. Of m images, b are classified correctly by the
 first alone and c by the second alone:
 
     difference       (b - c) / m
@@ -10,9 +10,9 @@ first alone and c by the second alone:
     interval         with p = (b + 1) / (m + 2) and q = (c + 1) / (m + 2):
                      p - q +- z sqrt((p + q - (p - q)^2) / (m + 2))
 
-Of R draws of training images, there is a difference d_r for each, over the same test images, and Student's t
-with R - 1 degrees of freedom for their mean. The draws share no training image, so that given the test images
-their differences are independent; what other test images would give is not in that interval.
+With R draws of training images, there is a difference d_r for each, over the same test images, and Student's
+t with R - 1 degrees of freedom for their mean. The draws share no training image, so that given the test
+images their differences are independent; the interval does not include how other test images would differ.
 
 Sources: McNemar, Psychometrika 12 (1947), 153; the interval: Bonett and Price, British Journal of
 Mathematical and Statistical Psychology 65 (2012), 479; Holm, Scandinavian Journal of Statistics 6 (1979), 65.
@@ -58,7 +58,7 @@ class Paired:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
-    """The exact test, of two classifiers with one prediction each.
+    """McNemar's exact test of two classifiers with one prediction per image each.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def over_images(first: np.ndarray, second: np.ndarray) -> Paired:
-    """Student's t over images, of classifiers of which several predictions of each image are averaged.
+    """Student's t over images, for classifiers with several predictions of each image, which are averaged.
 
-    It is of these predictions, such as of the networks that were trained, not of what others would be.
+    It is a test of these predictions, such as those of the networks trained, not of what others would give.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def over_draws(first: np.ndarray, second: np.ndarray) -> Paired:
     Raises
     ------
     UserError
-        As `over_images`; or of one draw.
+        As `over_images`; or if there is only one draw.
     """
     first, second = _checked(first, second, 2)
     if len(first) < 2:
@@ -131,7 +131,10 @@ def over_draws(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def _student(values: np.ndarray) -> tuple[float, float, float | None, float | None, float | None]:
-    """Mean, its standard error, interval and p; of values that do not vary no interval, and no p but of 0."""
+    """Mean, its standard error, interval and p of some values.
+
+    If they do not vary, there is no interval, and p is 1 if they are 0, else None.
+    """
     from scipy.stats import t as student
 
     n, mean = len(values), float(values.mean())
@@ -143,8 +146,11 @@ def _student(values: np.ndarray) -> tuple[float, float, float | None, float | No
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """p values of several tests, so adjusted that under all hypotheses one below x is found at most in a
-    share x of all studies; those that are None are of no test and stay so; UserError if one is no p value."""
+    """Adjust the p values of several tests by Holm's method; UserError if one is not within 0 to 1.
+
+    If all hypotheses hold, an adjusted value below x occurs in at most a share x of all studies. Values of
+    None belong to no test and stay None.
+    """
     wrong = [p for p in values if p is not None and not 0 <= p <= 1]
     if wrong:
         raise UserError(f"{wrong[0]:g} is no p value: it is within 0 to 1")

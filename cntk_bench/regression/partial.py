@@ -12,9 +12,9 @@ complement's diagonal: the one that those before explain least. Bellavia, Gondzi
 preconditioner for sparse symmetric positive definite systems and least-squares problems" (SIAM J. Sci.
 Comput. 35, 2013); for kernels: Harbrecht, Peters and Schneider 2012.
 
-One pivot after another, each would cost a pass over the matrix. So a batch of rows is fetched in one pass,
-those of the largest entries, and LAPACK's pivoted Cholesky (`pstrf`) takes of them what has not become small
-beside the entries left out.
+Fetched one by one, each pivot would cost a pass over the matrix. So a pass fetches a batch of rows, those of
+the largest entries, and LAPACK's pivoted Cholesky (`pstrf`) takes from it the pivots that have not become
+small compared with the entries left out.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ from cntk_bench.regression.stream import Stream
 
 PASSES = 16  # over the matrix, at most
 SHARE = 0.1  # of the largest entry left out: a pivot below is left for a later pass
-BATCHES = 8  # in which so many rows are fetched
-SHARE_OF_N = 8  # n over the largest rank worth its memory and its n m^2 operations
+BATCHES = 8  # number of batches in which the rows are fetched, about
+SHARE_OF_N = 8  # n divided by the largest rank that is worth its memory and its n m^2 operations
 COLUMNS = 4096  # at a time
 
 

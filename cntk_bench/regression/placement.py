@@ -80,7 +80,7 @@ def choose(
     several : bool
         Whether one of several ridges is to be chosen, which needs the whole factor.
     streaming : int
-        Bytes that whoever streams the matrices needs, where "cg" is asked for.
+        Bytes needed for streaming the matrices, if "cg" is tried.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _methods(solver: str, dtype: str, several: bool) -> list[tuple[str, str]]:
 def predict(n: int, *, classes: int, device: str, dtype: str, method: str = "cholesky") -> Place:
     """Peak memory of `ridge.solve(..., overwrite=True)`, the Gram matrix included, as a `Place`.
 
-    Of "refined", that of `iterative.refined`.
+    For the method "refined", that of `iterative.refined`.
     """
     itemsize = np.dtype(dtype).itemsize
     panel = n * min(n, cholesky.BLOCK)
@@ -186,7 +186,7 @@ def streamed(n: int, *, classes: int, free: int, streaming: int) -> Place:
 
 
 def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
-    """UserError if `needed` bytes for n training images are not free, or are more than `limit` GiB.
+    """Raise UserError if more bytes are needed for n training images than are free, or than `limit` GiB.
 
     `what` says what for, such as "an eigendecomposition".
     """

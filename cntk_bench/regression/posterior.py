@@ -37,7 +37,7 @@ STEPS = 4  # per decade, before the best is refined
 
 @dataclass(frozen=True)
 class Prior:
-    """What is assumed of the functions, and how likely it makes the targets.
+    """Assumptions about the functions, and how likely they make the targets.
 
     ridge : relative to trace(K) / n.
     scale : s.
@@ -55,7 +55,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Of h images.
+    """The posterior of h images.
 
     mean : (h, k).
     variance : (h,), of f; at least `error`.
@@ -75,7 +75,7 @@ def prior(spectrum: Spectrum, y: np.ndarray, ridge: float) -> Prior:
     Raises
     ------
     UserError
-        If K + r I is singular: the likelihood has no bound.
+        If K + r I is singular: the likelihood is unbounded.
     """
     shifted = _shifted(spectrum, ridge)
     scale, value = _likelihood(shifted, spectrum.project(y))
@@ -89,10 +89,10 @@ def prior(spectrum: Spectrum, y: np.ndarray, ridge: float) -> Prior:
 
 
 def likeliest(spectrum: Spectrum, y: np.ndarray) -> float:
-    """The ridge, relative, of the largest likelihood among 0 and those from `LEAST` to `MOST`.
+    """The relative ridge of maximum likelihood, among 0 and those from `LEAST` to `MOST`.
 
-    Those within the errors of stored kernels are left out. First a grid, for there may be several maxima;
-    then its best is refined.
+    Ridges within the errors of stored kernels are left out. A grid comes first, because there may be several
+    maxima; then its best point is refined.
     """
     projected, least = spectrum.project(y), _least(spectrum)
 
@@ -111,8 +111,8 @@ def likeliest(spectrum: Spectrum, y: np.ndarray) -> float:
 def edge(spectrum: Spectrum, ridge: float) -> str | None:
     """Whether the likeliest ridge is the "largest" or the "smallest" of those that were tried, but not 0.
 
-    At the largest the targets look like noise to the kernel: all that is predicted is their prior. At the
-    smallest the likelihood would rise further, where errors of stored kernels decide it.
+    At the largest, the targets look like noise to the kernel, and predictions are those of the prior. Below
+    the smallest, the likelihood would rise further, but there errors of stored kernels decide it.
     """
     if ridge > MOST * 0.99:
         return "largest"

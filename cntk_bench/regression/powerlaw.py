@@ -6,8 +6,8 @@ methods fall as a power of n, on CIFAR-10 with an exponent of about 0.1. c, the 
 number of images removes; without it the law is a straight line on two logarithmic axes.
 
 For a given exponent the law is linear in a and c, whose best values at least 0 have a closed form. What is
-left is a function of b alone, whose least value is searched on a grid, ever closer: no starting values, no
-local minima wider than the grid, and thousands of resampled curves are fitted at once.
+left is a function of b alone, which is minimised on ever finer grids: this needs no starting values, misses
+no minimum wider than the first grid's spacing, and fits thousands of resampled curves at once.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def fit(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray, floor: bool) -
     sigma : array (k,)
         Standard errors, above 0, the same for all curves.
     floor : bool
-        Whether c is fitted, too, or 0.
+        Whether c is fitted, too; otherwise it is 0.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def _linear(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best a and c at least 0 for given (n / unit)^-b (..., g, k), and their weighted squares (..., g).
 
-    Where the best c, or a, is below 0, it is 0, and the other is the best with that.
+    If the best c (or a) is below 0, it is set to 0, and the other is the best for that.
     """
     square, product = (weights * powers**2).sum(-1), (weights * powers * errors).sum(-1)
     alone = np.maximum(product / square, 0)
@@ -97,10 +97,10 @@ def _linear(
 
 
 def parabola(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray) -> tuple[float, float, float]:
-    """The parabola of ln(error) in ln(n / unit), unit the largest n. It bends down where errors fall faster.
+    """The parabola of ln(error) in ln(n / unit), with unit the largest n.
 
-    A floor makes a curve flatter than a power law; this is what can make it steeper. By least squares, each
-    ln(error) weighted by its own standard error, sigma / error.
+    A floor makes a curve flatter than a power law; a parabola can also make it steeper. By least squares,
+    each ln(error) weighted by its own standard error, sigma / error.
 
     Parameters
     ----------
@@ -120,9 +120,9 @@ def parabola(sizes: np.ndarray, errors: np.ndarray, sigma: np.ndarray) -> tuple[
 def resampled(right: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Mean accuracies of bootstrap resamples, which keep how the sizes depend on each other.
 
-    Test images are drawn with replacement, the same ones for all sizes and draws. So are draws of training
-    images, where there are several, independently of them (Owen 2007, The pigeonhole bootstrap): of r draws
-    r - 1, so that the variance of their mean is not underestimated (Rao and Wu 1988).
+    Test images are drawn with replacement, the same ones for all sizes and draws. If there are several draws
+    of training images, these are resampled, too, independently (Owen 2007, The pigeonhole bootstrap): r - 1
+    of r draws, so that the variance of their mean is not underestimated (Rao and Wu 1988).
 
     Parameters
     ----------

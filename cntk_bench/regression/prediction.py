@@ -7,7 +7,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 
-STORED = 2.0**-23  # relative error of an ordinary stored kernel, about: the backends', and float32's
+STORED = 2.0**-23  # approximate relative error of an ordinary stored kernel: the backends', and float32's
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ def predict(
 ) -> Prediction:
     """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
 
-    `residual` is the largest entry that the solution leaves of the targets; scores err by about as much.
+    `residual` is the largest entry of the solution's residual; scores err by about as much.
 
     `error` is a kernel's relative error; stored kernels have float32's precision. Large coefficients of
     opposite signs, as two almost equal images of different classes get, make the kernels' errors as large as
     the scores: an image whose best two scores are closer than the errors' standard deviation,
     error sqrt(sum_i (K_i alpha_i)^2), or than the residual, is undecided.
 
-    `others` are r further (n, k), such as those of other ridges, for which each block is read only once.
+    `others` are r further arrays (n, k) like alpha, such as those of other ridges; each block is read once.
     """
     outputs, undecided, also = [], 0, []
     n, k = alpha.shape
@@ -62,7 +62,7 @@ def predict(
 
 
 def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple[np.ndarray, np.ndarray]:
-    """Scores block @ alpha (h, q) for alpha (n, q), and their standard deviations by kernels' errors.
+    """Scores block @ alpha (h, q) for alpha (n, q), and their standard deviations due to kernels' errors.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple
     """
     block = np.asarray(block, np.float64)
     together = _together(alpha, block)
-    with np.errstate(over="ignore", invalid="ignore"):  # told in our words
+    with np.errstate(over="ignore", invalid="ignore"):  # reported in our words below
         scores = block @ together
     if not np.isfinite(scores).all():
         if np.isfinite(block).all():
@@ -85,7 +85,7 @@ def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple
 
 
 def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:
-    """Which of h test images are undecided, for their scores of k classes (h, k) and what `scored` says."""
+    """Which of h test images are undecided, from scores (h, k) and deviations as `scored` gives them."""
     order = np.argsort(scores, axis=1)
     second, best = order[:, -2], order[:, -1]
     rows = np.arange(len(scores))
@@ -94,7 +94,7 @@ def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.n
 
 
 def _together(alpha: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """alpha, where training images with equal columns of `block` count as one: the first has their sum.
+    """alpha, with training images that have equal columns of `block` counted as one: the first has their sum.
 
     The coefficients of equal images of different classes are huge, of opposite signs, and cancel; their
     kernels have the same errors. Summed first, neither rounding nor those errors count.

@@ -33,20 +33,20 @@ from cntk_bench.regression.prediction import STORED
 from cntk_bench.text import one_line, short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-LARGEST = 1e4  # to which "loo" goes on: there the diagonal rules, and larger ridges change no class
+LARGEST = 1e4  # up to which "loo" goes: there the diagonal dominates, and larger ridges change no class
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What a ridge path gives.
+    """The result of a ridge path.
 
     alpha : dual coefficients (n, k), float64, of the chosen ridge.
     chosen : its figures.
     path : those of all ridges tried.
-    edge : "smallest" or "largest" where the chosen ridge is at that end of those tried and one beyond might
-        be better, else None.
-    facts : what else the solver tells, for the record.
-    alphas : the dual coefficients (n, k) of each of the path, where several were tried and they are kept.
+    edge : "smallest" or "largest" if the chosen ridge is at that end of those tried and one beyond might be
+        better, else None.
+    facts : what else the solver reports, for the record.
+    alphas : the dual coefficients (n, k) of each ridge of the path, if several were tried and they are kept.
     """
 
     alpha: np.ndarray
@@ -111,9 +111,10 @@ def solve(
         On the CPU, work inside `gram` (its upper triangle is lost) if it has this dtype and C
         order; otherwise a copy is made. On a GPU `gram` is never changed.
     leave_one_out : bool
-        Whether its figures are wanted of a single ridge, too; they cost as many operations as the factor.
+        Whether leave-one-out figures are wanted for a single ridge, too; they cost as many operations as the
+        factor.
     error : float
-        Of `gram`'s entries, relative: by default, that of kernels stored in float32.
+        Relative error of `gram`'s entries; by default, that of kernels stored in float32.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def regress(
     """As `solve`, for real targets.
 
     Each output is solved in units of its standard deviation (of its size, if it is constant), so that what
-    counts as solved, and which ridge is the best, depend on nobody's units, and all outputs count alike.
+    counts as solved, and which ridge is the best, do not depend on units, and all outputs count alike.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ def _path(
     leave_one_out = leave_one_out or len(values) > 1  # it chooses
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
         best, path, alphas, refused = None, [], [], None
-        for value in values:  # which grows
+        for value in values:  # the list may grow
             try:
                 found = fit(factor, y, labels, value, mean_diagonal, norm, leave_one_out, error)
             except UserError as problem:  # it cannot be solved; others of the path may be
@@ -211,7 +212,7 @@ def _path(
 def prepared(
     gram: np.ndarray, labels: np.ndarray, classes: int, device: str, dtype: str, overwrite: bool
 ) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
-    """What a solve of classes begins with: as `loaded`, with checked labels after the factor."""
+    """As `loaded`, for classes: yields the checked labels, too, after the factor."""
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
         yield factor, checked(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
 
@@ -220,10 +221,10 @@ def prepared(
 def loaded(
     gram: np.ndarray, device: str, dtype: str, overwrite: bool
 ) -> Iterator[tuple[Cholesky, float, float, float]]:
-    """A matrix to be factored, its unit, mean diagonal and 1-norm.
+    """Load a matrix to be factored; yields it as a `Cholesky`, its unit, mean diagonal and 1-norm.
 
-    The factor's matrix, and the last two, are those of `gram` divided by the unit. Within, what a GPU says
-    is told in one line. Parameters, errors: as for `solve`.
+    The factor's matrix, and the last two, are those of `gram` divided by the unit. Errors of a GPU within
+    this context become UserErrors of one line. Parameters and errors are as for `solve`.
     """
     gram = _square(gram)
     with _device_errors(device):
@@ -244,14 +245,16 @@ def _square(gram: np.ndarray) -> np.ndarray:
 
 
 def _unit(mean_diagonal: float) -> float:
-    """What a matrix near the ends of float32's range is divided by: a power of four, so that its factor is
-    divided by a power of two, and no digit changes."""
+    """The number to divide a matrix near the ends of float32's range by; else 1.
+
+    It is a power of four, so that the factor is divided by a power of two, and no digit changes.
+    """
     exponent = int(np.frexp(mean_diagonal)[1]) // 2 * 2
     return 1.0 if abs(exponent) < 32 else float(np.ldexp(1.0, exponent))
 
 
 def rank(one: Fit) -> tuple:
-    """The least is the best: trusted, of small error, of a large ridge; an error of NaN is the worst."""
+    """Sort key of a fit, the least being the best: trusted, of small error (NaN last), of large ridge."""
     error = one.loo_error if np.isfinite(one.loo_error) else np.inf
     return one.doubt is not None, error, -one.ridge
 
@@ -260,13 +263,13 @@ def _edge(ridge: float, values: Sequence[float]) -> str | None:
     if len(values) == 1:
         return None
     if ridge == max(values):
-        return "largest" if ridge < LARGEST else None  # beyond, another changes nothing
+        return "largest" if ridge < LARGEST else None  # a larger one changes nothing
     return "smallest" if ridge == min(values) > 0 else None
 
 
 @contextmanager
 def _device_errors(device: str) -> Iterator[None]:
-    """Turn what CuPy says of a GPU that fails, or is full, into one line."""
+    """Turn the errors of a GPU that fails, or is full, into a UserError of one line."""
     try:
         yield
     except UserError:
@@ -281,7 +284,7 @@ def _device_errors(device: str) -> Iterator[None]:
 
 
 def _inspect(factor: Cholesky) -> tuple[float, float]:
-    """Mean diagonal and 1-norm of a Gram matrix, once it is known to be finite."""
+    """Mean diagonal and 1-norm of a Gram matrix; UserError if it is not finite or the mean not positive."""
     sums = factor.absolute_row_sums()
     if not np.isfinite(sums).all():
         row = int(np.flatnonzero(~np.isfinite(sums))[0])

@@ -1,13 +1,13 @@
-"""How far errors of stored kernels move a solution: what `fit` and `attempts` ask before they trust one.
+"""How far errors of stored kernels move a solution, which `fit` and `attempts` check before they trust one.
 
 Stored kernels have relative errors, those of float32. With errors e_ij K_ij the coefficients alpha fit
-targets that are off by sum_j e_ij K_ij alpha_j, of the standard deviation error sqrt(sum_j (K_ij alpha_j)^2).
-That is little where the matrix is well conditioned. But where two images are equal, or almost, and their
-labels are not, only what tells their rows apart can fit them; if that is rounding, coefficients are as large
-as its reciprocal, every other image is fitted to noise, and no residual shows it, for K with its errors is
-solved.
+targets that are off by sum_j e_ij K_ij alpha_j, of standard deviation error sqrt(sum_j (K_ij alpha_j)^2).
+That is little if the matrix is well conditioned. But if two images are equal, or almost, and their labels
+are not, they can be fitted only by the difference of their rows; if that is rounding, coefficients are as
+large as its reciprocal, every other image is fitted to noise, and no residual shows it, because what is
+solved is K with its errors.
 
-Rows that agree to the bit are another thing: their coefficients cancel, errors and all, and count as one.
+Rows that agree to the bit are harmless: their coefficients cancel, errors and all, and they count as one.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import numpy as np
 
 from cntk_bench.regression.prediction import STORED
 
-MOVED = 1e-2  # of a target: less, as noise on all scores, changes no accuracy that can be told from 0
-MOST = 1024  # rows that are compared, those of the largest coefficients; more where n / 8 is more
+MOVED = 1e-2  # of a target; less noise than this on all scores changes no accuracy noticeably
+MOST = 1024  # rows compared at most, those of the largest coefficients; or n / 8 if that is more
 ENTRIES = 2**22  # numbers of the rows that are compared at a time, at most, but 16 rows at least
 
 
@@ -34,15 +34,15 @@ def moved(
     Parameters
     ----------
     times : callable
-        K b for b (n, j); with squared=True, of the squares of K's entries.
+        K b for b (n, j); with squared=True, the same for the squares of K's entries.
     alpha : array (n, k), float64
         Dual coefficients.
     own : array (n,), float64
         K's diagonal.
     error : float
-        Of a kernel, relative.
+        Relative error of a kernel.
     weight : array (n, 1) or float
-        By which K alpha is multiplied, to be in units of targets.
+        Factor that brings K alpha to the units of targets.
     """
     (found,) = moved_each(times, alpha, 1, error, weight)
     if not found > MOVED:
@@ -64,8 +64,10 @@ def moved_each(
     error: float = STORED,
     weight: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """As `moved`, of several solutions side by side, alpha (n, count k): (count,). Equal rows of K are not
-    looked for, so they may count too much."""
+    """As `moved`, for several solutions side by side, alpha (n, count k): (count,).
+
+    Equal rows of K are not looked for, so they may count too much.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         squares = weight**2 * times(alpha**2, squared=True)
         mean = squares.reshape(len(alpha), count, -1).mean(axis=(0, 2))
@@ -73,7 +75,7 @@ def moved_each(
 
 
 def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:
-    """Why a solution whose targets are moved by so much cannot be trusted; None where it can."""
+    """Why a solution whose targets are moved by `found` cannot be trusted; None if it can."""
     if not found <= MOVED:
         return (
             f"the errors of stored kernels alone move what is fitted by {found:.2g} of a target, as where "
@@ -83,7 +85,10 @@ def doubt(found: float, remedy: str = "raise solve.ridge") -> str | None:
 
 
 def _together(times: Callable[..., np.ndarray], alpha: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """alpha, where of some images those whose rows of K are equal count as one: the first has their sum."""
+    """alpha, with images that have equal rows of K counted as one: the first gets their sum.
+
+    Only the images `some` are compared.
+    """
     out, seen = alpha.copy(), dict[bytes, int]()
     at_once = max(16, ENTRIES // len(alpha))
     for start in range(0, len(some), at_once):

@@ -1,8 +1,8 @@
 """Symmetric matrices that are read piece by piece, again for each use, because they are larger than memory.
 
-Whoever has such a matrix follows `Stream`; here is what is made of one, in float64 whatever its pieces are:
-products, rows, the diagonal, and the checks that `ridge.solve` makes of a matrix in memory. Each is one pass
-over the pieces, and takes the memory of `PIECES` of them beside its result.
+A source of such a matrix follows the protocol `Stream`. The functions here compute from it, in float64
+whatever its pieces are, products, rows, the diagonal, and the checks that `ridge.solve` makes of a matrix in
+memory. Each makes one pass over the pieces, and needs the memory of `PIECES` of them beside its result.
 """
 
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ import numpy as np
 from cntk_bench.errors import UserError
 
 Piece = tuple[slice, slice, np.ndarray]
-SIDE = 1024  # of a piece, at most, where whoever makes them can choose
-PIECES = 2  # in float64, that an operation takes beside those it is given
+SIDE = 1024  # largest side of a piece, where that can be chosen
+PIECES = 2  # pieces in float64 that an operation needs beside those it is given
 
 
 class Stream(Protocol):
     """A symmetric matrix (n, n), and how its pieces are read.
 
     n : its size.
-    identity : a text that is the same for the same numbers alone, by which work begun on it can be told.
-    leader : (n,) int64, of each row the one that stands for it, itself or an earlier one: rows and columns of
-        the matrix are those, whatever the pieces have in their places; None where each stands for itself.
+    identity : text that is the same only for the same numbers, by which work begun on them is recognised.
+    leader : (n,) int64, for each row the one that stands for it, itself or an earlier one, whose row and
+        column replace its own, whatever the pieces hold there; None if each stands for itself.
     """
 
     @property
@@ -69,7 +69,7 @@ class Held:
 
 
 def times(matrix: Stream, b: np.ndarray, squared: bool = False) -> np.ndarray:
-    """The product with b (n, k), or of the squares of the entries, float64: one pass for all k."""
+    """K b for b (n, k), or if `squared` the product of K's squared entries; float64, one pass for all k."""
     if matrix.leader is not None:  # with L = the matrix that copies rows, L K L^T b
         b, given = np.zeros(b.shape), b
         np.add.at(b, matrix.leader, given)
@@ -145,7 +145,7 @@ def closest(matrix: Stream, own: np.ndarray) -> float:
 
 
 def _within(chosen: np.ndarray, part: slice) -> np.ndarray:
-    """Places of those chosen that are in a part."""
+    """Indices of those chosen rows that lie within a slice."""
     return np.flatnonzero((chosen >= part.start) & (chosen < part.stop))
 
 

@@ -1,11 +1,11 @@
-"""A record as tables and as a plot; nothing is computed here but differences.
+"""A record as tables and figures; nothing is computed here but differences.
 
-`rows` says what is known of each cell, `grids` what stands where, `notes` what stands above and below it;
-`formats` write it as text, Markdown, CSV, JSON and `latex`; `plot` and `pooling` draw it. Every figure is
-made by a function `figure`, in the `style` of all and with what `axes` share; `confusion`, `misclassified`,
-`ridges` and `spectrum` draw plain arrays. `page_figures` says what each figure of a solve is (`sketch`), for
-a page and for a paper. `page` is all of it as one HTML page, with what is found beyond the record
-(`findings`).
+`rows` collects what is known of each cell, `grids` arranges it in tables, `notes` writes the title above and
+the notes below; `formats` write it as text, Markdown, CSV, JSON and `latex`; `plot` and `pooling` draw it.
+Every figure is made by a function `figure`, in the common `style` and with the helpers in `axes`;
+`confusion`, `misclassified`, `ridges` and `spectrum` draw plain arrays. `page_figures` describes each figure
+of a solve (`sketch`), for a page and for a paper. `page` puts it all on one HTML page, with what is known
+beyond the record (`findings`).
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ def table(record: dict, format: str = "text", *, caption: str | None = None, lab
 def write(record: dict, folder: str | Path) -> None:
     """Write the table in every format (table.txt, .md, .csv, .json, .tex) and the plot (accuracy.png, .svg).
 
-    Of a study of pooling windows there is a figure of its own, too (windows.png, .svg).
+    A study of pooling windows has a figure of its own, too (windows.png, .svg).
 
     Raises
     ------

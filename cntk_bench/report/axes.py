@@ -1,4 +1,4 @@
-"""What the axes of several figures share: grid, ticks, marks, legends, and words around them."""
+"""Helpers for the axes of several figures: grid, ticks, marks, legends, and words around them."""
 
 import textwrap
 import unicodedata
@@ -17,26 +17,29 @@ CORNERS = ("upper right", "upper left", "lower right", "lower left", "center rig
 FONT = 7  # points, of legends and ticks
 MOST_LINES = 7  # of a note
 PAD = 3.0  # points around axes that are placed here
-BESIDE, SHRUNK = 9.0, 0.8  # width of a colour bar in points, and its height in those of what it explains
+BESIDE, SHRUNK = 9.0, 0.8  # width of a colour bar in points; its height relative to the axes it explains
 COMB = 10**3.5  # of a logarithmic axis that spans more, only powers of ten have ticks
 CLEAR = 3.0  # points between a legend and what is drawn
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
 
 def dress(axes: Any) -> None:
-    """The look that the axes of all figures have."""
+    """Give axes the look that those of all figures have."""
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def dash(values: Sequence[Any], value: Any) -> Any:
-    """The dashes of one of several depths, as Matplotlib has them."""
+    """The line style of one of several depths, as Matplotlib has it."""
     return LINES[values.index(value) % len(LINES)]
 
 
 def powers(axis: Any) -> None:
-    """Powers of ten, such as 10⁻³, at a logarithmic axis: mathematics is not set (`style.SETTINGS`)."""
+    """Label a logarithmic axis with powers of ten, such as 10⁻³, as plain text.
+
+    Matplotlib's mathematics is turned off (`style.SETTINGS`).
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(10, numticks=9))
@@ -82,7 +85,7 @@ def percents(axis: Any, room: float = 0.03) -> None:
 
 
 def apart(values: Sequence[int], points: float, size: float = FONT) -> list[int]:
-    """Of ascending numbers those that have room on a logarithmic axis of so many points; the last has."""
+    """Those of some ascending numbers that have room as labels on a logarithmic axis, always the last."""
     if len(values) < 2:
         return list(values)
     unit = points / ln(values[-1] / values[0])
@@ -99,12 +102,12 @@ def apart(values: Sequence[int], points: float, size: float = FONT) -> list[int]
 
 
 def mark_doubted(axes: Any, x: float, y: float) -> None:
-    """The mark beside a point that is not to be trusted."""
+    """Mark a point as one that is not to be trusted."""
     axes.annotate(DOUBTED, (x, y), (4, 4), textcoords="offset points", fontsize=10, weight="bold")
 
 
 def labelled(panels: Iterable[Any]) -> dict[str, Any]:
-    """Label -> what has it, of several axes; each label once."""
+    """Label -> the handle that has it, of several axes; each label once."""
     return {label: handle for axes in panels
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
 
@@ -116,10 +119,10 @@ def finish(
     words: tuple[str, str] | None,
     below: Any = None,
 ) -> None:
-    """What stands around a figure, when all is drawn: a legend, a title above, and a note below.
+    """Add what stands around a figure, when all is drawn: a legend, a title above, and a note below.
 
-    The legend hides nothing: it is in an empty corner of the only panel, or below all panels. The figure
-    grows in height by what it and the words need.
+    The legend hides nothing: it is in an empty corner if there is only one panel, or else below all panels.
+    The figure grows in height by what legend and words need.
 
     Parameters
     ----------
@@ -127,7 +130,7 @@ def finish(
         With a constrained layout.
     panels : sequence of matplotlib.axes.Axes
     handles : mapping of str
-        Label -> what has it.
+        Label -> the handle that has it.
     words : (str, str), optional
         Title and note.
     below : matplotlib.text.Text, optional
@@ -156,7 +159,7 @@ def finish(
 
 
 def surround(figure: Any, words: tuple[str, str] | None) -> None:
-    """Title and note of a figure whose axes and texts have their places already: it grows, and they stay."""
+    """Add title and note to a figure whose axes and texts are already placed: it grows, and they stay."""
     if words is None:
         return
     high = 72 * figure.get_figheight()  # points
@@ -231,18 +234,18 @@ def letters(points: float, size: float) -> int:
 
 
 def wrap(text: str, points: float, size: float) -> str:
-    """Text on as many lines as it needs in a width, in points, at a font's size."""
+    """Wrap text into as many lines as it needs for a width in points, at a font size."""
     padded = "".join(f"{one}{FILLER}" if unicodedata.east_asian_width(one) in "WF" else one for one in text)
     return textwrap.fill(padded, max(8, letters(points, 0.95 * size))).replace(FILLER, "")
 
 
 def every(count: int, room: float, size: float) -> int:
-    """So that each has a line of its own, one in how many of `count` labels over `room` points is shown."""
+    """The step at which `count` labels along `room` points are shown, so that each has a line of its own."""
     return next((step for step in (1, 2, 5, 10, 20, 50) if count / step * 1.15 * size <= room), 100)
 
 
 def cut(names: Sequence[str], most: int) -> list[str]:
-    """Names in at most so many visible letters each, cut at their ends; numbered if two were one then."""
+    """Names truncated to at most `most` visible letters each; numbered if two would become equal."""
     found = [_cut(name, most) for name in names]
     if len(set(found)) < len(set(names)):
         found = [_cut(f"{place} {name}", most) for place, name in enumerate(names)]
@@ -257,7 +260,7 @@ def _cut(name: str, most: int) -> str:
 def place_square(figure: Any, axes: Any, beside: Any) -> None:
     """Place square axes and, to their right, others as high but narrow, so that they fill a figure's width.
 
-    The figure's height becomes what they need. Labels must be there, but not what depends on the side.
+    The figure's height becomes what they need. Labels must be set before, but not what depends on the side.
     """
     renderer, scale = figure.canvas.get_renderer(), 72 / figure.dpi  # points
 

@@ -1,4 +1,4 @@
-"""Several solves in one table: what differs is a column, and what all of them share is told once above."""
+"""Several solves in one table: settings that differ are columns, those shared by all stand once above it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from cntk_bench.report.rows import DOUBTED, HEADS, count
 from cntk_bench.text import exact, short, visible
 
 MOST_WORDS = 60  # characters of a setting's value
-MOST_DIGITS = 300  # of one that would read like another
+MOST_DIGITS = 300  # of a value that would otherwise read like another
 MOST_NAMED = 3  # solves that a row names
 MOST_MAKERS = 10  # lines of who made which
-# What a row may have beside its settings: head -> how it is written.
+# What a row may have beside its settings: head -> format.
 NUMBERS = {
     "ridge": ".3g",
     "accuracy": ".2f",
@@ -35,7 +35,7 @@ AROUND = ("machine", "version", "commit", "device")  # circumstances, which shou
 
 
 def listing(rows: Sequence[dict], loo: bool = False) -> Listing:
-    """The table.
+    """The table of a comparison.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def listing(rows: Sequence[dict], loo: bool = False) -> Listing:
 
 
 def _values(rows: Sequence[dict], key: str) -> set[str]:
-    """The values that rows have of a setting, whole."""
+    """The distinct values of a setting in the rows, with all their digits."""
     return {words(row["settings"][key], whole=True) for row in rows if key in row["settings"]}
 
 
@@ -85,7 +85,7 @@ def _texts(rows: Sequence[dict], key: str) -> list[str]:
 
 
 def _said_by_ridges(rows: Sequence[dict]) -> bool:
-    """Whether the ridges that were asked for stand in the rows' own column of ridges, each in other words."""
+    """Whether the rows' own column of ridges shows those that were asked for, each as a different text."""
     asked = [(row["settings"].get("solve.ridge"), row["ridge"]) for row in rows]
     if not all(one is None or isinstance(one, int | float) and one == ridge for one, ridge in asked):
         return False
@@ -102,7 +102,7 @@ def _row(row: Mapping, varying: Mapping[str, str]) -> dict:
     found |= varying
     for key in NUMBERS:
         value = row[key]
-        if isinstance(value, list):  # of solves that are alike, whose times differ
+        if isinstance(value, list):  # one for each of several solves that are alike
             known = [one for one in value if one is not None]
             value = sum(known) / len(known) if known else None
         found[SHOWN.get(key, key)] = value
@@ -110,7 +110,7 @@ def _row(row: Mapping, varying: Mapping[str, str]) -> dict:
 
 
 def told(values: Sequence[Any]) -> list[str]:
-    """Settings in few words each; those that differ, and would read alike so, with all their digits."""
+    """Settings as short texts; different ones whose short texts are equal are written with all digits."""
     brief, whole = [words(value) for value in values], [words(value, whole=True) for value in values]
     alike: dict[str, set[str]] = {}
     for few, all_of in zip(brief, whole, strict=True):
@@ -122,7 +122,7 @@ def told(values: Sequence[Any]) -> list[str]:
 
 
 def words(value: Any, whole: bool = False) -> str:
-    """A setting or circumstance in few words, as YAML has it; or whole, with all its digits."""
+    """A setting or circumstance as a short text, as YAML has it; if `whole`, with all its digits."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -159,7 +159,7 @@ def shared(rows: Sequence[dict]) -> dict[str, list[tuple[str, str]]]:
 
 
 def makers(rows: Sequence[dict]) -> list[str]:
-    """Who made which solves: machine, version, commit, device; a line for all that were made alike."""
+    """Who made which solves: machine, version, commit, device; one line for all that were made alike."""
     lines: list[str] = []
     made: dict[str, dict[str, None]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else, in the style of a run's (`page`)."""
+"""A comparison as one self-contained HTML page, in the style of a run's (`page`)."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def html(
     rows : sequence of dict
         As `comparisons.table.rows` has them.
     command : str
-        What writes the page again.
+        The command that writes the page again.
     table : Listing, optional
         Their table, by default `compared.listing`.
     tests : Listing, optional
@@ -59,7 +59,7 @@ def html(
 
 
 def _summary(rows: Sequence[dict]) -> list[tuple[str, str, str]]:
-    """The facts at the head of the page: (name, value, what it is of)."""
+    """The facts at the head of the page: (name, value, explanation)."""
     solves = {name for row in rows for name in row["runs"]}
     columns = dict.fromkeys(row["column"] for row in rows)
     doubted = sum(not row["trusted"] for row in rows)

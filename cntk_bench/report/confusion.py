@@ -12,7 +12,7 @@ from cntk_bench.report.style import inches, own_settings
 MOST = 1000  # classes
 SMALLEST = 4.5  # points: letters that can still be read
 LETTERS = 14  # of a class's name
-GAMMA = 0.5  # of the colour scale: mistakes are few beside what is right, and would not be seen
+GAMMA = 0.5  # of the colour scale: otherwise mistakes, which are few beside what is right, would not be seen
 
 
 def counted(true: Any, predicted: Any, classes: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def counted(true: Any, predicted: Any, classes: int) -> np.ndarray:
     Raises
     ------
     UserError
-        If they are not as many, or a class is none of those.
+        If the arrays differ in length, or a class is not within 0 .. classes - 1.
     """
     both = [np.asarray(array) for array in (true, predicted)]
     if both[0].ndim != 1 or both[0].shape != both[1].shape:
@@ -55,8 +55,8 @@ def figure(
 ) -> Any:
     """Draw a confusion matrix, a row for each true class.
 
-    Numbers stand in the cells as long as they can be read; the colour, whose scale is that of the square
-    root, is told beside. A cell without images is empty, and a class without any is hatched.
+    Cells show their numbers if these can be read; a colour bar explains the colours, whose scale is that of
+    the square root. A cell without images is empty, and a class without any is hatched.
 
     Parameters
     ----------

@@ -69,17 +69,17 @@ def _draws(facts: dict) -> int:
 
 
 def _elsewhere(point: dict) -> dict[str, Any]:
-    """What was published for as many training images and other test images; empty where nothing was."""
+    """What was published for the same number of training images but other test images; may be empty."""
     return point.get("elsewhere") or {}
 
 
 def _its_spread(point: dict) -> float | None:
-    """The deviation between draws that was published with what stands beside a point."""
+    """The published deviation between draws of the accuracy that is shown beside a point."""
     return _elsewhere(point).get("spread") if _elsewhere(point) else point.get("published_spread")
 
 
 def alike(results: list[dict]) -> list[list[dict]]:
-    """Results in groups of which each can stand in one table: of as many draws, training and test images."""
+    """Results in groups that can share a table: with as many draws, training and test images each."""
     groups: dict[tuple, list[dict]] = {}
     for facts in results:
         data = facts["data"]
@@ -100,7 +100,7 @@ def title(results: list[dict]) -> str:
 
 
 def notes(results: list[dict]) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """What a reader must know to interpret the numbers."""
     said = _of_sets(results[0])
     if any(facts["ridge"] for facts in results):
         said.append(
@@ -129,7 +129,7 @@ def notes(results: list[dict]) -> list[str]:
 
 
 def _of_sets(facts: dict) -> list[str]:
-    """What the accuracies are of: sets of training images, of one draw or several, and their errors."""
+    """Notes on the training sets, of one draw or several, and on the errors of the accuracies."""
     data, several = facts["data"], _draws(facts)
     whole = several == 1 or data["n_train"] % data["classes"] == 0
     by_class = "are as balanced over the classes as the data allow"
@@ -226,7 +226,7 @@ def note(results: list[dict]) -> str:
 
 
 def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
-    """What is to stand in the legend: each cell, and once each what was published and extrapolated."""
+    """The legend's entries: one for each cell, and one each for what was published and extrapolated."""
     from matplotlib.lines import Line2D
 
     found = labelled([axes])

@@ -21,12 +21,12 @@ def asked(results: list[dict]) -> list[dict]:
 
 
 def found(results: list[dict]) -> list[dict]:
-    """Those of them that were."""
+    """Those of the results that were extrapolated."""
     return [facts for facts in asked(results) if not facts["extrapolation"]["refused"]]
 
 
 def row(beyond: dict) -> dict[str, Any]:
-    """What a table's row says of the size that was not measured."""
+    """The entries of a table's row for the size that was not measured."""
     return {
         "n": beyond["train"],
         "kind": "extrapolated",
@@ -77,7 +77,7 @@ def notes(results: list[dict]) -> list[str]:
 
 
 def _without_smallest(beyond: dict) -> bool:
-    """Whether laws of fewer sizes were fitted, too."""
+    """Whether laws were also fitted without the smallest sizes."""
     return any(choice["from"] > beyond["sizes"][0] for choice in beyond["choices"])
 
 

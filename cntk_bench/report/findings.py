@@ -1,4 +1,4 @@
-"""What a page shows of a solve beyond its record, as whoever computes it hands it over: plain data."""
+"""What a page shows of a solve beyond its record, as plain data from the code that computes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,10 +33,10 @@ class Eigenvalues:
     values : (n,) float64, descending, in the kernel's units.
     mean_diagonal : trace / n, the unit of relative ridges.
     zeros : how many are zero within rounding.
-    noise : how far they may be off because the kernel is stored in float32, about.
+    noise : approximately how far they may be off because the kernel is stored in float32.
     ridge : of the cell's solution, relative to mean_diagonal; None where it has no single one.
-    draws : of how many draws of the training images the matrix is the first one's.
-    kept : whether they were asked for (`page --spectrum`), and not computed for this page.
+    draws : how many draws of the training images there are; the matrix is that of the first.
+    kept : whether they are those kept by an earlier `page --spectrum`, not computed for this page.
     """
 
     column: str
@@ -52,9 +52,11 @@ class Eigenvalues:
 
 @dataclass(frozen=True)
 class Tried:
-    """One of several ridges: accuracies in percent, of leaving one out and of the test images, and their
-    standard errors; each may be None. error : the leave-one-out mean squared error, which chooses. doubt :
-    why it cannot be trusted."""
+    """One of several ridges that were tried.
+
+    Accuracies, by leave-one-out and of the test images, and their standard errors are in percent; each may be
+    None. error : the leave-one-out mean squared error, which chooses. doubt : why it cannot be trusted.
+    """
 
     ridge: float
     loo_accuracy: float | None
@@ -67,8 +69,10 @@ class Tried:
 
 @dataclass(frozen=True)
 class RidgePath:
-    """The ridges tried for a cell, of several draws those that all tried, ascending; and the one chosen, None
-    where each draw has its own."""
+    """The ridges tried for a cell, ascending, and the one chosen.
+
+    For several draws, these are the ridges that all draws tried; `chosen` is None if each draw has its own.
+    """
 
     column: str
     depth: int | None
@@ -80,16 +84,15 @@ class RidgePath:
 class Findings:
     """Everything that is shown of a solve beyond its record.
 
-    config : YAML that does the run again.
+    config : YAML that repeats the run.
     cell : the solution whose mistakes are shown; None where none is.
     among : of which cells it is the most accurate, in words.
     counts : (k, k) int64, how many test images of each class (row) were taken for which; None without `cell`.
     repeats : how many predictions of each test image `counts` has: of draws, trained networks, epochs.
-    mistakes : images of them; None where there are none, or `absent` says why.
+    mistakes : a sample of misclassified images; None if there are none, or `absent` says why.
     spectra, paths : of each cell that has one.
     curves : results of `analyses.curve` for the same images.
-    absent : "mistakes", "spectra", "curves", "ridges" -> in a sentence, why something is not shown, and what
-        shows it.
+    absent : "mistakes", "spectra", "curves", "ridges" -> a sentence: why it is not shown, and what shows it.
     """
 
     config: str = ""

@@ -18,7 +18,7 @@ STOPPED = {"loo": "leave-one-out", "validation": "held-out images"}
 
 
 def together(results: list[dict]) -> Listing:
-    """The tables of all cells as one, whose rows say of which cell they are: for CSV, which has no titles."""
+    """The tables of all cells as one, with columns that name the cell: for CSV, which has no titles."""
     tables = [listing(facts) for facts in results]
     rows: list[dict] = []
     doubtful: set[int] = set()
@@ -70,7 +70,7 @@ def title(facts: dict) -> str:
 
 
 def notes(facts: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """What a reader must know to interpret the numbers."""
     said = [
         "t: time of the flow of half the sum of squares, rate 1, zero output at first; losses are means over "
         "images and classes of the squared error; accuracies in percent."
@@ -106,7 +106,7 @@ def notes(facts: dict) -> list[str]:
 
 
 def network_curve(path: str | Path) -> dict:
-    """A finite network's curve, to be drawn over the flow of its kernel.
+    """Read a finite network's curve, to be drawn over the flow of its kernel.
 
     The file is a JSON object::
 
@@ -175,8 +175,8 @@ def draw(
     Parameters
     ----------
     facts : dict
-        Of `analyses.flow.follow`; under networks, if it has that, curves of finite networks
-        (`network_curve`), which are drawn over it.
+        As `analyses.flow.follow` returns; its key "networks", if present, holds curves of finite networks
+        (`network_curve`) to be drawn over it.
     path : path-like
         A file ending in .png, .svg or .pdf.
     width, words
@@ -265,7 +265,7 @@ def _styles(number: int) -> list[tuple[str, str]]:
 
 
 def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:
-    """A network's curve on the axes of accuracy and loss; what lies at t = 0 has no place on them."""
+    """A network's curve on the axes of accuracy and loss; logarithmic times leave out points at t = 0."""
     names = (("test_accuracy", "train_accuracy"), ("test_loss", "train_loss"))
     for axes, keys in zip(both, names, strict=True):
         for key in keys:

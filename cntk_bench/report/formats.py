@@ -1,4 +1,4 @@
-"""The table as text, Markdown, CSV, JSON and LaTeX; text from outside is escaped for where it goes."""
+"""The table as text, Markdown, CSV, JSON and LaTeX; text from outside is escaped for each format."""
 
 import csv
 import io
@@ -51,7 +51,7 @@ def markdown(record: dict) -> str:
 
 
 def in_markdown(value: str) -> str:
-    """Visible text without a meaning in Markdown or HTML."""
+    """Text with control characters made visible, and with Markdown and HTML escaped."""
     text = re.sub(r"[\\`*_\[\]<>|#&~!$]", _escaped, visible(value))
     return re.sub(r"(?i)(:)(?=//)|(?<=www)(\.)", r"\\\1\2", text)  # or GitHub makes an address a link
 
@@ -94,8 +94,11 @@ FORMULAS = tuple("=+-@＝＋－＠")  # some spreadsheets read the wide ones as 
 
 
 def _cell(value: object) -> object:
-    """Text that a spreadsheet would take for a formula, with an apostrophe before it; a dash, for what a row
-    does not have, as nothing."""
+    """The value of a CSV cell.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front; a dash, which stands for
+    what a row does not have, becomes empty.
+    """
     if isinstance(value, str):
         return "" if value == "-" else f"'{value}" if value.lstrip()[:1] in FORMULAS else value
     return value

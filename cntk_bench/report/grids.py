@@ -20,9 +20,9 @@ def grids(record: dict) -> list[Groups]:
 
 
 def grid(record: dict) -> Groups:
-    """Depth by column, as groups with a cell for each depth; the first holds the depths. Empty without.
+    """Depth by column, as groups with a cell for each depth; the first group holds the depths.
 
-    Columns that `by_window` shows are not among them.
+    Empty if no column has depths. Columns that `by_window` shows are not among them.
     """
     found = [row for row in rows(record) if row["depth"] is not None]
     others = _columns(studied(row["column"] for row in found))
@@ -45,7 +45,8 @@ def grid(record: dict) -> Groups:
 def by_window(record: dict) -> list[Groups]:
     """Window by kernel, a table for each depth, the first group of which holds the half-widths c.
 
-    Where nothing was published for as many images, the last groups are what was for others (`beside`).
+    If nothing was published for the same numbers of images, the last groups show what was for others
+    (`beside`).
     """
     table = {(row["column"], row["depth"]): row for row in rows(record)}
     kernels, known = studied(column for column, _ in table), beside(record)
@@ -80,7 +81,7 @@ def without_depths(record: dict) -> Groups:
 
 
 def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Cells as text by head, of what some of them have."""
+    """Cells as text, by head; only heads for which some cell has a value."""
     shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
              for key, form in FORMS.items() if key not in without}  # fmt: skip
     shown["accuracy"] = [

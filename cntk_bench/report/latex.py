@@ -1,6 +1,6 @@
 """Tables in LaTeX with booktabs: caption, label and notes apart, so that a paper can change each.
 
-LaTeX breaks no float: what is too long for a page goes on in another one, of the same number.
+LaTeX does not break floats: what is too long for a page continues in another float of the same number.
 """
 
 import re
@@ -42,7 +42,7 @@ def floating(
     notes : sequence of str
         Plain text; they stand in small print below.
     name : str
-        What the label is made of, if there is no other.
+        Text from which the label is made, if no other is given.
     caption : str, optional
         In LaTeX, taken as it is.
     label : str, optional
@@ -83,13 +83,13 @@ def floating(
         for number, page in enumerate(pages)
     ]
     text = "\n\n".join(map("\n".join, floats))
-    # What pdfLaTeX sets without further packages; the minus of a reader's own caption is his.
+    # pdfLaTeX sets these without further packages, but not, say, a true minus in a caller's own caption.
     strange = any(ord(letter) > 0x17F and letter not in "–—‘’“”…" for letter in text)
     return "\n".join([PREAMBLE, *([OTHER_LETTERS] if strange else []), text, ""])
 
 
 def _parts(groups: Groups) -> list[Groups]:
-    """A table that no page is wide enough for, as several."""
+    """Split a table that no page is wide enough for into several."""
     first, *others = groups
     parts: list[Groups] = [[first]]
     for name, group in others:
@@ -124,9 +124,9 @@ def _pages(tables: Sequence[Groups]) -> list[list[tuple[Groups, slice]]]:
 
 
 def in_parts(cells: dict[str, list[str]]) -> Groups:
-    """Columns of one table as the groups of it; of one that is too wide so that `floating` can take it apart.
+    """The columns of a table as groups, so that `floating` can take it apart if it is too wide.
 
-    Its parts then stand below each other, and have the numbers of the rows in common.
+    Its parts then stand below each other, each with the numbers of the rows.
     """
     whole: Groups = [("", cells)]
     if _points(whole) <= LINE:
@@ -137,7 +137,7 @@ def in_parts(cells: dict[str, list[str]]) -> Groups:
 
 
 def _points(groups: Groups) -> float:
-    """How wide a small table is, about."""
+    """Approximate width of a small table, in points."""
     columns = [[head, *cells] for _, group in groups for head, cells in group.items()]
     return sum(min(LONG, max(map(len, texts))) * LETTER + GAP for texts in columns)
 
@@ -212,7 +212,7 @@ _SPECIAL = {
     '"': r"{\ttfamily\char34}",
     "`": r"\textasciigrave{}",
     "'": "{'}",
-    "[": "{[}",  # else an argument of the \\ before
+    "[": "{[}",  # else it would be an argument of the \\ before it
     "]": "{]}",
     "*": "{*}",
     "±": r"$\pm$",
@@ -221,7 +221,7 @@ _SPECIAL = {
 
 
 def in_latex(value: str) -> str:
-    """Visible text without a meaning in LaTeX."""
+    """Text with control characters made visible, and with LaTeX escaped."""
     text = re.sub(
         r"[\\^~<>|\"`'\[\]*±→&%$#_{}]", lambda found: _SPECIAL.get(found[0], f"\\{found[0]}"), visible(value)
     )

@@ -1,4 +1,4 @@
-"""What a reader must know of trained networks beside their accuracies."""
+"""Notes on trained networks, which stand below a table."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def notes(solutions: list[dict]) -> list[str]:
     Parameters
     ----------
     solutions : list of dict
-        A record's; anybody may have written them.
+        Those of a record, from a source that is not trusted.
     """
     found = []
     widths = sorted({s["width"] for s in solutions if type(s.get("width")) is int})
@@ -73,13 +73,16 @@ def favoured(solutions: list[dict]) -> str:
 
 
 def draws_of(solution: dict) -> list[dict]:
-    """What each draw of the training images says of a cell; of one draw, the cell itself."""
+    """The facts of a cell for each draw of the training images; for a single draw, the cell itself."""
     found = solution.get("draws")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
 
 
 def _counted(solution: dict) -> set[int]:
-    """Over how many epochs its networks' accuracies are means: all, where these are fewer than asked for."""
+    """The numbers of epochs that its networks' accuracies are averaged over.
+
+    All epochs, if there are fewer than asked for.
+    """
     after, took = solution.get("epochs_after"), solution.get("epochs")
     if type(after) is not int or solution.get("accuracy") is None:
         return set()
@@ -88,7 +91,7 @@ def _counted(solution: dict) -> set[int]:
 
 
 def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:
-    """Values as people list them."""
+    """Values listed in words, such as "1, 2 and 3"."""
     *first, last = map(show, values)
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -1,4 +1,4 @@
-"""What stands above a table and below it: its title, and what a reader must know."""
+"""The title above a table, and the notes below it that a reader must know."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,8 +34,8 @@ def title(record: dict) -> str:
         f"{several}{count(data['n_train'])} training and {count(data['n_test'])} test images,{by_chance} "
         f"preprocess {short(data['preprocess'])}"
     )
-    used = ridges(row for row in table if row["depth"] is not None)  # else beside the column
-    if len(used) == 1 and (used != {None} or not several):  # of draws, each may have its own
+    used = ridges(row for row in table if row["depth"] is not None)  # columns without depths show their own
+    if len(used) == 1 and (used != {None} or not several):  # each draw may have its own
         text += f", ridge {cell(used.pop(), '.3g')}"
     with_depths = [s for s in record["solutions"] if s["depth"] is not None]
     paths = [one.get("path") for s in with_depths for one in networks.draws_of(s)]
@@ -53,7 +53,7 @@ def _classes(data: Mapping[str, Any]) -> str:
 
 
 def notes(record: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """What a reader must know to interpret the numbers."""
     table, data = rows(record), record["data"]
     found = ["Accuracies in percent; ridge relative to the mean diagonal."]
     if any(row["standard_error"] is not None for row in table):
@@ -135,7 +135,7 @@ def _of_another_width(record: dict) -> list[str]:
 
 
 def _otherwise(table: list[dict]) -> str:
-    """That published numbers of kernels are without a ridge, where measured ones have one beside them."""
+    """A note that published kernels are solved without a ridge, if a measured one beside them has one."""
     ridged = any(row["ridge"] and row["source"] and not row["source"].startswith(ENHANCED) for row in table)
     return " Published kernels are solved without a ridge." if ridged else ""
 

@@ -1,8 +1,8 @@
-"""One run as one HTML page that needs nothing else: no network, no other file, no script to be read.
+"""One run as one self-contained HTML page, readable without network, other files or scripts.
 
-`page_tables`, `page_figures` and `page_provenance` say what stands on it, as plain data, the templates how.
+`page_tables`, `page_figures` and `page_provenance` provide its content as plain data, the templates its form.
 Everything from outside is text: Jinja2 escapes it, `text.visible` shows control characters as escapes, and
-the page's policy lets the browser load nothing, and run and style nothing but our own script and style.
+the page's policy lets the browser load nothing and use only our own script and style.
 """
 
 import base64
@@ -43,7 +43,7 @@ def html(record: dict, found: Findings | None = None) -> str:
     Parameters
     ----------
     record : dict
-        A record with solutions; anybody may have written it.
+        A record with solutions, from a source that is not trusted.
     found : Findings, optional
         What is known beyond the record.
 
@@ -66,7 +66,7 @@ def rendered(template: str, shown: dict[str, Any], *styles: str) -> str:
 
 
 def content(record: dict, found: Findings) -> dict[str, Any]:
-    """What stands on the page, as plain data, by the names that the template has for it."""
+    """The page's content as plain data, by the names that the template has for it."""
     table = rows(record)
     absent = dict.fromkeys(ABSENT, "") | dict(found.absent)
     if absent["spectra"]:
@@ -102,7 +102,7 @@ def content(record: dict, found: Findings) -> dict[str, Any]:
 
 
 def _summary(record: dict, table: list[dict]) -> list[tuple[str, str, str]]:
-    """The facts at the head of the page: (name, value, what it is of)."""
+    """The facts at the head of the page: (name, value, explanation)."""
     data, found = record["data"], []
     sound = [row for row in table if row["trusted"] and row["accuracy"] is not None]
     if sound:
@@ -136,12 +136,12 @@ def _folder(record: dict) -> str:
 
 
 def page_command(record: dict) -> str:
-    """What writes the page again."""
+    """The command that writes the page again."""
     return f"cntk-bench page {_folder(record)}"
 
 
 def commands(record: dict, found: Findings) -> str:
-    """What does the run again, line by line, in a shell."""
+    """The commands that repeat the run in a shell, one per line."""
     folder, file = _folder(record), shlex.quote(visible(config_file(record)))
     lines = [
         f"cntk-bench plan {file}",
@@ -153,7 +153,7 @@ def commands(record: dict, found: Findings) -> str:
 
 
 def _curves(folder: str, curves: Sequence[dict]) -> list[str]:
-    """What computes learning curves again: one command for all cells, or, asked differently, one for each."""
+    """The commands that compute learning curves again: one for all cells, or one each if options differ."""
     asked = dict.fromkeys(map(_asked, curves))
     if len(asked) < 2:
         return [f"cntk-bench curve {folder}{options}" for options in asked]
@@ -191,21 +191,21 @@ def _template(name: str) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """What is put into the page: text without what a browser would obey, line by line."""
+    """A value as put into the page: text line by line, with control characters made visible."""
     if type(value) is str:
         return "\n".join(map(visible, value.split("\n")))
     return value
 
 
 def _number(text: str) -> str:
-    """A number as print has it: with a minus sign, and a dash where there is none."""
+    """A number as in print: with a true minus sign, and a dash if it is missing."""
     if text == MISSING:
         return "–"
     return "−" + text[1:] if text[:1] == "-" and text[1:2].isdigit() else text
 
 
 def _part(name: str) -> Any:
-    """Our own style or script, which nothing from outside is in."""
+    """Our own style or script, marked as safe: nothing from outside is in it."""
     from markupsafe import Markup
 
     return Markup((TEMPLATES / name).read_text("utf-8").strip())

@@ -1,6 +1,6 @@
-"""The figures of a solve: each with its caption, a text that tells what it shows, and its numbers.
+"""The figures of a solve: each with its caption, a text that describes it, and its numbers.
 
-They are not drawn yet (`sketch`): a page draws them, and `analyses/figures.py` for a paper.
+They are not drawn here (`sketch`): a page draws them, and `analyses/figures.py` for a paper.
 """
 
 import logging
@@ -27,7 +27,7 @@ RANKS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000
 
 
 def of_solve(record: dict, found: Findings) -> dict[str, Callable[[], Sketch | None]]:
-    """What makes each figure of a record's last solve, by its key; None comes of one that shows nothing."""
+    """Functions that make each figure of a record's last solve, by key; None comes of one without content."""
     names = class_names(record["data"], found)
     return {
         "accuracy": partial(accuracy, record),
@@ -109,7 +109,7 @@ def curves(found: Findings) -> Sketch | None:
             for first, end in [(one["points"][0], one["points"][-1])]
         ]
         lines, told_of = listing.cells(), curve.note(results)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # anybody may have written it
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # its source is not trusted
         log.warning("the learning curves of the run are damaged: run `curve` again")
         return None
     words = frozenset(i for i, form in enumerate(listing.forms.values()) if form == "s" and i)
@@ -210,7 +210,7 @@ def mistakes(found: Findings, names: Sequence[str]) -> Sketch | None:
 
 
 def _plus_minus(row: dict) -> str:
-    """An accuracy's standard error, behind it, where there is one."""
+    """The text " ± standard error" that follows an accuracy; empty if there is none."""
     error = number(row.get("standard_error"))
     return "" if error is None else f" ± {error:.2f}"
 

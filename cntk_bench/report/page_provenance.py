@@ -1,4 +1,4 @@
-"""What a page tells of where its numbers come from: stages and their cost, machines, checks, fingerprints."""
+"""Where a page's numbers come from: stages and their cost, machines, checks, fingerprints."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from cntk_bench.report.rows import DOUBTED, MISSING, cell, cell_name, count, is_
 from cntk_bench.text import duration, short, size
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "not done"
-CHANGING = ("compute", "repair")  # stages after which a check is of the past
+CHANGING = ("compute", "repair")  # stages that make an earlier check outdated
 
 
 def stages(record: dict) -> list[dict]:
-    """Those of a record that can be read."""
+    """The stages of a record that can be read."""
     found = record.get("stages")
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
@@ -44,7 +44,7 @@ def costs(record: dict) -> Table:
 
 
 def core_hours(stage: dict) -> float | None:
-    """Wall time times the cores at its disposal, used or not."""
+    """Wall time times the cores available to the stage, used or not."""
     seconds, cores = number(stage.get("seconds")), _cores(stage)
     return None if seconds is None or cores is None else seconds * cores / 3600
 
@@ -74,7 +74,7 @@ def _moment(stage: dict) -> str:
 
 
 def environments(record: dict) -> list[dict[str, Any]]:
-    """Each machine and set of versions once: which stages ran there, and what is known of it."""
+    """Each distinct machine and set of versions: which stages ran there, and what is known of it."""
     found: list[dict[str, Any]] = []
     for one in last(record):
         machine, versions = _mapping(one, "machine"), _mapping(one, "versions")

@@ -12,7 +12,7 @@ from cntk_bench.report.rows import DOUBTED, MISSING, cell, cell_name, is_trusted
 from cntk_bench.text import short
 
 TAKEN = "most often taken for"
-TOP = 20  # pairs of classes that are told of a confusion matrix
+TOP = 20  # pairs of classes listed of a confusion matrix
 DETAILS = {  # of solutions: key -> head, form
     "ridge": ("ridge", ".3g"),
     "jitter": ("jitter", ".0e"),
@@ -34,7 +34,7 @@ class Table:
     caption : what it is.
     heads : one for each column; the first column's cells are the heads of their rows.
     rows : texts; one that ends in `DOUBTED` is in doubt.
-    groups : above the heads, (title, how many columns); none without.
+    groups : headings above the heads, (title, number of columns); empty for none.
     words : which columns are text, not numbers.
     """
 
@@ -96,7 +96,7 @@ def _detail(value: Any, form: str) -> str:
 def confused(counts: np.ndarray, names: Sequence[str], repeats: int = 1) -> Table:
     """For each class: images, those that are right, and the class that it is taken for most often.
 
-    Of several predictions of each image, standard errors are those of one: over the images, which all share.
+    With several predictions of each image, standard errors count each image once, as all share the images.
     """
     rows = []
     for i, name in enumerate(names):

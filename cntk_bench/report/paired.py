@@ -26,7 +26,7 @@ FORMS = {
 
 
 def listing(pairs: Sequence[dict], considered: int) -> Listing:
-    """The table of some pairs (`comparisons.pairs.compare`), of so many that were considered."""
+    """The table of some pairs (`comparisons.pairs.compare`) out of the number `considered`."""
     table = [_row(pair) for pair in pairs]
     absent: set[str] = set()
     if all(pair["draws"] is None for pair in pairs):

@@ -53,8 +53,8 @@ def plot(record: dict, path: str | Path, *, width: float | str = "page", words: 
 def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
     """Accuracy against depth, a line for each column, with bars of one standard error; published ones hollow.
 
-    A column without depths is a broken level line, with its bar at the right end. Where there are not two
-    depths, columns stand below each other instead.
+    A column without depths is a broken level line, with its bar at the right end. If there are fewer than
+    two depths, columns stand below each other instead.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
     width : float or str
         Inches, or a name of `style.WIDTHS`.
     words : bool
-        Whether `headline` stands above and `note` below; without, they belong into a caption.
+        Whether the title stands above and `note` below; without, they belong in a caption.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def note(record: dict) -> str:
 
 
 def _against_depth(axes: Any, table: list[dict]) -> dict[str, Any]:
-    """The lines of all columns; what is to stand in the legend."""
+    """Draw the lines of all columns; returns the legend's entries."""
     handles: dict[str, Any] = {}
     levels = 0
     for column in dict.fromkeys(row["column"] for row in table):
@@ -181,7 +181,7 @@ def _level(axes: Any, row: dict, look: Style, place: float) -> Any:
 
 
 def _below_each_other(made: Any, axes: Any, table: list[dict]) -> dict[str, Any]:
-    """A line of its own for each column, with its name; what is to stand in the legend."""
+    """Draw each column in a line of its own, with its name; returns the legend's entries."""
     cells = [row for row in table if row["accuracy"] is not None]
     width = made.get_figwidth()
     names = cut([row["column"] for row in cells], letters(72 * width * 0.42, 7))

@@ -15,7 +15,7 @@ LEAST = 2.2  # inches of a panel; narrower ones stand below each other
 def draw(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
     """Accuracy against the half-width c, a line for each kernel and depth, with bars of one standard error.
 
-    What was published for as many images is dashed; for others it has a panel of its own.
+    What was published for the same numbers of images is dashed; what was for others has its own panel.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def note(record: dict) -> str:
 
 
 def _ticks(axes: Any, halves: list[int], points: float) -> None:
-    """A tick for each half-width, and numbers at as many as have room on an axis so long."""
+    """A tick for each half-width, and numbers at as many as have room on an axis of `points`."""
     wide = 7 * LETTER * (len(str(halves[-1])) + 1)
     shown = halves[:1]
     for c in halves[1:]:

@@ -79,7 +79,7 @@ def title(facts: dict) -> str:
 
 
 def notes(results: list[dict]) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """What a reader must know to interpret the numbers."""
     chosen = "of maximum likelihood" if results[0]["chosen"] == "likelihood" else "as given"
     said = [
         f"ridge: variance of the noise on targets, relative to the prior's mean variance, {chosen}; scale: "

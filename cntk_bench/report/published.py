@@ -43,7 +43,7 @@ class Table:
     columns : mapping
         Column -> depth -> test accuracy in percent.
     setting : str
-        What was done otherwise than here; empty where nothing was.
+        How its setting differs from the defaults here; empty if it does not.
     deviations : mapping
         As columns: the deviation in percent between draws of the training images, of which the accuracies
         are means. Empty where they are of one training set.
@@ -171,14 +171,14 @@ class Run:
     Parameters
     ----------
     dataset : str
-        The data set's name; it is the name of the published one only where its images are.
+        The data set's name, which is that of a published one only if its images are the same.
     n_train, n_test : int
     classes : tuple of int
         The classes used, in ascending order.
     draws : int
         Of the training images, n_train each. A mean over draws is compared with means over draws.
     setting : str
-        What was done otherwise than by default, as a table says it; empty where nothing was.
+        How the run's setting differs from the defaults, as a table says it; empty if it does not.
     preprocess : str
         How images were prepared.
     width : int or None
@@ -204,15 +204,15 @@ class Run:
         return column in FINITE and self.width not in (None, WIDTH)
 
     def fits(self, table: Table) -> bool:
-        """Whether images were prepared as the table's, and both are of one training set, or both of several.
+        """Whether images were prepared as for the table, and the run has several draws if the table has.
 
-        A table of one fits a mean as well.
+        A table of a single training set fits a mean over draws as well.
         """
         return self.preprocess == PREPARED and (self.draws > 1 or not table.deviations)
 
 
 def deviation(run: Run, column: str, depth: int) -> float | None:
-    """The deviation between draws of what `published` gives, in percent; None where none is published."""
+    """The published deviation between draws of what `published` gives, in percent; None if there is none."""
     found = published(run, column, depth)
     for table in TABLES:
         if found and run.is_alike(table) and table.source == found[1]:
@@ -246,7 +246,10 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """accuracy in percent; its source; sizes : training and test images of it; deviation between draws."""
+    """An accuracy published for other numbers of images, in percent, and its source.
+
+    sizes : its training and test images.  deviation : between draws.
+    """
 
     accuracy: float
     source: str
@@ -257,7 +260,7 @@ class Elsewhere:
 def elsewhere(run: Run, column: str, depth: int, n_train: int | None = None) -> Elsewhere | None:
     """As `published`, for other numbers of images of the same data, solved in the same setting.
 
-    With `n_train`, of so many training images alone: then only the test images are others.
+    With `n_train`, only for this number of training images: then only that of test images differs.
     """
     for table in TABLES:
         accuracy = table.columns.get(column, {}).get(depth)

@@ -22,9 +22,9 @@ def figure(
 ) -> Any:
     """Draw accuracy against ridge, a panel for each column, deeper cells paler.
 
-    Test accuracies are markers joined by lines, with bars of one standard error, leave-one-out accuracies
-    broken lines. The ridge chosen, by
-    leave-one-out error, is ringed. Ridges stand at equal distances: 0 has no place on a logarithmic axis.
+    Test accuracies are markers joined by lines, with bars of one standard error; leave-one-out accuracies are
+    broken lines. The ridge chosen, by leave-one-out error, is ringed. Ridges stand at equal distances: 0 has
+    no place on a logarithmic axis.
 
     Parameters
     ----------

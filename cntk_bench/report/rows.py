@@ -13,7 +13,7 @@ MISSING = "-"
 MOST = 2000  # cells of a table
 WIDEST = 40  # characters of a column's name
 DOUBTED = "?"  # beside an accuracy that cannot be trusted
-# What a cell may say, and how it is written.
+# The values that a cell may have, and their formats.
 FORMS = {
     "accuracy": ".2f",
     "standard_error": ".2f",
@@ -35,7 +35,7 @@ def rows(record: dict) -> list[dict]:
     Parameters
     ----------
     record : dict
-        A record with solutions; anybody may have written it.
+        A record with solutions, from a source that is not trusted.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def rows(record: dict) -> list[dict]:
         depth : int or None
             None for a column without depths.
         accuracy : float or None
-            Measured test accuracy in percent; None where there is none, for every network failed.
+            Measured test accuracy in percent; None if every network failed.
         standard_error : float or None
             Of the accuracy, in percent.
         trusted : bool
@@ -142,38 +142,38 @@ def is_trusted(solution: dict) -> bool:
 
 
 def run(data: Mapping[str, Any]) -> Run:
-    """What of a record's data decides which published numbers are alike."""
+    """The part of a record's data that decides which published numbers it may be compared with."""
     used = data.get("classes_used")
     if used is None and data.get("classes", len(ALL)) == len(ALL):
         classes = ALL
     elif isinstance(used, list) and all(type(label) is int for label in used):
         classes = tuple(sorted(used))
     else:
-        classes = ()  # nobody knows which: like nothing
+        classes = ()  # unknown: comparable with nothing
     name, sizes, prepared = data["name"], (data["n_train"], data["n_test"]), data["preprocess"]
     return Run(name, *sizes, classes, draws(data), preprocess=prepared)
 
 
 def alike(data: Mapping[str, Any], solution: Mapping[str, Any]) -> Run:
-    """What of a record's data and of how a cell was solved decides which published numbers are alike."""
+    """As `run`, with what else matters for this: how a cell was solved, and the width of its networks."""
     return replace(run(data), setting=_setting(solution), width=solution.get("width"))
 
 
 def _setting(solution: Mapping[str, Any]) -> str:
-    """What was done otherwise than by default in a cell, in the words of published tables."""
+    """How a cell's setting differs from the defaults, in the words of published tables."""
     if solution.get("normalize", "none") == "none":
         return ""
     return UNIT_DIAGONAL if solution.get("ridge") == 5e-5 else "kernels scaled to a diagonal of one"
 
 
 def draws(data: Mapping[str, Any]) -> int:
-    """How many draws of n_train training images a record's data are of."""
+    """How many draws of n_train training images there are in a record's data."""
     found = data.get("draws", 1)
     return found if type(found) is int and 0 < found < 10**9 else 1
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None for whatever else stands in its place."""
+    """A finite number; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -198,11 +198,11 @@ def cell(value: float | None, form: str) -> str:
 
 
 def ridges(table: Iterable[dict]) -> set[float | None]:
-    """The ridges of a table; those columns that have none do not count beside those that have one."""
+    """The distinct ridges of a table; None counts only if no row has a ridge."""
     found = {row["ridge"] for row in table}
     return found - {None} or found
 
 
 def count(value: int) -> str:
-    """A number of images with its thousands told apart."""
+    """A number of images with thousands separators."""
     return f"{value:,}"

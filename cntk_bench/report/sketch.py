@@ -1,4 +1,4 @@
-"""A figure before it is drawn, with what is told of it; and as it stands on a page."""
+"""A figure before it is drawn, with its caption and texts; and a figure as it stands on a page."""
 
 import base64
 import logging
@@ -20,8 +20,8 @@ class Sketch:
     """One figure that can be drawn.
 
     key : names it within the page, and its file.
-    caption : what it shows, for those who see it.
-    alt : what it shows, for those who do not.
+    caption : what it shows, for readers who see it.
+    alt : what it shows, for readers who do not.
     make : given width (inches, or a name of `style.WIDTHS`) and words (title and note, or None), returns the
         matplotlib Figure.
     tables : its numbers.
@@ -38,7 +38,7 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure on a page: of a `Sketch` key, caption, alt and tables, and
+    """One figure on a page: key, caption, alt and tables are as in `Sketch`.
 
     source : the image as a data URI; "" where Matplotlib cannot draw.
     width, height : in CSS pixels.
@@ -54,7 +54,7 @@ class Figure:
 
 
 def shown(sketch: Sketch | None) -> Figure | None:
-    """A figure drawn; where Matplotlib cannot, a warning says so, and its numbers stand alone."""
+    """Draw a figure; if Matplotlib cannot, a warning says so, and its numbers stand alone."""
     if sketch is None:
         return None
     key, caption, alt = sketch.key, sketch.caption, sketch.alt
@@ -68,7 +68,7 @@ def shown(sketch: Sketch | None) -> Figure | None:
 
 
 def drawn(make: Callable[[], Any], kind: str) -> tuple[str, int, int]:
-    """A figure as a data URI, with its width and height in CSS pixels."""
+    """Draw a figure; returns it as a data URI, with its width and height in CSS pixels."""
     with own_settings():
         made = make()
         content = image(made, kind)

@@ -11,7 +11,7 @@ from cntk_bench.report.style import inches, own_settings, style
 from cntk_bench.text import short
 
 MARKS = 8  # markers along a line
-NEAR = 3.0  # times the noise: what is above needs no mark of it
+NEAR = 3.0  # times the noise: a spectrum above that needs no mark of it
 FLOOR = "within the error of float32 entries"
 
 
@@ -40,8 +40,8 @@ def figure(
 
     Values are in units of their mean, trace(K) / n, so that kernels that are sums and kernels that are means
     over pixels can be compared, and a ridge is the relative one of the table. A column has its colour and
-    marker, a depth its dashes. A value of 0 or less, which rounding made, has no place and is left out. What
-    lies within the error of the entries, as they are stored, is pale, and a line tells where that begins.
+    marker, a depth its dashes. A value of 0 or less, which rounding made, has no place and is left out.
+    Values within the error of the stored entries are pale, and a line shows where these begin.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The style of every figure: what a column looks like, how large figures are, and how they are saved.
 
-A column has its colour, marker and line by its name alone. Colours are told apart by the colour-blind, too,
-and no figure relies on them alone: markers differ, and of lines without markers their dashes.
+A column's colour, marker and line depend on its name alone. The colour-blind can tell the colours apart, too,
+and no figure relies on them alone: markers differ, and the dashes of lines without markers.
 """
 
 import io
@@ -34,7 +34,7 @@ class Style(NamedTuple):
     line: Line = "-"
 
 
-# Okabe and Ito's palette for convolutional networks; of Tol's for fully connected ones.
+# Okabe and Ito's palette for convolutional networks; colours of Tol's for fully connected ones.
 COLUMNS = {
     "CNTK-V": Style("#0072B2", "o"),
     "CNTK-GAP": Style("#D55E00", "s"),
@@ -58,7 +58,7 @@ PALETTE = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA44
 WINDOWS = {"CNTK": "XxpH", "CNN-GP": "P+h8"}
 # Of fully connected kernels with biases, and of columns that are not known here.
 MARKERS = "pHh8x"
-LINES: tuple[Line, ...] = ((0, (8, 1)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)))  # no whole one
+LINES: tuple[Line, ...] = ((0, (8, 1)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)))  # no solid one
 FLIP, FLIPPED, SHADE = "-FLIP", (0, (4, 1, 1, 1)), 0.6
 
 
@@ -203,14 +203,14 @@ def image(figure: Any, kind: str) -> bytes:
 
 
 def lay_out(figure: Any) -> None:
-    """Place what a figure has, once and for all: Matplotlib would draw it twice, first to find the places."""
+    """Lay a figure out once and for all: Matplotlib would draw it twice, first to find the places."""
     engine = figure.get_layout_engine()
     if engine is not None:
         figure.set_dpi(SETTINGS["savefig.dpi"])
         engine.execute(figure)
         figure.set_layout_engine(None)  # the settings name no other
-        # The layout's solver orders its equations by addresses in memory, and the last bits of its places are
-        # not the same in each process; an SVG's names of clip paths are hashes of them.
+        # The layout's solver orders its equations by addresses in memory, so that the last bits of positions
+        # differ between processes, and with them an SVG's names of clip paths, which are hashes of them.
         for axes in figure.axes:
             bounds = axes.get_position(original=True).bounds
             axes.set_position([round(value, 9) for value in bounds], which="original")
@@ -226,12 +226,12 @@ def own_settings() -> Iterator[None]:
     variables = {name: os.environ.get(name) for name in VARIABLES}  # Matplotlib sets one when it is imported
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it says of settings that are not used
+    logger.setLevel(logging.CRITICAL)  # it warns of settings that are not used
     try:
         matplotlib = _matplotlib()
         defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as letters that the font has not, or settings that retire
+            warnings.simplefilter("ignore")  # such as letters missing in the font, or deprecated settings
             with matplotlib.rc_context(defaults | SETTINGS):
                 yield
     finally:
@@ -241,7 +241,7 @@ def own_settings() -> Iterator[None]:
 
 
 def _matplotlib() -> ModuleType:
-    """Import Matplotlib, as the user's settings want it; without them where they prevent it."""
+    """Import Matplotlib with the user's settings, or without them if they prevent it."""
     named = Path(os.environ.get("MATPLOTLIBRC") or ".")
     theirs = [Path("matplotlibrc"), named, named / "matplotlibrc"]
     # Reading a pipe might never end.
@@ -252,7 +252,7 @@ def _matplotlib() -> ModuleType:
 
             return matplotlib
     for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-        del sys.modules[name]  # what the import that failed has left
+        del sys.modules[name]  # left over by the import that failed
     for name in VARIABLES:
         os.environ.pop(name, None)
     os.environ["MPLCONFIGDIR"] = os.devnull  # no folder: Matplotlib makes an empty one

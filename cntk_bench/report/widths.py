@@ -62,7 +62,7 @@ def title(result: dict) -> str:
 
 
 def notes(result: dict) -> list[str]:
-    """What a reader must know to read the numbers rightly."""
+    """What a reader must know to interpret the numbers."""
     how = result["made"]["settings"]["converge"]
     said = [
         "Means over networks +- the deviation between them; slopes of log(mean) against log(width), by least "

@@ -1,7 +1,7 @@
 """Studies of local average pooling: kernels by the half-width c of the window, c = 0 being none (V).
 
 What Li et al. (2019) published stands beside the measured accuracies whatever the number of images, as long
-as data and solver are theirs: which window is the best can be compared where accuracies cannot.
+as data and solver are theirs: the best window can be compared even if accuracies cannot.
 """
 
 import re
@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from cntk_bench.report.published import Elsewhere, elsewhere
 from cntk_bench.report.rows import alike, rows
 
-LEAST = 3  # windows of a kernel; those of fewer stand beside the depths
+LEAST = 3  # windows of a kernel; one with fewer stands among the columns by depth
 Kernels = dict[str, dict[int, str]]  # kernel, such as CNTK-FLIP -> half-width -> column
 
 
 def studied(columns: Iterable[str]) -> Kernels:
-    """The kernels of which the columns have at least `LEAST` windows, and those windows, V among them."""
+    """The kernels with at least `LEAST` pooling windows among the columns, and these windows, V included."""
     found: Kernels = {}
     for column in columns:
         parts = re.fullmatch(r"(CNTK|CNN-GP)-(?:V|LAP(\d{1,4}))(-FLIP)?", column)
@@ -26,10 +26,10 @@ def studied(columns: Iterable[str]) -> Kernels:
 
 
 def beside(record: dict) -> dict[tuple[str, int], Elsewhere]:
-    """What was published of the cells (column, depth) of such studies for other numbers of images.
+    """What was published for other numbers of images, for cells (column, depth) of such studies.
 
-    Only of kernels of which as many windows were. Empty where something was published for as many images:
-    that then stands in the table as for every other column.
+    Only for kernels of which at least `LEAST` windows were published. Empty if something was published for
+    the same numbers of images: that then stands in the table as for every other column.
     """
     table = rows(record)
     shown = {

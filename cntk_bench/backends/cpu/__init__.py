@@ -1,4 +1,4 @@
-"""The CPU backend: cuts a tile into jobs, of some images x and LANES images z, and runs them in threads.
+"""The CPU backend: splits a tile into jobs of some images x and LANES images z, and runs them in threads.
 
 Fully connected kernels are in `fully_connected`.
 """
@@ -26,16 +26,16 @@ from cntk_bench.system.cores import threads
 __all__ = ["Backend", "FullyConnected", "available", "source"]
 
 NUMERICS = 2  # raised when the bits of results change (tests/test_numerics.py)
-TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of two cores
-LEAST = 64  # rectangles of a job, at least: laying out its images z must not count
-JOBS = 16  # of each thread, so that none is left alone with the last one for long
+TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of work on two cores
+LEAST = 64  # rectangles per job, at least, so that laying out its images z costs little
+JOBS = 16  # per thread, so that none is left alone with the last job for long
 
-BRIGHTEST = 30  # images are scaled by powers of two until their brightest pixel is in 2^29 to 2^30, or less
+BRIGHTEST = 30  # images are scaled by powers of two until their brightest pixel is in 2^29 to 2^30, or below
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Images scaled by 2^-exponents, and their deviations, planes flat, in each dtype that a pass wants."""
+    """Images scaled by 2^-exponents, and their deviations, as flat planes, in each dtype a pass needs."""
 
     exponents: np.ndarray  # (n,)
     arrays: dict[type, tuple[np.ndarray, np.ndarray]]
@@ -43,17 +43,17 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Pass:
-    """Displacements computed alike: in one precision, with the same trainings, for the same pools."""
+    """Displacements computed in the same way: in one precision, for the same trainings and pools."""
 
     wide: type  # dtype of S, n and n - S
     places: list[tuple[int, int]]  # displacements (a, b), -P < a, b < P
-    states: np.ndarray  # trainings whose T is run: HIDDEN, ALL
+    states: np.ndarray  # trainings for which T is computed: HIDDEN, ALL
     reads: np.ndarray  # (r, 4) of layer, readout, quantity, pool; ascending layers
     slabs: tuple  # `slabs.slabs` of the places
 
 
 def passes(spec: Spec) -> list[Pass]:
-    """The rings of displacements that a spec needs as passes: (0, 0) in float64, the others in float32."""
+    """Passes for the rings of displacements that a spec needs: (0, 0) in float64, the others in float32."""
     first, *others = rings(spec)
     return [_one_pass(spec, first, np.float64), *(_one_pass(spec, ring, np.float32) for ring in others)]
 
@@ -70,7 +70,7 @@ def _one_pass(spec: Spec, ring: all_rings.Ring, wide: type) -> Pass:
 
 
 def _places(spec: Spec, ring: all_rings.Ring) -> list[tuple[int, int]]:
-    """Displacements (a, b) that a ring's cyclic ones stand for, where one of its pools has a weight."""
+    """Displacements (a, b) behind a ring's cyclic ones, where one of its pools has nonzero weights."""
     size = spec.size
     weights = sum(pool.counts(size) != 0 for pool in ring.pools)
     used = {d for d in range(1 - size, size) if np.diagonal(weights, d).any()}
@@ -121,7 +121,7 @@ class Backend:
         return self.start(x, z, symmetric)()
 
     def start(self, x: Prepared, z: Prepared, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Begin a tile in threads: they go on while the next images are prepared and the next tile begins."""
+        """Start a tile in threads, which go on while the next images are prepared and the next one starts."""
         n, m = len(x.exponents), len(z.exponents)
         total = np.zeros((len(self.spec.readouts), n, m))
         groups = range(0, m, lanes.LANES)
@@ -132,7 +132,7 @@ class Backend:
             some = slice(max(begin, first) if symmetric else begin, begin + rows)
             block = slice(first, first + lanes.LANES)
             out = np.zeros_like(total[:, some, block])
-            for each in self.passes:  # one after the other: the order of a sum decides its bits
+            for each in self.passes:  # in turn: the order of a sum decides its bits
                 self._add(each, x, some, z, block, out)
             total[:, some, block] = out
 
@@ -150,11 +150,11 @@ class Backend:
                 tile = np.tril(tile) + np.tril(tile, -1).swapaxes(1, 2)
             return tile.astype(np.float32)
 
-        finalize(finish, _cancel, begun)  # nobody will ask for the tile any more
+        finalize(finish, _cancel, begun)  # cancels the jobs when nobody can ask for the tile any more
         return finish
 
     def _add(self, each: Pass, x: Prepared, some: slice, z: Prepared, block: slice, out: np.ndarray) -> None:
-        """Add what a pass gives of some images x and a block of z to out (readouts, n, up to LANES)."""
+        """Add a pass's share, for some images x and a block of z, to out (readouts, n, up to LANES)."""
         xs = tuple(array[some] for array in x.arrays[each.wide])
         zs = tuple(array[block] for array in z.arrays[each.wide])
         spec, counts, trained = self.spec, self.numbers[0], len(each.states)
@@ -175,11 +175,11 @@ class Backend:
         )
 
     def limit(self) -> None:
-        """Not known."""
+        """None: no bound is known."""
         return None
 
     def tile_bytes(self, side: int) -> int:
-        """Of a tile and the next one, three prepared blocks, the sums, and the threads' arrays."""
+        """Peak bytes of a tile and the next one, three prepared blocks, the sums, and the threads' arrays."""
         size, spec = self.spec.size, self.spec
         widths = {np.dtype(each.wide).itemsize for each in self.passes}
         image = sum(widths) * size**2 * (spec.channels + spec.layers)
@@ -190,10 +190,10 @@ class Backend:
 
 
 def scales(spec: Spec, brightest: int) -> np.ndarray:
-    """Powers of two, one per layer, by which its S, T and n are multiplied, so that n^2 stays a float32.
+    """Powers of two, one per layer, that multiply its S, T and n so that n^2 stays in float32's range.
 
-    Each layer's zero padding shrinks them: in one of 2 x 2 pixels to 4 / 9. The largest n, of images that are
-    bright everywhere, is kept within 2^-32 of what it is in the first layer. In CIFAR-10's all are 1.
+    Zero padding shrinks them in every layer, in images of 2 x 2 pixels to 4 / 9. The largest n, that of
+    images bright everywhere, is kept above 2^-32 of its value in the first layer. For CIFAR-10 all are 1.
     """
     v = box2(np.full((1, spec.size, spec.size), spec.channels * 4.0**brightest))
     top, found = v.max(), np.ones(spec.layers)

@@ -1,12 +1,12 @@
-"""The activation of the CPU's recursion: from S and n - S of an entry to k0 and K, of LANES pairs at once.
+"""The activation of the CPU's recursion: k0 and K from S and n - S of an entry, for LANES pairs at once.
 
 Symbols follow `cntk_bench.kernels.convolutional`. With D = gap + (1 + B) S, gap = n - S, y = gap / D,
-s = sqrt(y), and p and q polynomials (scripts/fit_polynomials.py),
+s = sqrt(y), and polynomials p and q (scripts/fit_polynomials.py),
 
     t = arccos(c) = s p(y),    k0 = 1 - t / pi,    n k1 = S + gap s q(y) / pi
 
-where s takes no division: with r near 1 / sqrt(gap D) and e = 1 - gap r D r, s = gap r / sqrt(1 - e), and
-1 / sqrt(1 - e) is a polynomial, too.
+s is computed without a division: with r near 1 / sqrt(gap D) and e = 1 - gap r D r, s = gap r / sqrt(1 - e),
+where 1 / sqrt(1 - e) is a polynomial, too.
 """
 
 from typing import Any
@@ -30,17 +30,17 @@ P = [1.62480768, -8.12393786e-2, 2.96673147e-2, -3.83182169e-3, 1.39239683e-3]
 Q = [1.08320303, -1.01786627e-1, 2.22539390e-2, -4.39087328e-3, 7.20743692e-4]
 R = [1.0, 0.49999843, 0.37498515, 0.31388784, 0.27858388]
 B1, NINTH = 1.32, 1 / 9  # B1 = 1 + B
-LEAST = 2.0**-120  # of gap D
-SNAP = np.sqrt(1.4e-7)  # of s
-# K, k0 and G are kept divided by 9, as the sums over neighbours want them. An argument of what is compiled,
-# because LLVM would read numbers that it knows from memory again at every use, by addresses that take as many
-# instructions as the work itself.
+LEAST = 2.0**-120  # gap D counts as no less
+SNAP = np.sqrt(1.4e-7)  # a smaller s counts as 0
+# K, k0 and G are kept divided by 9, as the sums over neighbours need them. Compiled functions take the
+# constants as an argument: LLVM would read those that it knows from memory again at every use, by addresses
+# that take as many instructions as the work itself.
 CONSTANTS = np.array([*np.divide([P, Q], 9 * np.pi).ravel(), *R, B1, NINTH, LEAST, SNAP, 0], np.float32)
 
 
 @inlined
 def five(a: np.ndarray, first: int) -> tuple:
-    """Five numbers, each in every lane of a vector."""
+    """Five consecutive numbers of an array, each as a vector that has it in every lane."""
     one, two, three = spread(a, first), spread(a, first + 1), spread(a, first + 2)
     return one, two, three, spread(a, first + 3), spread(a, first + 4)
 

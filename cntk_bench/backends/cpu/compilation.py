@@ -1,9 +1,9 @@
 """How the CPU backend has its functions compiled by Numba, and how it keeps the compiled code.
 
-Numba's own cache (`cache=True`) stops a program whose cache it cannot write or read: no folder that can be
-written, a full disk, a file cut short. Code kept here is a convenience: whatever is wrong with it, the
-function is compiled anew, and a damaged file replaced. Nothing of Numba's configuration is changed, which
-belongs to the whole process.
+Numba's own cache (`cache=True`) makes a program fail if it cannot be written or read: no writable folder, a
+full disk, a truncated file. The cache here is only a convenience: whatever is wrong with it, the function is
+compiled again, and a damaged file is replaced. Numba's configuration, which the whole process shares, is not
+changed.
 """
 
 import hashlib
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 DIGEST = hashlib.sha256().digest_size
 
 
-@cast(Any, intrinsic)  # its types ask for the context, which Numba gives, at every call
+@cast(Any, intrinsic)  # its type hints demand the context, which Numba itself passes, at every call
 def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
     """Compile the function that calls this with vectors of 512 bits, where the CPU has them.
 
-    LLVM prefers 256 on many CPUs that have 512, for the sake of the oldest ones, and would make two of each
-    vector of `lanes`.
+    LLVM prefers 256 bits on many CPUs that have 512, for the sake of the oldest ones, and would split each
+    vector of `lanes` in two.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -50,8 +50,8 @@ def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 def keep_code(function: Any) -> Any:
-    """Keep what a function that Numba compiles becomes, for later processes; returns the function."""
-    if not hasattr(function, "py_func"):  # Numba has returned it as it is
+    """Keep the compiled code of a Numba function for later processes; returns the function."""
+    if not hasattr(function, "py_func"):  # Numba has not compiled it
         raise UserError(
             "NUMBA_DISABLE_JIT is set (or disable_jit in .numba_config.yaml of the current folder), and "
             "without its compiler there is no cpu backend: unset it"
@@ -61,7 +61,7 @@ def keep_code(function: Any) -> Any:
 
 
 def folders() -> Iterator[Path]:
-    """Where compiled code may be kept, in order of preference; none of them need exist."""
+    """Folders where compiled code may be kept, in order of preference; they need not exist."""
     if chosen := getattr(numba.config, "CACHE_DIR", None):  # the environment variable NUMBA_CACHE_DIR
         yield Path(chosen)
     yield Path(__file__).parent / "__pycache__"
@@ -71,13 +71,15 @@ def folders() -> Iterator[Path]:
 
 
 class CodeCache(NullCache):
-    """Compiled code in files, one per signature and CPU, each with a digest of what it holds and of what
-    it was made from. A file that does not fit its digest counts as none.
+    """A cache of compiled code, with a file per signature and CPU.
+
+    Each file has a digest of its content and of what that was compiled from; one that does not match counts
+    as missing.
 
     Parameters
     ----------
     function : function
-        As written in Python. Its file and those beside it are what its code is made from.
+        The Python function. Its code is compiled from its source file and the files beside it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -90,7 +92,7 @@ class CodeCache(NullCache):
         self.began = perf_counter()
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """The code kept for a signature, or None."""
+        """The cached code for a signature, or None."""
         context.refresh()
         name, key = self._key(signature, context.codegen())
         for folder in folders():
@@ -105,7 +107,7 @@ class CodeCache(NullCache):
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep new code in the first folder that can be written, or warn once."""
+        """Save new code in the first writable folder; if there is none, warn once."""
         seconds = perf_counter() - self.began
         name, key = self._key(signature, result.codegen)
         code = dumps(result._reduce())
@@ -125,7 +127,7 @@ class CodeCache(NullCache):
             )
 
     def _key(self, signature: Any, codegen: Any) -> tuple[str, bytes]:
-        """A file's name, and what decides whether its code still serves."""
+        """A file's name, and the key that decides whether its code is still valid."""
         place = (str(self.source), sys.implementation.cache_tag, str(signature), codegen.magic_tuple())
         try:  # with the files beside it, whose functions may be compiled into its own
             text = b"".join(file.read_bytes() for file in sorted(self.source.parent.glob("*.py")))
@@ -148,7 +150,7 @@ class CodeCache(NullCache):
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, whoever writes it at the same time."""
+    """Write a file atomically, even if other processes write it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
     try:

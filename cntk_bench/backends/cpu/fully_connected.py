@@ -19,8 +19,8 @@ from cntk_bench.backends.cpu.compilation import keep_code, wide_vectors
 from cntk_bench.system.cores import threads
 
 LANES = 16  # vectors z at once
-UNROLLED = 4  # features added up before a lane's sum is stored
-index = np.uint64  # a signed index would be checked for wrapping around, and not vectorise
+UNROLLED = 4  # features summed before a lane's sum is stored
+index = np.uint64  # a signed index would be checked for wraparound, which prevents vectorisation
 f64 = np.float64
 Arrays = tuple[np.ndarray, ...]
 
@@ -30,7 +30,7 @@ compiled = njit(nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 
 @njit(inline="always", fastmath={"contract", "nsz"}, error_model="numpy")
 def add(total: float, lost: float, x: float, z: float) -> tuple[float, float]:
-    """total + x z, and what has been lost of the sum until now (Knuth's two-sum)."""
+    """total + x z, and the rounding errors of the sum so far, added up (Knuth's two-sum)."""
     product = f64(x) * f64(z)
     new = total + product
     share = new - total
@@ -49,7 +49,7 @@ def squares(x: np.ndarray, out: np.ndarray) -> None:
 
 @compiled
 def products(x: np.ndarray, z: np.ndarray, total: np.ndarray, lost: np.ndarray) -> None:
-    """Sums over features of x (features,) times z (features, LANES): to total + lost, (LANES,)."""
+    """Dot products of x (features,) with the columns of z (features, LANES): total + lost, each (LANES,)."""
     wide_vectors()
     for t in range(index(LANES)):
         total[t], lost[t] = 0.0, 0.0
@@ -77,9 +77,9 @@ def recursion(
     i: int,
     j: int,
 ) -> None:
-    """Writes one pair's readouts of one bias to out[:, i, j].
+    """Write one pair's readouts of one bias to out[:, i, j].
 
-    S, vx, vz : x.z, x.x and z.z over n_0, with beta^2 added.  scale : what the results are multiplied by.
+    S, vx, vz : x.z, x.x and z.z over n_0, with beta^2 added.  scale : factor of the results.
     """
     depth = 1
     for state in range(len(fixed)):
@@ -105,11 +105,11 @@ def recursion(
 def task(
     features: int, x: Arrays, z: Arrays, first: int, program: Arrays, symmetric: bool, out: np.ndarray
 ) -> None:
-    """The readouts of all x against at most LANES vectors z, numbers `first` .. of the tile.
+    """The readouts of all x against up to LANES vectors z, whose first is number `first` of the tile.
 
     x, z : vectors (n, padded) float32, their x.x (n,) and scales (n,); z's are transposed, (padded, LANES).
     program : squares, groups, states and reads, as in `Program`.
-    out : (readouts, n, m) float64; with `symmetric` only [:, i, j] with i >= j.
+    out : (readouts, n, m) float64; with `symmetric` only [:, i, j] with i >= j are needed.
     """
     x_vectors, x_squares, x_scales = x
     z_vectors, z_squares, z_scales = z
@@ -134,7 +134,7 @@ def task(
 
 @dataclass(frozen=True)
 class Vectors:
-    """values (n, padded) float32, features filled up with zeros; squares x.x and scales 2^e, (n,) float64."""
+    """values (n, padded) float32, features padded with zeros; squares x.x and scales 2^e, (n,) float64."""
 
     values: np.ndarray
     squares: np.ndarray

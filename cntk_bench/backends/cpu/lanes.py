@@ -1,11 +1,11 @@
-"""Vectors for Numba: LANES numbers, one of each pair of images that are computed side by side.
+"""A vector type for Numba: LANES numbers, one for each pair of images that are computed side by side.
 
-Numba has no type for a vector, and leaves it to LLVM to find loops that can be computed by vectors. Here a
-vector is a type of its own, with + - * and the functions below, which become LLVM's instructions for it: the
-code says what is to be in a register. LLVM maps it to the registers that a CPU has.
+Numba has no vector type and leaves it to LLVM to find loops that can be vectorised. Here a vector is a type
+of its own, with + - * and the functions below, which compile to LLVM's vector instructions, so that the code
+decides what is in a register. LLVM maps vectors to the registers that the CPU has.
 
-A lane knows nothing of its neighbours, and nothing is fused or reordered unless the code says so: results
-have the same bits whatever LANES is, on every CPU with fused multiply-adds.
+Lanes are independent of each other, and nothing is fused or reordered unless the code says so: results have
+the same bits whatever LANES is, on every CPU with fused multiply-adds.
 """
 
 import operator
@@ -24,9 +24,9 @@ __all__ = [
     "reciprocal_root", "splat", "spread", "store", "widen",
 ]  # fmt: skip
 
-LANES = 16  # float32 in a register of AVX-512; in two of AVX2, which is faster there than one
+LANES = 16  # float32 numbers in one AVX-512 register, or in two of AVX2, which is faster there than one
 ROOT = 0x5F370000
-declared = cast(Any, intrinsic)  # its types ask for the context, which Numba gives, at every call
+declared = cast(Any, intrinsic)  # its type hints demand the context, which Numba itself passes, at every call
 Generated = tuple[Any, Callable[..., Any]]
 
 
@@ -39,7 +39,7 @@ class Vector(types.Type):
 
     @property
     def llvm(self) -> ir.VectorType:
-        """What it is for LLVM."""
+        """The corresponding type of LLVM."""
         return ir.VectorType(ir.FloatType() if self.bits == 32 else ir.DoubleType(), LANES)
 
 
@@ -63,7 +63,7 @@ def _in(array: Any) -> Vector:
 
 
 def _operator(function: Callable, instruction: str) -> None:
-    """Let `function` of two vectors of one kind be an instruction of LLVM."""
+    """Compile `function` of two vectors of the same type to one LLVM instruction."""
 
     class Template(AbstractTemplate):
         def generic(self, args: tuple, kws: dict) -> Any:
@@ -89,7 +89,7 @@ def _everywhere(builder: Any, vector: Vector, number: Any) -> Any:
 
 
 def _call(builder: Any, name: str, result: Vector, args: tuple) -> Any:
-    """One of LLVM's functions for vectors of any width."""
+    """Call an intrinsic function of LLVM that exists for vectors of any width."""
     kind = ir.FunctionType(result.llvm, [arg.type for arg in args])
     full = f"llvm.{name}.v{LANES}f{result.bits}"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, full), args)
@@ -102,7 +102,7 @@ def _address(context: Any, builder: Any, array: Any, args: tuple) -> Any:
 
 @declared
 def load(typing_context: Any, array: Any, start: Any) -> Generated:
-    """The LANES numbers of a contiguous array from `start` on; nobody looks whether it is that long."""
+    """The LANES numbers of a contiguous array from `start` on; bounds are not checked."""
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
         return builder.load(_address(context, builder, array, args), align=array.dtype.bitwidth // 8)
@@ -112,7 +112,7 @@ def load(typing_context: Any, array: Any, start: Any) -> Generated:
 
 @declared
 def spread(typing_context: Any, array: Any, place: Any) -> Generated:
-    """One number of a contiguous array, in every lane; nobody looks whether it is that long."""
+    """One number of a contiguous array, in every lane; bounds are not checked."""
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
         data = context.make_array(array)(context, builder, args[0]).data
@@ -145,7 +145,7 @@ def splat(typing_context: Any, number: Any) -> Generated:
 
 @declared
 def filled(typing_context: Any, number: Any, like: Any) -> Generated:
-    """A float64 in every lane of a vector of another's type."""
+    """A float64 number in every lane of a vector of the same type as `like`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
         number = args[0] if like.bits == 64 else builder.fptrunc(args[0], ir.FloatType())
@@ -165,7 +165,7 @@ def _fused(a: Vector, minus_product: bool, minus_c: bool) -> Generated:
 
 @declared
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Generated:
-    """a b + c, rounded once where the CPU can; so are the next two."""
+    """a b + c, rounded once if the CPU has fused multiply-adds; the same holds for the next two functions."""
     return _fused(a, False, False)
 
 
@@ -193,7 +193,7 @@ def absolute(typing_context: Any, a: Any) -> Generated:
 
 @declared
 def narrow(typing_context: Any, a: Any) -> Generated:
-    """In float32."""
+    """The vector in float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
         return args[0] if a.bits == 32 else builder.fptrunc(args[0], SINGLE.llvm)
@@ -213,7 +213,7 @@ def widen(typing_context: Any, a: Any, like: Any) -> Generated:
 
 @declared
 def greater(typing_context: Any, a: Any, b: Any, one: Any, other: Any) -> Generated:
-    """`one` where a > b, `other` elsewhere, and where a or b is NaN."""
+    """`one` where a > b, `other` elsewhere, including where a or b is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
@@ -223,11 +223,11 @@ def greater(typing_context: Any, a: Any, b: Any, one: Any, other: Any) -> Genera
 
 @declared
 def reciprocal_root(typing_context: Any, a: Any) -> Generated:
-    """1 / sqrt(a) within 4 %, of a > 0 in float32.
+    """1 / sqrt(a) to within 4 %, for a > 0 in float32.
 
-    A float's bits, as an integer, are about 2^23 (log2 of it + 127). So the integer ROOT less half of a's
-    bits are those of about 1 / sqrt(a); ROOT makes 1 - a / root^2 vary least (scripts/fit_polynomials.py).
-    The estimates that CPUs have differ from one to the other.
+    A float's bits, read as an integer, are about 2^23 (log2 of it + 127). So the integer ROOT minus half of
+    a's bits gives about the bits of r = 1 / sqrt(a); ROOT makes 1 - a r^2 vary least
+    (scripts/fit_polynomials.py). CPUs' own estimates are not used, as they differ from CPU to CPU.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: tuple) -> Any:

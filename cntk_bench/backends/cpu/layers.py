@@ -1,12 +1,12 @@
 """One layer of the CPU's recursion, in a slab: rectangles side by side, LANES pairs of images at once.
 
-A layer runs through a slab once, row after row: it turns S into K and T into G, sums them over three
-columns, and adds these to the sums of the two rows before, which a ring keeps: the new S and T of the row
-before. A row is done in two loops, because the chain from S to G is so long that a CPU would see too few
-entries of it at once.
+A layer passes through a slab once, row by row: it turns S into K and T into G and sums them over three
+neighbouring columns. A ring buffer keeps these sums of the two rows before; all three together are the new S
+and T of the previous row. A row is done in two loops, because the chain of operations from S to G is so long
+that in one loop a CPU could work on too few entries at the same time.
 
-S, n and n - S are float32 or float64; all else is float32. In float32, angles that only rounding can have
-made count as 0: in flat backgrounds they would err the same way everywhere.
+S, n and n - S are float32 or float64; all else is float32. In float32, angles small enough to be rounding
+errors count as 0: in flat backgrounds they would have the same error everywhere.
 
 Symbols follow `cntk_bench.kernels.convolutional`; `activation` has the mathematics, `planes` calls this.
 """
@@ -44,15 +44,18 @@ inlined = njit(nogil=True, forceinline=True, error_model="numpy")
 
 @inlined
 def push(total: Any, ring: Array, old: int, last: int, out: Array, at: int) -> None:
-    """A new sum over three columns: store in `out` its sum with the same of the two rows before, and in the
-    ring, whose `last` is of the row before and `old` of that before it, the new one in place of the old."""
+    """Store in `out` a row's sum over three columns, `total`, plus those of the two rows before it.
+
+    The ring holds these: the previous row's at `last`, and at `old` that of the row before, which `total`
+    replaces.
+    """
     store(out, at, load(ring, old) + load(ring, last) + total)
     store(ring, old, total)
 
 
 @inlined
 def finish(h: int, width: int, ring: Array, out: Array) -> None:
-    """The last row of `out`, below which there is nothing; the ring is emptied for the next layer."""
+    """Store the last row of `out`, which has no row below it, and clear the ring for the next layer."""
     nothing = splat(ring.dtype.type(0))
     old, last = h % 2 * width, (h + 1) % 2 * width
     for t in range(0, width, LANES):
@@ -65,9 +68,9 @@ def finish(h: int, width: int, ring: Array, out: Array) -> None:
 def products(
     P: int, h: int, columns: Array, ends: Array, channels: int, x: tuple, z: tuple, ring: Array, S: Array
 ) -> None:
-    """S becomes the sums over 3 x 3 neighbours of sum_c x_c z_c, in a slab.
+    """Set S, in a slab, to the sums of sum_c x_c z_c over 3 x 3 neighbours.
 
-    x, z : images, flat: (.., C, P * P) and (C, P * P, LANES); and the rows' first pixel in them
+    x, z : flat images, (.., C, P * P) and (C, P * P, LANES), each with the offset of the rows' first pixel
     h, columns, ends : see `layer`
     """
     wide_vectors()
@@ -93,11 +96,11 @@ def products(
 
 @inlined
 def read(i: int, width: int, Ks: Array, hidden: Array, all: Array, readout: tuple) -> None:
-    """Adds what row i gives to the sums that are read out at a layer.
+    """Add what row i contributes to the sums that are read out at a layer.
 
-    hidden, all : rows of G, of the training that HIDDEN reads and of that which ALL reads
-    readout : of reads (r, 4), this layer's first and the one after its last; the pools' weights of each row
-        (pools, P), and along it (pools, ..); what S and T are multiplied by; sums (r * LANES)
+    hidden, all : rows of G, for the training that HIDDEN reads and for the one that ALL reads
+    readout : reads (r, 4); this layer's first read and the one after its last; the pools' weights of the rows
+        (pools, P), and along a row (pools, ..); the factor of S and T; sums (r * LANES)
     """
     reads, first, end, of_rows, of_columns, scale, sums = readout
     for number in range(first, end):
@@ -119,15 +122,16 @@ def layer(
     P: int, h: int, columns: Array, ends: Array, x: tuple, z: tuple, S: Array, T: Array | None,
     T2: Array | None, rows: tuple, rings: tuple, readout: tuple | None, constants: Array,
 ) -> None:  # fmt: skip
-    """One layer of a slab, in place: S and T become the sums over neighbours of K and G.
+    """Compute one layer of a slab in place: S and T become the sums over neighbours of K and G.
 
-    h, columns : number of rows; of each slot of a row its column in x and in z (w, 2)
-    ends : of the slab's rectangles, see `slabs.slabs`. The spare slot before one takes what is stored before
-        its first entry is known, and is never read
-    x, z : deviations, flat: (.., P * P) and (.., P * P, LANES); and this layer's first pixel of the rows
-    S, T, T2 : row i at row i + 1, so that what is stored before the first row has a place
-    rows, rings : room for four rows of float32; for two rows of S and of each T
-    readout : see `read`; None where S is known not to be negative, and nothing is read out
+    h, columns : number of rows; the column in x and in z of each slot of a row, (w, 2)
+    ends : of the slab's rectangles, see `slabs.slabs`. The spare slot before a rectangle receives what is
+        stored before its first entry is known, and is never read
+    x, z : flat deviations, (.., P * P) and (.., P * P, LANES), each with the offset of the rows' first pixel
+        in this layer
+    S, T, T2 : row i is stored as row i + 1, to leave room for what is stored before the first row
+    rows, rings : work space for four rows of float32; for two rows of S and of each T
+    readout : see `read`; None if S cannot be negative and nothing is read out
     """
     wide_vectors()
     (xs, x_at), (zs, z_at) = x, z
@@ -135,7 +139,7 @@ def layer(
     numbers, none = held(constants), splat(S.dtype.type(0))
     _, _, _, (_, ninth32, _, snap, zero) = numbers
     width, exact, ninth = len(columns) * LANES, S.itemsize == 8, filled(1 / 9, none)
-    least = zero if exact else snap  # in float64, a small gap is no rounding
+    least = zero if exact else snap  # in float64, a small gap is no rounding error
     for i in range(h):
         begin, above, old, last = (i + 1) * width, i * width, i % 2 * width, (i + 1) % 2 * width
         x_row, z_row = x_at + i * P, z_at + i * P

@@ -1,12 +1,12 @@
 """The recursion on the CPU, in Numba: LANES images z against one x, one slab of displacements after another.
 
 Every layer maps the displacement (a, b) = q - p to itself, so the recursion over (P, P, P, P) falls into
-(2P - 1)^2 rectangles of (P - |a|) x (P - |b|) entries that never meet: entry (i, j) pairs a pixel of x with
-the one that lies (a, b) from it in z. A vector is an entry of LANES pairs. So sums over neighbours are
-additions of whole vectors, and beyond a rectangle's edge there is nothing. Rectangles of equal a are computed
-side by side, in slabs (`slabs`).
+(2P - 1)^2 independent rectangles of (P - |a|) x (P - |b|) entries: entry (i, j) pairs a pixel of x with the
+pixel of z displaced from it by (a, b). A vector holds one entry of LANES pairs of images, so that sums over
+neighbours are additions of whole vectors; beyond a rectangle's edge there is nothing to add. Rectangles of
+equal a are computed side by side, in slabs (`slabs`).
 
-The rectangle of displacement (0, 0) is computed in float64 where rounding shows: 1 - c is tiny where two
+The rectangle of displacement (0, 0) is computed in float64 where rounding matters: 1 - c is tiny where two
 images agree, and an error of one float32 unit in c moves the angle by 3.5e-4. The other rectangles are
 float32. Sums over entries are float64.
 
@@ -27,7 +27,7 @@ compiled = njit(nogil=True, error_model="numpy")
 
 @compiled
 def interleave(images: Array, out: Array) -> None:
-    """Up to LANES images (k, n) -> out (n * LANES); lanes without an image stay as they are."""
+    """Interleave up to LANES images (k, n) in out (n * LANES); lanes without an image are left unchanged."""
     n = images.shape[1]
     for first in range(0, n, 16):  # few lines of `out` at once, so that they stay in the L1 cache
         for lane in range(len(images)):
@@ -49,14 +49,14 @@ def recursion(
     pixel_weights: Array, scales: Array, constants: Array, room: tuple, S: Array, T: Array | None,
     T2: Array | None, out: Array,
 ) -> None:  # fmt: skip
-    """Adds to `out` what some displacements give to images x, each with up to LANES images z.
+    """Add to `out` the share of some displacements, for images x, each with up to LANES images z.
 
     slabs, columns, ends : as `slabs.slabs` makes them
     x, z : pairs of images (n, C, P * P) and their deviations (n, layers, P * P), in float32 or float64
-    states : of T and T2, as many as there are: whose training it is, HIDDEN or ALL; T2's is ALL
+    states : the training of T and of T2, if they exist: HIDDEN or ALL; that of T2 is ALL
     reads : (r, 4) of layer, readout, quantity, pool; ascending layers
     pixel_weights : (pools, P, P) float64, small integers
-    scales : (layers,) powers of two, by which S and T are multiplied before a layer; the deviations are, too
+    scales : (layers,) powers of two that multiply S and T before a layer; the deviations already have them
     constants : `activation.CONSTANTS`
     room, S, T, T2 : see `slabs.room_of`
     out : (readouts, n, k) float64

@@ -8,11 +8,11 @@ from cntk_bench.backends.cpu.lanes import LANES
 
 Array = np.ndarray
 
-SHORTEST = 32  # entries of a row, at least, where there are so many
+SHORTEST = 32  # entries of a row, at least, if there are that many
 
 
 def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Array]:
-    """Rectangles in slabs, computed side by side, so that rows are long: what is done for a row counts less.
+    """Group rectangles into slabs, computed side by side: their longer rows lower the cost per row.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Arra
     Returns
     -------
     slabs : array (s, 5), int64
-        Of each its a; which of `columns` are the slots of its rows, the first and the one after the last; and
-        which of `ends` are its own, likewise. Up to max(P, SHORTEST) slots are entries, as many as those of b
-        and b - P together.
+        For each slab its a; the range of `columns` that are its rows' slots, (first, end); and the range of
+        `ends` that are its own, likewise. Up to max(P, SHORTEST) slots of a row are entries; P is as many as
+        those of b and b - P together.
     columns : array (w, 2), int64
-        Of each slot its column in x and in z: of an entry, or -1 of the spare slot before a rectangle, which
-        holds what belongs to none, so that all entries are computed alike.
+        For each slot its column in x and in z, or -1 for the spare slot before each rectangle, which belongs
+        to no entry and lets all entries be computed in the same way.
     ends : array, int64
-        Of each slab: 0, and how many slots there are up to the end of each of its rectangles.
+        For each slab: 0, and the number of slots up to the end of each of its rectangles.
     """
     found: list[list[int]] = []
     columns: list[tuple[int, int]] = []
@@ -51,16 +51,16 @@ def slabs(P: int, places: Sequence[tuple[int, int]]) -> tuple[Array, Array, Arra
 
 
 def width_of(slabs: Array) -> int:
-    """Slots of the longest row."""
+    """Number of slots in the longest row."""
     return int((slabs[:, 2] - slabs[:, 1]).max())
 
 
 def room_of(
     P: int, width: int, channels: int, layers: int, wide: type, trained: int, reads: int, pools: int
 ) -> tuple:
-    """Arrays for one call of `planes.recursion`, zero: `room`, S, T and T2, of which `trained` are not None.
+    """Zeroed arrays for one call of `planes.recursion`: `room`, S, T and T2, of which `trained` are not None.
 
-    width : of `width_of`
+    width : as returned by `width_of`
     wide : dtype of S, n and n - S
     """
     pixels = P * P * LANES
@@ -74,6 +74,6 @@ def room_of(
 
 
 def aligned(size: int, dtype: type = np.float32) -> Array:
-    """Zeros that begin where a line of the cache does."""
+    """An array of zeros that begins at the boundary of a cache line."""
     array: Array = np.zeros(size + 16, dtype)
     return array[-array.ctypes.data % 64 // array.itemsize :][:size]

@@ -1,9 +1,9 @@
 """The recursion on an NVIDIA GPU: compiles the sources in kernels_cuda with CuPy, and launches them.
 
-`deviations` computes what the other kernels read of an image; `diagonal` the plane of displacement
-(0, 0), in more than float32 where rounding shows, which is all of V; `displacements` the other
+`deviations` computes what the other kernels read of an image; `diagonal` computes the plane of displacement
+(0, 0), which is all that V needs, in more than float32 where rounding matters; `displacements` the other
 planes, in float32; `readouts` adds up planes in a fixed order. kernels_cuda/README.md says how they
-work. An entry's bits depend on its two images alone, not on the batch it is computed in.
+work. An entry's bits depend only on its two images, not on the batch it is computed in.
 
 Fully connected kernels are in `fully_connected`.
 """
@@ -31,10 +31,10 @@ __all__ = ["Backend", "FullyConnected", "Gpu", "available", "devices", "source"]
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**12  # entry-layers of a tile: about a second
-THREADS = 256  # a block of the kernels that are not one warp a plane
-SIDE = 512  # images of x, and of z, whose stages are held at once, at most
+THREADS = 256  # per block, for kernels that do not run one warp per plane
+SIDE = 512  # images of x, and of z, whose stages are on the device at once, at most
 LAUNCH = 1 << 24  # planes of one batch of pairs, at most
-NEAR = 16  # tiles of `diagonal`: 64 images' stages, 14 MB at 32 x 32 and depth 21
+NEAR = 16  # side of a square of `diagonal`'s tiles: 64 images' stages, 14 MB at 32 x 32 and depth 21
 
 Stages = dict[cuda_zones.Layout, Array]  # of the images of a block, for each layout
 
@@ -50,7 +50,7 @@ def source() -> str:
 
 
 def scale(readout: Readout, size: int) -> float:
-    """What the readout's sum over planes is multiplied by."""
+    """Factor of the readout's sum over planes."""
     return 1 / readout.pooling.divisor(size) ** 2
 
 
@@ -105,7 +105,7 @@ class Backend:
         return self.start(x, z, symmetric)()
 
     def start(self, x: Array, z: Array, symmetric: bool = False) -> Callable[[], np.ndarray]:
-        """Launches a tile; the function that gives it does not wait for what is launched after it."""
+        """Launch a tile; the returned function waits for it, but not for what is launched after it."""
         rows_stages: Stages = {}  # of the block before
 
         def block(rows: slice, columns: slice, half: bool) -> Array:
@@ -135,12 +135,12 @@ class Backend:
         return cuda_limit.pairs_per_second(cuda_zones.zones(self.spec), *self.gpu.issue())
 
     def tile_bytes(self, side: int) -> int:
-        """The tile, one block of it, and that block's list of pairs."""
+        """Peak bytes on the host: the tile, one block of it, and that block's list of pairs."""
         readouts, block = len(self.spec.readouts), min(side, SIDE)
         return side**2 * readouts * 4 + block**2 * (3 * readouts * 4 + 24)
 
     def _stages(self, images: Array) -> Stages:
-        """Images (n, C, P, P) -> for each layout their stages, (n, stages, floats)."""
+        """Images (n, C, P, P) -> for each layout their stages, (n, stages, floats), on the device."""
         out = {}
         for layout, launch in self.deviations.items():
             shape = (len(images), self.stages, layout.floats(self.spec.size))
@@ -149,8 +149,8 @@ class Backend:
         return out
 
     def _block(self, x: Stages, z: Stages, half: bool) -> Array:
-        """Kernels of all pairs of two sets of stages, or if `half` of those with i >= j, on the device:
-        (readouts, n, m)."""
+        """Kernels (readouts, n, m), on the device, of all pairs of two sets of stages; if `half`, of those
+        with i >= j."""
         n, m = (len(stages[self.diagonal.layout]) for stages in (x, z))
         totals = self.gpu.empty((len(self.spec.readouts), n, m), np.float64)
         out = self.gpu.empty(totals.shape, np.float32)
@@ -170,7 +170,7 @@ class Backend:
         """A block's pairs and, for `diagonal`, its tiles' first images: on the device, (count, 2) each."""
         side = self.diagonal.constants["TILE"]
         tiles = _pairs(-(-n // side), -(-m // side), half)
-        # Tile by tile of NEAR x NEAR tiles, so that the GPU's cache holds the images of those under way.
+        # In squares of NEAR x NEAR tiles, so that the GPU's cache holds the images of the tiles in progress.
         tiles = tiles[np.lexsort((*tiles.T, *(tiles // NEAR).T))]
         return self._upload(_pairs(n, m, half), np.int32), self._upload(side * tiles, np.int32)
 
@@ -199,7 +199,7 @@ class Backend:
 
 
 class Planes:
-    """A zone's kernel, with its constants on the device."""
+    """A zone's compiled kernel, with its arrays of constants on the device."""
 
     def __init__(self, zone: cuda_zones.Zone, gpu: Gpu) -> None:
         self.zone, self.gpu, self.layout = zone, gpu, zone.layout
@@ -240,7 +240,7 @@ class Planes:
         return sums
 
     def _open(self, a: int) -> np.ndarray:
-        """The kernel's `Rows`, a struct passed by value: 1 where a row is the next one of the one before."""
+        """The kernel's `Rows`, a struct passed by value: 1 if row i - 1 is a neighbour of row i, else 0."""
         size = self.zone.spec.size
         rows = np.ones(size, np.float32)
         rows[[0, (size - a) % size]] = 0

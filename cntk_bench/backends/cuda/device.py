@@ -13,9 +13,9 @@ from cntk_bench.errors import UserError
 from cntk_bench.text import one_line
 
 Array = Any  # of CuPy
-Launched = list[tuple[slice, slice, Callable[[], np.ndarray]]]  # rows, columns, what gives their numbers
+Launched = list[tuple[slice, slice, Callable[[], np.ndarray]]]  # rows, columns, what returns their numbers
 
-OLDEST = 75  # compute capability x 10
+OLDEST = 75  # oldest compute capability supported, x 10
 
 
 def available() -> bool:
@@ -43,17 +43,17 @@ def devices() -> list[str]:
 
 @contextmanager
 def full_memory_told() -> Iterator[None]:
-    """A full GPU becomes one line."""
+    """Turn an out-of-memory error of the GPU into a UserError of one line."""
     try:
         yield
-    except MemoryError as error:  # CuPy's, too
+    except MemoryError as error:  # CuPy's is one, too
         raise UserError(f"the GPU's memory is full: free some, or use --backend cpu ({error})") from None
 
 
 def launched(
     gpu: Any, shape: tuple[int, int], side: int, symmetric: bool, block: Callable[[slice, slice, bool], Array]
 ) -> Launched:
-    """Launches a tile block after block, none larger than side x side.
+    """Launch a tile in blocks of at most side x side pairs.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def launched(
     symmetric : bool
         Blocks above the diagonal are left out.
     block : callable
-        Of rows, columns, and whether only i >= j are needed; launches that block, and gives its numbers
-        (readouts, rows, columns) on the device. Blocks of the same rows follow each other, the first column's
-        first.
+        Called with rows, columns, and whether only i >= j are needed; launches that block and returns its
+        numbers (readouts, rows, columns) on the device. Blocks of the same rows follow each other, beginning
+        with the first column.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def launched(
 
 
 def downloaded(blocks: Launched) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """The numbers of what `launched` gave, with their rows and columns, as each block arrives."""
+    """Yield the rows, columns and numbers of the blocks that `launched` returned, as each block arrives."""
     for rows, columns, download in blocks:
         with full_memory_told():
             numbers = download()
@@ -136,9 +136,9 @@ class Gpu:
         return self.cupy.empty(shape, dtype)
 
     def download_later(self, array: Array) -> Callable[[], np.ndarray]:
-        """A function that gives the array as what was launched until now leaves it, on the host.
+        """Return a function that copies the array to the host, as left by what has been launched until now.
 
-        It copies beside the kernels launched since, and does not wait for them.
+        The copy runs beside kernels launched since then, and does not wait for them.
         """
         ready = self.cupy.cuda.Event(disable_timing=True)
         ready.record()
@@ -164,10 +164,10 @@ class Gpu:
         return int(device.compute_capability), properties["MultiProcessorCount"], clock
 
     def module(self, text: str, options: tuple[str, ...]) -> Callable[..., None]:
-        """The compiled text: a function of (kernel's name, blocks, threads, arguments, shared bytes)."""
+        """Compile the text; returns a function of (kernel name, blocks, threads, arguments, shared bytes)."""
         compiled = self.cupy.RawModule(code=text, options=options)
 
-        @cache  # a launch is bound by the host if it looks the kernel up and sets its attributes each time
+        @cache  # looking a kernel up and setting its attributes at each launch would slow the host down
         def prepared(name: str, shared_bytes: int) -> Any:
             kernel = compiled.get_function(name)
             if shared_bytes:

@@ -15,7 +15,7 @@ from cntk_bench.kernels.spec import Spec
 
 SIDE = 16  # pairs along a side of a block of threads
 BLOCK = 1024  # vectors of x, and of z, whose pairs one launch computes
-THREADS = 256  # a block of `squares`
+THREADS = 256  # per block of `squares`
 STATE_STEP = 4  # STATES is a multiple of it, so that few versions are compiled
 
 
@@ -114,5 +114,5 @@ class FullyConnected(fully_connected.FullyConnected):
         return out
 
     def tile_bytes(self, side: int) -> int:
-        """As on the CPU, and a block on its way from the device."""
+        """As on the CPU, plus a block that is being copied from the device."""
         return super().tile_bytes(side) + 8 * len(self.spec.readouts) * min(side, BLOCK) ** 2

@@ -1,15 +1,15 @@
-"""The most that a GPU could do: what its schedulers and its FMA units allow for the counted instructions."""
+"""Upper bound on a GPU's rate: what its schedulers and FMA units allow for the counted instructions."""
 
 from collections.abc import Iterable
 
 from cntk_bench.backends.cuda.zones import WARPS, Zone
 
-SCHEDULERS = 4  # of a multiprocessor; each issues a warp's instruction a clock
+SCHEDULERS = 4  # per multiprocessor; each issues one instruction of a warp per clock
 FEW_UNITS = (75, 80)  # compute capabilities x 10 whose FMA units take a warp's instruction every other clock
 
-# Instructions per entry-layer, and those of them for the FMA units, by kernel and number of states T: as
-# scripts/count_sass.py last counted them for sm_90 and 32 x 32, rounded up (other chips and sizes come
-# within some per cent). A test holds the kernels to them; lower a number when a kernel improves.
+# Instructions per entry-layer, and how many of them are for the FMA units, by kernel and number of states T:
+# as scripts/count_sass.py last counted them for sm_90 and 32 x 32, rounded up (other chips and sizes come
+# within a few per cent). A test fails if a kernel exceeds them; lower a number when a kernel improves.
 INSTRUCTIONS = {
     ("displacements", 0): (21.1, 16.5),
     ("displacements", 1): (26.5, 21.0),
@@ -26,7 +26,7 @@ def instructions(zone: Zone) -> tuple[float, float]:
 
 
 def warps(zone: Zone) -> int:
-    """Warps that run a pair's planes, those without a plane included."""
+    """Number of warps that run a pair's planes, including those left without a plane."""
     if zone.diagonal:
         return 1
     block = WARPS * zone.layout.columns  # planes
@@ -34,7 +34,7 @@ def warps(zone: Zone) -> int:
 
 
 def pairs_per_second(zones: Iterable[Zone], capability: int, multiprocessors: int, clock: float) -> float:
-    """Pairs of images per second that a GPU could compute at most, read out at no cost.
+    """Upper bound on pairs of images per second, if reading out cost nothing.
 
     Parameters
     ----------

@@ -24,13 +24,13 @@ def text(module: str) -> str:
 
 
 def options(module: str, constants: dict[str, int]) -> tuple[str, ...]:
-    """Compiler options of a module; of the constants, those that it wants."""
+    """Compiler options of a module, which define those of the constants that it uses."""
     defines = (f"-D{name}={constants[name]}" for name in MODULES[module][1].split())
     return ("--use_fast_math", *defines)
 
 
 def joined(*names: str) -> str:
-    """Files of kernels_cuda, one after another. Not #included: CuPy's cache would miss an edited header."""
+    """The text of files of kernels_cuda, joined. Not #included: CuPy's cache would miss an edited header."""
     sources = folder("kernels_cuda")
     try:
         return "\n".join(f'#line 1 "{name}"\n{(sources / name).read_text("utf-8")}' for name in names)

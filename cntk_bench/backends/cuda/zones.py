@@ -1,4 +1,4 @@
-"""Which planes the CUDA kernels compute alike, with which constants, and what each of them gives."""
+"""Zones: groups of planes that a CUDA kernel computes in the same way, their constants and their sums."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from cntk_bench.kernels.spec import Readout, Spec
 
 LANES = 32  # threads of a warp, and the most columns an image may have
 WARPS = 4  # warps per block of `displacements`
-COLUMNS = 2  # of a plane that a lane of `displacements` holds: two halve the shuffles
+COLUMNS = 2  # columns of a plane per lane of `displacements`: two halve the number of shuffles
 REGISTERS = 1 << 16  # of a multiprocessor
-# Registers that `displacements` needs beside its planes and sums, to lose none to memory, at most: as many
-# and so many a column. Found by compiling all sizes.
+# Registers per thread, at most, that `displacements` needs beside its planes and sums to avoid spills: a
+# fixed number, and a number per column. Found by compiling all sizes.
 SPARE, SPARE_A_COLUMN = 44, 24
 
 
@@ -23,7 +23,7 @@ SPARE, SPARE_A_COLUMN = 44, 24
 class Layout:
     """How images lie in device memory for a kernel, stage after stage (kernels_cuda/layout.cuh).
 
-    columns : columns of a plane that a lane holds.  parts : floats a number (2: float-float).
+    columns : columns of a plane per lane.  parts : floats per number (2: float-float).
     """
 
     columns: int
@@ -37,13 +37,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Zone:
-    """Planes that one kernel computes alike: which states it runs, and what it sums.
+    """Planes that one kernel computes in the same way, with the same states and the same sums.
 
     Parameters
     ----------
     spec : Spec
     pools : tuple of Pool
-        Those with a share in these planes.
+        Those with nonzero weights in these planes.
     displacements : tuple of int
         a P + b, for each plane (a, b), ascending; (0, 0) has a zone of its own.
     """
@@ -64,7 +64,7 @@ class Zone:
 
     @cached_property
     def trainings(self) -> tuple[str, ...]:
-        """Trainings of which T is run, in the order of the kernels' states."""
+        """Trainings for which T is computed, in the order of the kernels' states."""
         needed = {r.train for r in self.spec.readouts if r.kernel == "ntk" and r.pooling in self.pools}
         return tuple(t for t in ("hidden", "all") if t in needed)
 
@@ -75,11 +75,11 @@ class Zone:
 
     @property
     def width(self) -> int:
-        """Numbers a plane gives: depths x pools x quantities, as in plane.cuh."""
+        """Number of sums that a plane yields: depths x pools x quantities, as in plane.cuh."""
         return len(self.spec.depths) * (1 + len(self.windows)) * (1 + len(self.trainings))
 
     def columns(self, readout: Readout) -> tuple[int, int]:
-        """Which of those numbers the readout adds up, and which it takes away; -1 for none."""
+        """Indices of the sum that the readout adds and of the one that it subtracts; -1 for none."""
         if readout.pooling not in self.pools:
             return -1, -1
         depth = self.spec.depths.index(readout.depth)
@@ -91,8 +91,10 @@ class Zone:
         return G, K if readout.train == "hidden" else -1
 
     def weights(self) -> np.ndarray:
-        """(windows, P, P) float32, at [w, a, i]: the row weight of (i, (i + a) % P) times the pool's divisor,
-        exact; for columns alike."""
+        """The pools' axis weights times their divisors, exact: (windows, P, P) float32.
+
+        At [w, a, i] is the weight of pixels i and (i + a) % P of an axis, the same for rows and columns.
+        """
         size = self.spec.size
         pixel = np.arange(size)
         shifted = (pixel[:, None] + pixel) % size  # [a, i]
@@ -100,7 +102,7 @@ class Zone:
         return np.array(counts, np.float32).reshape(-1, size, size)
 
     def rows(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """The planes of each a: a, the number of its first plane, its b (count,) int32."""
+        """For each a among the planes: a, the number of its first plane, its values of b (count,) int32."""
         planes = np.array(self.displacements)
         for a in np.unique(planes // self.spec.size):
             (numbers,) = np.nonzero(planes // self.spec.size == a)
@@ -119,27 +121,29 @@ class Zone:
         return 4 * self.layout.floats(self.spec.size)
 
     def tiling(self, shared_bytes: int) -> tuple[int, int]:
-        """How a block of `diagonal` takes TILE x TILE pairs, so that many warps fit: TILE, and into how many
-        BUFFERS it copies their 2 TILE images in turn."""
+        """TILE and BUFFERS of `diagonal`, chosen so that many warps fit.
+
+        A block takes TILE x TILE pairs and copies their 2 TILE images into BUFFERS buffers in turn.
+        """
         images = shared_bytes // self.stage_bytes  # that a multiprocessor can hold
         if images >= 3 * 2 * 4:  # three blocks of 4 warps
             return 2, 2
-        # Where not even two of them fit with one buffer, one of 9 warps may; but each has fewer registers.
+        # If not even two blocks fit with one buffer, one of 9 warps may; but its warps have fewer registers.
         few_registers = len(self.trainings) < 2 and not self.windows
         return (3 if images < 2 * 4 and few_registers else 2), 1
 
     def _minimum(self, shared_bytes: int) -> int:
         """Blocks of `diagonal` that a multiprocessor must hold at once.
 
-        Left alone, some compilers take 233 registers, which leaves room for two blocks; with one state and
-        no windows 168 are enough, and three fit. More states would lose registers to memory.
+        Without a bound, some compilers use 233 registers, which leaves room for two blocks; with one state
+        and no windows 168 suffice, and three fit. With more states registers would spill.
         """
         images = shared_bytes // self.stage_bytes
         plain = len(self.trainings) < 2 and not self.windows
         return 3 if plain and images >= 3 * 2 * 4 else 1
 
     def constants(self, shared_bytes: int) -> dict[str, int]:
-        """What the host defines for these planes' kernels, on a multiprocessor with so much shared memory."""
+        """Constants that these planes' kernels are compiled with; `shared_bytes` is of a multiprocessor."""
         tile, buffers = self.tiling(shared_bytes)
         layout, size, quantities = self.layout, self.spec.size, 1 + len(self.trainings)
         numbers = layout.columns * quantities * (size + 1 + len(self.windows))
