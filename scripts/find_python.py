@@ -14,7 +14,7 @@ def works(python: str | Path, version: str) -> bool:
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60)
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return done.stdout.strip() == version
 

@@ -169,6 +169,7 @@ def tell(facts: dict, text: str, output: Path | None, name: str) -> None:
     """Print the table, and write it, after each size: the next one may take hours."""
     print(text)
     if output:
+        output.mkdir(parents=True, exist_ok=True)
         (output / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
         (output / f"{name}.md").write_text(text)
 

@@ -324,6 +324,7 @@ def test_progress_that_is_nonsense_says_nothing(tmp_path):
         "",
         "[]",
         '{"epoch": "x"}',
+        '{"epoch": 1e999, "loss": 0, "accuracy": 0}',
         json.dumps({"epoch": 1, "loss": [], "accuracy": 0}),
         "[" * 10**5,
     ):

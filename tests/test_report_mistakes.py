@@ -119,6 +119,8 @@ def test_impossible_images_are_refused():
     ):
         with pytest.raises(UserError):
             misclassified.figure(*bad)
+    with pytest.raises(UserError, match="class -1 has no name"):
+        misclassified.figure(one, [-1], [1], [1.0], ["a", "b"])
 
 
 def test_eigenvalues_are_drawn_in_units_of_their_mean():

@@ -164,6 +164,7 @@ class TestLeaveOneOut:
 
     def test_default_path_starts_at_the_paper(self):
         assert ridge.ridges("loo")[0] == 0 and ridge.ridges(0.5) == (0.5,) and ridge.ridges([1, 1]) == (1,)
+        assert ridge.ridges(np.array(0.5)) == (0.5,) and ridge.ridges(np.array([1, 2])) == (1, 2)
 
 
 class TestDiagnostics:

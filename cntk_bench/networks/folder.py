@@ -193,7 +193,7 @@ class Folder:
                 "loss": None if found["loss"] is None else float(found["loss"]),
                 "accuracy": None if found["accuracy"] is None else float(found["accuracy"]),
             }
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
 
     def _write(self, name: str, state: "State", made: Mapping[str, Any], kinds: tuple[str, ...]) -> None:

@@ -5,11 +5,8 @@ belongs to: the matrix, the targets, the ridge. A file of another problem, or a 
 is overwritten.
 """
 
-import io
 import logging
 import time
-import zipfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.regression.conjugate import State
 from cntk_bench.system import files
+from cntk_bench.system.arrays import read_arrays
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -46,14 +44,14 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(io.BytesIO(files.read_plain(self.path)), allow_pickle=False) as found:
-                if str(found["problem"]) != self.problem:
-                    log.info("%s is of another problem: it is not used", short(str(self.path)))
-                    return None
-                arrays = {name: found[name] for name in ("x", "residual", "direction", "products")}
-                jitter, begun = float(found["jitter"]), float(found["begun"])
-                rank, iteration = int(found["rank"]), int(found["iteration"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            found = read_arrays(self.path)
+            if str(found["problem"]) != self.problem:
+                log.info("%s is of another problem: it is not used", short(str(self.path)))
+                return None
+            arrays = {name: found[name] for name in ("x", "residual", "direction", "products")}
+            jitter, begun = float(found["jitter"]), float(found["begun"])
+            rank, iteration = int(found["rank"]), int(found["iteration"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             log.warning(
                 "%s cannot be read (%s): it is not used", short(str(self.path)), short(str(error), 80)
             )

@@ -63,7 +63,8 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
         if value != "loo":
             raise UserError(f"ridge {short(value)} is unknown: use a number, a list of numbers or 'loo'")
         return LOO_RIDGES
-    values: list[Any] = list(value) if isinstance(value, Sequence | np.ndarray) else [value]
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    values: list[Any] = list(given) if isinstance(given, Sequence) else [given]
     if not values:
         raise UserError("the list of ridges is empty: name at least one, such as [0]")
     for r in values:

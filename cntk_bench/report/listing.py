@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.formats import FORMATS, as_csv, in_markdown
+from cntk_bench.report.formats import as_csv, in_markdown
 from cntk_bench.report.latex import floating, in_parts
 from cntk_bench.report.rows import DOUBTED, cell
 from cntk_bench.text import short
@@ -47,7 +47,7 @@ class Listing:
 
 
 def written(listing: Listing, form: str = "text") -> str:
-    """A table in one of `FORMATS` but json, ending in a newline.
+    """A table as "text", "markdown", "csv" or "latex", ending in a newline.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def written(listing: Listing, form: str = "text") -> str:
     """
     writers = {"text": _text, "markdown": _markdown, "csv": _csv, "latex": _latex}
     if form not in writers:
-        raise UserError(f"format {short(form)} is unknown: use one of {', '.join(FORMATS)}")
+        raise UserError(f"format {short(form)} is unknown: use one of {', '.join(writers)}")
     return writers[form](listing)
 
 

@@ -155,5 +155,6 @@ def _names(names: Sequence[str] | None, true: np.ndarray, predicted: np.ndarray,
     if names is None:
         return {label: str(label) for label in used}
     if used and not 0 <= used[0] <= used[-1] < len(names):
-        raise UserError(f"class {used[-1]} has no name: {len(names)} names are given")
+        nameless = used[0] if used[0] < 0 else used[-1]
+        raise UserError(f"class {nameless} has no name: {len(names)} names are given")
     return dict(zip(used, cut([names[label] for label in used], max(3, most)), strict=True))
