@@ -428,7 +428,7 @@ def test_a_page_that_needs_nothing_else(called, tmp_path):
     (line,) = [line for line in shown.splitlines() if line.split()[:2] == ["a@1", "CNTK-V"]]
     assert all(word in text for word in line.split() if word != "-")  # numbers are as in the table
     _, tests, _ = called("compare", "a", "b", "--paired", "--format", "json")
-    assert f"Holm for the {sum(one['p'] is not None for one in json.loads(tests))} tests" in text
+    assert f"Holm's correction for the {sum(one['p'] is not None for one in json.loads(tests))} tests" in text
     # Of a record alone there are no predictions, and no tests.
     shutil.copy(tmp_path / "a" / "record.json", tmp_path / "copy.json")
     assert called("compare", "copy.json", "--output", "page")[0] == 0

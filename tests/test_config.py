@@ -281,7 +281,7 @@ def test_cntk_v_may_have_depth_2_but_cntk_gap_may_not(load, refusal):
         ("solve.precision=half", "solve.precision is 'half': expected auto, float64 or float32"),
         (
             "solve.tolerance=0",
-            "solve.tolerance is 0: expected the relative residual that refined and cg go on to, "
+            "solve.tolerance is 0: expected the relative residual at which refined and cg stop, "
             "a number from 1e-14 to 0.1",
         ),
         ("solve.device=gpu", "solve.device is 'gpu': expected auto, cpu or cuda"),

@@ -98,8 +98,8 @@ class TestDraws:
         ("changed", "words"),
         [
             ({"order": "random"}, "The first n images of a draw are taken at random, not by classes"),
-            ({"n_train": 45}, "may have two more of one class than of another, and more where"),
-            ({"n_train": 45}, "for 45 is no multiple of 10"),
+            ({"n_train": 45}, "may have two more of one class than of another, and more if"),
+            ({"n_train": 45}, "since 45 is no multiple of 10"),
         ],
     )
     def test_balance_is_not_claimed_where_there_is_none(self, run, changed, words):
@@ -141,9 +141,9 @@ class TestDraws:
         assert rows == {"8": ["-"] * 3, "12": ["-", "44.40", "-"], "20": ["55.50", "-", "2.50"],
                         "28": ["-"] * 3, "40": ["-", "77.70", "2.50"]}  # fmt: skip
         assert (
-            "for as many training images and 10,000 test images, here 150, so no difference is told" in text
+            "for as many training images but 10,000 test images, here 150, so no difference is shown" in text
         )
-        assert "the larger is a spread: Far 2021." in text
+        assert "a spread is larger with fewer test images: Far 2021." in text
         rings = {line.get_label(): c for c in saved[0].axes[0].containers for line in [c]}
         ring = rings["CNTK-V, depth 3, published at other sizes"][0]
         assert ring.get_xydata().tolist() == [[12, 44.4], [40, 77.7]]

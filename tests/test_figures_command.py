@@ -95,7 +95,7 @@ def test_all_figures_of_a_run_are_written_and_can_be_read(drawn):
     assert captions.startswith("accuracy\nquickstart: digits, 30 training and 20 test images")
     assert "\ncurve\nquickstart: learning curves" in captions and captions.count("Bars: one standard") == 3
     assert (
-        captions.count("\n\n") == len(FOUND) - 1 and "test images choose it, so it is no choice" in captions
+        captions.count("\n\n") == len(FOUND) - 1 and "test images choose it, so this is no model" in captions
     )
 
 

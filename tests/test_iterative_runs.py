@@ -199,7 +199,7 @@ def test_a_damaged_tile_ends_it_in_a_line(run):
         (("solve.precision=float32",), "solve.solver cg adds up in float64: leave out solve.precision"),
         (("solve.device=cuda",), "solve.solver cg streams the matrix to the CPU: leave out solve.device"),
         (("solve.tolerance=1",), "solve.tolerance is 1: use at most 0.1"),
-        (("solve.iterations=0",), "solve.iterations is 0: expected at most that many iterations"),
+        (("solve.iterations=0",), "solve.iterations is 0: expected the maximum number of iterations"),
         (("solve.memory=0.01",), "solving 90 training images from stored tiles needs 0.1 GiB"),
     ],
 )

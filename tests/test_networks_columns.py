@@ -192,7 +192,8 @@ def test_networks_that_diverge_are_listed_and_never_averaged(written):
     (failure,) = solution["failures"]
     assert (failure["rate"], failure["trial"]) == (1e9, 0) and failure["step"] >= 2 and solution["rate"] == 5
     assert (
-        "Networks that failed, which no accuracy counts: CNN-V at depth 2, rate 1e+09, trial 0 (step" in shown
+        "Networks that failed, left out of all accuracies: CNN-V at depth 2, rate 1e+09, trial 0 (step"
+        in shown
     )
     assert "chosen_by" not in solution  # one rate was left
     assert f"failed at step {failure['step']}" in call("status", "runs/nets")
@@ -214,7 +215,7 @@ def test_where_every_network_diverges_there_is_no_accuracy(written):
     )
     for form in ("csv", "json", "latex", "markdown"):
         call("table", "runs/nets", "--format", form)
-    assert call("solves", "runs/nets").splitlines()[1].split()[-1] == "%"
+    assert call("solves", "runs/nets").splitlines()[1].split()[-1] == "-"
     assert Path("runs/nets/report/accuracy.png").exists()
 
 
@@ -341,16 +342,19 @@ def test_nothing_to_train(written):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("network.rates=[]", "network.rates is []: expected a list of different numbers above 0"),
-        ("network.rates=[1, 1]", "expected a list of different numbers above 0"),
-        ("network.rates=[-1]", "expected a list of different numbers above 0"),
+        ("network.rates=[]", "network.rates is []: expected a list of distinct numbers above 0"),
+        ("network.rates=[1, 1]", "expected a list of distinct numbers above 0"),
+        ("network.rates=[-1]", "expected a list of distinct numbers above 0"),
         ("network.rates={CNTK-V: [1]}", "or a mapping of such lists by column"),
         ("network.rates={CNN-GAP: [1]}", "network.rates has none for CNN-V: add CNN-V: [...] to it"),
         ("network.momentum=1", "network.momentum is 1: expected a number of at least 0 and below 1"),
         ("network.loss=max", "network.loss is 'max': expected mean or sum"),
         ("network.widht=3", "did you mean network.width?"),
         ("network.choose=best", "expected test, validation or train"),
-        ("network.epochs=0", "network.epochs is 0: expected an integer of at least 1, the limit of epochs"),
+        (
+            "network.epochs=0",
+            "network.epochs is 0: expected an integer of at least 1, the maximum number of epochs",
+        ),
         ("network.batch=0", "expected an integer of at least 1, or all"),
         ("network.device=tpu", "expected auto, cpu or cuda"),
         ("network.precision=tf32", "network.precision is tf32: only GPUs have it"),

@@ -312,7 +312,7 @@ def test_files_of_an_earlier_version_with_other_settings_are_not_written_over(to
 
 def test_notes_tell_what_was_measured_whatever_was_asked_last(toy):
     settings, run = toy
-    training, kappa, of_each = "Training: 2 steps", "kappa = |f - y|", "Of each width"
+    training, kappa, of_each = "Training: 2 steps", "kappa = |f - y|", "At each width"
 
     def said(*overrides):
         return " ".join(report.notes(stage.converge(run, settings("converge.kinds=[FC]", *overrides))))
@@ -320,13 +320,13 @@ def test_notes_tell_what_was_measured_whatever_was_asked_last(toy):
     none = said("converge.trained=0")
     assert all(words not in none for words in (training, kappa, of_each))
     one = said("converge.trained=1")
-    assert "Of each width 1 network has all measures, the others errors alone." in one
+    assert "At each width, 1 network has all measures; the others have only the errors." in one
     assert training in one and kappa in one
     assert said("converge.trained=0") == one  # the networks are the same
     wider = said("converge.widths=[4, 8, 16]", "converge.trained=0")
-    assert "Of each width 0 to 1 networks have all measures" in wider and training in wider
+    assert "At each width, 0 to 1 networks have all measures" in wider and training in wider
     more = said("converge.seeds=3", "converge.trained=2")
-    assert "Of each width 2 networks have all measures" in more
+    assert "At each width, 2 networks have all measures" in more
     for trained in (2, 1, 0):
         every = said("converge.seeds=2", f"converge.trained={trained}")
         assert of_each not in every and training in every and kappa in every
@@ -352,13 +352,13 @@ def test_networks_of_other_settings_are_not_mixed(toy, trained, override, words)
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("converge.kinds=[W]", "expected a list of different ones of V, GAP and FC"),
-        ("converge.kinds=[V, V]", "expected a list of different ones"),
-        ("converge.kinds=[]", "expected a list of different ones"),
-        ("converge.widths=[8]", "expected a list of at least two different integers"),
-        ("converge.widths=[8, 8]", "expected a list of at least two different integers"),
-        ("converge.widths=[8, 0]", "expected a list of at least two"),
-        ("converge.depths=[1]", "expected a list of different integers of at least 2"),
+        ("converge.kinds=[W]", "expected a list of one or more of V, GAP and FC"),
+        ("converge.kinds=[V, V]", "expected a list of one or more of V"),
+        ("converge.kinds=[]", "expected a list of one or more of V"),
+        ("converge.widths=[8]", "expected a list of two or more distinct integers"),
+        ("converge.widths=[8, 8]", "expected a list of two or more distinct integers"),
+        ("converge.widths=[8, 0]", "expected a list of two or more"),
+        ("converge.depths=[1]", "expected a list of distinct integers of at least 2"),
         ("converge.rate=2.0", "expected a number above 0 and below 2"),
         ("converge.rate=.nan", "expected a number above 0"),
         ("converge.seeds=0", "expected the number of networks"),

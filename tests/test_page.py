@@ -482,7 +482,7 @@ def test_captions_say_of_which_cells_and_draw_the_mistakes_are(run):
     )  # fmt: skip
     text = Read(page.html(record() | {"data": record()["data"] | {"classes": 2}}, of_draws)).text
     assert "Over 2 predictions of each test image" in text and "trained on the first draw" in text
-    assert "of the 3 training images of the first draw" in text
+    assert "on the 3 training images of the first draw" in text
     lines = Read(page.html(record() | {"data": record()["data"] | {"classes": 2}}, of_draws)).cells
     assert ["0", "8", "6", "75.0", "21.7", "1 (2)"] in lines  # of four images, each predicted twice
 
@@ -498,7 +498,7 @@ def test_a_solve_that_was_removed_is_told_and_halves_of_pages_are_not_kept(run):
         analysis.write(run, run.config())
 
 
-@pytest.mark.parametrize(("chosen", "said"), [(0.1, "ringed need not"), (None, "Each draw chooses a ridge")])
+@pytest.mark.parametrize(("chosen", "said"), [(0.1, "ringed one need not"), (None, "Each draw chooses")])
 def test_the_caption_of_ridges_says_whose_choice_it_is(chosen, said):
     tried = [Tried(ridge, 50.0, 1.0, 0.1, 52.0, 1.0) for ridge in (0.0, 0.1)]
     found = Findings(paths=(RidgePath("CNTK-V", 3, tuple(tried), chosen),))
@@ -514,7 +514,7 @@ def test_every_accuracy_has_its_error_and_what_it_is_worth():
     heads = next(line for line in found.cells if "condition number, 1-norm" in line)
     line = next(line for line in found.cells if line[0] == "CNTK-V at depth 3")
     assert dict(zip(heads, line, strict=True))["its s.e."] == "3.00"
-    assert "An s.e. of 0 says nothing" not in found.text
+    assert "An s.e. of 0 is uninformative" not in found.text
     certain = [one | {"accuracy": 100.0, "standard_error": 0.0} for one in record()["solutions"]]
     text = Read(page.html(record(n_test=50, solutions=certain))).text
-    assert "where all of 50 test images are right, up to 5.8 % of others may be wrong" in text
+    assert "if all of 50 test images are right, up to 5.8 % of others may be wrong" in text

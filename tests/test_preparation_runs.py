@@ -87,7 +87,7 @@ def test_what_differs_is_told_in_words(tmp_path):
 
 def test_the_table_says_that_more_images_were_looked_at_than_used(tmp_path):
     whole = len(data.load("digits").x_train)
-    said = f"zca was fitted on {whole:,} training images, unlabelled"
+    said = f"zca was fitted on {whole:,} unlabelled training images"
     run, _ = computed(tmp_path)
     solved = solving.solve(run, run.config())
     facts = solved["data"]

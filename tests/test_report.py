@@ -25,7 +25,7 @@ depth   accuracy  s.e.  published  difference   accuracy  s.e.  published  diffe
 
 Accuracies in percent; s.e.: their binomial standard errors over 10,000 test images, in percentage points. \
 Ridge relative to the mean diagonal.
-Published, for as many training and test images: Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS). \
+Published for the same numbers of images: Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS). \
 difference = accuracy - published. Both accuracies are for the same test images, so their errors are \
 correlated: s.e. alone does not say whether a difference is significant.
 CNN-V and CNN-GAP: trained finite networks, published only, not computed here.
@@ -240,7 +240,7 @@ def test_repetitions_and_training_accuracies_are_shown():
     head, line = shown.splitlines()[3:5]
     assert head.split()[1:6] == ["accuracy", "s.e.", "spread", "repeats", "train"]
     assert line.split()[1:6] == ["30.20", "0.50", "0.28", "2", "100.00"]
-    assert "spread: standard deviation" in shown and "train: accuracy on the training images" in shown
+    assert "spread: standard deviation" in shown and "train: accuracy reached on the training images" in shown
 
 
 def test_csv_reads_back():
@@ -303,7 +303,7 @@ def test_every_source_is_named(monkeypatch):
         monkeypatch.setattr(module, "published", lambda _run, column, _depth: known.get(column))
     lines = report.table(record()).splitlines()
     assert lines[-1].startswith(
-        "Published, for as many training and test images: One; Two. difference = accuracy - published. Both"
+        "Published for the same numbers of images: One; Two. difference = accuracy - published. Both"
     )
     assert [row["source"] for row in report.rows(record())] == ["One", "One", "Two", "Two"]
 

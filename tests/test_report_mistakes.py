@@ -103,7 +103,7 @@ def test_images_are_drawn_as_they_are(shape):
     )
     np.testing.assert_allclose(shown, expected / 255)
     assert drawn.texts[1].get_text() == "dog\n→ cat\n+1.00"
-    assert "less that of the true one" in drawn.texts[-1].get_text().replace("\n", " ")
+    assert "minus that of the true one" in drawn.texts[-1].get_text().replace("\n", " ")
     scaled = misclassified._pictures(np.array([[[-1.0, 3.0]], [[1.0, 0.0]]]))
     np.testing.assert_allclose(scaled, [[[0, 1]], [[0.5, 0.25]]])
 

@@ -33,7 +33,7 @@ def test_a_trained_network_stands_beside_what_was_published():
         *("60.50", "0.50", "0.71", "2", "99.50", "10", "63.81", "-3.31"),
     ]
     assert "published only" not in shown and "ridge 0" in shown.splitlines()[0]
-    assert "CNN-V and CNN-GAP: trained networks of width 1024; an accuracy is the mean" in shown
+    assert "CNN-V and CNN-GAP: trained networks of width 1024; each accuracy is the mean" in shown
 
 
 def test_how_many_epochs_an_accuracy_is_the_mean_of():
@@ -58,7 +58,7 @@ def test_how_many_epochs_an_accuracy_is_the_mean_of():
 def test_networks_of_another_width_stand_beside_none_that_were_published():
     shown = report.table(with_networks("CNN-V", width=32))
     assert "59.97" not in shown and "60.50" in shown
-    assert "CNN-V: published networks have width 1024, and stand beside no others." in shown
+    assert "CNN-V: published networks have width 1024, so none are shown beside these." in shown
     assert "published networks have" not in report.table(with_networks("CNN-V"))
     unlike = with_networks("CNN-V", width=32)
     unlike["data"]["name"] = "npz"  # nothing was published of it
@@ -99,7 +99,9 @@ def test_images_that_are_held_out_are_told_by_column():
 def test_failures_are_listed_whatever_they_are():
     failure = {"rate": 10.0, "trial": 1, "step": 37, "reason": "its mean squared error was nan"}
     shown = report.table(with_networks("CNN-V", failures=[failure]))
-    assert "which no accuracy counts: CNN-V at depth 3, rate 10, trial 1 (step 37: its mean squared" in shown
+    assert (
+        "left out of all accuracies: CNN-V at depth 3, rate 10, trial 1 (step 37: its mean squared" in shown
+    )
     shown = report.table(with_networks("CNN-V", failures=[failure] * 7))
     assert "and 2 more." in shown
     for odd in ("x", [None], [{}], [{"rate": "<b>" * 100}], [{"rate": 10**400}], {"rate": 1}):

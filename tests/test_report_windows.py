@@ -81,7 +81,7 @@ def test_as_many_images_are_compared_and_differences_shown():
     assert [title for title, _ in table] == ["depth 6", *KERNELS]  # in the groups themselves
     assert dict(table)["CNTK"]["published"] == ["66.55", "77.06", "79.24", "80.11", "76.79"]
     assert dict(table)["CNTK"]["difference"][0] == f"{10.06 - 66.55:+.2f}"
-    assert "Published, for as many training and test images: Li et al. 2019" in report.table(past)
+    assert "Published for the same numbers of images: Li et al. 2019" in report.table(past)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_was_solved_otherwise_has_nothing_beside_it(changes):
 
 def test_notes_say_what_c_and_the_published_numbers_are():
     text = report.table(study())
-    assert f"published, for other numbers of training / test images: {ENHANCED}. How accuracy" in text
+    assert f"published, for other numbers of training / test images: {ENHANCED}. Only how accuracy" in text
     assert "c: half-width of the pooling window" in text and "0: no pooling (V)" in text
     assert "2,000 / 10,000" not in text  # of another setting
     assert max(map(len, text.splitlines()[:9])) < 130

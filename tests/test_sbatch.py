@@ -114,7 +114,7 @@ def test_memory_is_whole_mebibytes(memory, expected):
     "value, words",
     [
         ('partition="a b"', "compute.slurm.partition is 'a b': expected the name of a partition"),
-        ("time=soon", "compute.slurm.time is 'soon': expected a limit of time as Slurm writes it"),
+        ("time=soon", "compute.slurm.time is 'soon': expected a time limit in the format of Slurm"),
         ("memory=16G", "compute.slurm.memory is '16G': expected the memory of a job, such as 16GB"),
         ("cores=0", "compute.slurm.cores is 0: expected the cores of a job"),
         ('environment=["a\\nb"]', "compute.slurm.environment is .*: expected a list of shell lines"),

@@ -53,7 +53,7 @@ def test_every_mistake_is_told_with_its_line_value_and_remedy(write):
     )
     assert done.returncode == 2 and done.stdout == "" and not os.path.exists("runs")
     ridge = (
-        "a finite number of at least 0, a list of such numbers (the best by leave-one-out is taken), or loo"
+        "a finite number of at least 0, a list of such numbers (the best by leave-one-out is used), or loo"
     )
     assert done.stderr.splitlines() == [
         "error: 10 mistakes in wrong.yaml:",
@@ -63,7 +63,7 @@ def test_every_mistake_is_told_with_its_line_value_and_remedy(write):
         "  wrong.yaml line 6: kernel.depths lists 3 twice: list it once",
         f"  wrong.yaml line 7: solve.ridge is -1: expected {ridge}",
         "  wrong.yaml line 7: unknown key solve.devise: did you mean solve.device?",
-        "  wrong.yaml line 9: network.rates is {'CNN-V': [0]}: expected a list of different numbers above 0, "
+        "  wrong.yaml line 9: network.rates is {'CNN-V': [0]}: expected a list of distinct numbers above 0, "
         "such as [0.1, 1, 10], or a mapping of such lists by column, such as {CNN-V: [1], CNN-GAP: [100]}",
         "  --set dataset.seed=-1: dataset.seed is -1: expected an integer of at least 0",
         "  --set slove.ridge=1: unknown key slove: did you mean solve?",

@@ -358,7 +358,7 @@ def test_names_of_folders():
         (["preprocess.zca_regularizer=[0.1,1]"], "the steps here (standardize) do not depend on it"),
         (["preprocess.contrast_floor=[1]", "dataset.preprocess=[[standardize,zca]]"], "(standardize, zca)"),
         (["preprocess.statistics=[[0,1]]", "dataset.preprocess=[standardize,none]"], "standardize as the"),
-        (["network.rates=[0,1]"], "network.rates is 0: expected a list of different numbers above 0"),
+        (["network.rates=[0,1]"], "network.rates is 0: expected a list of distinct numbers above 0"),
         (["solve.solver=[cg,cholesky]", "solve.ridge=[1,loo]"], "solve.solver cg solves one ridge"),
         (["solve.ridge=["], "not valid YAML"),
         (["dataset.train=[100000]"], "train is 100000, but the data have 1437"),

@@ -22,7 +22,7 @@ def _of_run(command: options.Command) -> options.Command:
     given = (
         options.formatted,
         click.option("--train", type=click.IntRange(2), metavar="N",
-                     help="Use the first N training images only, which are as balanced as all."),
+                     help="Use only the first N training images, as class-balanced as the whole set."),
         click.option("--depth", type=click.IntRange(1), metavar="D", help="Analyse this depth only."),
         options.of_column(help="Analyse this column only, such as CNTK-GAP."),
         options.of_run,
@@ -35,13 +35,14 @@ def _of_run(command: options.Command) -> options.Command:
 @click.command()
 @_of_run
 @click.option("--times", metavar="T,T,...",
-              help="Times, in units of n / trace(K).  [default: the range of the spectrum]")  # fmt: skip
+              help="Times, in units of n / trace(K).  [default: times that span the spectrum]")  # fmt: skip
 @click.option("--stop", type=click.Choice(["loo", "validation", "none"]), default="loo", show_default=True,
-              help="Stop by exact leave-one-out, or by the last fifth of the training images.")  # fmt: skip
+              help="Choose the time by exact leave-one-out, or on the last fifth of the training "
+              "images.")  # fmt: skip
 @click.option("--ridge", type=click.FloatRange(0), default=0.0, show_default=True,
-              help="Weight decay, relative to the mean diagonal.")  # fmt: skip
+              help="Weight decay, relative to the mean diagonal of the Gram matrix.")  # fmt: skip
 @click.option("--network", "networks", multiple=True, metavar="FILE",
-              help="Curve of a finite network (JSON), to draw over a cell's. May be repeated.")  # fmt: skip
+              help="Curve of a finite network (JSON), drawn over the cell's. May be repeated.")  # fmt: skip
 def flow(
     directory: str,
     column: str | None,
@@ -55,8 +56,8 @@ def flow(
 ) -> int:
     """Gradient flow of RUN's kernels: accuracy and loss at any time, and when to stop.
 
-    One eigendecomposition of a stored Gram matrix gives the predictions at every time; infinite time is
-    the kernel regression of the table. The stopping time is chosen without the test images. Writes
+    One eigendecomposition of a stored Gram matrix gives the predictions at every time; at infinite time they
+    are those of kernel regression. The stopping time is chosen without the test images. Writes
     RUN/flow/COLUMN-DEPTH.json, .png and .svg.
     """
     from cntk_bench.analyses import analysis
@@ -93,7 +94,8 @@ def flow(
 @click.option("--sizes", metavar="N,N,...",
               help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
 @click.option("--ridge", type=click.FloatRange(0),
-              help="Relative to the mean diagonal of all.  [default: solve.ridge of the run]")  # fmt: skip
+              help="Ridge, relative to the mean diagonal of the whole matrix.  [default: solve.ridge of "
+              "the run]")  # fmt: skip
 @click.option("--extrapolate", type=click.IntRange(2, 10**9), metavar="N",
               help="Fit a power law, and extrapolate it to N training images.")  # fmt: skip
 def curve(
@@ -108,9 +110,9 @@ def curve(
 ) -> int:
     """Learning curves of RUN's kernels: test accuracy on the first N training images, for several N.
 
-    One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order of
-    which every beginning is balanced over the classes. Of several draws: mean and deviation between draws.
-    Writes RUN/curve/COLUMN-DEPTH.json, and accuracy.png and .svg of all cells.
+    One Cholesky factor of a stored Gram matrix gives all sizes. Training images are in a seeded order in
+    which the first N are balanced over the classes, for every N. Several draws give a mean and a standard
+    deviation. Writes RUN/curve/COLUMN-DEPTH.json, and accuracy.png and .svg with all cells.
     """
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import curve as stage
@@ -141,8 +143,9 @@ def curve(
 @click.command()
 @_of_run
 @click.option("--ridge", type=click.FloatRange(0), metavar="R",
-              help="Noise, relative to the mean diagonal.  [default: maximum likelihood]")  # fmt: skip
-@click.option("--path", metavar="FILE", help="The data set, if it has moved.")
+              help="Noise variance, relative to the mean diagonal.  [default: maximum "
+              "likelihood]")  # fmt: skip
+@click.option("--path", metavar="FILE", help="Where the data set is, if it has moved.")
 def posterior(
     directory: str,
     column: str | None,
@@ -152,10 +155,10 @@ def posterior(
     ridge: float | None,
     path: str | None,
 ) -> int:
-    """Gaussian process posterior of the NNGP columns of RUN, CNN-GP-* and FC-NNGP: how well it is calibrated.
+    """Calibration of the Gaussian process posterior for the NNGP columns of RUN (CNN-GP-*, FC-NNGP).
 
-    Negative log likelihood of the test targets, coverage of intervals, and calibration of class
-    probabilities. Reads the test images, for their kernels with themselves. Writes
+    Reports the negative log likelihood of the test targets, coverage of intervals, and calibration of class
+    probabilities. Reads the test images, to compute the kernel of each with itself. Writes
     RUN/posterior/COLUMN-DEPTH.json, .npz, .png and .svg.
     """
     from cntk_bench.analyses import analysis
@@ -255,7 +258,7 @@ def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> in
     if form == "json":
         streams.say(json.dumps(record.plain(results), indent=2, allow_nan=False))
     elif form == "text":
-        streams.say(f"Everything of this is in {analysis.folder(opened, name)}")
+        streams.say(f"All results are in {analysis.folder(opened, name)}")
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
         return 0

@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 @click.option(
     "--paired", is_flag=True, help="Print paired tests of the differences, on the same test images."
 )
-@click.option("--against", metavar="COLUMN", help="With --paired: only pairs that have this column.")
+@click.option("--against", metavar="COLUMN", help="With --paired: only pairs that include this column.")
 @click.option(
     "-o", "--output", metavar="DIR", help="Write tables and tests as one HTML page, DIR/index.html."
 )
 @options.common
 def compare(given: tuple[str, ...], form: str, paired: bool, against: str | None, output: str | None) -> None:
-    """Compare solves of several runs: settings that differ are columns, those that agree are listed once.
+    """Compare solves of several runs: settings that differ become columns, shared ones are stated once.
 
     RUN is a run directory (its last solve), RUN@N (its solve N, as `solves` lists them), RUN@all, or a
     record.json, which needs no run directory. Solves that agree in every setting share a row.
 
-    With --paired: whether columns of one solve, or the same cells of several solves, differ significantly.
-    McNemar's exact test, or Student's t over draws, with Holm's correction.
+    --paired tests whether columns of one solve, or the same cells of several solves, differ significantly,
+    by McNemar's exact test, or Student's t over draws, with Holm's correction.
     """
     from cntk_bench.comparisons import alike, compared_page, entries, pairs, table
     from cntk_bench.report import compared
@@ -69,8 +69,8 @@ def compare(given: tuple[str, ...], form: str, paired: bool, against: str | None
 @options.configured
 @options.executor
 @click.option("--over", multiple=True, required=True, metavar="KEY[=VALUES]",
-              help="A key and a list of values, such as solve.ridge=[0,1e-4]; KEY alone stands for each "
-              "value of the config's list. May be repeated, for all combinations.")  # fmt: skip
+              help="A key and a list of values, such as solve.ridge=[0,1e-4]; KEY alone takes each value of "
+              "the config's list. If repeated, all combinations are solved.")  # fmt: skip
 @options.formatted
 def sweep(
     config: str,
@@ -81,11 +81,11 @@ def sweep(
     over: tuple[str, ...],
     form: str,
 ) -> int:
-    """Solve CONFIG with every combination of some values, and compare: one Gram, every solve kept.
+    """Solve CONFIG with every combination of some values, and compare the solves, all of which are kept.
 
-    The Gram is computed once, for the largest needs. Each value of a key that decides
-    the images, such as dataset.seed, has a run of its own, in DIR/KEY=VALUE. After an interruption, what is
-    solved with the same settings and images is not solved again. Writes DIR/sweep.
+    Gram matrices are computed once, for the largest settings. Each value of a key that decides the images,
+    such as dataset.seed, gets its own run, in DIR/KEY=VALUE. After an interruption, combinations already
+    solved with the same settings and images are not solved again. Writes DIR/sweep.
     """
     from cntk_bench.comparisons import sweep
     from cntk_bench.records.solves import show_last
@@ -120,7 +120,7 @@ def sweep(
     _print(rows, lambda: table, form)
     document.add(sweep=kept.parent, failed=[sweep.label(one) for _, one, _ in failed])
     if form == "text":
-        streams.say(f"\nEverything of this sweep is in {kept.parent}; this table in {kept}")
+        streams.say(f"\nAll results are in {kept.parent}; this table is in {kept}")
     return _end(rows, failed)
 
 

@@ -17,10 +17,10 @@ from cntk_bench.text import short
 @options.overridable("dataset.name=cifar10")
 @options.common
 def init(file: str, base: str | None, overrides: tuple[str, ...]) -> None:
-    """Write FILE, a config with every key, and comments that say what each may be.
+    """Write FILE, a config with every key and a comment on its possible values.
 
-    The run is named after the file. An existing file is not overwritten. FILE is config.yaml by default; with
-    -, the config is printed.
+    The run is named after the file. An existing file is not overwritten. FILE is config.yaml by default; if
+    it is -, the config is printed.
     """
     from cntk_bench.config import config, names, template
     from cntk_bench.system.files import write_whole

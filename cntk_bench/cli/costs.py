@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--columns", default="CNTK-V,CNTK-GAP", show_default=True, help="Columns to time, each by itself."
+    "--columns", default="CNTK-V,CNTK-GAP", show_default=True, help="Columns to time, one at a time."
 )
-@click.option("--depths", default="3,4,6,11,21", show_default=True, help="Depths that one pass gives.")
-@click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Pixels along a side.")
+@click.option("--depths", default="3,4,6,11,21", show_default=True, help="Depths computed in one pass.")
+@click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Image side in pixels.")
 @click.option(
     "--channels", type=click.IntRange(1), default=3, show_default=True, help="Channels of an image."
 )
 @click.option("--backend", metavar="NAME", default="auto", show_default=True,
               help="Where to compute: a backend that `info` lists.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(0.001, 3600), default=2.0, show_default=True,
-              help="Duration of each of three timed calls, and of the stage with tiles stored.")  # fmt: skip
+              help="Time for each of three timed calls, and for a stage that stores tiles.")  # fmt: skip
 @click.option("--scratch", metavar="DIR", default=".", show_default=True,
-              help="Folder for the stage's tiles, removed afterwards.")  # fmt: skip
+              help="Folder for the stored tiles, which are removed afterwards.")  # fmt: skip
 @click.option("--baseline", type=click.Choice(ratios.NAMES), is_flag=False, flag_value=ratios.NAMES[0],
-              help="Also time this library, if it is installed: neural-tangents, unless named.")  # fmt: skip
+              help="Also time this library, if installed; neural-tangents if none is named.")  # fmt: skip
 @options.common
 def bench(
     columns: str,
@@ -45,9 +45,9 @@ def bench(
     scratch: str,
     baseline: str | None,
 ) -> int:
-    """Measure the pairs per second on this machine: computed, and computed and stored.
+    """Measure this machine's speed in pairs per second, without and with storing tiles.
 
-    On a GPU, also how many its instruction issue would allow.
+    On a GPU, also report the upper bound that its instruction issue sets.
     """
     from cntk_bench import columns as table
     from cntk_bench.costs import comparison, measure
@@ -101,7 +101,7 @@ def bench(
 @click.command()
 @options.common
 def info() -> None:
-    """Show the version, this machine, the backends that work here and the data sets known."""
+    """Show the version, this machine, the backends that work here and the known data sets."""
     streams.line("cntk-bench", __version__)
     for what in ("machine", "versions"):
         found = _tried(what, partial(_provenance, what))

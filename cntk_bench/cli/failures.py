@@ -13,12 +13,12 @@ from cntk_bench.text import one_line, short
 
 BROKEN_PIPE = 128 + 13  # as a shell reports a program that SIGPIPE ended
 EXIT_CODES = {
-    "0": "all is well",
+    "0": "success",
     "1": "a verification failed",
-    "2": "something to mend, as the message says; or a doubted solution",
+    "2": "an error (see its message), or a result not to be trusted",
     "130": "interrupted by Ctrl-C; finished tiles are kept",
-    "128 + n": "ended by signal n, such as 143 by SIGTERM; finished tiles are kept",
-    "141": "the reader of the output has gone (as in `| head`)",
+    "128 + n": "ended by signal n, such as 143 for SIGTERM; finished tiles are kept",
+    "141": "the output was closed by its reader (as in `| head`)",
 }
 _THREADS = (
     "the system lets you start no more threads or processes: end other programs, raise the limit "

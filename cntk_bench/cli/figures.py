@@ -12,14 +12,14 @@ NAMES = ("accuracy", "windows", "ridges", "confusion", "mistakes", "spectra", "c
 @click.option("--only", type=click.Choice(NAMES), multiple=True, metavar="FIGURE",
               help=f"One of {', '.join(NAMES)}. May be repeated.  [default: all]")  # fmt: skip
 @click.option("--format", "kinds", type=click.Choice(["pdf", "svg", "png"]), multiple=True,
-              default=("pdf",), show_default=True, help="Kind of file. May be repeated.")  # fmt: skip
+              default=("pdf",), show_default=True, help="File format. May be repeated.")  # fmt: skip
 @click.option("--width", default="text", show_default=True, metavar="WIDTH",
               help="column (3.25 inches), text (5.5), page (6.75), or a number of inches.")  # fmt: skip
 @click.option("-o", "--output", metavar="DIR", help="Folder to write to.  [default: RUN/figures]")
 @click.option(
     "--solve", "number", type=click.IntRange(1), metavar="N", help="Figures of solve N.  [default: the last]"
 )
-@click.option("--words", is_flag=True, help="Write title and notes into the figures, too.")
+@click.option("--words", is_flag=True, help="Include titles and notes in the figures.")
 @options.overridable("dataset.path=FILE if the data have moved")
 @options.of_run
 def figures(
@@ -32,9 +32,9 @@ def figures(
     words: bool,
     overrides: tuple[str, ...],
 ) -> int:
-    """Write the figures of RUN for a paper: all that its HTML page shows, and of every analysis that it has.
+    """Write the figures of RUN for a paper: those of its HTML page and of its analyses.
 
-    Fonts are embedded, and a column has the same colour in every figure. captions.txt tells what each
+    Fonts are embedded, and a column has the same colour in every figure. captions.txt lists what each
     figure's caption must say.
     """
     from cntk_bench.analyses import figures as stage

@@ -8,11 +8,11 @@ from cntk_bench.cli import document, logfile, options, progress, streams
 @click.command()
 @options.configured
 def converge(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> int:
-    """Measure how finite networks approach the kernels of CONFIG with their width.
+    """Measure how the finite networks of CONFIG approach their kernels as width grows.
 
-    For V, GAP and fully connected networks: the empirical kernels' error, their drift and the weights'
-    movement over training, and the lazy-training kappa, each with its slope against width. Continues where an
-    earlier call was interrupted. Writes RUN/converge: tables, JSON and figures.
+    For V, GAP and fully connected networks: the error of the empirical kernels, their drift and the movement
+    of the weights during training, and the lazy-training kappa, each with its slope against width. Continues
+    an interrupted call. Writes RUN/converge: tables, JSON and figures.
     """
     from cntk_bench.analyses import converge as stage
     from cntk_bench.report import listing, widths

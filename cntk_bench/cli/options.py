@@ -88,13 +88,13 @@ def formatted(command: Command) -> Command:
         default="text",
         show_default=True,
         callback=check,
-        help="json prints the rows alone; --json also what belongs to them.",
+        help="Format of the table; json prints its rows alone, --json a whole document.",
     )(command)
 
 
 def executor(command: Command) -> Command:
     """Add the option --executor."""
-    text = "What distributes the tiles to workers; the same as --set compute.executor=NAME."
+    text = "How tiles are distributed to workers; the same as --set compute.executor=NAME."
     return click.option("--executor", metavar="NAME", help=text)(command)
 
 
@@ -134,7 +134,7 @@ def path(text: str, what: str) -> Path:
 
 def donor(command: Command) -> Command:
     """Add the option --from, a run to copy tiles from."""
-    text = "Copy from RUN the tiles of the same images and readouts instead of computing them."
+    text = "Copy tiles of the same images and readouts from RUN instead of computing them."
     return click.option("--from", "donor", metavar="RUN", help=text, shell_complete=completion.runs)(command)
 
 

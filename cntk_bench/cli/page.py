@@ -12,7 +12,7 @@ from cntk_bench.text import short
     "-o", "--output", metavar="FILE", help="The file to write.  [default: report/index.html of the run]"
 )
 @click.option(
-    "--solve", "number", type=click.IntRange(1), metavar="N", help="The page of solve N.  [default: the last]"
+    "--solve", "number", type=click.IntRange(1), metavar="N", help="Show solve N.  [default: the last]"
 )
 @click.option("--spectrum", is_flag=True, help="Compute the kernels' eigenvalues, however long that takes.")
 @options.overridable("dataset.path=FILE if the data have moved")
@@ -20,10 +20,10 @@ from cntk_bench.text import short
 def page(
     directory: str, output: str | None, number: int | None, spectrum: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Write RUN as one HTML page: tables, figures, mistakes, cost, configuration, checks.
+    """Write RUN as one HTML page: tables, figures, misclassified images, cost, configuration, checks.
 
-    `solve` and `run` write it, too; this writes it again, with the results that `verify`, `curve` and
-    --spectrum have added since. It needs no network and no other file.
+    `solve` and `run` write this page, too; `page` writes it again, with what `verify`, `curve` and --spectrum
+    have added since. The page needs no network and no other file.
     """
     from cntk_bench.analyses import page as pages
 

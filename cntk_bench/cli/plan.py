@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @click.command()
 @options.configured
 @click.option("--workers", type=click.IntRange(1, 100_000), default=1, metavar="N",
-              help="Number of workers of a cluster, each as fast as this machine.")  # fmt: skip
+              help="Number of workers in a cluster, each as fast as this machine.")  # fmt: skip
 @click.option("--price-per-hour", "price", type=click.FloatRange(0, 1e9), metavar="P",
-              help="Price of an hour of one worker: also estimate the money.")  # fmt: skip
+              help="Price of one worker per hour, to estimate the total cost.")  # fmt: skip
 @click.option("--currency", metavar="WORD", help="Currency of --price-per-hour, such as EUR.")
 def plan(
     config: str,
@@ -38,9 +38,9 @@ def plan(
 ) -> None:
     """Estimate what CONFIG would cost here: tiles, disk, memory and time, from short measurements.
 
-    A range of times begins with the fastest measurement, and ends a quarter above the slowest. For columns
-    that are trained: the largest numbers of networks, steps and epochs, and their time, from some steps that
-    are timed. Money is for all workers until the last of them ends, and for one afterwards.
+    Times are ranges, from the fastest measurement to a quarter above the slowest. For trained columns: the
+    number of networks, and upper limits of epochs, steps and time, from a few timed steps. Money is for all
+    workers until the last one has computed its tiles, and for one worker afterwards.
     """
     from cntk_bench import columns
     from cntk_bench.costs.span import Span

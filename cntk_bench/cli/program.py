@@ -48,7 +48,7 @@ class _Group(click.Group):
 def cli() -> None:
     """Exact convolutional neural tangent kernels and their accuracy, depth by depth.
 
-    `run` does everything; the other commands are its steps, each useful alone.
+    `run` does everything; the other commands do its steps one by one, or analyse its results.
     """
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "number",
     type=click.IntRange(1),
     metavar="N",
-    help="The table of solve N.  [default: the last]",
+    help="Show solve N.  [default: the last]",
 )
 @click.option("--caption", metavar="LATEX", help="With --format latex: a caption in place of the title.")
 @click.option(
@@ -117,14 +117,14 @@ def _line(solve: dict) -> tuple[str, ...]:
 
 
 @click.command()
-@click.option("--follow", "--watch", "follow", is_flag=True, help="Repeat until all is computed, or Ctrl-C.")
+@click.option("--follow", "--watch", "follow", is_flag=True, help="Repeat until everything is computed.")
 @click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
-              metavar="SECONDS", help="With --follow: time between two looks.")  # fmt: skip
+              metavar="SECONDS", help="With --follow: time between updates.")  # fmt: skip
 @options.of_run
 def status(directory: str, follow: bool, every: float) -> None:
-    """Show the progress of RUN: tiles, rate, time left, and trained networks of every column that has some.
+    """Show the progress of RUN: tiles, rate, time left, and trained networks of each column that has any.
 
-    With --follow, it waits for a run that does not exist yet.
+    With --follow, wait if the run does not exist yet.
     """
     from cntk_bench.runs.status import Follower
 
@@ -194,7 +194,7 @@ def _tell_tiles(found: "Status", counts: "Counts") -> None:
 @click.option("--to", "target", required=True, metavar="FILE",
               help="File to write: .npz, .npy (one file per array), .h5, .hdf5 or .pt.")  # fmt: skip
 @click.option("--draw", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="Which draw of the training images, if dataset.draws is more than 1.")  # fmt: skip
+              help="Draw of training images to export, if dataset.draws is more than 1.")  # fmt: skip
 @options.of_run
 def export(directory: str, column: str, depth: int, target: str, draw: int) -> None:
     """Write the Gram matrices of one column and depth of RUN to a file, with labels and image indices.
@@ -217,12 +217,12 @@ def export(directory: str, column: str, depth: int, target: str, draw: int) -> N
 
 @click.command()
 @click.option("--sample", type=click.IntRange(0), default=4, show_default=True,
-              help="Number of pairs to compute again in float64.")  # fmt: skip
-@click.option("--repair", is_flag=True, help="Compute damaged tiles anew.")
+              help="Number of pairs to recompute in float64.")  # fmt: skip
+@click.option("--repair", is_flag=True, help="Recompute damaged tiles.")
 @options.overridable("dataset.path=FILE if the data have moved")
 @options.of_run
 def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]) -> int:
-    """Check the tiles of RUN (checksums, consistency, a sample of entries in float64) and its networks."""
+    """Check the tiles of RUN (checksums, consistency, a sample recomputed in float64) and its networks."""
     from cntk_bench.runs import train, verify
 
     where = options.run_directory(directory)

@@ -33,7 +33,7 @@ def run(
 ) -> int:
     """Fetch, compute, train and solve CONFIG, and print its table.
 
-    CONFIG is a YAML file, or the name of a config that ships, such as quickstart.
+    CONFIG is a YAML file, or the name of a config that ships with the program, such as quickstart.
     """
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
@@ -44,7 +44,7 @@ def run(
     compute_run(settings, where, donor)
     train_run(settings, where)
     code = _solve(where, settings)
-    streams.say(f"\nEverything of this run is in {where.path}; its page is report/index.html")
+    streams.say(f"\nAll results are in {where.path}, with a page in report/index.html")
     return code
 
 
@@ -53,7 +53,7 @@ def run(
 @click.option("--path", metavar="DIR", help="Folder to keep it in.  [default: data]")
 @options.common
 def fetch(dataset: str, path: str | None) -> None:
-    """Download DATASET, a name that `info` lists, or the data set of a config file."""
+    """Download a data set: DATASET is a name listed by `info`, or a config file that uses it."""
     from cntk_bench.config import config
     from cntk_bench.runs import images
 
@@ -87,7 +87,7 @@ def compute(
     shard: str | None,
     donor: str | None,
 ) -> None:
-    """Compute the Gram matrices of CONFIG, from where an earlier call was interrupted.
+    """Compute the Gram matrices of CONFIG, continuing where an interrupted call stopped.
 
     Several processes may compute the same run at once. Images, columns or depths that a run lacks are added.
     """
@@ -109,7 +109,7 @@ def compute(
 def slurm_script(
     config: str, overrides: tuple[str, ...], backend: str | None, output: str | None, shards: int
 ) -> None:
-    """Print a Slurm job array that computes CONFIG; what a job asks for is in the section compute.slurm.
+    """Print a Slurm job array that computes CONFIG; the section compute.slurm says what jobs request.
 
     For example: cntk-bench slurm-script CONFIG --shards 16 > run.sh && sbatch run.sh
     """
@@ -135,9 +135,9 @@ def slurm_script(
 @click.command()
 @options.configured
 def train(config: str, overrides: tuple[str, ...], backend: str | None, output: str | None) -> None:
-    """Train the networks of CONFIG, from where an earlier call was interrupted.
+    """Train the networks of CONFIG, continuing where an interrupted call stopped.
 
-    Several processes may train the same run at once: each trains networks that no other does.
+    Several processes may train the same run at once: each takes networks that no other process has.
     """
     from cntk_bench.runs import images
     from cntk_bench.runs import train as stage
@@ -160,8 +160,8 @@ def train(config: str, overrides: tuple[str, ...], backend: str | None, output: 
 def solve(directory: str, overrides: tuple[str, ...]) -> int:
     """Solve the kernel regressions of RUN, a computed run directory, and print its table.
 
-    With --set dataset.train=N, dataset.test=N, kernel.columns=[...] or kernel.depths=[...], a part of what
-    was computed is solved.
+    To solve only a part of what was computed, use --set with dataset.train=N, dataset.test=N,
+    kernel.columns=[...] or kernel.depths=[...].
     """
     where = options.run_directory(directory)
     for override in overrides:

@@ -38,7 +38,7 @@ Above = Annotated[StrictFloat, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 
 
 class Baseline(Section):
-    """How the baselines are chosen."""
+    """Settings of the baselines."""
 
     bandwidths: tuple[Above, ...] = Field(
         (0.25, 0.35, 0.5, 0.7, 1.0, 2.0, 4.0, 8.0),
@@ -47,14 +47,12 @@ class Baseline(Section):
     )
     ridge: Ridges = Field("loo", description=RIDGES)
     gp_images: Annotated[StrictInt, Field(ge=2, le=10**6)] = Field(
-        3000, description="the most training images of a Gaussian process, an integer of at least 2"
+        3000, description="the most training images for a Gaussian process, an integer of at least 2"
     )
     adam_steps: Annotated[StrictInt, Field(ge=1, le=10**6)] = Field(
-        200, description="steps of GPYTORCH-GP's optimiser, an integer of at least 1"
+        200, description="the number of optimiser steps of GPYTORCH-GP, an integer of at least 1"
     )
-    adam_rate: Above = Field(
-        0.1, description="the rate of GPYTORCH-GP's optimiser, a number of at least 1e-6"
-    )
+    adam_rate: Above = Field(0.1, description="the learning rate of GPYTORCH-GP, a number of at least 1e-6")
 
 
 # Name -> the module of this package and its function that fill the cell, and the config's keys that decide

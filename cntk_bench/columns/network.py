@@ -33,7 +33,7 @@ Factor = Annotated[StrictFloat, Field(gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class Network(Section):
-    """How finite networks are made and trained (`networks.recipe` says what each choice means)."""
+    """How finite networks are built and trained (for details, see `cntk_bench/networks/recipe.py`)."""
 
     width: Count = Field(1024, description="an integer of at least 1, the channels or units of a layer")
     kappa: Factor = Field(0.05, description="a number above 0, the factor of the output")
@@ -42,7 +42,7 @@ class Network(Section):
     )
     rates: Rates | dict[str, Rates] = Field(
         (0.1, 1.0, 10.0),
-        description="a list of different numbers above 0, such as [0.1, 1, 10], or a mapping of such lists "
+        description="a list of distinct numbers above 0, such as [0.1, 1, 10], or a mapping of such lists "
         "by column, such as {CNN-V: [1], CNN-GAP: [100]}",
     )
     trials: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(3, description="an integer of at least 1")
@@ -51,15 +51,15 @@ class Network(Section):
     momentum: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
         0.0, description="a number of at least 0 and below 1"
     )
-    epochs: Count = Field(3000, description="an integer of at least 1, the limit of epochs")
+    epochs: Count = Field(3000, description="an integer of at least 1, the maximum number of epochs")
     epochs_after: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         10, description="an integer from 1 to 1,000"
     )
     choose: Literal["test", "validation", "train"] = Field(
-        "test", description="test, validation or train: what the best rate is chosen by"
+        "test", description="test, validation or train: the images on which the best rate is chosen"
     )
     validation: Annotated[StrictFloat, Field(gt=0, lt=1)] = Field(
-        0.1, description="a number between 0 and 1, the share of the training images that choose"
+        0.1, description="a number between 0 and 1, the share of training images held out to choose the rate"
     )
     seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
     precision: Literal["float32", "tf32", "bf16"] = Field("float32", description="float32, tf32 or bf16")

@@ -18,7 +18,7 @@ from cntk_bench.regression import LARGEST_RIDGE
 Ridge = Annotated[StrictFloat, Field(ge=0, le=LARGEST_RIDGE, allow_inf_nan=False)]
 # Type of a key that names ridges, and the description for its errors.
 Ridges = Ridge | Literal["loo"] | Annotated[tuple[Ridge, ...], Field(min_length=1)]
-RIDGES = "a finite number of at least 0, a list of such numbers (the best by leave-one-out is taken), or loo"
+RIDGES = "a finite number of at least 0, a list of such numbers (the best by leave-one-out is used), or loo"
 
 
 class Section(BaseModel):

@@ -104,16 +104,16 @@ class Compute(Section):
         description="the name of an executor, such as local or processes, or auto",
     )
     workers: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
-        None, description="an integer of at least 1, or null for one for each GPU or core"
+        None, description="an integer of at least 1, or null for one per GPU or core"
     )
     threads: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = Field(
-        None, description="the threads of each worker on a CPU, an integer of at least 1, or null"
+        None, description="the CPU threads of each worker, an integer of at least 1, or null to detect them"
     )
     timeout: Annotated[StrictFloat, Field(gt=0, le=1e9, allow_inf_nan=False)] = Field(
-        TIMEOUT, description="the seconds after which a worker that finishes no tile is ended, above 0"
+        TIMEOUT, description="the seconds without a finished tile after which a worker is ended, above 0"
     )
     scheduler: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
-        None, description="the address of a Dask scheduler, such as tcp://host:8786, or null for one of ours"
+        None, description="the address of a Dask scheduler, such as tcp://host:8786, or null to start one"
     )
     store: Annotated[StrictStr, Field(min_length=1, max_length=1000)] | None = Field(
         None,
@@ -145,16 +145,16 @@ class Solve(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] | None = Field(
         None,
-        description="the GiB of memory that solving may use, a number above 0, or null for what is free",
+        description="the memory for solving in GiB, a number above 0, or null for what is free",
     )
     leave_one_out: StrictBool = Field(True, description="true or false")
     tolerance: Annotated[StrictFloat, Field(ge=1e-14, le=0.1, allow_inf_nan=False)] = Field(
         TOLERANCE,
-        description="the relative residual that refined and cg go on to, a number from 1e-14 to 0.1",
+        description="the relative residual at which refined and cg stop, a number from 1e-14 to 0.1",
     )
     iterations: Annotated[StrictInt, Field(ge=1, le=10**6)] = Field(
         ITERATIONS,
-        description="at most that many iterations of refined and cg, an integer from 1 to 1,000,000",
+        description="the maximum number of iterations of refined and cg, an integer from 1 to 1,000,000",
     )
 
     @model_validator(mode="after")

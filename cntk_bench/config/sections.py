@@ -46,25 +46,25 @@ Positive = Annotated[StrictFloat, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class Dataset(Section):
-    """Which images, how many of them, and how they are prepared."""
+    """Which images, how many, and how they are prepared."""
 
     name: StrictStr = Field(
         "digits", min_length=1, max_length=names.MOST, description="the name of a data set, such as digits"
     )
     path: Annotated[str, PlainValidator(_path)] | None = Field(None, description="a file or folder, or null")
     size: Annotated[StrictInt, Field(ge=1, le=4096)] | None = Field(
-        None, description="the side of square images in pixels, such as 32, or null for pictures as they are"
+        None, description="the side of square images in pixels, such as 32, or null for the pictures' own"
     )
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="crop, pad or stretch")
     channels: Annotated[StrictInt, AfterValidator(_grey_or_colour)] | None = Field(
-        None, description="1 for grey levels, 3 for RGB, or null for what the pictures have"
+        None, description="1 for grey levels, 3 for RGB, or null for the pictures' own number"
     )
     labels: Annotated[str, PlainValidator(_path)] | None = Field(
         None,
-        description="a table of file and label, such as labels.csv, or null for folders named by classes",
+        description="a table of files and labels, such as labels.csv, or null for one folder per class",
     )
     test_share: Annotated[StrictFloat, Field(gt=0, lt=1, allow_inf_nan=False)] | None = Field(
-        None, description="a number between 0 and 1, such as 0.2, or null where there is a test set"
+        None, description="a number between 0 and 1, such as 0.2, or null if there is a test set"
     )
     classes: tuple[Annotated[StrictInt, Field(ge=0, le=MOST_IMAGES)] | Name, ...] | None = Field(
         None,
@@ -74,7 +74,7 @@ class Dataset(Section):
     )
     train: Count | None = Field(None, description="an integer of at least 1, or null for all")
     test: Count | None = Field(None, description="an integer of at least 1, or null for all")
-    draws: Count = Field(1, description="an integer of at least 1: draws of so many training images")
+    draws: Count = Field(1, description="the number of sets of training images, an integer of at least 1")
     seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1)] = Field(0, description="an integer of at least 0")
     order: Literal["balanced", "random"] = Field("balanced", description="balanced or random")
     preprocess: StrictStr | tuple[StrictStr, ...] = Field(
@@ -107,17 +107,17 @@ class Dataset(Section):
 
 
 class Preprocess(Section):
-    """What preprocessing takes from the data. A Gram matrix can grow only where that does not change."""
+    """Parameters of the preprocessing. A Gram matrix can grow only while its statistics stay the same."""
 
     statistics: Literal["full", "subset"] | Annotated[tuple[Finite, ...], Field(min_length=2)] = Field(
         "full",
-        description="full, subset, or a list of numbers (each channel's mean, then each one's deviation)",
+        description="full, subset, or a list of numbers (the channels' means, then their deviations)",
     )
     zca_regularizer: Positive = Field(
         0.1, description="a number above 0, relative to the mean variance of a pixel"
     )
     contrast_scale: Literal["deviation", "norm"] = Field("deviation", description="deviation or norm")
-    contrast_floor: Positive = Field(1e-8, description="a number above 0, in units of the pixels")
+    contrast_floor: Positive = Field(1e-8, description="a number above 0, in the units of the pixels")
 
 
 Word = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\s]+$")]
@@ -128,13 +128,13 @@ SECRET = re.compile(r"\bAWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)\s*="
 
 
 class Slurm(Section):
-    """What a job asks of Slurm; each job is one worker. A key that is null leaves it to the cluster."""
+    """What a job requests from Slurm; each job is one worker. null leaves a choice to the cluster."""
 
     partition: Word | None = Field(None, description="the name of a partition, or null")
     account: Word | None = Field(None, description="the name of an account, or null")
     gres: Word | None = Field(None, description="generic resources of a job, such as gpu:1, or null")
     time: Annotated[StrictStr, Field(pattern=r"^(\d+-)?\d{1,3}(:\d{2}){0,2}$")] = Field(
-        "01:00:00", description='a limit of time as Slurm writes it, in quotes, such as "01:00:00"'
+        "01:00:00", description='a time limit in the format of Slurm, in quotes, such as "01:00:00"'
     )
     memory: Annotated[StrictStr, Field(pattern=r"^\d+(\.\d+)?[MGT]B$")] = Field(
         "8GB", description="the memory of a job, such as 16GB"
@@ -143,13 +143,13 @@ class Slurm(Section):
         1, description="the cores of a job, an integer of at least 1"
     )
     interface: Word | None = Field(
-        None, description="the network interface that jobs reach the scheduler by, such as ib0, or null"
+        None, description="the network interface through which jobs reach the scheduler, such as ib0, or null"
     )
     environment: tuple[Line, ...] = Field(
-        (), description="a list of shell lines before the program starts, such as [module load cuda]"
+        (), description="a list of shell lines to run before the program, such as [module load cuda]"
     )
     directives: tuple[Line, ...] = Field(
-        (), description="a list of more options for sbatch, such as [--qos=long]"
+        (), description="a list of further options of sbatch, such as [--qos=long]"
     )
 
     @field_validator("environment", "directives")
@@ -165,46 +165,46 @@ class Slurm(Section):
 
 
 class Converge(Section):
-    """Finite networks beside their limit: which, how many, and what is measured."""
+    """Finite networks compared with their limit: which ones, how many, and what is measured."""
 
     kinds: tuple[Literal["V", "GAP", "FC"], ...] = Field(
-        ("V", "GAP", "FC"), min_length=1, description="a list of different ones of V, GAP and FC"
+        ("V", "GAP", "FC"), min_length=1, description="a list of one or more of V, GAP and FC, each once"
     )
     depths: tuple[Annotated[StrictInt, Field(ge=2, le=100)], ...] = Field(
-        (4,), min_length=1, description="a list of different integers of at least 2, such as [3, 4]"
+        (4,), min_length=1, description="a list of distinct integers of at least 2, such as [3, 4]"
     )
     widths: tuple[Annotated[StrictInt, Field(ge=1, le=2**20)], ...] = Field(
         (32, 64, 128, 256),
         min_length=2,
-        description="a list of at least two different integers of at least 1, such as [32, 64, 128]",
+        description="a list of two or more distinct integers of at least 1, such as [32, 64, 128]",
     )
     seeds: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(
         10, description="the number of networks of each width, an integer of at least 1"
     )
     trained: Annotated[StrictInt, Field(ge=0, le=100_000)] = Field(
-        10, description="how many of them are trained, too, and have kappa measured, an integer of at least 0"
+        10, description="how many of them are trained, and measured for kappa, an integer of at least 0"
     )
     images: Annotated[StrictInt, Field(ge=2, le=10_000)] = Field(
         16, description="the number of training images, an integer of at least 2"
     )
     outputs: Annotated[StrictInt, Field(ge=1, le=10_000)] = Field(
-        1, description="an integer of at least 1: the outputs are of the first classes"
+        1, description="the number of outputs, for the first classes, an integer of at least 1"
     )
     beta: Annotated[StrictFloat, Field(ge=0, le=1000, allow_inf_nan=False)] = Field(
         0.0, description="the factor of FC's biases, a number of at least 0"
     )
     steps: Annotated[StrictInt, Field(ge=0, le=10**7)] = Field(
-        50, description="steps of gradient descent, an integer of at least 1, or 0 for no training"
+        50, description="the number of gradient descent steps, an integer of at least 1, or 0 for no training"
     )
     rate: Annotated[StrictFloat, Field(gt=0, lt=2, allow_inf_nan=False)] = Field(
-        0.2, description="a number above 0 and below 2, in units of one over the largest eigenvalue"
+        0.2, description="a number above 0 and below 2, in units of 1 / (the largest eigenvalue)"
     )
     iterations: Annotated[StrictInt, Field(ge=0, le=10**6)] = Field(
-        50, description="at most that many power iterations, at least 1, or 0 for no kappa"
+        50, description="the maximum number of power iterations, at least 1, or 0 for no kappa"
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="float32 or float64")
     memory: Annotated[StrictFloat, Field(gt=0, le=2**20, allow_inf_nan=False)] = Field(
-        1.0, description="the GiB of memory that gradients may take, a number above 0"
+        1.0, description="the memory for gradients in GiB, a number above 0"
     )
 
     @field_validator("kinds", "depths", "widths")

@@ -12,9 +12,9 @@ from cntk_bench.system import paths
 WIDTH = 100  # characters of a line of comments, about
 
 HEAD = """\
-Every key of a run of cntk-bench. What is left out, a key or a section, has its default, which is what stands
-here, unless the comment tells another; with `extends: OTHER`, a file or the name of a config that ships, it
-has what OTHER says.
+All keys of a config of cntk-bench. A key or section that is left out has its default, which is the value
+shown here unless the comment states another. With `extends: OTHER`, a file or the name of a config that ships
+with the program, it has the value from OTHER instead.
 """
 
 

@@ -189,7 +189,7 @@ def _around(words: tuple[str, str] | None, width: float) -> _Around:
         wrap(text, width - 6, size) for text, size in zip(words or ("", ""), (8, 6), strict=True)
     )
     if note.count("\n") >= MOST_LINES:
-        note = "\n".join([*note.splitlines()[: MOST_LINES - 1], "... The rest stands below the table."])
+        note = "\n".join([*note.splitlines()[: MOST_LINES - 1], "... The rest is below the table."])
     above, below = (1.3 * size * (text.count("\n") + 1) + 2 if text else 0.0
                     for text, size in ((headline, 8), (note, 6)))  # fmt: skip
     return _Around(headline, note, above, below)

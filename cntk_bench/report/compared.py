@@ -165,10 +165,10 @@ def makers(rows: Sequence[dict]) -> list[str]:
     for row in rows:
         for name, *around in zip(row["runs"], *(row[key] for key in AROUND), strict=True):
             said = [f"{key} {words(value)}" for key, value in zip(AROUND, around, strict=True) if value]
-            made.setdefault(", ".join(said) or "not told", {})[name] = None
+            made.setdefault(", ".join(said) or "not recorded", {})[name] = None
     for place, (maker, names) in enumerate(made.items()):
         if place == MOST_MAKERS:
-            return [*lines, f"made otherwise: {count(len(made) - place)} more"]
+            return [*lines, f"made in other ways: {count(len(made) - place)} more"]
         lines.append(f"made by: {maker}" + (f" ({_named(list(names))})" if len(made) > 1 else ""))
     return lines
 
@@ -181,33 +181,35 @@ def _named(names: Sequence[str]) -> str:
 def _notes(rows: Sequence[dict], numbers: Mapping[str, str]) -> list[str]:
     said = ["Accuracies in percent; s.e.: their binomial standard errors over the test images."]
     if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in rows):
-        said[0] += " One of 0 says nothing: where n images have no error, 3 / n of others may be wrong."
+        said[0] += (
+            " One of 0 is uninformative: if n images have no error, up to 3 / n of others may be wrong."
+        )
     if "ridge" in numbers:
         said[0] += " Ridge relative to the mean diagonal."
     if "difference" in numbers:
         said.append(
-            "difference: from the first row of the same column and depth, where both are of the same test "
-            "images; its s.e.: the paired standard error over them, where predictions are here. --paired "
-            "tests differences."
+            "difference: from the first row of the same column and depth, if both are for the same test "
+            "images; its s.e.: paired standard error over these images, if predictions are available. "
+            "--paired tests differences."
         )
     if "spread" in numbers:
-        said.append("spread: standard deviation of the accuracy between the repetitions counted beside it.")
+        said.append("spread: standard deviation of the accuracy over the repeats.")
     if "loo error" in numbers:
         said.append(
             "loo error: mean squared leave-one-out error of the training images; comparable between rows of "
             "the same training images."
         )
     if sources := dict.fromkeys(row["source"] for row in rows if row["source"]):
-        said.append(f"Published, for as many training and test images: {'; '.join(sources)}.")
+        said.append(f"Published for the same numbers of images: {'; '.join(sources)}.")
     if "compute, s" in numbers:
-        said.append("compute, s: of all that the run computed; solve, s: of the whole solve.")
+        said.append("compute, s: time of all that the run computed; solve, s: time of the whole solve.")
     if any(len(row["runs"]) > 1 for row in rows):
-        said.append("Solves that are alike in every setting share a row; their times are averaged.")
+        said.append("Solves with the same settings share a row; their times are averaged.")
     for row in rows:
         known = [accuracy for accuracy in row["accuracies_alike"] if accuracy is not None]
         if known and max(known) - min(known) > 0:
             said.append(
-                f"{_cell(row)}: solves alike in every setting, {short(', '.join(row['runs']), 80)}, have "
+                f"{_cell(row)}: solves with the same settings, {short(', '.join(row['runs']), 80)}, have "
                 f"accuracies from {min(known):.2f} to {max(known):.2f}; the first is shown."
             )
     return said + [

@@ -11,8 +11,8 @@ from cntk_bench.report.rows import DOUBTED, count
 SECTIONS = {
     "results": "Results",
     "paired": "Paired tests",
-    "shared": "What all share",
-    "reproduce": "Doing it again",
+    "shared": "Shared settings",
+    "reproduce": "Reproduce",
 }
 
 

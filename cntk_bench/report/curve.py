@@ -104,26 +104,28 @@ def notes(results: list[dict]) -> list[str]:
     said = _of_sets(results[0])
     if any(facts["ridge"] for facts in results):
         said.append(
-            "The absolute ridge is that of all images, for every n; ridge is relative to the mean diagonal "
-            "of n."
+            "The absolute ridge is that of all images, for every n; ridge: relative to the mean diagonal of "
+            "the first n images."
         )
     jitter = max(facts["jitter"] for facts in results)
     if jitter:
-        said.append(f"The solver had to add jitter to the diagonal, {jitter:.0e} at most, for every n alike.")
+        said.append(
+            f"The solver had to add jitter to the diagonal, {jitter:.0e} at most, the same for every n."
+        )
     said += extrapolation.notes(results)
     points = [point for facts in results for point in facts["points"]]
     beyond = [facts["extrapolation"] for facts in extrapolation.found(results)]
     sources = dict.fromkeys(one["source"] for one in [*points, *beyond] if one["source"])
-    said += [f"Published, for as many training and test images: {source}." for source in sources]
+    said += [f"Published for the same numbers of images: {source}." for source in sources]
     others = [_elsewhere(point) for point in points if _elsewhere(point)]
     for n_test, source in dict.fromkeys((one["n_test"], one["source"]) for one in others):
         said.append(
-            f"{ELSEWHERE}: for as many training images and {count(n_test)} test images, here "
-            f"{count(results[0]['data']['n_test'])}, so no difference is told, and "
-            f"the fewer test images, the larger is a spread: {source}."
+            f"{ELSEWHERE}: for as many training images but {count(n_test)} test images, here "
+            f"{count(results[0]['data']['n_test'])}, so no difference is shown, and "
+            f"a spread is larger with fewer test images: {source}."
         )
     if any(_its_spread(point) is not None for point in points):
-        said.append("its spread: the deviation between draws that was published with it.")
+        said.append("its spread: the published standard deviation over draws.")
     doubts = dict.fromkeys(one["doubt"] for one in [*points, *beyond] if one["doubt"])
     return said + [f"{DOUBTED} Not to be trusted: {doubt}." for doubt in doubts]
 
@@ -135,7 +137,7 @@ def _of_sets(facts: dict) -> list[str]:
     by_class = "are as balanced over the classes as the data allow"
     if not whole:
         by_class = (
-            f"may have two more of one class than of another, and more where a class runs out, for "
+            f"may have two more of one class than of another, and more if a class runs out, since "
             f"{count(data['n_train'])} is no multiple of {data['classes']} classes"
         )
     if data.get("order") == "random":
@@ -143,14 +145,14 @@ def _of_sets(facts: dict) -> list[str]:
     if several == 1:
         return [
             f"Accuracies in percent, with their binomial standard errors. The first n images {by_class}; "
-            "they are nested, and the test images the same: errors are correlated."
+            "they are nested, and the test images are the same, so errors are correlated."
         ]
     return [
         f"Accuracies in percent, means over {count(several)} draws; s.e.: binomial standard error over the "
-        "test images, which all draws share; spread: standard deviation between draws, dividing by one less "
+        "test images, which all draws share; spread: standard deviation over draws, dividing by one less "
         "than their number.",
-        f"The first n images of a draw {by_class}. Two draws share no image; the sets of one draw are "
-        "nested: errors are correlated.",
+        f"The first n images of a draw {by_class}. Draws have no images in common; the sets of one draw "
+        "are nested, so errors are correlated.",
     ]
 
 
@@ -221,7 +223,7 @@ def note(results: list[dict]) -> str:
     """What a reader must know of the figure."""
     bars = "Bars: one standard error."
     if _draws(results[0]) > 1:
-        bars = "Bars: one standard deviation between draws."
+        bars = "Bars: one standard deviation over draws."
     return " ".join([bars, *notes(results)])
 
 

@@ -8,10 +8,10 @@ from cntk_bench.text import short
 LABEL = "extrapolated"
 SAID = (
     "Extrapolated, not measured: error(n) = {law}, the law of Cortes et al. 1994 and Hestness et al. 2017 "
-    "(arXiv:1712.00409), by least squares weighted with the standard errors, over n = {sizes}. Its s.e. is "
-    "that of {count:,} resamples of the {over}, the same for all n; {missing}whether the law holds so far is "
-    "not in it. lowest, highest: of the laws with c >= 0 and with c = 0{fewer}, and of a "
-    "parabola on logarithmic axes where that falls faster than a power."
+    "(arXiv:1712.00409), fitted to n = {sizes} by least squares weighted with the standard errors. Its s.e. "
+    "comes from {count:,} resamples of the {over}, the same for all n, and does not include {missing}whether "
+    "the law holds that far. lowest, highest: over the laws with c >= 0 and with c = 0{fewer}, and a "
+    "parabola on logarithmic axes if the error falls faster than a power."
 )
 
 
@@ -60,8 +60,8 @@ def notes(results: list[dict]) -> list[str]:
                 sizes=", ".join(map(count, beyond["sizes"])),
                 count=beyond["resamples"],
                 over=beyond["over"],
-                fewer=", without the smallest n" if _without_smallest(beyond) else "",
-                missing="what other training images would change or " if alone else "",
+                fewer=", also without the smallest n" if _without_smallest(beyond) else "",
+                missing="what other training images would change, or " if alone else "",
             )
         ] = None
     said += several

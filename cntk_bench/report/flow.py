@@ -72,19 +72,19 @@ def title(facts: dict) -> str:
 def notes(facts: dict) -> list[str]:
     """What a reader must know to interpret the numbers."""
     said = [
-        "t: time of the flow of half the sum of squares, rate 1, zero output at first; losses are means over "
-        "images and classes of the squared error; accuracies in percent."
+        "t: time of gradient flow on half the sum of squares, at rate 1 and from zero output; losses are "
+        "mean squared errors over images and classes; accuracies in percent."
     ]
     stopped = facts["stopped"]
     if stopped is not None:
         rule = STOPPED[facts["stop"]]
         if facts["held_out"]:
-            rule = f"{facts['held_out']} {rule} (of a flow on the others, at the same t)"
+            rule = f"{facts['held_out']} {rule} (with a flow on the others, at the same t)"
         said.append(
             f"Stopped at t tr(K)/n = {stopped['relative_time']:.4g}, t = {stopped['time']:.4g}, by {rule}: "
             f"test accuracy {stopped['test_accuracy']:.2f} +- {stopped['standard_error']:.2f}; at infinite "
             f"time {facts['limit']['test_accuracy']:.2f} +- {facts['limit']['standard_error']:.2f}. "
-            "The test images choose nothing."
+            "The test images had no part in this choice."
         )
         if stopped["edge"] == "last" and facts["ended"]:
             said.append("Stopping early gains nothing: the last time listed is the best.")
@@ -94,7 +94,7 @@ def notes(facts: dict) -> list[str]:
                 f"The {stopped['edge']} time listed is the best: {others} ones may be better (--times)."
             )
     if facts["zeros"]:
-        said.append(f"{facts['zeros']} eigenvalues of K are zero (equal images): left out.")
+        said.append(f"{facts['zeros']} eigenvalues of K are zero (equal images) and left out.")
     known = facts["published"]
     if known is not None:
         said.append(f"Published without stopping: {known['accuracy']:.2f} ({known['source']}).")
@@ -244,7 +244,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
     loss.set_ylim(bottom=lowest / 30)  # errors of training images go to 0
     loss.set_xlabel("time t, in units of n / trace(K)")
     top = accuracy.secondary_xaxis("top", functions=(lambda x: x * unit, lambda x: x / unit))
-    top.set_xlabel("time t of the flow of half the sum of squares")
+    top.set_xlabel("time t of gradient flow on half the sum of squares")
     for axis in (loss.xaxis, loss.yaxis):
         decades(axis)
     powers(top.xaxis)

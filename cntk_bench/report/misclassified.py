@@ -14,7 +14,7 @@ LEAST_SIDE = 0.62  # inches of an image and what is around it
 MOST_SIDE = 1.1
 FONT = 6.0
 NOTE = (
-    "True class → predicted class, and the margin: output of the predicted class less that of the true one."
+    "True class → predicted class, and the margin: output of the predicted class minus that of the true one."
 )
 
 

@@ -7,7 +7,7 @@ from cntk_bench.report.rows import cell_name, number
 from cntk_bench.text import exact, short
 
 CHOICES = {
-    "test": "the one that is best on the test images, as in the paper: here the test labels choose",
+    "test": "the one that is best on the test images, as in the paper; so test labels have a part in it",
     "validation": "the one that is best on training images that were held out",
     "train": "the one that is best on the training images",
 }
@@ -31,9 +31,9 @@ def notes(solutions: list[dict]) -> list[str]:
         counted = sorted({number for s in solutions for one in draws_of(s) for number in _counted(one)})
         epochs = f"{_and(counted) if counted else 'some'} epoch{'s' * (counted != [1])}"
         found.append(
-            f"{_and(list(columns))}: trained networks of width {_and(widths)}; an accuracy is the mean over "
-            f"{over} and over {epochs} each: those after full training accuracy, or the last ones where "
-            "train is below 100."
+            f"{_and(list(columns))}: trained networks of width {_and(widths)}; each accuracy is the mean "
+            f"over {over} and over {epochs} each: those after full training accuracy, or the last ones "
+            "if train is below 100."
         )
     for count in sorted({s["held_out"] for s in solutions if type(s.get("held_out")) is int}):
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("held_out") == count)
@@ -60,7 +60,7 @@ def notes(solutions: list[dict]) -> list[str]:
     ]
     if failures:
         more = f" and {len(failures) - MOST} more" if len(failures) > MOST else ""
-        found.append(f"Networks that failed, which no accuracy counts: {'; '.join(failures[:MOST])}{more}.")
+        found.append(f"Networks that failed, left out of all accuracies: {'; '.join(failures[:MOST])}{more}.")
     return found
 
 

@@ -63,40 +63,40 @@ def notes(record: dict) -> list[str]:
         )
     if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in table):
         found.append(
-            f"An s.e. of 0 says nothing: where all of {count(data['n_test'])} test images are right, up to "
-            f"{bound(data['n_test']):.2g} % of others may be wrong (at 95 % confidence); likewise where none "
-            "is."
+            f"An s.e. of 0 is uninformative: if all of {count(data['n_test'])} test images are right, up to "
+            f"{bound(data['n_test']):.2g} % of others may be wrong (at 95 % confidence); likewise if none is "
+            "right."
         )
     if any(row["repeats"] is not None for row in table):
         found.append(
-            "spread: standard deviation of the accuracy between the repetitions (seeds or draws) counted "
-            "beside it, in percentage points."
+            "spread: standard deviation of the accuracy over the repeats (seeds or draws), in percentage "
+            "points."
         )
     if any(row["published_spread"] is not None for row in table):
-        found.append("its spread: the deviation between draws that was published with it.")
+        found.append("its spread: the published standard deviation over draws.")
     if any(row["train_accuracy"] is not None for row in table):
-        found.append("train: accuracy on the training images that was reached, in percent.")
+        found.append("train: accuracy reached on the training images, in percent.")
     if any(s.get("normalize") == "unit_diagonal" for s in record["solutions"]):
-        found.append("Kernels are scaled to a diagonal of one before they are solved.")
+        found.append("Kernels are scaled to a diagonal of one before solving.")
     fitted = data.get("fitted_on")
     if "zca" in data["preprocess"] and type(fitted) is int and fitted > data["n_train"]:
-        alone = "; preprocess.statistics subset fits it on those used alone" if draws(data) == 1 else ""
+        alone = "; preprocess.statistics: subset fits it only on those used" if draws(data) == 1 else ""
         found.append(
-            f"zca was fitted on {count(fitted)} training images, unlabelled, more than are used{alone}."
+            f"zca was fitted on {count(fitted)} unlabelled training images, more than are used{alone}."
         )
     if studied(row["column"] for row in table):
         found.append("c: half-width of the pooling window, of (2c + 1) x (2c + 1) pixels; 0: no pooling (V).")
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(
-            f"Published, for as many training and test images: {'; '.join(sources)}. difference = accuracy - "
+            f"Published for the same numbers of images: {'; '.join(sources)}. difference = accuracy - "
             "published. Both accuracies are for the same test images, so their errors are correlated: s.e. "
             "alone does not say whether a difference is significant." + _otherwise(table)
         )
     elif theirs := dict.fromkeys(one.source for one in beside(record).values()):
         found.append(
-            f"published, for other numbers of training / test images: {'; '.join(theirs)}. How accuracy "
-            "depends on c can be compared, accuracies cannot."
+            f"published, for other numbers of training / test images: {'; '.join(theirs)}. Only how "
+            "accuracy depends on c can be compared, not the accuracies."
         )
     else:
         at = sorted(
@@ -112,7 +112,7 @@ def notes(record: dict) -> list[str]:
             found.append(f"Published for other numbers of training / test images, not comparable: {known}.")
     if narrow := _of_another_width(record):
         found.append(
-            f"{' and '.join(narrow)}: published networks have width {WIDTH}, and stand beside no others."
+            f"{' and '.join(narrow)}: published networks have width {WIDTH}, so none are shown beside these."
         )
     shown = dict(grid(record)).get(PUBLISHED_ONLY)
     if shown:

@@ -31,7 +31,7 @@ SECTIONS = {
     "spectra": "Spectra",
     "solving": "Solving",
     "cost": "Cost",
-    "reproduce": "Doing it again",
+    "reproduce": "Reproduce",
     "provenance": "Provenance",
 }
 ABSENT = ("curves", "ridges", "confusion", "mistakes", "spectra")  # what may be missing for a reason

@@ -135,14 +135,14 @@ def paths(found: Findings) -> Sketch | None:
         tables.append(Table(name, ridges.HEADS, ridges.cells(path), words=frozenset({len(ridges.HEADS) - 1})))
         if path.chosen is not None:
             told.append(f"{name} {path.chosen:g}")
-    ringed = ", so the one that is ringed need not be the best on them" if told else ""
+    ringed = ", so the ringed one need not be the best on them" if told else ""
     caption = (
-        "Accuracy against ridge. The ridge is chosen by the least leave-one-out squared error, without the "
-        f"test images{ringed}. Bars: one standard error of test accuracies; those of leave-one-out "
-        "accuracies are among the numbers."
+        "Accuracy against ridge. The ridge is chosen by the smallest leave-one-out squared error, without "
+        f"the test images{ringed}. Bars: one standard error of test accuracies; those of leave-one-out "
+        "accuracies are in the table of the numbers."
     )
     if len(told) < len(tables):
-        caption += " Each draw chooses a ridge of its own; shown are those that all draws tried."
+        caption += " Each draw chooses its own ridge; shown are the ridges that all draws tried."
     alt = (
         f"Accuracy against ridge for {len(tables)} cells. Chosen: {'; '.join(told) or 'by each draw itself'}."
     )
@@ -163,8 +163,8 @@ def confusions(found: Findings, names: Sequence[str]) -> Sketch | None:
     over = f" Over {found.repeats} predictions of each test image." if found.repeats > 1 else ""
     caption = (
         f"Confusion matrix of {cell_name(shown)}, percent of each true class.{over} Shown, as an "
-        f"example, is the most accurate of all {found.among}: test images choose it, so it is no choice of a "
-        "model."
+        f"example, is the most accurate of all {found.among}; the test images choose it, so this is no model "
+        "selection."
     )
     whole = matrix(counts, names) if len(counts) <= WHOLE else pairs(counts, names)
     kind, tables = "svg" if len(counts) <= WHOLE else "png", (confused(counts, names, found.repeats), whole)
@@ -187,7 +187,7 @@ def mistakes(found: Findings, names: Sequence[str]) -> Sketch | None:
         )
     ]
     table = Table(
-        "The images shown, by their place in the data set's test set, from 0",
+        "The images shown, by their place in the data set's test set, counted from 0",
         ["place", "true class", "predicted class", "margin"],
         lines,
         words=frozenset({1, 2}),
@@ -202,9 +202,9 @@ def mistakes(found: Findings, names: Sequence[str]) -> Sketch | None:
         f"The {count(some.wrong)} of {count(some.of)} test images that {name} misclassifies, in"
         if len(lines) == some.wrong
         else f"{len(lines)} of the {count(some.wrong)} test images, of {count(some.of)}, that "
-        f"{name} misclassifies, at equal distances in"
+        f"{name} misclassifies, evenly spaced in"
     )
-    caption = f"{which} the order of their margins: from the gravest mistake to the slightest."
+    caption = f"{which} the order of their margins, from the gravest mistake to the slightest."
     make = partial(misclassified.figure, some.pixels, some.true, some.predicted, some.margins, names)
     return Sketch("mistakes", caption, alt, make, (table,), "png")
 
@@ -234,9 +234,9 @@ def spectra(found: Findings) -> Sketch | None:
             f"{one.values[-1] / one.mean_diagonal:.2g}" for one in some]  # fmt: skip
     n, first = len(some[0].values), " of the first draw" if some[0].draws > 1 else ""
     caption = (
-        f"Eigenvalues of the kernels of the {count(n)} training images{first}, without ridge, in units of "
-        "their mean, largest first. Of those that are pale, within the error of float32 entries, only a "
-        "bound is known."
+        f"Eigenvalues of the kernels on the {count(n)} training images{first}, without ridge, in units of "
+        "their mean, largest first. Pale ones are within the error of float32 entries: only a bound on them "
+        "is known."
     )
     alt = f"Eigenvalues in units of their mean: {'; '.join(told)}."
     return Sketch("spectra", caption, alt, partial(spectrum.figure, lines), (_eigenvalues(some),))
@@ -271,7 +271,7 @@ def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
         )
     caption = (
         "Eigenvalues by rank, in units of their mean; how many are zero within rounding; and the effective "
-        "dimension, the sum of l / (l + ridge), of the ridge that was used"
+        "dimension, the sum of l / (l + ridge), for the ridge that was used"
     )
     return Table(caption, heads, lines)
 

@@ -40,7 +40,7 @@ def costs(record: dict) -> Table:
                 _memory(one),
             ]
         )
-    return Table("What each stage took", [*heads, "peak memory"], rows, words=frozenset({1}))
+    return Table("Time and memory of each stage", [*heads, "peak memory"], rows, words=frozenset({1}))
 
 
 def core_hours(stage: dict) -> float | None:
@@ -55,7 +55,7 @@ def total(record: dict) -> str:
     seconds = [number(one.get("seconds")) for one in found]
     known = sum(one for one in seconds if one is not None)
     hours = sum(core_hours(one) or 0 for one in found)
-    more = "" if None not in seconds else ", at least: a stage that was ended from outside has no time"
+    more = "" if None not in seconds else " at least: no time is recorded for a stage that was killed"
     return f"{duration(known)} of wall time in all stages together, {hours:.3g} core hours{more}"
 
 
@@ -112,7 +112,7 @@ def checks(record: dict) -> list[tuple[str, str, str]]:
 def _solutions(record: dict) -> tuple[str, str, str]:
     solutions = record["solutions"]
     doubted = [one for one in solutions if not is_trusted(one)]
-    what = "Solutions: residuals in float64, and what the errors of float32 kernels could change"
+    what = "Solutions: residuals in float64, and possible effects of the errors of float32 kernels"
     if not doubted:
         return what, PASSED, f"all {count(len(solutions))} can be trusted"
     names = ", ".join(map(cell_name, doubted[:5])) + (", ..." if len(doubted) > 5 else "")
@@ -122,7 +122,7 @@ def _solutions(record: dict) -> tuple[str, str, str]:
 def _verified(record: dict) -> list[tuple[str, str, str]]:
     """What the last `verify` found."""
     tiles = "Stored kernels: digests, finite, symmetric, K_ij² ≤ K_ii K_jj"
-    entries = "Kernels of sampled pairs computed again in float64"
+    entries = "Kernels of sampled pairs, recomputed in float64"
     found = stages(record)
     places = [i for i, one in enumerate(found) if one.get("stage") == "verify"]
     if not places:
@@ -148,7 +148,7 @@ def _verified(record: dict) -> list[tuple[str, str, str]]:
     if trained := int(number(one.get("trained")) or 0):
         wrong = int(number(one.get("trained_damaged")) or 0)
         told = f"{count(trained)} pieces checked, {wrong} damaged, {when}"
-        results.append(("Trained networks: what is kept of them is whole", FAILED if wrong else PASSED, told))
+        results.append(("Trained networks: stored results are undamaged", FAILED if wrong else PASSED, told))
     return results
 
 
@@ -168,7 +168,7 @@ def fingerprints(record: dict) -> Table:
         rows += [
             [f"Gram {short(str(name), 40)}", _hexadecimal(one)] for name, one in list(grams.items())[:500]
         ]
-    return Table("SHA-256 of what was used", ["of", "SHA-256"], rows, words=frozenset({1}))
+    return Table("SHA-256 of images and Gram matrices", ["of", "SHA-256"], rows, words=frozenset({1}))
 
 
 def _hexadecimal(value: Any) -> str:

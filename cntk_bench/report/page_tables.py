@@ -111,7 +111,7 @@ def confused(counts: np.ndarray, names: Sequence[str], repeats: int = 1) -> Tabl
         rows.append([short(name, 30), str(of), str(right), *share, often])
     heads = ["class", "predictions" if repeats > 1 else "test images", "right", "right, %", "s.e.", TAKEN]
     return Table(
-        "Each class of the test images; a standard error of 0 says nothing", heads, rows, words=frozenset({5})
+        "Test images of each class; a standard error of 0 is uninformative", heads, rows, words=frozenset({5})
     )
 
 

@@ -89,34 +89,34 @@ def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:
 def _notes(pairs: Sequence[dict], considered: int) -> list[str]:
     tests = {pair["test"] for pair in pairs}
     said = [
-        "difference: accuracy of the first less that of the second, in percentage points, on the test images "
-        "that both have; low, high: its interval of 95 %, of this pair alone."
+        "difference: accuracy of the first minus that of the second, in percentage points, on the test "
+        "images that both have; low, high: its 95 % confidence interval, for this pair alone."
     ]
     if "McNemar" in tests:
         said.append(
-            "McNemar: exact test of the images that one of both alone classifies correctly (only first, only "
-            "second); s.e. over images; interval of Bonett and Price."
+            "McNemar: exact test on the images that only one of the two classifies correctly (only first, "
+            "only second); s.e. over images; interval of Bonett and Price."
         )
     if "t, draws" in tests:
         said.append(
-            "t, draws: Student's t over the draws, which share the test images: s.e., interval and p say "
-            "what other training images would change for these test images; others add s.e., images."
+            "t, draws: Student's t over the draws, which share the test images: s.e., interval and p account "
+            "for other training images, with these test images; other test images add s.e., images."
         )
     if "t, images" in tests:
         said.append(
-            "t, images: correctness averaged over the repetitions, Student's t over images: of the networks "
-            "that were trained, not of what others would be."
+            "t, images: Student's t over images, of correctness averaged over the repeats: it is about the "
+            "networks that were trained, not about others."
         )
     known = sum(pair["p"] is not None for pair in pairs)
     said.append(
-        f"p, Holm: p corrected by Holm for the {count(known)} tests of this table; significant: below 0.05."
+        f"p, Holm: p with Holm's correction for the {count(known)} tests here; significant: below 0.05."
         if known != 1
-        else "p, Holm: of one test, p itself; significant: below 0.05."
+        else "p, Holm: p itself, as there is one test; significant: below 0.05."
     )
     if considered > len(pairs):
         said.append(
-            f"{count(considered - len(pairs))} more could not be paired: predictions, or test images or "
-            "draws in common, are missing."
+            f"{count(considered - len(pairs))} more could not be paired: predictions, or common test "
+            "images or draws, are missing."
         )
     doubts = dict.fromkeys(pair["doubt"] for pair in pairs if pair["doubt"])
     return said + [f"{DOUBTED} Not tested: {short(doubt, 200)}." for doubt in doubts]

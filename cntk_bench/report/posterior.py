@@ -14,7 +14,7 @@ BESIDE = 5.0  # inches in which two panels have room beside each other
 SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
 EDGES = {
     "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
-    "smallest": "the likelihood rises further below the ridge, where errors of stored kernels decide it",
+    "smallest": "the likelihood rises further below this ridge, but there errors of stored kernels decide it",
 }
 
 
@@ -80,15 +80,15 @@ def title(facts: dict) -> str:
 
 def notes(results: list[dict]) -> list[str]:
     """What a reader must know to interpret the numbers."""
-    chosen = "of maximum likelihood" if results[0]["chosen"] == "likelihood" else "as given"
+    chosen = "by maximum likelihood" if results[0]["chosen"] == "likelihood" else "as given"
     said = [
-        f"ridge: variance of the noise on targets, relative to the prior's mean variance, {chosen}; scale: "
-        "of the prior, of maximum likelihood; log p(y): log likelihood of the training targets, and NLL: "
+        f"ridge: noise variance of the targets, relative to the prior's mean variance, {chosen}; scale: of "
+        "the prior, by maximum likelihood; log p(y): log likelihood of the training targets, and NLL: "
         "negative log likelihood of the test targets, both per image and class.",
-        "50 %, 90 %, 95 %: the share in percent of test targets within the central intervals of that "
-        "probability; targets have two values, so even a good fit need not cover as a normal variable does.",
-        "ECE: expected calibration error in percentage points, and log loss: mean of -log, both of the "
-        "probability that a class's function is the largest. The test images choose nothing.",
+        "50 %, 90 %, 95 %: percentage of test targets within the central interval of that probability; as "
+        "targets take only two values, coverage may differ from it even for a good fit.",
+        "ECE: expected calibration error in percentage points, and log loss: mean of -log p, both for the "
+        "probability p that a class's function is the largest. The test images had no part in any choice.",
     ]
     for facts in results:
         if facts["edge"]:
@@ -96,7 +96,7 @@ def notes(results: list[dict]) -> list[str]:
         if facts["floored"]:
             said.append(
                 f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
-                "larger than its error from stored kernels; the error stands in its place."
+                "larger than its error from stored kernels; the error is used instead."
             )
         if facts["doubt"]:
             said.append(f"{DOUBTED} Not to be trusted: {cell_name(facts)}: {facts['doubt']}.")
@@ -155,7 +155,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
     )
     left.set_title(f"expected calibration error {100 * facts['ece']:.2f} points")
     left.set_xlabel("probability of the likeliest class")
-    left.set_ylabel("share of it that is right")
+    left.set_ylabel("share that is right")
     right.plot(
         [one["level"] for one in facts["coverage"]],
         [one["observed"] for one in facts["coverage"]],

@@ -65,7 +65,7 @@ def notes(result: dict) -> list[str]:
     """What a reader must know to interpret the numbers."""
     how = result["made"]["settings"]["converge"]
     said = [
-        "Means over networks +- the deviation between them; slopes of log(mean) against log(width), by least "
+        "Means over networks +- their standard deviation; slopes of log(mean) against log(width), by least "
         "squares, +- one standard error."
     ]
     trained: dict[tuple, int] = {}  # more than the config says, where an earlier call has trained more
@@ -77,14 +77,16 @@ def notes(result: dict) -> list[str]:
     if not all(item["trained"] for item in result["networks"]) and (steps or iterations):
         some = str(low) if low == high else f"{low} to {high}"
         have = "network has" if low == high == 1 else "networks have"
-        said.append(f"Of each width {some} {have} all measures, the others errors alone.")
+        said.append(f"At each width, {some} {have} all measures; the others have only the errors.")
     if steps:
         said.append(
-            f"Training: {steps} steps of full-batch gradient descent at {how['rate']:g} / largest eigenvalue "
-            "of the exact kernel, the same time for every width."
+            f"Training: {steps} steps of full-batch gradient descent at rate {how['rate']:g} / (largest "
+            "eigenvalue of the exact kernel), the same time for every width."
         )
     if iterations:
-        said.append("kappa = |f - y| |D2f| / |Df|^2 (Chizat and Bach); |D2f| by power iteration, from below.")
+        said.append(
+            "kappa = |f - y| |D2f| / |Df|^2 (Chizat and Bach); |D2f|: a lower bound, by power iteration."
+        )
     lost = sum(row["diverged"] for row in result["means"])
     if lost:
         said.append(
@@ -146,7 +148,7 @@ def figure(result: dict, *, width: float | str = "page", words: bool = True) -> 
 
 def note(result: dict) -> str:
     """What a reader must know of the figure."""
-    said = "Bars: deviation between networks. Grey: the slope expected of large widths."
+    said = "Bars: standard deviation over networks. Grey: the slope expected for large widths."
     return " ".join([said, *notes(result)])
 
 
