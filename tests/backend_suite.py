@@ -1,4 +1,4 @@
-"""What every backend must do: subclass `BackendSuite`, and say how to create one."""
+"""Tests that every backend must pass: subclass `BackendSuite` and say how a backend is created."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ DEPTHS = (3, 4, 6, 11, 21)
 
 
 def readouts(*kinds, depths=DEPTHS):
-    """Readouts of all depths; a kind is (kernel, pool) or (kernel, pool, train)."""
+    """Readouts at all depths; each kind is (kernel, pool) or (kernel, pool, train)."""
     return tuple(Readout(kind[0], kind[1], depth, *kind[2:]) for kind in kinds for depth in depths)
 
 
@@ -23,15 +23,15 @@ EVERYTHING = readouts(
 
 
 def ordinary(count, channels, size, seed=0):
-    """Images of independent pixels: positive and negative correlations."""
+    """Images of independent pixels, which have both positive and negative correlations."""
     return np.random.default_rng(seed).standard_normal((count, channels, size, size)).astype(np.float32)
 
 
 def relative_errors(backend, x, z=None):
     """Largest relative error of each readout against the float64 definition.
 
-    Relative to the entry, or to a hundredth of the readout's largest where negative correlations
-    cancel an entry to less, down to 0.
+    Errors are relative to the entry. Where negative correlations cancel an entry to almost nothing, they are
+    relative to a hundredth of the readout's largest entry instead.
     """
     prepared = backend.prepare(x)
     tile = backend.tile(prepared, prepared if z is None else backend.prepare(z), symmetric=z is None)
@@ -68,7 +68,7 @@ class BackendSuite:
         self.check(ordinary(2, 1, 7), readouts(kind, depths=(3, 8)), 1e-6)
 
     def test_zones_of_lap_inside_gap(self):
-        """Displacements that only GAP needs run other trainings than those that LAP needs too."""
+        """Displacements needed by GAP alone train other layers than those that LAP needs too."""
         chosen = readouts(("ntk", "gap"), ("ntk", "lap:1", "all"), ("nngp", "lap:2"), depths=(3, 5))
         self.check(ordinary(2, 2, 12), chosen, 1e-6)
 
@@ -81,7 +81,7 @@ class BackendSuite:
         self.check(x, TABLE, 1e-6)
 
     def test_shared_flat_backgrounds(self):
-        """Where two images agree, 1 - c is tiny and float32 would show it: V keeps its precision."""
+        """Where two images agree, 1 - c is tiny and float32 errors would show; V stays precise."""
         x = ordinary(4, 3, 12)
         x[:, :, :, 5:] = 1.7
         x[2:, :, :4] = -0.6
@@ -90,13 +90,13 @@ class BackendSuite:
 
     @pytest.mark.parametrize("level", [0.3, 0.9, 1.234, 1.7, 2.0, 2.5])
     def test_flat_backgrounds_of_any_level(self, level):
-        """Rounding of a flat background is the same in a whole plane; at some levels it would add up."""
+        """A flat background is rounded alike in a whole plane; at some levels such errors would add up."""
         x = ordinary(2, 3, 16)
         x[:, :, :, 8:] = level
         self.check(x, readouts(("ntk", "gap"), ("nngp", "gap")), 3e-6)
 
     def test_backgrounds_that_differ_by_a_grey_level_here_and_there(self):
-        """Angles that float32 can hardly tell from none: V can, GAP errs by what is left of them."""
+        """Angles that float32 can hardly tell from 0: V resolves them, the NTK of GAP and LAP less so."""
         x = np.full((2, 3, 16, 16), 1.9, np.float32)
         for number, image in enumerate(x):
             image[number, 3 + number :: 4, ::5] -= 1 / 64
@@ -105,7 +105,7 @@ class BackendSuite:
         self.check(x, readouts(("ntk", "gap"), ("ntk", "lap:1")), 1e-4)
 
     def test_bright_dots_on_a_dim_background(self):
-        """What agrees is a thousandth of the brightest pixel."""
+        """Images agree on a background a thousand times dimmer than the brightest pixel."""
         x = np.full((4, 1, 10, 10), 0.03, np.float32)
         x[1:] = 0.001
         for number, image in enumerate(x):
@@ -150,7 +150,7 @@ class BackendSuite:
         assert (half[:, *lower] == whole[:, *lower]).all()
 
     def test_symmetric_tile_of_mirrored_images(self):
-        """K(x, flip z) = K(flip x, z) is symmetric too: half is computed, with z other images than x."""
+        """K(x, flip z) = K(flip x, z) makes this tile symmetric, too: half is computed, though z is not x."""
         x = ordinary(6, 2, 5)
         backend = self.create(Spec(EVERYTHING, 2, 5))
         one, other = backend.prepare(x), backend.prepare(np.ascontiguousarray(x[..., ::-1]))

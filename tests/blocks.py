@@ -1,16 +1,16 @@
-"""Fenced blocks of a Markdown page, and what their info strings and the comments above them say.
+"""The fenced blocks of a Markdown page, and the meaning of their info strings and the comments above them.
 
     bash       commands, run in order by `bash -euo pipefail`
-    console    commands after `$ `, and the output that they must print, in which `...` stands for anything
-    python     code, in one namespace for the page
-    pycon      the same as a session, with outputs, as doctest reads it
+    console    commands after `$ `, and the output that they must print; `...` stands for anything
+    python     code; all blocks of a page share one namespace
+    pycon      a session with outputs, as doctest reads it, in the same namespace
     yaml       a config, or a part of one
-    toml       read
+    toml       parsed
     text       something to look at, no input of any program
     bibtex     the same
 
-`<!-- not run: REASON -->` above a block says that it cannot run here; it is parsed all the same.
-`<!-- needs: MODULE -->` says that it runs where a module can be imported.
+`<!-- not run: REASON -->` above a block says that it cannot run here; it is still parsed.
+`<!-- needs: MODULE -->` says that the block runs only where the module can be imported.
 """
 
 import re
@@ -25,7 +25,7 @@ COMMENT = re.compile(r"<!-- (not run|needs): (.+?) -->", re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: its language, text, first line in the page, and marks by their names."""
+    """One fenced block: its language, its text, its first line in the page, and its marks by name."""
 
     language: str
     text: str

@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Fixtures and settings that several test files need."""
 
 import os
 from pathlib import Path
@@ -7,19 +7,19 @@ import fault_table
 import publishers
 import pytest
 
-# Files that tests import: what their assertions compared is shown, too.
+# Modules that tests import: when their assertions fail, the compared values are shown, too.
 pytest.register_assert_rewrite(
     "backend_suite", "blocks", "endings", "s3", "toy_tangents", "trained", "warm_program"
 )
 
-# Commands that are tried are silent however busy the machine is: lines of progress come with time.
+# Lines of progress depend on time: without this, commands on a busy machine would sometimes print them.
 os.environ.setdefault("CNTK_BENCH_PROGRESS_SECONDS", "inf")
 
-try:  # a GPU's machine may lack it; the tests that run there do without
+try:  # a GPU machine may lack hypothesis; the tests that run there do without it
     from hypothesis import settings
 except ImportError:
     pass
-else:  # seconds belong to benchmarks: a busy machine is no fault
+else:  # speed is for benchmarks: on a busy machine a slow example is no failure
     settings.register_profile("anywhere", deadline=None)
     settings.load_profile("anywhere")
 
@@ -33,9 +33,9 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def faults(request):
-    """Counts what a test injects: call it with the kind of fault, and how many.
+    """A function that counts injected faults: call it with the kind of fault and how many.
 
-    They are survived if the test passes.
+    If the test passes, they count as survived.
     """
 
     def count(kind, number=1):
@@ -46,7 +46,7 @@ def faults(request):
 
 @pytest.fixture(autouse=True)
 def figures_of_pages(request, monkeypatch):
-    """Figures of HTML pages, a second for each solve, are drawn only in tests marked `drawn`."""
+    """Draw the figures of HTML pages, which take a second for each solve, only in tests marked `drawn`."""
     if "drawn" not in request.keywords:
         from cntk_bench.report import sketch
 
@@ -54,7 +54,7 @@ def figures_of_pages(request, monkeypatch):
 
 
 def pytest_configure(config):
-    """Only where the table is asked for, and not in the worker processes of pytest-xdist."""
+    """Count faults only where the table is asked for, and not in pytest-xdist's worker processes."""
     table = config.getoption("faults_table")
     if table and not hasattr(config, "workerinput"):
         config.pluginmanager.register(fault_table.Counted(Path(table)))
@@ -62,7 +62,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def server():
-    """A server on loopback that publishes what it is given."""
+    """A server on loopback that publishes the files it is given."""
     started = publishers.Server()
     yield started
     started.close()
@@ -72,9 +72,8 @@ def server():
 def torchvision():
     """torchvision, or a skip where it is not installed.
 
-    A torchvision built for CUDA beside a torch built without it cannot load its compiled
-    operators, and then fails to import because two of them are not declared; data sets need
-    neither, so the declarations are enough here.
+    A torchvision built for CUDA cannot load its compiled operators beside a torch built without CUDA; its
+    import then fails as two of them are not declared. Data sets need neither, so declaring them suffices.
     """
     torch = pytest.importorskip("torch")
     try:

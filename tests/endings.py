@@ -1,7 +1,7 @@
-"""Every way in which a command can end (docs/reference/exit-codes.md): subclass `Endings` to say of which.
+"""Every way in which commands can end (docs/reference/exit-codes.md): subclass `Endings` and list them.
 
-All in one process, which has compiled and imported everything once; what only a process of its own can show
-is in test_streams.py and test_interruption.py.
+All run in this one process, which has compiled and imported everything. What needs a process of its own is
+tested in test_streams.py and test_interruption.py.
 """
 
 import errno
@@ -45,9 +45,9 @@ class Case:
     """A command.
 
     right : arguments with which it succeeds.
-    wrong : some with which it cannot.
+    wrong : lists of arguments with which it fails.
     writes : whether it fails where no file can grow.
-    sometimes : keys of its document that these arguments do not give.
+    sometimes : documented keys of its JSON document that are absent with these arguments.
     """
 
     right: tuple[str, ...]
@@ -57,7 +57,7 @@ class Case:
 
 
 def documented(name):
-    """Keys in docs/command-line.md of a command's document, those of all commands among them."""
+    """The keys that docs/command-line.md lists for a command's document, those common to all included."""
     rows = [line.split("|")[1:-1] for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
     common = {re.findall("`(.+)`", row[0])[0] for row in rows if len(row) == 2}
     assert common == HEAD
@@ -65,7 +65,7 @@ def documented(name):
 
 
 def told(done, code):
-    """The one line on standard error of a command that ended with this code."""
+    """The single line on standard error of a command, which must have ended with this code."""
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr and "fault of cntk-bench" not in done.stderr, done.stderr
     lines = done.stderr.splitlines()
@@ -74,7 +74,7 @@ def told(done, code):
 
 
 class Raiser:
-    """Sends a signal to this process at the n-th call of a function of the package below the command line."""
+    """Raises a signal here at the n-th call of a function of the package below the command line."""
 
     APART = "/cli/", "/interruption.py"
 
@@ -90,7 +90,7 @@ class Raiser:
 
 
 class Broken(io.StringIO):
-    """A standard output that takes nothing."""
+    """A standard output on which every write fails with a given errno."""
 
     def __init__(self, number):
         super().__init__()
@@ -102,7 +102,7 @@ class Broken(io.StringIO):
 
 @contextmanager
 def full_disk():
-    """No file of this process can grow."""
+    """While this lasts, no file of this process can grow."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -112,14 +112,14 @@ def full_disk():
 
 
 class Endings:
-    """The tests; `CASES` has a `Case` of each command's name."""
+    """The tests; `CASES` maps each command's name to its `Case`."""
 
     CASES: dict[str, Case]
 
     @pytest.fixture(scope="class")
     @classmethod
     def made(cls, tmp_path_factory):
-        """A folder with configs, a run that is computed, and one that is solved."""
+        """A folder with configs, a computed run, and a solved run."""
         folder = tmp_path_factory.mktemp("made")
         (folder / "tiny.yaml").write_text(CONFIG)
         (folder / "trained.yaml").write_text(TRAINED)
@@ -130,7 +130,7 @@ class Endings:
 
     @pytest.fixture
     def there(self, made, tmp_path, monkeypatch):
-        """A copy of that folder, to work in; figures are not drawn, but written."""
+        """A copy of that folder to work in; placeholders are written instead of drawing figures."""
         from cntk_bench.report import style
 
         copy = shutil.copytree(made, tmp_path / "there")
@@ -140,7 +140,7 @@ class Endings:
 
     @pytest.fixture
     def usual(self, monkeypatch):
-        """Signals as in a new process, of which none was sent yet."""
+        """Signal handlers as in a new process that has not received any signal."""
         monkeypatch.setattr(interruption, "_asked", -float("inf"))
         before = {signum: signal.getsignal(signum) for signum in interruption.SIGNALS}
         for signum in before:
@@ -162,7 +162,7 @@ class Endings:
         return name, *self.CASES[name].right
 
     def test_0_and_one_document(self, there, name):
-        """All is well: one JSON document, whose keys are those that the page names; no other line."""
+        """Success: one JSON document, whose keys are those that the page lists, and no other line."""
         done = call(*self.words(name), "--json")
         assert (done.returncode, done.stderr) == (0, "")
         found = json.loads(done.stdout, parse_constant=pytest.fail)
@@ -171,7 +171,7 @@ class Endings:
         assert documented(name) - set(found) <= self.CASES[name].sometimes
 
     def test_2_something_to_mend(self, there, name, wrong):
-        """One line that says what; as a document, too, with the same code; and nothing is written."""
+        """An error to mend: one line, also in the document, with the same code; nothing is written."""
         before = sorted(there.rglob("*"))
         line = told(call(name, *wrong), 2)
         assert line.startswith("error: ") and sorted(there.rglob("*")) == before
@@ -181,7 +181,7 @@ class Endings:
 
     @pytest.mark.parametrize(("signum", "number"), [(signal.SIGINT, 1), (signal.SIGTERM, 30)])
     def test_130_and_143_interrupted(self, there, usual, monkeypatch, name, signum, number):
-        """One line, at the first moment and in the middle."""
+        """Interrupted at the very beginning or in the middle: one line."""
         raiser, out, err = Raiser(number, signum), io.StringIO(), io.StringIO()
         monkeypatch.setattr(sys, "argv", ["cntk-bench", *self.words(name)])
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
@@ -199,7 +199,7 @@ class Endings:
         ("number", "code", "more"), [(errno.EPIPE, 141, ()), (errno.ENOSPC, 2, ("--json",))]
     )
     def test_output_that_nobody_takes(self, there, name, number, code, more):
-        """141 without a word where the reader has gone; 2 and one line where it cannot be written."""
+        """141 and no message where the reader has gone; 2 and one line where the output cannot be written."""
         err = io.StringIO()
         with redirect_stdout(Broken(number)), redirect_stderr(err):
             found = program.call([*self.words(name), *more])
@@ -209,7 +209,7 @@ class Endings:
             assert "cannot write to standard output" in told(Done(found, "", err.getvalue()), code)
 
     def test_a_full_disk(self, there, name):
-        """2 and one line that names a file; once there is space, the same command succeeds."""
+        """2 and one line with the reason and the remedy; with space again, the same command succeeds."""
         with full_disk():
             line = told(call(*self.words(name)), 2)
         assert "File too large" in line and "free some" in line

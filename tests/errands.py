@@ -1,4 +1,4 @@
-"""A job for any executor: each task is noted in a file of its own name, and some do harm on the way."""
+"""A job for any executor: each task notes itself in files of its own, and some do harm on the way."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from cntk_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Errand:
-    """A task: "" does no harm, "once" kills its worker the first time, "always" every time."""
+    """A task. Its harm: "" is none; "once" kills its worker the first time, "always" every time."""
 
     number: int
     harm: str = ""
@@ -26,7 +26,7 @@ class Errand:
 class Job:
     folder: Path
     pause: float = 0.0
-    broken: bool = False  # no worker can begin
+    broken: bool = False  # if so, no worker can begin
 
     @contextmanager
     def worker(self):
@@ -60,15 +60,15 @@ class Job:
 
 
 def done(folder):
-    """Numbers of the errands that were done."""
+    """The numbers of the finished errands."""
     return sorted(int(file.name.split("-")[1]) for file in folder.glob("done-*"))
 
 
 def begun(folder):
-    """How often each errand was begun, by its number."""
+    """How often each errand was begun, keyed by its number."""
     return {int(f.name.split("-")[1]): len(f.read_text().splitlines()) for f in folder.glob("begun-*")}
 
 
 def crew(folder):
-    """Places of the workers that began."""
+    """Where the workers that began run."""
     return [file.read_text().strip() for file in folder.glob("worker-*")]

@@ -1,8 +1,8 @@
 """The tables in docs/faults.md: counted by tests while they run, and written by pytest --faults-table FILE.
 
-What a test injects is noted among the properties of its report, which pytest-xdist sends to the process that
-writes: nothing depends on who runs which test. Rows of kinds that were injected now take the place of those
-in the file; the others stay. Each row says at which commit it was counted.
+What a test injects is stored in the properties of its report. pytest-xdist sends these to the process that
+writes the file, so it does not matter which process runs which test. Kinds that were injected now replace
+their rows in the file; other rows stay. Each row names the commit at which it was counted.
 """
 
 import re
@@ -17,12 +17,12 @@ SECTION = re.compile(r"(<!-- faults: ([^\n]+) -->\n)(.*?)(<!-- end -->)", re.DOT
 
 
 def note(node, section, kind, injected, survived=None):
-    """Note faults of a kind that a test injects; all were survived if it passes, unless it says how many."""
+    """Note the faults of a kind that a test injects; by default all count as survived if it passes."""
     node.user_properties.append((PROPERTY, [section, kind, injected, survived]))
 
 
 class Counted:
-    """A plugin of pytest that adds up what all tests note, and writes it to a file in the end."""
+    """A pytest plugin that adds up what all tests note, and finally writes it to a file."""
 
     def __init__(self, file):
         self.file, self.counts = Path(file), defaultdict(lambda: [0, 0])

@@ -1,4 +1,4 @@
-"""What tests of commands that draw have in common."""
+"""Helpers for tests of commands that draw."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ from test_cli import succeed
 
 
 def watched(request, monkeypatch, modules):
-    """The figures saved from now on, where the test has a parameter `saved`; else none is drawn."""
+    """The list of figures saved from now on, if the test has a parameter `saved`; otherwise none is drawn."""
     figures = []
     if "saved" in inspect.signature(request.function).parameters:
         from matplotlib.figure import Figure
@@ -28,6 +28,6 @@ def as_json(*arguments):
 
 
 def network(values):
-    """A finite network's curve whose lists are all the same."""
+    """A finite network's curve whose lists all have the same values."""
     keys = ("time", "train_loss", "test_loss", "test_accuracy")
     return dict.fromkeys(keys, values) | {"label": "a"}

@@ -1,6 +1,6 @@
-"""What a numerics version stands for: for the CPU the bits of Gram entries, for CUDA the kernels' PTX.
+"""What a numerics version fixes: for the CPU the bits of Gram entries, for CUDA the kernels' PTX.
 
-PTX is what NVRTC makes of the sources for every chip: from the same instructions come the same bits.
+NVRTC compiles the sources to PTX for every chip: the same instructions give the same bits.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ SETS = {"V": READOUTS[:2], "GAP": READOUTS[8:10], "all": READOUTS}
 
 
 def images(channels: int, size: int) -> np.ndarray:
-    """Five images (5, C, P, P), float32: ordinary, two with a flat half in common, negated, bright."""
+    """Images (5, C, P, P), float32: ordinary, two sharing a flat half, a negated one, a bright one."""
     x = np.random.default_rng(size).standard_normal((5, channels, size, size)).astype(np.float32)
     x[1, :, :, size // 2 :] = x[2, :, :, size // 2 :] = 1.7
     x[3] = -x[0]
@@ -34,7 +34,7 @@ def images(channels: int, size: int) -> np.ndarray:
 
 
 def entries(channels: int, size: int) -> np.ndarray:
-    """(readouts, 5, 5) float32, of the CPU backend."""
+    """Gram entries (readouts, 5, 5), float32, from the CPU backend."""
     worker = cpu.Backend(Spec(READOUTS, channels, size))
     x = worker.prepare(images(channels, size))
     return worker.tile(x, x, symmetric=True)
@@ -57,7 +57,7 @@ def instructions(name: str) -> dict[str, str]:
 
 
 def digest(ptx: str) -> str:
-    """Of all arithmetic of floats with its constants, sorted: NVRTC orders the rest anew each time."""
+    """Digest of all floating-point arithmetic and its constants, sorted as NVRTC's order varies."""
     lines = (re.sub(r"^@!?%p\d+\s+", "", line.strip()) for line in ptx.splitlines())
     kept = [line for line in lines if re.match(r"(?!ld|st|mov)[a-z.]+\.f(32|64)", line.split(" ")[0])]
     plain = sorted(f"{line.split()[0]} {re.findall('0[fd][0-9A-F]+', line)}" for line in kept)

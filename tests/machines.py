@@ -1,4 +1,4 @@
-"""Machines made of one, by name spaces of the kernel: host names, networks, process numbers."""
+"""Several machines simulated on one by kernel namespaces: own host names, networks, process numbers."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ KINDS = {
 
 
 def missing():
-    """Why there can be none here; empty if there can."""
+    """Why there can be none here; empty if there can be."""
     if not shutil.which("unshare"):
         return "there is no unshare here (Debian: util-linux)"
     every = [option for kind in KINDS.values() for option in kind]
@@ -24,7 +24,7 @@ def missing():
 
 
 def command(kind, name, *arguments):
-    """What runs a command on a machine of a kind; one with its own host name has that name."""
+    """The command line to run a command on such a machine; `name` is its host name if it has its own."""
     named = f"hostname {name} && " if "--uts" in KINDS[kind] else ""
     return [
         "unshare",
@@ -40,14 +40,15 @@ def command(kind, name, *arguments):
 
 
 def begin(kind, name, folder, *arguments, **environment):
-    """Start the program on a machine, in a folder that all of them share, with a home of its own."""
+    """Start the program on a machine that has its own home, in a folder that all machines share."""
     home = Path(folder) / f"home-{name}"
     home.mkdir(exist_ok=True)
     own = {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home / "cache"),
-        "NUMBA_CACHE_DIR": str(next(compilation.folders())),  # else each would compile for minutes
+        # Otherwise each machine would compile for minutes.
+        "NUMBA_CACHE_DIR": str(next(compilation.folders())),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     program = (sys.executable, "-m", "cntk_bench", *map(str, arguments))

@@ -1,4 +1,4 @@
-"""A real Slurm of one node on this machine, for tests: munged, slurmctld and slurmd in a folder."""
+"""A real one-node Slurm on this machine, for tests: munged, slurmctld and slurmd run in a folder."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing():
-    """Why there can be no Slurm here; empty if there can."""
+    """Why there can be no Slurm here; empty if there can be."""
     if os.geteuid() != 0:
         return "a Slurm of one node has to be started by root"
     lacking = [name for name in PROGRAMS if not shutil.which(name, path=_path())]
@@ -57,7 +57,7 @@ def _path():
 
 @contextmanager
 def running(folder):
-    """Start it; gives the environment in which sbatch and its like find it."""
+    """Start it; yields the environment in which sbatch and the other commands find it."""
     folder.chmod(0o755)
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
@@ -87,7 +87,7 @@ def running(folder):
 
 
 def queued(environment, *options):
-    """Lines of squeue: states of the jobs that have not ended."""
+    """squeue's lines for jobs that have not ended: their numbers and states."""
     return _asked(environment, "squeue", "-h", "-r", "-o", "%i %T", *options).splitlines()
 
 

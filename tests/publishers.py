@@ -1,4 +1,4 @@
-"""A server on loopback, and small synthetic archives of CIFAR that it has in the place of the real ones."""
+"""A server on loopback, and small synthetic CIFAR archives that it serves in place of the real ones."""
 
 import hashlib
 import io
@@ -28,11 +28,11 @@ def md5(content):
 
 
 class Server:
-    """Serves `files` (path -> bytes) and notes the path of every request."""
+    """Serves `files` (path -> bytes) and records the path of every request."""
 
     def __init__(self):
         self.files, self.requests = {}, []
-        self.truncate = set()  # paths whose transfer breaks off half way
+        self.truncate = set()  # paths whose transfer breaks off halfway
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ class Server:
 
 
 def cifar_parts(name):
-    """The images and labels of each file of a CIFAR archive, the last for testing."""
+    """The images and labels of each file of a CIFAR archive; the last file holds the test set."""
     sizes = [8] * len(cifar.ARCHIVES[name].train) + [12]
     return [(images(n, 3072, seed=i), labels(n)) for i, n in enumerate(sizes)]
 
@@ -103,7 +103,7 @@ def pickles(name, cls, server, patch):
 
 
 def records(name):
-    """The files of a CIFAR archive of bytes: path -> content."""
+    """The files of a binary CIFAR archive: path -> content."""
     archive = binary.ARCHIVES[name]
     return {  # CIFAR-100 has coarse labels before the fine ones
         file: np.column_stack([*[(y + 1) % 5] * (archive.labels - 1), y, x]).astype(np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""A small record to report."""
+"""A small record for tests of reports."""
 
 
 def record(dataset="cifar10", n_train=50_000, n_test=10_000, **changes):

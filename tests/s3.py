@@ -1,4 +1,4 @@
-"""An S3 server on loopback (moto), and a server in front of it that fails, delays or changes requests."""
+"""An S3 server on loopback (moto), and a server in front of it that fails, delays or alters requests."""
 
 import http.client
 import threading
@@ -11,7 +11,7 @@ BUCKET = "kernels"
 
 
 def environment(endpoint):
-    """The variables that say where the server is, and who we are."""
+    """Environment variables with the server's address and our credentials."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": "us-east-1",
@@ -22,7 +22,7 @@ def environment(endpoint):
 
 @contextmanager
 def serving():
-    """moto's server, with a bucket; gives its URL."""
+    """moto's server with a bucket; yields its URL."""
     import logging
 
     from moto.server import ThreadedMotoServer
@@ -41,17 +41,17 @@ def serving():
 
 
 class Front:
-    """Hands requests to a server, but for those of which `fault` says something else.
+    """Passes requests on to a server, except those for which `fault` says otherwise.
 
     seen : (method, path, bytes sent, bytes received) of each request that the server answered.
-    fault : called with the method, the path and the number of the request; gives None, a status, "late" (the
-    answer is held back until `late` is set), "cut" (half of the answer), or a dict of headers to leave out.
+    fault : called with a request's method, path and number; returns None, a status, "late" (the answer is
+    held back until `late` is set), "cut" (half of the answer), or a dict with headers to leave out.
     """
 
     def __init__(self, behind):
         self.fault, self.body, self.counts = lambda *_: None, b"", Counter()
         self.late, self._lock, self._number = threading.Event(), threading.Lock(), 0
-        self.keys, self.seen = set(), []  # keys: of access, that requests were signed with
+        self.keys, self.seen = set(), []  # keys: the access keys with which requests were signed
         front, (host, port) = self, behind.removeprefix("http://").split(":")
 
         class Handler(BaseHTTPRequestHandler):

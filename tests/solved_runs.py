@@ -1,4 +1,4 @@
-"""Run directories with solves that were never computed: predictions as a test wants them."""
+"""Run directories with solves that were never computed: tests choose the predictions."""
 
 import numpy as np
 
@@ -12,12 +12,12 @@ M = 60
 
 
 def truth(m=M, classes=10):
-    """Labels of the test images, by their places in the data set."""
+    """Labels of the test images, in the order of the data set."""
     return np.random.default_rng(0).integers(0, classes, m)
 
 
 def right(share, m=M, seed=1):
-    """Predictions of which about this share is correct, by the images' places."""
+    """Predictions, in the order of the data set, of which about this share is correct."""
     rng, y = np.random.default_rng(seed), truth(m)
     return np.where(rng.random(m) < share, y, (y + 1) % 10)
 
@@ -34,10 +34,10 @@ def facts(index, name="digits", n_train=30, **more):
 
 
 def solved(path, cells, index=None, settings=None, data=None, **stage):
-    """Add a solve to the run at a path, and give its number.
+    """Add a solve to the run at a path, and return its number.
 
-    cells : (column, depth) -> predictions by the images' places, (m,) or (r, m), or these and facts.
-    index : the order in which the run has the test images; by default that of their places.
+    cells : (column, depth) -> predictions in the order of the data set, (m,) or (r, m); or these and facts.
+    index : the run's order of the test images, as places in the data set; by default 0, 1, 2, ...
     """
     index = np.arange(M) if index is None else np.asarray(index)
     data, run = facts(index, **(data or {})), Run(path)

@@ -1,4 +1,4 @@
-"""An executor as another package could have one: two processes, started afresh, each with the pickled job."""
+"""An executor as another package might have one: two freshly started processes, each with the pickled job."""
 
 import multiprocessing
 from collections import deque
@@ -8,7 +8,7 @@ PROCESSES = 2
 
 
 def run(job, tasks, report, stopped, workers):
-    """Tasks in turn to whichever process is free; see `cntk_bench.executors.run`."""
+    """Hand tasks to both processes in turn; see `cntk_bench.executors.run`."""
     context = multiprocessing.get_context("spawn")
     with ThreadPoolExecutor(PROCESSES) as threads:
         ends = [threads.submit(_drive, context, job) for _ in range(PROCESSES)]

@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
-    """The figures that are saved, for tests that ask for them; others draw none, which would take seconds."""
+    """The saved figures, for tests that ask for them; other tests draw none, as that takes seconds."""
     return figures.watched(request, monkeypatch, (report_of_flow, report_of_curve, report_of_posterior))
 
 
@@ -105,7 +105,7 @@ class TestFlow:
         ],
     )
     def test_an_edge_of_the_times_listed_says_what_is_known(self, run, times, edge, words):
-        """Before the flow has ended nothing is known of later times."""
+        """As long as the flow has not ended, nothing is known about later times."""
         (facts,) = as_json("flow", run, *CELL, "--times", times)
         assert facts["ended"] == (times[-3:] == "1e5")
         last = -np.expm1(-facts["smallest"] * facts["curve"][-1]["time"])
@@ -173,11 +173,11 @@ class TestFlow:
         np.testing.assert_allclose(shown, [[1.5 / unit, 60], [30 / unit, 100]])
         losses = {line.get_label(): line for line in saved[0].axes[1].lines}
         np.testing.assert_allclose(losses["CNN, width 64, training"].get_xydata(), [[1.5 / unit, 0.05]])
-        # It is kept, and drawn again for a paper.
+        # The flow is kept, so `figures` can draw it again, beside other tests' cells.
         before = len(saved)
         succeed("figures", run, "--only", "flow", "--output", tmp_path)
         drawn = [{line.get_label(): line for line in figure.axes[0].lines} for figure in saved[before:]]
-        lines = next(found for found in drawn if "CNN, width 64, test" in found)  # beside other tests' cells
+        lines = next(found for found in drawn if "CNN, width 64, test" in found)
         np.testing.assert_allclose(
             lines["CNN, width 64, test"].get_xydata(), [[1.5 / unit, 50], [30 / unit, 80]]
         )
@@ -257,7 +257,7 @@ def test_a_doubt_says_what_can_be_done(run, monkeypatch, command, remedy):
 
 @pytest.mark.parametrize("near", [True, False], ids=["almost equal", "equal"])
 def test_two_labels_of_an_image_decide_nothing(tmp_path, near):
-    """Where rounding alone tells two images apart the flow's end is doubted, and others have more jitter."""
+    """If only rounding tells two images apart, the flow's end is doubted; others raise the jitter."""
     digits = cntk_bench.load_images("digits", train=60, test=50, preprocess="none")
     x, y = digits.x_train[:, 0].astype("f8"), digits.y_train.copy()
     for again, first in ((40, 3), (47, 10)):
@@ -329,7 +329,8 @@ class TestCurve:
 class TestPosterior:
     def test_says_what_the_matrices_say(self, run):
         found = as_json("posterior", run, "--ridge", "0.05")
-        assert [facts["column"] for facts in found] == list(COLUMNS[1:])  # the Gaussian processes
+        # COLUMNS without the first are the Gaussian processes
+        assert [facts["column"] for facts in found] == list(COLUMNS[1:])
         for facts in found:
             gram = cntk_bench.open_run(run).gram(facts["column"], 3)
             kept = np.load(run / "posterior" / f"{facts['column']}-3.npz")
@@ -340,7 +341,7 @@ class TestPosterior:
             scale = (y * np.linalg.solve(A, y)).sum() / y.size
             assert facts["scale"] == pytest.approx(scale)
             explained = scale * (gram.test * np.linalg.solve(A, gram.test.T).T).sum(axis=1)
-            own = kept["variance"] + explained  # of the kernels with themselves, which no store holds
+            own = kept["variance"] + explained  # kernels of test images with themselves, which no store holds
             x = images.load(cntk_bench.open_run(run).run.config()).x_test
             readout = cntk_bench.open_run(run).readout(facts["column"], 3)
             expected = cntk_bench.gram(x, readouts=[readout])[0].diagonal()
@@ -392,7 +393,8 @@ class TestPosterior:
             run = tmp_path / columns
             succeed("run", QUICKSTART, *sizes, "--set", f"kernel.columns={columns}", "--output", run)
             assert re.search(words, fail("posterior", run))
-        flow = as_json("flow", tmp_path / "[FC-NTK]", "--depth", "1")  # the least of fully connected kernels
+        # Depth 1 is the least for fully connected kernels.
+        flow = as_json("flow", tmp_path / "[FC-NTK]", "--depth", "1")
         (curve,) = as_json("curve", tmp_path / "[FC-NTK]", "--depth", "1", "--sizes", "20")
         assert flow[0]["depth"] == 1 and curve["points"][0]["train"] == 20
 
@@ -402,4 +404,5 @@ class TestPosterior:
             UserError, match="holds another computation: its training images are others .seed"
         ):
             posteriors.own_kernels(opened, opened.run.config(("dataset.seed=1",)), [("CNN-GP-V", 3)])
-        assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")  # digits have no file
+        # digits are not read from a file.
+        assert "remove it" in fail("posterior", run, "--path", "elsewhere.npz")

@@ -1,4 +1,4 @@
-"""What importing the package gives, and what it does not. (The arrows between rooms are import-linter's.)"""
+"""What importing the package provides, and what it must not load. (import-linter checks the layers.)"""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Baselines against brute force, other formulas and other functions of the libraries; their limits."""
+"""Baselines against brute force, other formulas and the libraries' other functions; and their limits."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ class Given:
         x[np.arange(N + M), :, labels] += 1.0
         labels = np.where(
             rng.random(N + M) < 0.2, rng.integers(0, K, N + M), labels
-        )  # noise, for there is none
+        )  # wrong labels: without them there would be no noise
         self.x, self.y_train, self.y_test = (x[:N], x[N:]), labels[:N], labels[N:]
 
     def section(self, name):
@@ -95,7 +95,7 @@ def test_bandwidth_and_ridge_are_those_of_least_error_by_refitting(name):
     cell, errors = filled(name, given), {}
     for bandwidth in bandwidths:
         K = KERNELS[name](cdist(x, x), bandwidth * median(x))
-        for ridge in ridges:  # the diagonal is 1: relative and absolute ridges are the same
+        for ridge in ridges:  # with a diagonal of 1, relative and absolute ridges are the same
             left_out = []
             for i in range(N):
                 rest = np.delete(np.arange(N), i)
@@ -149,7 +149,7 @@ def log_marginal_likelihood(facts, x, y):
 
 
 def check_gaussian_process(cell, given, slack):
-    """Closed forms of everything the cell says; that the likelihood is at a maximum up to `slack`."""
+    """All facts of the cell against closed forms; the likelihood must be at a maximum, up to `slack`."""
     facts, (x, z), y = cell.facts, given.flat(), onehot(given)
     found = log_marginal_likelihood(facts, x, y)
     assert facts["log_marginal_likelihood"] == pytest.approx(found, rel=1e-7)
@@ -187,11 +187,13 @@ def test_gpytorchs_gaussian_process_is_the_same_model():
     best = other.facts["log_marginal_likelihood"]
     assert cell.facts["log_marginal_likelihood"] == pytest.approx(best, abs=1e-2)
     np.testing.assert_allclose(cell.arrays["scores"], other.arrays["scores"], atol=1e-2)
-    few, again = (filled("GPYTORCH-GP", Given(adam_steps=3)) for _ in range(2))  # nothing is random
+    # The result involves no randomness.
+    few, again = (filled("GPYTORCH-GP", Given(adam_steps=3)) for _ in range(2))
     assert {**again.facts, "seconds": 0} == {**few.facts, "seconds": 0}
     np.testing.assert_array_equal(again.arrays["scores"], few.arrays["scores"])
     assert "is at no maximum, " in few.facts["note"] and 0.3 < few.facts["gain"] < 3
-    for steps, error in ((40, 0.4), (60, 0.2)):  # the nearer, the more it is what is missing
+    # The gain is an estimate of the missing likelihood, better near the maximum.
+    for steps, error in ((40, 0.4), (60, 0.2)):
         near = filled("GPYTORCH-GP", Given(adam_steps=steps)).facts
         assert near["gain"] == pytest.approx(best - near["log_marginal_likelihood"], rel=error)
         assert near["note"] is None
@@ -201,7 +203,7 @@ def test_gpytorchs_gaussian_process_is_the_same_model():
 
 @pytest.mark.parametrize(("rate", "steps"), [(1e6, 3), (1000.0, 20), (10.0, 20), (1.0, 1)])
 def test_a_rate_that_is_too_large_leaves_the_best_that_was_seen(rate, steps):
-    """Steps that overshoot end anywhere, at a variance of 0 or a length of 1e-20: they are no fit."""
+    """Overshooting steps end anywhere, as at variance 0 or length 1e-20: the best point seen is kept."""
     pytest.importorskip("gpytorch")
     given = Given(adam_rate=rate, adam_steps=steps)
     (x, _), y, cell = given.flat(), onehot(given), filled("GPYTORCH-GP", given)
@@ -234,7 +236,7 @@ def test_slopes_are_those_of_differences(at):
         [K / 2 * np.trace(np.linalg.solve(C, a) @ np.linalg.solve(C, b)) for a in changes] for b in changes
     ]
     np.testing.assert_allclose(second, expected, rtol=1e-4)
-    far = np.diag([1.5] * N)  # kernels that are zero have no logarithm
+    far = np.diag([1.5] * N)  # kernels of 0 have no logarithm
     assert all(np.isfinite(part).all() for part in gaussian.slopes(far, y, np.linalg.inv(far), 1.0, 0.5))
 
 
@@ -248,12 +250,12 @@ def test_what_ends_at_the_end_of_a_range_is_noted():
     assert filled("RBF", Given(bandwidths=[1.0], ridge=0.1)).facts["note"] is None
     assert "smallest ridge tried is the best" in filled("LINEAR", Given(ridge=[100.0, 200.0])).facts["note"]
     given = Given()
-    given.y_train = np.arange(N) % K  # the images decide them, without noise
+    given.y_train = np.arange(N) % K  # labels that follow from the images, without noise
     assert "noise is at the lower end of its range, 1e-06 to 10" in filled("SKLEARN-GP", given).facts["note"]
 
 
 def test_a_matrix_that_cannot_be_solved_names_the_key_of_the_baselines():
-    given = Given(bandwidths=[1e6], ridge=0.0)  # all kernels are one, up to rounding
+    given = Given(bandwidths=[1e6], ridge=0.0)  # up to rounding, all kernels are 1
     cell = filled("RBF", given)
     assert cell.facts["jitter"] > 0 or "baseline.ridge" in (cell.facts["doubt"] or "")
     with pytest.raises(UserError, match="column LINEAR needs a ridge above 0"):
@@ -262,7 +264,7 @@ def test_a_matrix_that_cannot_be_solved_names_the_key_of_the_baselines():
 
 def test_a_doubt_names_the_key_of_the_baselines_too(tmp_path):
     (tmp_path / "c.yaml").write_text("name: a\ndataset: {train: 20, test: 10}\nkernel: {columns: [RBF]}\n")
-    changes = ("--set", "baseline.bandwidths=[1e-6]")  # narrower than any distance: all kernels are 0
+    changes = ("--set", "baseline.bandwidths=[1e-6]")  # far below any distance, so all kernels are 0
     done = call("run", tmp_path / "c.yaml", "--output", tmp_path / "run", *changes)
     assert done.returncode == 2 and "of the test images; raise baseline.ridge" in done.stderr
 

@@ -1,4 +1,4 @@
-"""The command line from end to end, as a user meets it; in a process of its own where it is killed."""
+"""The command line from end to end, as users meet it; in a process of its own where it is killed."""
 
 import io
 import json
@@ -37,7 +37,7 @@ class Done:
 
 
 def call(*arguments):
-    """The command in this process, which has imported and compiled everything once."""
+    """Run a command in this process, which has compiled and imported everything."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = program.call([*map(str, arguments)])
@@ -45,11 +45,12 @@ def call(*arguments):
 
 
 def start(*arguments, **kwargs):
-    """The command as a process."""
+    """Start a command as a process."""
     command = [sys.executable, "-m", "cntk_bench", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | kwargs.pop("env", {})
 
-    def default():  # a test run in the background or under nohup ignores some, and children inherit that
+    # Tests run in the background or under nohup ignore some signals, and children inherit this.
+    def default():
         for signum in interruption.SIGNALS:
             signal.signal(signum, signal.SIG_DFL)
 
@@ -57,7 +58,7 @@ def start(*arguments, **kwargs):
 
 
 def until(condition, process):
-    """Wait until a condition holds; the process must be running until then, for a minute at most."""
+    """Wait, for a minute at most, until a condition holds; the process must not end before that."""
     end = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, "it ended too early"
@@ -66,7 +67,7 @@ def until(condition, process):
 
 
 def logged(run):
-    """Names of the tiles in a run's journals; a line that is being written is left out."""
+    """Names of the tiles in a run's journals, without a line that is still being written."""
     lines = [
         line
         for log in sorted((run / "gram.zarr" / "journals").glob("*"))
@@ -94,7 +95,7 @@ def fail(*arguments, code=2):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A small run of the quickstart."""
+    """A small run of the quickstart, and what it printed."""
     output = tmp_path_factory.mktemp("runs") / "digits"
     stdout = succeed("run", QUICKSTART, *SMALL, "--output", output)
     return output, stdout
@@ -120,12 +121,12 @@ def test_table_as_json(finished):
     assert {(row["n_train"], row["n_test"], row["published"], row["ridge"]) for row in rows} == {
         (40, 30, None, 0)
     }
-    # 40 images of digits, four a class: far above chance, or something is badly wrong
+    # With 40 training images, four of each class, accuracies must be far above chance.
     assert all(60 <= row["accuracy"] <= 100 for row in rows)
 
 
 def test_accuracy_is_that_of_a_plain_solve(finished):
-    """The whole chain against three lines of NumPy on the stored matrices."""
+    """The table's accuracies against a few lines of NumPy on the stored matrices."""
     run, _ = finished
     group = zarr.open_group(run / "gram.zarr", mode="r")
     y, truth = group["y_train"][:], group["y_test"][:]
@@ -161,7 +162,7 @@ def test_following_waits_for_a_run_that_is_not_there_yet(tmp_path):
 
 
 def test_what_is_taken_is_told(finished, tmp_path):
-    """In part, where a column is new; and not at all is a warning."""
+    """Tiles are taken in part where a column is new; if nothing can be taken, there is a warning."""
     more = (*SMALL, "--set", "kernel.depths=[3]", "--from", finished[0], "--verbose")
     done = call(
         "compute", QUICKSTART, *more, "--set", "kernel.columns=[CNTK-V,CNN-GP-V]", "--output", tmp_path / "a"
@@ -185,7 +186,7 @@ def test_solve_again_without_computing(finished):
         0.0,
         [0.5],
     ]
-    assert "ridge: 0.0" in (run / "config.yaml").read_text()  # what the run was asked stays
+    assert "ridge: 0.0" in (run / "config.yaml").read_text()  # the config keeps the ridge of the first call
     assert "only keys of solve" in fail("solve", run, "--set", "dataset.seed=20")
 
 
@@ -217,10 +218,10 @@ def test_killed_at_random_then_the_same_bits(finished, tmp_path):
         time.sleep(rng.uniform(0, 0.01))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert set(kept) <= set(logged(run))  # finished tiles stay as they were
+        assert set(kept) <= set(logged(run))  # finished tiles stay
         kept = logged(run)
     succeed(*command)
-    assert len(logged(run)) == len(set(logged(run))) == 35  # and none is computed again
+    assert len(logged(run)) == len(set(logged(run))) == 35  # no tile was computed twice
     for part, array in grams(run).items():
         assert np.array_equal(array, grams(finished[0])[part], equal_nan=True)
 
@@ -251,7 +252,7 @@ def test_a_signal_keeps_what_is_finished(tmp_path, signum, words):
 
 
 def test_processes_that_compute_one_run_at_once(finished, tmp_path):
-    """None keeps another out; together they compute the bits that one alone does, and little of it twice."""
+    """They do not keep each other out; together they compute the same bits as one process alone."""
     run = tmp_path / "shared"
     command = ("compute", QUICKSTART, *SMALL, "--output", run)
     processes = [start(*command, stderr=subprocess.PIPE) for _ in range(3)]
@@ -321,7 +322,8 @@ def test_bench_leaves_nothing_and_names_what_it_cannot_write(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
     assert "is not a folder: make it" in fail(*quick, tmp_path / "nowhere")
     assert "cannot write /proc" in fail(*quick, "/proc")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))  # whatever the rate is
+    # The estimated time is not what fails.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert "another --scratch" in fail(*quick, tmp_path)
 
 
@@ -352,7 +354,7 @@ def test_only_a_computation_that_was_interrupted_goes_on(tmp_path, monkeypatch):
 
 
 def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
-    """plan, compute and verify --repair cut tiles and compute as the run was begun, not as "auto" would."""
+    """plan, compute and verify --repair use the run's first backend, not what "auto" would choose."""
     from cntk_bench import backends
 
     run, asked = tmp_path / "run", []
@@ -383,7 +385,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
         raise ImportError("libllvm.so: cannot open\x1b[31m")
 
     monkeypatch.setattr(cpu, "available", broken)
-    monkeypatch.setitem(sys.modules, "cntk_bench.backends.cuda", None)  # its import fails
+    monkeypatch.setitem(sys.modules, "cntk_bench.backends.cuda", None)  # makes the import fail
     stdout = succeed("info")
     assert re.search(r"^backends +none$", stdout, re.MULTILINE)
     assert r"is broken (ImportError: libllvm.so: cannot open\x1b[31m)" in stdout
@@ -398,7 +400,7 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
         ("datset.train=3", "did you mean dataset"),
         ("dataset.trian=3", "did you mean dataset.train?"),
         ("dataset.train=many", "expected an integer of at least 1"),
-        ("dataset.train=9999", "1437"),  # as many as digits has
+        ("dataset.train=9999", "1437"),  # digits has 1437 training images
         ("dataset.train=", "write dataset.train=null"),
         ("kernel.depths=[2]", "use an integer of at least 3"),
         (f"kernel.depths=[{10**22}]", "use at most 10,000"),
@@ -476,7 +478,7 @@ def test_what_is_advised_can_be_pasted(tmp_path, monkeypatch):
 
 
 def test_help_says_what_each_command_does_in_whole_sentences():
-    told = "".join(succeed("--help").split())  # lines are broken at hyphens, too
+    told = "".join(succeed("--help").split())  # --help also breaks lines at hyphens
     for name, command in program.cli.commands.items():
         sentence = " ".join(command.help.split()).partition(". ")[0].rstrip(".")
         assert name + "".join(sentence.split()) in told
@@ -498,7 +500,7 @@ def test_a_tilde_is_the_home_directory_in_every_path(tmp_path, monkeypatch):
         succeed(command, "~/r")
     succeed("bench", "--columns=CNTK-V", "--size=4", "--depths=3", "--seconds=0.01", "--scratch=~")
     assert "is in" not in succeed("fetch", "digits", "--path=~/data")
-    kept = sorted(name for name in os.listdir(home) if name[0] != ".")  # libraries have caches there
+    kept = sorted(name for name in os.listdir(home) if name[0] != ".")  # libraries put hidden caches there
     assert os.listdir() == ["home"] and kept == ["c.yaml", "r", "x.npz"]
 
 

@@ -1,4 +1,4 @@
-"""Columns that nobody has, told in one short line; how what columns predict is scored."""
+"""Unknown columns are refused in one short line; and how the predictions of columns are scored."""
 
 import numpy as np
 import pytest
@@ -72,17 +72,17 @@ def test_depths_and_biases_that_are_impossible():
 
 def test_repeated_predictions_are_scored_one_by_one():
     truth = np.array([0, 1, 2, 3])
-    rows = np.array([[0, 1, 2, 3], [0, 1, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])  # 100, 75, 25, 0 %
+    rows = np.array([[0, 1, 2, 3], [0, 1, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]])  # accuracies 100, 75, 25, 0 %
     found = scoring.scored(Cell(rows, {}, repeat=(7, 7, 9, 9)), truth)
     assert found["accuracy"] == 50 and found["accuracies"] == [87.5, 12.5]
     assert found["spread"] == pytest.approx(75 / 2**0.5) and found["standard_error"] == 25
     assert scoring.scored(Cell(rows, {}), truth)["accuracies"] == [100, 75, 25, 0]
-    assert scoring.scored(Cell(rows[:1], {}), truth)["spread"] is None  # of one repetition nobody knows it
+    assert scoring.scored(Cell(rows[:1], {}), truth)["spread"] is None  # one repetition has no spread
     assert "spread" not in scoring.scored(Cell(rows[0], {}), truth)
 
 
 def test_repetitions_count_alike_however_many_predictions_each_has():
-    """As networks that learned everything after other numbers of epochs."""
+    """Networks learn all images after different numbers of epochs, so some have more predictions."""
     truth = np.array([0, 1, 2, 3])
     rows = np.array([[0, 1, 2, 3], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     found = scoring.scored(Cell(rows, {}, repeat=(0, 1, 1, 1)), truth)
@@ -103,18 +103,18 @@ def test_networks_held_out_accuracies_count_alike_however_many_epochs_each_has()
 
 def test_the_candidate_that_is_shown():
     truth = np.array([0, 1, 2, 3])
-    rows = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 2, 9]])  # 50, 75, 75 %
+    rows = np.array([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 2, 9]])  # accuracies 50, 75, 75 %
     some = tuple(Cell(row[None], {"rate": rate}) for rate, row in enumerate(rows))
 
     def shown(**how):
         cell = Cell(np.empty((0, 0), np.int64), {"chosen_by": "x"}, candidates=some, **how)
         return candidates.shown(cell, truth, scoring.scored)
 
-    cell, score = shown()  # the first of the best on the test images
+    cell, score = shown()  # of the best on the test images, the first is shown
     assert (score["accuracy"], score["rate"], score["chosen"], score["chosen_by"]) == (75, 1, 1, "x")
     assert [(c["rate"], c["accuracy"]) for c in score["candidates"]] == [(0, 50), (1, 75), (2, 75)]
     assert (cell.predicted == rows[1]).all()
-    cell, score = shown(chosen=0)  # the column has chosen: the test labels do not
+    cell, score = shown(chosen=0)  # the column has chosen, so the test labels do not
     assert (score["accuracy"], score["rate"], score["chosen"]) == (50, 0, 0)
     cell, score = candidates.shown(Cell(rows[0], {}), truth, scoring.scored)
     assert score["accuracy"] == 50 and "candidates" not in score

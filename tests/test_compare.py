@@ -1,4 +1,4 @@
-"""Solves beside each other: what differs, what is alike, and differences only where like meets like."""
+"""Comparing solves: what differs, what is common, and differences only between comparable solves."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def test_what_differs_is_a_column_and_what_all_share_is_told_once(called, tmp_pa
     heads = table.splitlines()[0].split("  ")
     assert code == 0 and "normalize none" in above and "test 60" in above and "1234567890" in above
     assert "dataset.seed" in table and "seed" not in above
-    assert "solve.ridge" in table  # it is not the ridge of the solutions
+    assert "solve.ridge" in table  # the ridge that was asked for, not those in the solutions
     assert not any("normalize" in head for head in heads) and table.count("CNTK-V") == 2
 
 
@@ -121,7 +121,7 @@ def test_keys_that_decide_nothing_of_a_column_are_no_settings_of_it(rows, tmp_pa
 
 
 def test_images_are_matched_by_their_places_in_the_data_set(rows, tmp_path):
-    """Two runs list the same test images in other orders; image by image, each is what it was."""
+    """The runs list the same test images in different orders; predictions are paired image by image."""
     first, second = right(0.9), right(0.6, seed=2)
     solved(tmp_path / "a", {CELL: first})
     order = np.random.default_rng(3).permutation(M)
@@ -151,7 +151,7 @@ def test_images_in_common_are_compared_and_sums_of_other_images_are_not(rows, tm
 @pytest.mark.parametrize(
     ("one", "other", "like"),
     [
-        ({"name": "npz"}, {"name": "npz"}, False),  # two files, for all that anybody knows
+        ({"name": "npz"}, {"name": "npz"}, False),  # these may be two different files
         ({"name": "npz", "test_images": "ab"}, {"name": "npz", "test_images": "ab"}, True),
         ({"name": "npz", "test_images": "ab"}, {"name": "npz", "test_images": "cd"}, False),
         ({"name": "digits"}, {"name": "digits"}, True),
@@ -178,7 +178,7 @@ def test_labels_that_disagree_are_never_paired(called, tmp_path):
 
 
 def in_directory(place, value):
-    """Damage an .npz file: a byte of the first entry of its central directory, which no checksum covers."""
+    """Set a byte in the first entry of an .npz file's central directory, which no checksum covers."""
 
     def damage(content):
         at = content.index(b"PK\x01\x02") + place
@@ -193,8 +193,8 @@ def in_directory(place, value):
         lambda content: b"",
         lambda content: b"junk",
         None,
-        in_directory(8, 1),  # encrypted
-        in_directory(10, 99),  # of an unknown method of compression
+        in_directory(8, 1),  # marked as encrypted
+        in_directory(10, 99),  # unknown compression method
     ],
 )
 def test_predictions_that_are_gone_or_damaged(called, tmp_path, damage):
@@ -221,7 +221,8 @@ def test_doubtful_cells_are_marked_and_never_significant(called, rows, tmp_path)
         one for one in found if {one[side]["column"] for side in ("first", "second")} == {"CNTK-V", "FC-NNGP"}
     ]
     assert len(found) == 6 and [one for one in found if one["p"] is not None] == sound
-    assert sound[0]["significant"] and sound[0]["p_holm"] == sound[0]["p"]  # of one test alone
+    # The correction is for this one test.
+    assert sound[0]["significant"] and sound[0]["p_holm"] == sound[0]["p"]
     assert not any(one["significant"] for one in found if one not in sound)
     _, out, _ = called("compare", "a", "--paired")
     assert "? Not tested: CNTK-GAP at depth 3: not solved" in out and "test accuracy" in out
@@ -238,9 +239,9 @@ def test_a_difference_from_what_is_in_doubt_is_not_shown(rows, tmp_path):
 
 
 def test_draws_are_paired_draw_by_draw(rows, tmp_path):
-    """Draw 2 failed for the second column, and its lines stand in another order."""
+    """Draw 2 failed for the second column, whose predictions are stored in another order."""
     first = np.stack([right(0.9, seed=seed) for seed in range(4)])
-    second = np.stack([right(0.7, seed=seed) for seed in (13, 10, 12)])  # of draws 4, 1, 3
+    second = np.stack([right(0.7, seed=seed) for seed in (13, 10, 12)])  # of draws 4, 1 and 3
     data = {"draws": 4, "images_of_draws": list("abcd")}
     cells = {
         CELL: (first, {"draw": np.array([1, 2, 3, 4])}),
@@ -256,7 +257,7 @@ def test_draws_are_paired_draw_by_draw(rows, tmp_path):
 
 
 def test_repetitions_count_alike_however_many_predictions_each_has(rows, tmp_path):
-    """As networks that learned everything after other numbers of epochs, of one draw and of two."""
+    """Networks may have different numbers of predictions, here with one draw and with two."""
     y, lines = truth(), np.stack([right(0.9, seed=seed) for seed in range(5)])
     repeat, other = np.array([1, 1, 1, 2, 2]), right(0.6, seed=9)
     cells = {("CNN-V", 3): (lines, {"repeat": repeat}), CELL: other}
@@ -297,7 +298,7 @@ def test_repetitions_are_averaged(rows, tmp_path):
 
 
 def test_which_pairs_there_are(rows, tmp_path):
-    """Columns at the same depth or without depths, and of several solves those that differ in one thing."""
+    """Columns at equal depths or without depths; several solves pair only where they differ in one thing."""
     cells = {("CNTK-V", 3): right(0.9), ("CNTK-V", 4): right(0.8), ("CNTK-GAP", 3): right(0.7)}
     for ridge in (0.0, 0.5):
         for normalize in ("none", "unit_diagonal"):
@@ -332,13 +333,13 @@ def test_the_last_solve_a_certain_one_all_of_them_and_a_record_alone(rows, tmp_p
     assert names("a") == names("a/record.json") == names("a@2") == [["a@2"]]
     assert names("a@all") == names("a@1", "a") == [["a@1"], ["a@2"]]
     assert names("copy.json", "a@1") == [["copy"], ["a@1"]]
-    assert names("a", "a@2", "./a") == [["a@2"]]  # each once
+    assert names("a", "a@2", "./a") == [["a@2"]]  # each solve appears once
     solved(tmp_path / "other" / "a", {CELL: right(0.9)}, settings={"solve": {"ridge": 2.0}})
-    assert names("a@1", "other/a") == [["a@1"], ["other/a@1"]]  # labels that would be alike
+    assert names("a@1", "other/a") == [["a@1"], ["other/a@1"]]  # both would be labelled a@1
 
 
 def test_published_records(called, rows):
-    """Records that the project publishes, of which no run directory is here, older formats among them."""
+    """Published records, for which there are no run directories; some have older formats."""
     files = [
         RESULTS / f"{name}.json"
         for name in ("cifar10-cntk-v-2k", "cifar10-small", "cifar10-four-columns-small")
@@ -395,7 +396,7 @@ def test_text_from_outside_is_shown_and_not_obeyed(called, tmp_path):
 
 
 class _Text(HTMLParser):
-    """The text of a page, its elements, and the addresses that it names."""
+    """The text of a page, its elements, and the addresses it refers to."""
 
     def __init__(self):
         super().__init__()
@@ -426,10 +427,10 @@ def test_a_page_that_needs_nothing_else(called, tmp_path):
     assert page.tags.count("table") == 2 and "cntk-bench compare a b --output page" in text
     _, shown, _ = called("compare", "a", "b")
     (line,) = [line for line in shown.splitlines() if line.split()[:2] == ["a@1", "CNTK-V"]]
-    assert all(word in text for word in line.split() if word != "-")  # numbers are as in the table
+    assert all(word in text for word in line.split() if word != "-")  # the page has the numbers of the table
     _, tests, _ = called("compare", "a", "b", "--paired", "--format", "json")
     assert f"Holm's correction for the {sum(one['p'] is not None for one in json.loads(tests))} tests" in text
-    # Of a record alone there are no predictions, and no tests.
+    # A record alone has no predictions, and therefore no tests.
     shutil.copy(tmp_path / "a" / "record.json", tmp_path / "copy.json")
     assert called("compare", "copy.json", "--output", "page")[0] == 0
     assert "Paired tests" not in (tmp_path / "page" / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""Our backend beside another library: the definition, a toy neural-tangents, and the real one where it is."""
+"""Our backend compared with another library: the definition, a toy neural-tangents, or the real one."""
 
 import json
 import os
@@ -26,7 +26,7 @@ QUICK = ("bench", "--size=4", "--channels=1", "--depths=3,4", "--seconds=0.001")
 
 
 def library(spoil=lambda values: values, **more):
-    """The definition, as a library of its own."""
+    """The definition, in the role of another library."""
 
     def compiled(spec, x, z):
         return Program(lambda: spoil(definition.gram(x, z, readouts=spec.readouts)), 0)
@@ -35,7 +35,7 @@ def library(spoil=lambda values: values, **more):
 
 
 def off_by(error):
-    """Adds an error to one number, relative to the largest of its readout."""
+    """Adds an error to one number, relative to the largest number of its readout."""
 
     def spoil(values):
         values[-1, 0, 0] += error * abs(values[-1]).max()
@@ -45,7 +45,7 @@ def off_by(error):
 
 
 class Clock:
-    """Moved by what a library and a backend of ours take, both as fast as they are told."""
+    """A clock that only moves when a library or our backend computes; tests say how long they take."""
 
     def __init__(self, monkeypatch):
         self.now, self.worked, self.calls = 0.0, 0.0, []
@@ -77,7 +77,8 @@ def clock(monkeypatch):
 
 
 def test_each_is_timed_by_turns_in_the_tile_that_suits_it(clock):
-    theirs = clock.library(lambda side: 0.05 * side**2 + 0.2 * side + 0.01 * side**3)  # fastest at 4 x 4
+    # Fastest per pair at 4 x 4.
+    theirs = clock.library(lambda side: 0.05 * side**2 + 0.2 * side + 0.01 * side**3)
     found = comparison.compare(theirs, clock.backend(lambda side: 0.001 * side**2), IMAGES, 16, 1.0)
     assert (found.theirs.tile, found.ours.tile) == (4, 16)
     expected = (0.05 * 16 + 0.2 * 4 + 0.64) / 16
@@ -86,14 +87,14 @@ def test_each_is_timed_by_turns_in_the_tile_that_suits_it(clock):
     assert found.ratios == pytest.approx([expected / 0.001] * comparison.ROUNDS)
     assert (found.theirs.cores_busy, found.ours.cores_busy) == (pytest.approx(1.0), pytest.approx(1.5))
     rounds = clock.calls[-comparison.ROUNDS * (4 + 1) :]
-    once = {"theirs": [("theirs", 4)], "ours": [("ours", 16)] * 4}  # a call of 2.24 s, and 4 of 0.256 s
+    once = {"theirs": [("theirs", 4)], "ours": [("ours", 16)] * 4}  # one call of 2.24 s, or four of 0.256 s
     assert rounds == [
         call for who in ("ours", "theirs", "theirs", "ours", "ours", "theirs") for call in once[who]
     ]
 
 
 def test_each_round_has_a_ratio_of_its_own(clock):
-    slower = iter((1.0, 1.0, 3.0, 1.0))  # warming up, and in three rounds
+    slower = iter((1.0, 1.0, 3.0, 1.0))  # factors of the warm-up and of three rounds
     theirs, ours = clock.library(lambda side: 60.0), clock.backend(lambda side: next(slower) * side**2)
     warm = {(1, 1): 1.0}
     backend = SimpleNamespace(
@@ -103,7 +104,7 @@ def test_each_round_has_a_ratio_of_its_own(clock):
     )
     found = comparison.compare(theirs, backend, IMAGES, 2, 1.0)
     assert found.ratios == pytest.approx((60.0, 20.0, 60.0)) and found.theirs.tile == 1
-    assert found.ours.seconds_per_pair == pytest.approx(1.0)  # the median
+    assert found.ours.seconds_per_pair == pytest.approx(1.0)  # the median of the rounds
 
 
 def test_no_larger_tile_than_memory_allows(clock, monkeypatch):
@@ -198,7 +199,7 @@ def test_what_is_missing_is_told_before_anything_is_timed(untimed, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     message = fail("bench", "--baseline")
     assert "needs neural-tangents" in message and "pip install --no-deps neural-tangents" in message
-    broken = ModuleType("jax")  # of a version that lacks what is called
+    broken = ModuleType("jax")  # a version that lacks the functions we call
     monkeypatch.setitem(sys.modules, "jax", broken)
     message = fail("bench", "--baseline")
     assert "does not load" in message and "pip install jax==" in message
@@ -219,7 +220,7 @@ def toy(monkeypatch):
 
 @pytest.mark.parametrize("flip", ["", "-FLIP"])
 def test_the_kernels_asked_of_neural_tangents_are_ours(flip, toy):
-    """A toy of it says whether layers, scales, training and depths are put together rightly."""
+    """With a toy in its place, this checks how layers, scales, training and depths are put together."""
     found, images = neural_tangents.library(), IMAGES[:10].reshape(5, 2, 4, 4)
     for column in COLUMNS.split():
         spec = Spec(table.readouts((column + flip, depth) for depth in (3, 4, 6)), 2, 4)
@@ -227,7 +228,7 @@ def test_the_kernels_asked_of_neural_tangents_are_ours(flip, toy):
         values = found.compiled(spec, images[:2], images[2:]).run()
         expected = definition.gram(images[:2], images[2:], readouts=spec.readouts)
         np.testing.assert_allclose(values, expected, rtol=1e-6, err_msg=column)
-        assert any(toy.diagonal) == column.endswith("-V")  # where fewer covariances suffice
+        assert any(toy.diagonal) == column.endswith("-V")  # V needs fewer covariances
     mixed = Spec((Readout("ntk", "gap", 3), Readout("ntk", "v", 3), Readout("fc-ntk", "", 3, fixed=2)), 2, 4)
     expected = definition.gram(images[:2], images[2:], readouts=mixed.readouts)
     np.testing.assert_allclose(found.compiled(mixed, images[:2], images[2:]).run(), expected, rtol=1e-6)
@@ -252,7 +253,7 @@ def test_what_fails_in_it_is_told_with_the_remedy(toy, monkeypatch):
 
 
 def test_the_real_one_agrees():
-    """Where it is installed."""
+    """Runs only where neural-tangents is installed."""
     try:
         found = neural_tangents.library()
     except UserError as missing:

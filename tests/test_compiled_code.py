@@ -1,4 +1,4 @@
-"""Code that Numba has compiled: kept where it can be, compiled anew where what is kept is no good."""
+"""Code compiled by Numba: kept on disk where possible, and compiled anew if the kept code is unusable."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import numpy as np
 from cntk_bench import Readout, gram
 x = np.random.default_rng(0).standard_normal((2, 16, 1, 1)).astype("f4")
 print(gram(x, readouts=[Readout("fc-ntk", "", 3)], backend="cpu").tobytes().hex())
-"""  # the kernel that is compiled soonest; `test_every_kernel_is_kept_so` has the others
+"""  # this kernel compiles fastest; `test_every_kernel_is_kept_so` is about the others
 
 
 LOUD = f"import logging; logging.basicConfig(level=logging.INFO)\n{CODE}"
@@ -27,7 +27,7 @@ def kept(folder):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Run code in a new process with a copy of the package, without compiled code: what it prints."""
+    """A function that runs code in a new process, with a copy of the package, and returns its output."""
     site = tmp_path_factory.mktemp("site")
     source = Path(compilation.__file__).parents[2]
     shutil.copytree(source, site / source.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -51,7 +51,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def warm(run, tmp_path_factory):
-    """A cache with the code of `CODE`, and what that prints."""
+    """A cache with the compiled code of `CODE`, and what `CODE` prints."""
     folder = tmp_path_factory.mktemp("cache")
     printed, _ = run(folder)
     assert list(folder.glob("*.nbc"))
@@ -86,7 +86,7 @@ def test_damaged_code_is_compiled_anew_and_replaced(run, warm, tmp_path, damage)
     assert run(folder, LOUD)[0] == warm[1]
     mended = kept(folder)
     assert mended.keys() == damaged.keys() and not set(mended.values()) & set(damaged.values())
-    printed, said = run(folder, LOUD)  # now what is kept serves
+    printed, said = run(folder, LOUD)  # now the kept code is used
     assert (printed, kept(folder)) == (warm[1], mended) and "not used" not in said
 
 
@@ -137,7 +137,7 @@ def test_code_of_another_user_is_not_run(run, warm, tmp_path):
 
 
 def test_importing_and_computing_change_nothing_of_the_process(run, tmp_path):
-    """A user's own functions are compiled as ever, and signals, warnings and variables are as they were."""
+    """A user's own functions are compiled as before; signals, warnings and variables stay as they were."""
     code = """
 import os, signal, warnings
 import numba, numpy as np

@@ -1,4 +1,4 @@
-"""What shells complete, through the real program, and that it takes no library to do so."""
+"""Completion in shells, through the real program, which must not import any library for it."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ CONFIG = "dataset: {train: 20}\nkernel: {columns: [CNTK-GAP, CNN-GP-V]}\n"
 
 
 def complete(folder, *words, shell="bash", python=()):
-    """The lines that a shell is told for the last word."""
+    """Run the program as a shell does to complete the last word; it prints the completions."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "_CNTK_BENCH_COMPLETE": f"{shell}_complete"}
     environment |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     environment |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": words[-1]} if shell == "fish" else {}
@@ -102,7 +102,7 @@ TYPED = [
 
 
 def documented(shell):
-    """The line that the documentation has people put into the shell's file."""
+    """The line that the documentation tells people to put into the shell's startup file."""
     page = (REPOSITORY / "docs" / "command-line.md").read_text("utf-8")
     row = next(line for line in page.splitlines() if line.startswith(f"| {shell} "))
     return re.fullmatch(r".*\| `(.*)` \|", row)[1].replace(r"\|", "|")
@@ -110,7 +110,7 @@ def documented(shell):
 
 @pytest.fixture
 def surroundings(folder):
-    """Environment variables with which `cntk-bench` is a program, and the home directory is empty."""
+    """An environment with a program `cntk-bench` and an empty home directory."""
     program = folder / "bin" / "cntk-bench"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cntk_bench "$@"\n')
@@ -121,7 +121,7 @@ def surroundings(folder):
 
 
 class Terminal:
-    """A shell with a person at it."""
+    """A shell at a pseudo-terminal."""
 
     def __init__(self, command, folder, environment):
         self.pid, self.handle = pty.fork()
@@ -134,7 +134,7 @@ class Terminal:
         os.write(self.handle, text.encode())
 
     def until(self, text):
-        """What it says before it says this; what it said instead, if it never does, is in the error."""
+        """Wait for a text, return the output before it; if it never comes, the error shows the output."""
         end = time.monotonic() + 120
         while text not in self.said and time.monotonic() < end:
             if select.select([self.handle], [], [], 0.5)[0]:
@@ -154,7 +154,7 @@ class Terminal:
     [("bash", ".bashrc", ["bash", "-i"]), ("zsh", ".zshrc", ["zsh", "-i"])],
 )
 def test_at_a_terminal(folder, surroundings, shell, file, command):
-    """The documented line in the shell's own file, then words begun and Tab; no space after = and /."""
+    """With the documented line in the startup file, Tab completes words; no space after = and /."""
     if not shutil.which(shell):
         pytest.skip(f"there is no {shell} here")
     (folder / file).write_text(f"{documented(shell)}\nPS1='> '\nPROMPT='> '\n")
@@ -167,7 +167,7 @@ def test_at_a_terminal(folder, surroundings, shell, file, command):
             terminal.type("x")
             between = terminal.until("x").replace("\a", "")
             assert completed.endswith(" ") or between == "", completed
-            terminal.type("\x15")  # forget the line
+            terminal.type("\x15")  # Ctrl-U deletes the line
     finally:
         terminal.close()
 

@@ -1,4 +1,4 @@
-"""The YAML: what is accepted, what each mistake is told, and that dumping loses nothing."""
+"""The YAML: what is accepted, what is said of each mistake, and that dumping loses nothing."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ DEPTHS = (3, 4, 6, 11, 21)
 
 @pytest.fixture
 def load(tmp_path):
-    """Load YAML text, with overrides."""
+    """A function that loads YAML text, with overrides."""
 
     def load(text, *overrides, **more):
         path = tmp_path / "run.yaml"
@@ -31,7 +31,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def refusal(load):
-    """The one line that loading YAML text is refused with."""
+    """A function that returns the one line with which YAML text is refused."""
 
     def refusal(text, *overrides):
         with pytest.raises(UserError) as caught:
@@ -70,7 +70,7 @@ def test_the_least_config_has_sensible_defaults(load):
 def test_shipped_configs_load_and_are_headed(path):
     found = config.load(path)
     assert found.name == path.stem
-    assert set(found.kernel.depths) <= {*DEPTHS, 15}  # 5 and 14 convolutions, as published elsewhere
+    assert set(found.kernel.depths) <= {*DEPTHS, 15}  # 5 and 14 convolutions, published elsewhere
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     command = "converge" if path.stem.startswith("converge") else "run"
     assert any(f"Command:  cntk-bench {command} configs/{path.name}" in line for line in head)
@@ -407,7 +407,7 @@ def test_what_makes_a_short_text_long_or_means_two_things_is_refused(refusal, te
     assert remedy in refusal(text)
 
 
-CORE_SCHEMA = {  # chapter 10.3.2 of YAML 1.2.2; where 1.1 differs, its reading comes behind
+CORE_SCHEMA = {  # YAML 1.2.2, section 10.3.2; the comments say how 1.1 reads a value differently
     "0100": 100,  # 64
     "0o17": 15,  # text
     "0x64": 100,
@@ -451,7 +451,7 @@ configs = st.fixed_dictionaries(
             {
                 "name": words.filter(bool),
                 "path": st.none()
-                # not a ~, which becomes a home directory when it is loaded
+                # Not "~", which would become the home directory on loading.
                 | st.binary(min_size=1, max_size=30)
                 .map(lambda raw: os.fsdecode(raw.replace(b"\0", b"/")))
                 .filter(lambda path: not path.startswith("~")),
@@ -492,8 +492,8 @@ configs = st.fixed_dictionaries(
 def test_what_is_dumped_loads_back_equal_whatever_it_is(load, asked):
     found = config.Config.model_validate(asked)
     text = config.dump(found)
-    assert load(text.encode(), kept=True) == found  # names that only other packages know among them
-    assert yaml.safe_load(text)["name"] == found.name  # readers of YAML 1.1 agree
+    assert load(text.encode(), kept=True) == found  # names that only other packages know are kept, too
+    assert yaml.safe_load(text)["name"] == found.name  # YAML 1.1 readers agree
 
 
 @given(raw=st.binary(max_size=200) | st.text("{}[]:,-?&*!|>'\"%@` \n\t#<=~ax01.\\U\x00\ufeff", max_size=60))

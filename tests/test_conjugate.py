@@ -1,4 +1,4 @@
-"""Conjugate gradients against SciPy's, and their preconditioner against its definition."""
+"""Conjugate gradients against SciPy's, and the preconditioner against its definition."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from cntk_bench.regression.stream import Held
 
 
 def kernel(n=90, seed=0, width=3.0):
-    """A Laplace kernel with an uneven diagonal, (n, n), and targets (n, 3) that add up to zero."""
+    """A Laplace kernel with an uneven diagonal, (n, n), and targets (n, 3) whose rows sum to zero."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, 4))
     bright = np.exp(rng.standard_normal(n))
@@ -25,7 +25,7 @@ def factor(A, rank, shift=0.0):
 
 
 def dense(A, pivots):
-    """The preconditioner's definition: A with its Schur complement's diagonal alone."""
+    """By definition: A, but of its Schur complement beside the pivots only the diagonal is kept."""
     order = np.r_[pivots, np.setdiff1d(np.arange(len(A)), pivots)].astype(int)
     m, B = len(pivots), A[np.ix_(order, order)]
     L1 = np.linalg.cholesky(B[:m, :m])
@@ -40,9 +40,9 @@ def dense(A, pivots):
 class TestSteps:
     @pytest.mark.parametrize("rank", [None, 0, 12])
     def test_every_iterate_is_scipys(self, rank):
-        """Column by column, though ours share each product.
+        """SciPy solves each column alone; ours share each product, but must have the same iterates.
 
-        A ridge keeps rounding from growing: without it, both differ from iterates in 80 bits after ten steps.
+        A ridge limits rounding errors: without it, both differ from 80-bit iterates after ten steps.
         """
         A, y = kernel(60)
         A += 5 * np.eye(60)
@@ -66,7 +66,7 @@ class TestSteps:
 
     def test_a_column_that_is_solved_costs_nothing_more(self):
         A, y = kernel()
-        y = np.column_stack([A[:, 3], y[:, :2]])  # the first is solved by one column of A: at once
+        y = np.column_stack([A[:, 3], y[:, :2]])  # the first target is a column of A, so one step solves it
         widths = []
 
         def times(b):
@@ -82,7 +82,7 @@ class TestSteps:
 
     def test_rounding_ends_it_where_no_tolerance_can(self):
         A, y = kernel(40)
-        A = A + 1e7 * np.ones_like(A)  # residuals cannot be below eps |A| |x|
+        A = A + 1e7 * np.ones_like(A)  # rounding keeps residuals above eps |A| |x|
         found = conjugate.solve(lambda b: A @ b, factor(A, 5), y, tolerance=1e-14, limit=2000)
         assert found.ended == "rounding" and 1e-14 < found.relative < 1e-5
         assert found.relative == pytest.approx(
@@ -106,7 +106,7 @@ class TestSteps:
         assert weighed.max() <= 1e-6 and found.relative == pytest.approx(weighed.max(), rel=1e-3)
 
     def test_a_preconditioner_that_rounding_spoils_is_left_out(self):
-        """Where it is no positive matrix for a column, the residual itself is the direction."""
+        """Where it is not positive for a column, the residual itself is the direction."""
         A, y = kernel(40)
         found = conjugate.solve(lambda b: A @ b, lambda b: -b, y, tolerance=1e-8, limit=2000)
         assert found.ended == "solved"
@@ -120,12 +120,13 @@ class TestPreconditioner:
         P = factor(A, rank)
         assert len(P.pivots) == len(set(P.pivots.tolist())) == rank
         expected = dense(A, P.pivots)
-        np.testing.assert_allclose(expected[P.pivots], A[P.pivots], atol=1e-9)  # A in the pivots' rows,
+        # It equals A in the pivots' rows.
+        np.testing.assert_allclose(expected[P.pivots], A[P.pivots], atol=1e-9)
         np.testing.assert_allclose(expected.diagonal(), A.diagonal())  # and on the diagonal
         np.testing.assert_allclose(P(y), np.linalg.solve(expected, y), rtol=1e-7, atol=1e-9)
 
     def test_pivots_are_the_greedy_ones(self, monkeypatch):
-        """One row at a time: the largest entry of the Schur complement's diagonal, each time."""
+        """With batches of one: each pivot is the largest entry on the Schur complement's diagonal."""
         monkeypatch.setattr(partial, "batch", lambda rank: 1)
         A, _ = kernel(40)
         expected, S = [], A.copy()
@@ -137,7 +138,7 @@ class TestPreconditioner:
 
     @pytest.mark.parametrize("columns", [7, 4096])
     def test_batches_keep_what_they_leave_out_small(self, columns, monkeypatch):
-        """Half of the images nearly equal the others: a batch must not take both of a pair."""
+        """Images come in nearly equal pairs: a batch must not take both of a pair."""
         monkeypatch.setattr(partial, "COLUMNS", columns)
         A, _ = kernel(40)
         twice = np.kron(A, np.ones((2, 2))) + 1e-6 * np.diag(np.kron(A.diagonal(), np.ones(2)))
@@ -176,7 +177,7 @@ class TestPreconditioner:
         partial.factor(held, A.diagonal().copy(), np.zeros(800), 200)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        pieces = stream.PIECES * 8 * 400**2  # a piece, and what it is made of
+        pieces = stream.PIECES * 8 * 400**2  # a piece and the arrays it is made from
         assert 0.5 * partial.memory(800, 200) < peak <= partial.memory(800, 200) + pieces
 
 
@@ -186,7 +187,8 @@ class TestStream:
     def test_products_rows_and_diagonal(self, side, dtype):
         A, y = kernel(50)
         A = A.astype(dtype)
-        spoilt = np.tril(A) + np.triu(np.full_like(A, np.nan), 1)  # only the lower triangle is read
+        # So a read of the upper triangle would show.
+        spoilt = np.tril(A) + np.triu(np.full_like(A, np.nan), 1)
         held, exact = Held(spoilt, side), A.astype(np.float64)
         np.testing.assert_allclose(stream.times(held, y), exact @ y, rtol=1e-12, atol=1e-12)
         chosen = np.array([31, 0, 49, 7])

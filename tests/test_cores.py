@@ -1,4 +1,4 @@
-"""How many threads computing uses: the least of what the system, a container and a scheduler allow."""
+"""How many threads are used: the least of what the system, a container and a scheduler allow."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ BOUND = 8
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch, tmp_path):
-    """Eight cores, no limits."""
+    """A machine with eight cores and no limits."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(BOUND)), raising=False)
     monkeypatch.setattr(cores, "_quota", lambda: None)
     for name in cores.VARIABLES:
@@ -180,8 +180,8 @@ def test_numba_is_imported_whatever_its_variable_says(value):
         (None, 2, ["0", "1"]),
         ("3,5", 2, ["3", "5"]),
         ("GPU-8932, GPU-1244", 2, ["GPU-8932", "GPU-1244"]),
-        ("0,-1,1", 1, ["0"]),  # CUDA sees those before the first that is none
-        ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b"]),  # of which it shows a process only one
+        ("0,-1,1", 1, ["0"]),  # CUDA ignores all entries from the first invalid one on
+        ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b"]),  # CUDA shows a process only one of them
         ("", 0, []),
     ],
 )

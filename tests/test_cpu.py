@@ -1,4 +1,4 @@
-"""The CPU backend: the suite, and the sizes of the real data sets."""
+"""The CPU backend: the backend suite, and the sizes of the real data sets."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_real_sizes(channels, size):
 
 
 def test_larger_than_a_warp():
-    """No size is built in."""
+    """40 x 40 pixels: no size is built in."""
     x = ordinary(2, 1, 40)
     backend = Backend(Spec(readouts(("ntk", "v"), ("ntk", "gap"), depths=(3,)), 1, 40))
     assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
@@ -56,7 +56,7 @@ def test_a_pass_runs_the_trainings_that_are_read():
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_same_bits_whatever_stands_beside(symmetric):
-    """Lanes, groups of them, threads' jobs: an entry depends on its two images alone."""
+    """An entry depends only on its two images, not on lanes, groups of lanes, or the threads' jobs."""
     x = ordinary(LANES + 5, 1, 6)
     backend = Backend(Spec(TABLE, 1, 6))
     whole = backend.tile(backend.prepare(x), backend.prepare(x), symmetric)
@@ -76,7 +76,7 @@ def test_slabs_hold_every_entry_once(size):
         row, bounds = columns[begin:end].tolist(), ends[first:last].tolist()
         assert bounds[0] == 0 and bounds[-1] == end - begin <= width_of(found)
         assert sum(x >= 0 for x, _ in row) <= max(size, SHORTEST)
-        for before, stop in itertools.pairwise(bounds):  # of a rectangle
+        for before, stop in itertools.pairwise(bounds):  # the bounds of a rectangle
             assert row[before] == [-1, -1]
             b = row[before + 1][1] - row[before + 1][0]
             seen.append((a, b))

@@ -1,4 +1,4 @@
-"""How a tile is cut into blocks for a GPU, whatever is computed in them."""
+"""How a tile is cut into blocks for a GPU; what the blocks compute does not matter here."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from cntk_bench.errors import UserError
 
 
 class Gpu:
-    """Gives what was launched, and says when it was asked for."""
+    """Returns what was launched, and logs when it was asked for."""
 
     def __init__(self):
         self.log = []
@@ -31,7 +31,7 @@ def test_every_pair_is_in_one_block(n, m, side, symmetric):
         return full[:, rows, columns]
 
     found = launched(gpu, (n, m), side, symmetric, block)
-    assert gpu.log == ["launch"] * len(halves)  # nothing is waited for before all is launched
+    assert gpu.log == ["launch"] * len(halves)  # all blocks are launched before any is waited for
     seen, out = np.zeros((n, m), int), np.full((1, n, m), -1)
     for rows, columns, numbers in downloaded(found):
         seen[rows, columns] += 1

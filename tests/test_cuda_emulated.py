@@ -1,6 +1,6 @@
-"""The CUDA backend without a GPU: its kernels' own text and its host code, run on the CPU.
+"""The CUDA backend without a GPU: its own kernel sources and host code, run on the CPU.
 
-The emulator (tests/emulator) stands in for CuPy; everything else is what a GPU would run.
+The emulator (tests/emulator) takes CuPy's place; everything else is what a GPU would run.
 """
 
 import sys
@@ -31,7 +31,7 @@ class TestEmulatedCuda(BackendSuite):
 
 
 def v_in_float64(x, z, depths):
-    """CNTK-V of one pair by its own short recursion: displacement 0 alone, arrays (P, P)."""
+    """CNTK-V of one pair by an independent, short recursion over displacement 0 alone: arrays (P, P)."""
 
     def box(a):
         padded = np.pad(a, 1)
@@ -52,7 +52,7 @@ def v_in_float64(x, z, depths):
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
 def test_v_of_real_sizes(channels, size):
-    """Among the images: one twice, and two that share half of their pixels."""
+    """The images include a repeated one, and two that share half of their pixels."""
     x = ordinary(5, channels, size)
     x[1, :, :, 16:] = x[0, :, :, 16:]
     x[2] = x[0]
@@ -70,12 +70,12 @@ def test_the_whole_table_of_one_cifar_sized_pair():
     backend = Backend(Spec((*TABLE, *readouts(("nngp", "gap"))), 3, 32), Emulator())
     assert relative_errors(backend, x[:1], x[1:]).max() < 1e-6
     blocks = [blocks for name, blocks in backend.gpu.launches if name == "displacements"]
-    assert blocks == [4] * 32  # 32 launches of one a each: 32 planes (31 for a = 0), 8 a block
+    assert blocks == [4] * 32  # 32 launches, one for each a, of 32 planes (31 for a = 0), 8 to a block
 
 
 @pytest.mark.parametrize("chosen", [readouts(("ntk", "v")), readouts(("ntk", "gap"), ("nngp", "gap"))])
 def test_a_gpus_approximations_change_little(chosen):
-    """Reciprocals and square roots off by up to 2 units in the last place; half of both images is flat."""
+    """Reciprocals and square roots may be off by 2 units in the last place; half of each image is flat."""
     x = ordinary(2, 3, 16)
     x[:, :, :, 8:] = 1.234
     x = np.concatenate([x, x[:1]])
@@ -97,7 +97,7 @@ LAP_AND_BOTH_TRAININGS = readouts(
 @pytest.mark.parametrize("size", [5, 8, 28, 32])
 @pytest.mark.parametrize("chosen", [V_ALONE, GAP_AND_NNGP, LAP_AND_BOTH_TRAININGS], ids=["v", "gap", "lap"])
 def test_every_kernel_at_every_size(chosen, size, channels):
-    """Right, and free of races: lanes and warps may take their turns in any order between barriers."""
+    """Results are right and free of races: between barriers, lanes and warps may take turns in any order."""
     x = ordinary(3, channels, size)
     x, z = (x, x[:1]) if chosen is V_ALONE else (x[:1], x[1:2])
 
@@ -114,7 +114,7 @@ ORDERS = [(FORWARD,), (REVERSED,), *((SHUFFLED, seed) for seed in range(1, 6))]
 
 
 class Changed(Emulator):
-    """Runs one kernel's text with something replaced."""
+    """Runs the kernels with a piece of one kernel's text replaced."""
 
     def __init__(self, kernel, old, new, *order, **more):
         super().__init__(*order, **more)
@@ -130,16 +130,17 @@ class Changed(Emulator):
 READY = "        const float* ready = shared + (RING > 1 ? ALL_IMAGES - buffer : 0);\n"
 COPY = "        if (RING > 1 && left) copy();\n"
 SYNC = "        __syncthreads();\n"
-MUCH, LITTLE = 228 << 10, 1 << 13  # shared memory for two buffers, and for one
+MUCH, LITTLE = 228 << 10, 1 << 13  # shared memory for two buffers, or only for one
 
 
 @pytest.mark.parametrize(
     ("kernel", "shared_bytes", "old", "new"),
     [
-        ("displacements", MUCH, SYNC + READY, READY),  # a warp reads before another has copied
+        ("displacements", MUCH, SYNC + READY, READY),  # a warp reads before another has finished copying
         ("diagonal", MUCH, SYNC + READY, READY),
         ("diagonal", LITTLE, SYNC + READY, READY),
-        ("displacements", MUCH, SYNC + READY + COPY, READY + COPY + SYNC),  # copies over what another reads
+        # A warp overwrites what another still reads.
+        ("displacements", MUCH, SYNC + READY + COPY, READY + COPY + SYNC),
         ("diagonal", MUCH, SYNC + READY + COPY, READY + COPY + SYNC),
         ("diagonal", LITTLE, "__syncthreads();\n            copy();", "copy();"),
         ("displacements", MUCH, "await_copies();\n" + SYNC, SYNC + "await_copies();\n"),
@@ -148,7 +149,7 @@ MUCH, LITTLE = 228 << 10, 1 << 13  # shared memory for two buffers, and for one
     ],
 )
 def test_a_race_is_noticed(kernel, shared_bytes, old, new):
-    """With a barrier or the wait for copies left out or in another place, some order gives other numbers."""
+    """If a barrier or the wait for copies is missing or misplaced, some order gives other numbers."""
     spec = Spec(readouts(("ntk", "v" if kernel == "diagonal" else "gap"), depths=(4,)), 1, 12)
     x = ordinary(3, 1, 12)
 
@@ -166,7 +167,7 @@ def test_a_race_is_noticed(kernel, shared_bytes, old, new):
     ("chosen", "tilings"), [(EVERYTHING, [(2, 2), (2, 1)]), (V_ALONE, [(2, 2), (3, 1)])], ids=["all", "v"]
 )
 def test_no_race_whatever_the_shared_memory(order, chosen, tilings):
-    """Where few blocks of `diagonal` would fit, it takes other tiles, or copies images into one buffer."""
+    """Where too few blocks of `diagonal` fit, it uses other tile shapes or a single buffer for images."""
     x = ordinary(7 if chosen is V_ALONE else 3, 2, 6)
     spec = Spec(chosen, 2, 6)
     much, little = Backend(spec, Emulator()), Backend(spec, Emulator(*order, shared_bytes=LITTLE // 4))
@@ -194,7 +195,7 @@ def test_bits_do_not_depend_on_the_memory():
 def test_blocks_are_downloaded_while_what_was_launched_later_runs():
     class Watched(Emulator):
         def download_later(self, array):
-            taken = array.copy()  # what was launched until now: later launches must leave it alone
+            taken = array.copy()  # the numbers so far, which later launches must not change
 
             def download():
                 np.testing.assert_array_equal(array, taken)
@@ -203,7 +204,7 @@ def test_blocks_are_downloaded_while_what_was_launched_later_runs():
 
             return download
 
-    gpu = Watched(free_bytes=390_000)  # 3 images at once
+    gpu = Watched(free_bytes=390_000)  # enough for 3 images at once
     backend = Backend(Spec(readouts(("ntk", "v")), 1, 8), gpu)
     x = ordinary(5, 1, 8)
     images = backend.prepare(x)
@@ -228,7 +229,7 @@ def test_v_alone_runs_one_plane():
     assert [name for name, _ in gpu.launches] == ["deviations", "deviations", "diagonal", "read_diagonal"]
     gpu.launches.clear()
     backend.tile(images, images, symmetric=True)
-    assert ("diagonal", 3) in gpu.launches  # of 2 x 2 tiles, those on and below the diagonal
+    assert ("diagonal", 3) in gpu.launches  # those of 2 x 2 tiles that are on or below the diagonal
 
 
 def test_zones_are_rings_with_what_their_pools_need():
@@ -245,14 +246,14 @@ def test_zones_are_rings_with_what_their_pools_need():
     [(64, (3, 1), (2, 1)), (100, (2, 1), (2, 1)), (164, (2, 1), (2, 1)), (228, (2, 2), (2, 2))],
 )
 def test_tilings_of_the_chips(kib, v, table):
-    """sm_75, sm_86 and sm_89, sm_80, sm_90; 36 KiB for four images of 32 x 32 pixels."""
+    """Shared memory of sm_75; sm_86 and sm_89; sm_80; sm_90. Four images of 32 x 32 pixels take 36 KiB."""
     of_v, of_table = (zones(Spec(chosen, 3, 32))[0] for chosen in (V_ALONE, TABLE))
     assert of_v.stage_bytes == 9 << 10
     assert (of_v.tiling(kib << 10), of_table.tiling(kib << 10)) == (v, table)
 
 
 def test_tiles_under_way_share_images():
-    """Of any 256 tiles in a row, 16 x 16 neighbours: their images fit the GPU's cache."""
+    """256 consecutive tiles are 16 x 16 neighbours, so their images fit into the GPU's cache."""
     backend = Backend(Spec(V_ALONE, 1, 4), Emulator())
     for half in (True, False):
         pairs, tiles = backend._lists_of(96, 96, half)
@@ -318,17 +319,17 @@ def test_a_full_gpu_is_the_users_to_mend():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("first != seam", "true"),  # the column seam, left of a lane's columns
-        ("last != seam", "true"),  # between them
-        ("last + 1 != seam", "true"),  # right of them
+        ("first != seam", "true"),  # the column seam left of a lane's columns
+        ("last != seam", "true"),  # the column seam between them
+        ("last + 1 != seam", "true"),  # the column seam right of them
         ("return open[i];", "return 1;"),  # the row seam
-        ("weights + a * P", "weights"),  # the row's weights in LAP
+        ("weights + a * P", "weights"),  # LAP's weights of the row
         ("k0 = NINTH - k0;", ""),  # negative correlations
-        ("(P - a) % 2", "0"),  # a seam inside a pair of rows
+        ("(P - a) % 2", "0"),  # a seam within a pair of rows
     ],
 )
 def test_a_broken_kernel_is_noticed(old, new):
-    """The emulator runs the text it is given: with the mathematics broken, results are wrong."""
+    """With broken mathematics the results are wrong, so the emulator runs the text that it is given."""
 
     chosen = readouts(("ntk", "lap:1"), ("ntk", "gap"), depths=(3, 4))
     x = ordinary(2, 1, 6)

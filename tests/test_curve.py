@@ -1,4 +1,4 @@
-"""`curve` of a run of several draws, and `curve --extrapolate`, as a user meets them, on a small run."""
+"""`curve` on a small run of several draws, and `curve --extrapolate`, as users meet them."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ LISTED = ("--sizes", ",".join(map(str, SIZES)))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Three draws of 40 digits and 150 test images, two columns."""
+    """Three draws of 40 training images of digits, 150 test images, two columns."""
     output = tmp_path_factory.mktemp("runs") / "drawn"
     changed = (f"dataset.train={N}", f"dataset.test={M}", f"dataset.draws={DRAWS}", "compute.tile=20",
                "kernel.columns=[CNTK-V, CNN-GP-V]", "kernel.depths=[3]")  # fmt: skip
@@ -70,7 +70,7 @@ class TestDraws:
             assert (last["accuracy"], last["spread"]) == (row["accuracy"], row["spread"])
 
     def test_one_draw_is_told_as_it_was(self, run):
-        """Of --train the first draw alone, without anything of draws."""
+        """With --train, only the first draw is analysed, and nothing about draws is shown."""
         said = call("curve", run, "--sizes", "10,20", "--train", "30").stderr
         assert "only the first of 3 draws of training images is analysed" in said
         found = as_json("curve", run, "--sizes", "10,20", "--train", "30")
@@ -110,7 +110,7 @@ class TestDraws:
 
     @pytest.mark.parametrize(("n", "most"), [(20, 1), (15, 2), (7, 2)])
     def test_beginnings_of_draws_are_balanced(self, n, most):
-        """To one image, where draws are whole rounds of all classes; to two, where they are not."""
+        """Class counts differ by at most 1 if draws are whole rounds of all classes, otherwise by 2."""
         labels = np.repeat(np.arange(10), 60)
         seen = set()
         for seed in range(5):
@@ -133,7 +133,7 @@ class TestDraws:
         told = {p["train"]: (p["published"], p["published_spread"], p["elsewhere"]) for p in facts["points"]}
         assert told[20] == (55.5, 2.5, None) and told[28] == (None, None, None)
         assert told[40][:2] == (None, None) and told[40][2]["accuracy"] == 77.7
-        assert told[12][2]["spread"] is None  # of one training set
+        assert told[12][2]["spread"] is None  # published for one training set only
         text = succeed("curve", run, *LISTED, "--column", "CNTK-V")
         rows = {
             line.split()[2]: line.split()[6:] for line in text.splitlines() if line.strip().startswith("CNTK")
@@ -207,7 +207,8 @@ class TestExtrapolation:
             and "1 of 1 results are not to be trusted: CNTK-V at depth 3" in found.stderr
         )
         row = next(line for line in found.stdout.splitlines() if "extrapolated" in line)
-        assert row.split()[4].endswith("?") and row.count("?") == 1  # the accuracy, not what was published
+        # The mark is on the accuracy, not on the published one.
+        assert row.split()[4].endswith("?") and row.count("?") == 1
 
     def test_a_curve_without_a_law_keeps_what_was_measured(self, run, monkeypatch):
         monkeypatch.setattr(extrapolation, "UNPOSED", -1.0)

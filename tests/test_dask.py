@@ -1,4 +1,4 @@
-"""Dask's schedulers: what listens, who is let in, and what becomes of signals where there are no workers."""
+"""Dask's schedulers: which ports listen, who may connect, and what signals do where there are no workers."""
 
 import gc
 import http.client
@@ -20,7 +20,7 @@ from cntk_bench.executors import Workers
 distributed = pytest.importorskip(
     "distributed", reason="Dask is not installed: pip install 'cntk-bench[cluster]'"
 )
-psutil = pytest.importorskip("psutil")  # which Dask needs
+psutil = pytest.importorskip("psutil")  # a dependency of Dask
 
 CALL = """
 import sys
@@ -42,7 +42,7 @@ except interruption.Interrupted as stopped:
 
 @pytest.fixture
 def scheduler():
-    """One that runs already, without workers, and what adds one."""
+    """A running scheduler without workers; its cluster can add some."""
     with distributed.LocalCluster(
         n_workers=0, processes=False, threads_per_worker=2, dashboard_address="127.0.0.1:0"
     ) as cluster:
@@ -57,7 +57,7 @@ def run(folder, tasks, stopped=lambda: False, **workers):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_lets_workers_finish_what_they_do(tmp_path, signum):
-    """As a terminal's Ctrl-C, which every process started from it gets."""
+    """Like Ctrl-C at a terminal, which reaches every process started from it."""
 
     def usual():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -66,7 +66,8 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_what_they_do(tmp_path, 
         [sys.executable, "-c", CALL, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True, preexec_fn=usual, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    while not errands.done(tmp_path) and process.poll() is None:  # `readline` would keep more than a line
+    # `readline` would take more than one line from the pipe
+    while not errands.done(tmp_path) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signum)
     told, said = process.communicate(timeout=300)
@@ -161,7 +162,7 @@ def test_a_scheduler_of_our_own_listens_on_this_machine_alone_and_serves_no_page
 
 
 def _answer(port, page):
-    """The status that a port answers a request without a certificate with; None if it does not."""
+    """The status with which a port answers a request without a certificate; None if it does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", page)

@@ -15,7 +15,7 @@ from cntk_bench.errors import UserError
 
 
 def arrays(n_train=90, n_test=30, size=4, channels=3, classes=3, seed=0):
-    """Random uint8 images, channels last, all different, with labels of every class."""
+    """Random uint8 images, channels last, all different, with labels that include every class."""
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (n_train + n_test, size, size, channels), dtype=np.uint8)
     y = rng.integers(0, classes, n_train + n_test)
@@ -34,7 +34,7 @@ def file(tmp_path):
 
 
 def positions(images, originals):
-    """For each image (C, P, P), which of the originals (n, P, P, C) it is."""
+    """For each image (C, P, P), its index among the originals (n, P, P, C)."""
     rows = {original.tobytes(): index for index, original in enumerate(originals)}
     assert len(rows) == len(originals)
     return np.array([rows[np.ascontiguousarray(np.moveaxis(image, 0, -1)).tobytes()] for image in images])
@@ -58,7 +58,7 @@ def label_sets():
     yield np.repeat(np.arange(3), 7)
     for classes, n in ((2, 33), (5, 200), (10, 137)):
         yield rng.integers(0, classes, n)
-    yield np.repeat(np.arange(4), (1, 2, 10, 50))  # classes run out one after the other
+    yield np.repeat(np.arange(4), (1, 2, 10, 50))  # classes run out one after another
     yield np.repeat((0, 3), 5)  # classes 1 and 2 have no image
 
 
@@ -119,7 +119,7 @@ def test_images_keep_their_labels(file):
 
 
 def test_standardisation_uses_the_whole_training_set(tmp_path):
-    content = arrays(n_train=1203, n_test=700, size=2)  # several chunks, the last one partial
+    content = arrays(n_train=1203, n_test=700, size=2)  # several chunks, of which the last is partial
     path = write(tmp_path / "data.npz", content)
     pixels = content["x_train"].astype(np.float64)
     mean, deviation = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
@@ -137,7 +137,8 @@ def test_standardisation_uses_the_whole_training_set(tmp_path):
 def test_statistics_are_accurate_far_from_zero(tmp_path):
     content = arrays(n_train=1203)
     for part in ("x_train", "x_test"):
-        content[part] = content[part] * 1e-3 + 1e6  # float64; a sum of squares would lose all digits
+        # Values where a float64 sum of squares would lose all digits of the variance.
+        content[part] = content[part] * 1e-3 + 1e6
     loaded = data.load("npz", path=write(tmp_path / "data.npz", content))
     np.testing.assert_allclose(loaded.x_train.mean((0, 2, 3), dtype=np.float64), 0, atol=1e-6)
     np.testing.assert_allclose(loaded.x_train.std((0, 2, 3), dtype=np.float64), 1, rtol=1e-6)
@@ -182,7 +183,7 @@ def test_channels_first_last_and_one_channel_are_equal(tmp_path):
 
 
 def test_vectors_are_images_of_one_pixel(tmp_path):
-    """Each feature is standardised by itself, as a channel is."""
+    """Each feature is standardised on its own, as channels are."""
     given = arrays()
     rows = {key: given[key].reshape(len(given[key]), -1).astype(float) for key in ("x_train", "x_test")}
     loaded = data.load("npz", path=write(tmp_path / "v.npz", given | rows))
@@ -212,7 +213,7 @@ def test_labels_of_other_integer_types_and_a_column_are_accepted(tmp_path, file)
 def test_an_official_data_set_can_come_from_an_npz_file(file, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     loaded = data.load(name, path=str(file), train=20)
-    assert loaded.name == "npz"  # no file is believed what it says it holds
+    assert loaded.name == "npz"  # what a file claims to hold is not believed
     assert loaded.fingerprint == data.load("npz", path=file, train=20).fingerprint
 
 
@@ -251,7 +252,7 @@ def test_digits_are_split_once_and_balanced():
     assert not members[0] & {image.tobytes() for image in first.x_train}
     assert len(members[0]) == 360
     assert (np.bincount(data.load("digits", train=200).y_train) == 20).all()
-    # The same split and order for ever: published results depend on it.
+    # The split and the order must never change: published results depend on them.
     assert first.fingerprint == "f69920717f2a43305522c82e6a651e1694bd97664371260b77ca07cf1602e101"
 
 
@@ -305,7 +306,7 @@ BAD_ARRAYS = {
     "gap": ({"y_train": relabelled(4)}, "label 4, but no image of class 3"),
     "beyond int64": (
         {"y_train": relabelled(0).astype(np.uint64) + np.uint64(2**63)},
-        "y_train has the label 92",  # 2**63 and something, as it was given
+        "y_train has the label 92",  # 2**63 and a little more, shown as it was given
     ),
     "one class": ({"y_train": Y * 0, "y_test": GOOD["y_test"] * 0}, "at least two classes"),
 }
@@ -358,7 +359,7 @@ def test_missing_arrays_are_named(tmp_path):
 
 
 class Bomb:
-    """A pickle that leaves a trace when it is opened."""
+    """A pickle that leaves a trace when it is loaded."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -395,7 +396,8 @@ def test_every_truncation_and_damage_is_noticed(tmp_path, save):
     for place in range(0, len(intact), 17):
         path.write_bytes(intact[:place] + bytes([intact[place] ^ 0xFF]) + intact[place + 1 :])
         try:
-            assert data.load("npz", path=path).fingerprint == whole  # dates and the like in zip headers
+            # The changed byte was a date or the like in a zip header.
+            assert data.load("npz", path=path).fingerprint == whole
         except UserError as error:
             assert "\n" not in str(error)
             refused += 1
@@ -458,7 +460,7 @@ def test_a_file_that_is_not_cifar10_is_not_called_so(tmp_path, caplog):
 
 @pytest.mark.parametrize("preprocess", ["none"])
 def test_images_that_float32_would_lose_are_refused(tmp_path, preprocess):
-    """A kernel's classes do not depend on the brightness of an image; a vanished image has none."""
+    """Predictions do not depend on an image's brightness, unless it underflows to 0 and is lost."""
     x, y = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
     for test in (x * 1e-46, np.concatenate([x[:5], x[5:] * 1e-40])):
         np.savez(tmp_path / "dim.npz", x_train=x, y_train=y, x_test=test, y_test=y)
@@ -471,7 +473,7 @@ def test_images_that_float32_would_lose_are_refused(tmp_path, preprocess):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("asked", [{}, {"preprocess": ["zca"]}, {"statistics": [0, 1e-310]}])
 def test_images_that_float32_cannot_hold_as_prepared_are_refused(tmp_path, asked):
-    """Not the test image is wrong but what it is prepared by; NumPy says nothing of its own."""
+    """The test images are fine, but the preparation overflows float32; NumPy itself must not warn."""
     x, y = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
     train = x if "statistics" in asked else x * 1e-40
     np.savez(tmp_path / "far.npz", x_train=train, y_train=y, x_test=x, y_test=y)

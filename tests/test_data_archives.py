@@ -1,4 +1,4 @@
-"""CIFAR's archives and pickles that mean harm or are broken: refused in a line, and nothing in them runs."""
+"""Hostile or broken CIFAR archives and pickles: refused in one line, and none of their code runs."""
 
 import codecs
 import gzip
@@ -83,7 +83,7 @@ def huge():
 
 
 def negative():
-    """A member of -1024 bytes: whoever steps over it comes back to it."""
+    """A member with size -1024: skipping it leads back to it."""
     header = bytearray(tarfile.TarInfo("batches/zero").tobuf())
     header[124:136] = b"\xff" * 10 + (2**16 - 1024).to_bytes(2, "big")
     header[148:156] = b"        "
@@ -92,7 +92,7 @@ def negative():
 
 
 def long_header(kind):
-    """A header of many bytes, as for a long name, which tarfile reads before it shows the member."""
+    """A very long header, as for a long name, which tarfile reads before it returns the member."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, 10**6
     return info.tobuf() + bytes(10**6)
@@ -131,7 +131,7 @@ def test_a_batch_with_another_content_is_refused(tmp_path):
 
 
 class Runs:
-    """A pickle that leaves a trace when it is opened."""
+    """A pickle that calls a function when it is loaded."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -153,7 +153,7 @@ def test_a_pickle_with_the_right_checksum_runs_nothing(tmp_path, protocol, where
 
 
 class Forged:
-    """An array whose pickle claims another type than it has bytes for."""
+    """A pickled array that claims another type than the size of its data allows."""
 
     def __init__(self, *dtype, state=None):
         self.dtype, self.state = dtype, state
@@ -198,7 +198,7 @@ def test_a_pickle_makes_arrays_of_bytes_alone(tmp_path, monkeypatch, forged):
 
 
 def test_a_batch_as_python_2_wrote_it(tmp_path):
-    """Strings of bytes, the names of old NumPy: as the published files are; in both orders of memory."""
+    """As published: byte strings and names of an old NumPy. Arrays may be in either memory order."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
     head = b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\x09eU\x04dataq\x04"
     made = b"cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07"
@@ -212,14 +212,15 @@ def test_a_batch_as_python_2_wrote_it(tmp_path):
         raw = pixels.tobytes("F" if fortran else "C")
         order, size = b"\x88" if fortran else b"\x89", len(raw).to_bytes(4, "little")
         content = head + made + shape + dtype + order + b"T" + size + raw + b"tbu."
-        truth = pickle.loads(content, encoding="latin1")  # the library's reader of the same bytes
+        # The standard library reads these bytes as we should.
+        truth = pickle.loads(content, encoding="latin1")
         assert np.array_equal(truth["data"], pixels)
         (tmp_path / "batch").write_bytes(content)
         x, y = cifar.read({tmp_path / "batch": md5(content)}, "labels")
         assert np.array_equal(x.reshape(2, 3072), pixels) and y.tolist() == [6, 9]
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])  # the published ones are of 2
+@pytest.mark.parametrize("protocol", [0, 2, 4])  # the published files have protocol 2
 def test_a_batch_is_read(tmp_path, protocol):
     truth = pickle.loads(batch(4))
     files = {}

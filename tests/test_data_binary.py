@@ -1,4 +1,4 @@
-"""CIFAR without torch: the binary archive gives the images of the pickles, and nothing of it is unpacked."""
+"""CIFAR's binary archive: the same images as in the pickles, without torch and without unpacking it."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ BOTH = ("cifar10", "cifar100")
 
 
 def put(name, folder, content, patch):
-    """An archive of this content in a folder, as if it were the published one."""
+    """Write an archive with this content to a folder, and make it pass for the published one."""
     path = folder / binary.ARCHIVES[name].file
     path.write_bytes(content)
     changed = replace(binary.ARCHIVES[name], sha256=hashlib.sha256(content).hexdigest())
@@ -69,7 +69,7 @@ def test_what_a_folder_has_is_read_whether_torch_is_there_or_not(server, tmp_pat
 def test_images_of_the_binary_archive_are_known_by_themselves(server, tmp_path, monkeypatch):
     x, y, x_test, y_test = binaries("cifar10", None, server, monkeypatch.setattr)
     data.fetch("cifar10", tmp_path, progress=False)
-    assert data.load("cifar10", path=tmp_path).name == "npz"  # not the published images
+    assert data.load("cifar10", path=tmp_path).name == "npz"  # these are not the published images
     known = identity.digest(x, y), identity.digest(x_test, y_test)
     monkeypatch.setitem(identity._DIGESTS, "cifar10", known)
     assert data.load("cifar10", path=tmp_path).name == "cifar10"

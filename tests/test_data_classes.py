@@ -1,4 +1,4 @@
-"""A data set of some classes only is the data set that has no others."""
+"""A choice of classes from a data set equals a data set that has only these classes."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def file(tmp_path):
 
 
 def only(path, labels):
-    """A file with the images of these labels alone, numbered in their order."""
+    """A file with only the images of these labels, renumbered in their order."""
     kept = {}
     for part in ("train", "test"):
         y = ARRAYS[f"y_{part}"]

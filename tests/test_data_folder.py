@@ -1,4 +1,4 @@
-"""Folders of pictures: classes by folders or by a table, splits, what is passed over, and what is refused."""
+"""Folders of pictures: classes from folders or a table, splits, what is skipped, and what is refused."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ SIDE = 6
 
 
 def pixels(*key, channels=3):
-    """The pixels of a picture, its own."""
+    """Pixels that belong to one picture alone."""
     seed = [sum(map(ord, str(part))) * 1000 + len(str(part)) for part in key]
     shape = (SIDE, SIDE, 3) if channels == 3 else (SIDE, SIDE)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -29,7 +29,7 @@ def put(path, *key, channels=3):
 
 @pytest.fixture
 def photos(tmp_path):
-    """train/ and test/ with folders of two classes, and twelve and four pictures each."""
+    """train/ and test/ with folders for two classes; each has twelve or four pictures."""
     for part, n in (("train", 12), ("test", 4)):
         for name in ("cat", "dog"):
             for number in range(n):
@@ -59,7 +59,7 @@ def test_folders_name_classes(photos):
         x, y = getattr(found, f"x_{part}"), getattr(found, f"y_{part}")
         index = getattr(found, f"{part}_index")
         assert sorted(index) == list(range(2 * n))
-        for image, label, place in zip(x, y, index, strict=True):  # class by class, file by file
+        for image, label, place in zip(x, y, index, strict=True):  # places count class by class, file by file
             assert label == place // n
             assert np.array_equal(image, expected(part, ("cat", "dog")[label], place % n))
 
@@ -132,7 +132,7 @@ def test_links_are_followed_and_circles_end(photos, tmp_path):
     (elsewhere / "again").symlink_to(elsewhere)
     (elsewhere / "up").symlink_to(photos / "train")
     found = load(photos)
-    assert np.bincount(found.y_train).tolist() == [12 + 12, 12]  # what a link leads to, once
+    assert np.bincount(found.y_train).tolist() == [12 + 12, 12]  # a linked folder counts once
 
 
 def test_folders_within_a_class_are_of_it(photos):
@@ -214,7 +214,7 @@ def test_grey_pictures_have_one_channel_and_mixed_ones_three(photos):
     assert grey.x_train.shape[1] == 1
     three = load(photos, channels=3)
     assert three.x_train.shape[1] == 3 and (three.x_train == grey.x_train).all()
-    put(photos / "test" / "dog" / "3.png", "colour", 1)  # one of all
+    put(photos / "test" / "dog" / "3.png", "colour", 1)  # a single picture in colour
     mixed = load(photos)
     assert (mixed.x_train == grey.x_train).all() and mixed.x_train.shape[1] == 3 == mixed.x_test.shape[1]
     one = load(photos, channels=1)

@@ -1,4 +1,4 @@
-"""Files and paths that mean harm or are broken: refused in a line, and nothing waits for ever."""
+"""Hostile or broken files and paths: refused in one line, and nothing waits for ever."""
 
 import gzip
 import io
@@ -33,7 +33,7 @@ def test_an_archive_that_unpacks_to_more_than_there_is(tmp_path, monkeypatch):
 
 
 def test_a_name_without_its_ending_is_counted(tmp_path, monkeypatch):
-    """NumPy takes x_train for x_train.npy."""
+    """NumPy reads a member x_train as x_train.npy, so its size must count, too."""
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for key in npz.KEYS:
@@ -42,7 +42,7 @@ def test_a_name_without_its_ending_is_counted(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="unpacks to 0.00391 GiB"):
         data.load("npz", path=path)
     monkeypatch.setattr(npz.memory, "available", lambda: 2**22)
-    with pytest.raises(UserError, match="x_train in .* cannot be read"):  # zeros are no array
+    with pytest.raises(UserError, match="x_train in .* cannot be read"):  # zeros are not an array file
         data.load("npz", path=path)
 
 
@@ -58,7 +58,7 @@ def test_an_array_that_is_there_twice(tmp_path, second):
 
 
 def npy(shape, descr="'|u1'"):
-    """A .npy file whose header claims a shape and a type."""
+    """An .npy file whose header claims a shape and a type."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
 

@@ -1,4 +1,4 @@
-"""A data set is called by its name only where its images are known to be its."""
+"""A data set bears its name only if its images are verified."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TEST = RNG.integers(0, 256, (10, 3, 4, 4), dtype=np.uint8), np.arange(10)
 
 @pytest.fixture
 def known(monkeypatch):
-    """Small images in the place of CIFAR-10's."""
+    """Makes small images pass for CIFAR-10's."""
     monkeypatch.setitem(identity._DIGESTS, "cifar10", (digest(*TRAIN), digest(*TEST)))
 
 
@@ -36,7 +36,7 @@ def test_a_file_of_published_images_has_their_name(known, tmp_path, caplog, clas
         np.savez(path, x_train=TRAIN[0], y_train=TRAIN[1], x_test=x, y_test=TEST[1])
         loaded = data.load(
             "cifar10", path=path, classes=classes
-        )  # a choice of the published is told by all of them
+        )  # chosen classes have the name if all images are the published ones
         assert loaded.name == name and ("does not hold" in caplog.text) == bool(change)
         assert data.load("npz", path=path).name == "npz"
 

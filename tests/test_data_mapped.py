@@ -1,4 +1,4 @@
-"""Mapped arrays: the same data as in a file, read only where they are used; and what cannot be mapped."""
+"""Mapped arrays: the same data as from an .npz file, read only where used; and what cannot be mapped."""
 
 import errno
 import os
@@ -77,7 +77,7 @@ def test_fortran_order_is_told_where_it_does_not_fit_into_memory(tmp_path, monke
     assert not caplog.messages
     monkeypatch.setattr("cntk_bench.system.memory.available", lambda: some["x_test"].nbytes - 1)
     mapped.read(folder)
-    (said,) = caplog.messages  # of the test images, in C order, nothing
+    (said,) = caplog.messages  # no message about the test images, which are in C order
     assert "x_train.npy is larger than the free memory and in Fortran order" in said
 
 
@@ -89,7 +89,7 @@ def test_images_stay_on_the_disk(tmp_path):
 
 @pytest.mark.parametrize("steps", ["standardize", ["contrast", "zca"], ["center", "standardize"]])
 def test_a_choice_of_images_is_fitted_as_their_copy(steps):
-    """The images that statistics are of are never gathered; the bits are those of gathered ones."""
+    """Statistics never gather the chosen images into a copy; the bits are those of the gathered images."""
     x = RNG.integers(0, 256, (1700, 2, 3, 3), dtype=np.uint8)
     index = RNG.permutation(1700)[:1201]
     recipe = preparation.Recipe(preparation.steps(steps))
@@ -100,7 +100,7 @@ def test_a_choice_of_images_is_fitted_as_their_copy(steps):
     assert recipe.told(some) == recipe.told(x[index])
 
 
-# In a process that may take only little memory for itself: pages of a mapped file are not its own.
+# Run in a process that may use little memory of its own; pages of a mapped file do not count.
 CHILD = """
 import resource, sys
 import numpy as np
@@ -121,7 +121,7 @@ NUMBERS = (0.5, 0.5, 0.5, 1.0, 1.0, 1.0)
 
 
 def mapped_folder(folder, n):
-    """A folder of n training images, of which the disk keeps only what is not zero."""
+    """A folder with n training images; as a sparse file, the zeros take no disk space."""
     folder.mkdir()
     x = np.lib.format.open_memmap(folder / "x_train.npy", "w+", np.uint8, (n, 16, 16, 3))
     x[:: n // 50, 0] = 255
@@ -136,9 +136,9 @@ def mapped_folder(folder, n):
 @pytest.mark.parametrize(
     ("size", "room", "asked", "most"),
     [
-        # Some images are all that is read: never half of the file, mapped pages and libraries included.
+        # Only some images are read: the peak, with mapped pages and libraries, is below half the file.
         (2**30, 2**28, [{"preprocess": "none"}, {"statistics": NUMBERS, "classes": [1, 0]}], 2**29),
-        # Statistics read every page, block by block: pages are given back on demand, and are not counted.
+        # Statistics read every page, block by block; the system takes these back on demand: not counted.
         (ROOM + 2**22, ROOM, [{}, {"classes": [1, 0]}], np.inf),
     ],
     ids=["some images", "statistics of all"],

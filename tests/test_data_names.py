@@ -1,4 +1,4 @@
-"""Names of data sets as people write them, and names of classes in files of arrays and published sets."""
+"""Names of data sets as people write them; names of classes, in array files and for published data sets."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_name_that_is_one_itself_comes_first(monkeypatch):
     monkeypatch.setattr(sources.plugins, "names", lambda _: ("CIFAR-10", "my_set", "My-Set"))
     assert data.canonical("CIFAR-10") == "CIFAR-10" and data.canonical("cifar10") == "cifar10"
     assert data.canonical("my_set") == "my_set"
-    assert data.canonical("MYSET") == "MYSET"  # of two, none
+    assert data.canonical("MYSET") == "MYSET"  # both of two sets match, so neither is meant
     assert data.canonical("cifar_10") == "cifar_10"
 
 

@@ -1,8 +1,7 @@
-"""Official data sets: fetched from a server on loopback, verified, read; idx files.
+"""Official data sets are fetched from a server on loopback, verified and read; so are idx files.
 
-Small synthetic archives stand in for the real ones, their addresses and checksums patched into
-our tables of CIFAR and torchvision's classes. Tests of CIFAR and of idx files in a folder need no
-torchvision.
+Small synthetic archives stand in for the real ones: their addresses and checksums are patched into our
+tables of CIFAR and torchvision's classes. Tests of CIFAR and of idx files in a folder need no torchvision.
 """
 
 import errno
@@ -36,7 +35,7 @@ def idx(array):
 
 
 class Bomb:
-    """A pickle that leaves a trace when it is opened."""
+    """A pickle that leaves a trace when it is loaded."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -45,7 +44,7 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
-# Synthetic archives: each returns the x_train (n, C, P, P), y_train, x_test, y_test it holds.
+# Synthetic archives: each function returns the archive's x_train (n, C, P, P), y_train, x_test, y_test.
 
 
 def svhn(name, cls, server, patch):
@@ -90,7 +89,7 @@ CLASSES_OF = {"svhn": "SVHN", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 @pytest.fixture(params=KINDS)
 def published(request, server, monkeypatch):
-    """name, truth: a synthetic official data set, on the server."""
+    """(name, truth): a synthetic official data set on the server."""
     name = request.param.split()[0]
     cls = None
     if name in CLASSES_OF:
@@ -99,12 +98,12 @@ def published(request, server, monkeypatch):
 
 
 def is_unpacked(name, folder):
-    """Whether a folder has the batches of CIFAR, unpacked from an archive."""
+    """Whether a folder has CIFAR's batches, unpacked from the archive."""
     return name.startswith("cifar") and (folder / cifar.ARCHIVES[name].folder).exists()
 
 
 def check(loaded, truth):
-    """The loaded data set is the truth, in another order."""
+    """Check that the loaded data set is the truth in another order."""
     for part, x, y in (("train", *truth[:2]), ("test", *truth[2:])):
         expected = {
             (image / 255).astype(np.float32).tobytes(): label for image, label in zip(x, y, strict=True)
@@ -166,8 +165,8 @@ def test_a_damaged_download_is_fetched_again(published, server, tmp_path):
             if not is_unpacked(name, tmp_path):
                 assert {Path(request).name for request in server.requests} == {file.name}
             else:
-                assert not server.requests  # unpacked again from the verified archive
-                if file.suffix == ".gz":  # the archive itself is not missed while all is unpacked
+                assert not server.requests  # the verified archive was unpacked again
+                if file.suffix == ".gz":  # a missing archive is no problem while everything is unpacked
                     file.write_bytes(intact)
             assert file.read_bytes() == intact
 
@@ -203,7 +202,7 @@ def test_a_missing_file_and_a_missing_server(published, server, tmp_path):
     server.files = files
     data.fetch(name, tmp_path, progress=False)
     server.close()
-    data.fetch(name, tmp_path, progress=False)  # complete: needs no server
+    data.fetch(name, tmp_path, progress=False)  # all is there: no server is needed
     check(data.load(name, path=tmp_path, preprocess="none"), truth)
     fails(lambda: data.fetch(name, tmp_path / "other", progress=False), "refused.*check the connection")
 
@@ -212,7 +211,7 @@ def test_a_missing_file_and_a_missing_server(published, server, tmp_path):
 def test_a_stalled_server_is_given_up(make, server, tmp_path, monkeypatch):
     monkeypatch.setattr("cntk_bench.data.download.SILENCE", 0.2)
     make("cifar10", None, server, monkeypatch.setattr)
-    server.http.shutdown()  # the socket still listens, but nobody answers
+    server.http.shutdown()  # the socket still listens, but nothing answers
     fails(lambda: data.fetch("cifar10", tmp_path, progress=False), "timed out.*check the connection")
 
 
@@ -239,7 +238,7 @@ def test_nothing_fetched(published, tmp_path):
 
 
 def test_nothing_unverified_is_opened(published, tmp_path):
-    """Every file replaced by a pickle that would leave a trace; stray files likewise."""
+    """Files are replaced, or added, as pickles that would leave a trace when loaded."""
     name, _ = published
     data.fetch(name, tmp_path, progress=False)
     trace = tmp_path / "opened"
@@ -265,7 +264,7 @@ def test_a_damaged_file_is_refused(published, tmp_path):
     data.fetch(name, tmp_path, progress=False)
     for file in files_of(tmp_path):
         if is_unpacked(name, tmp_path) and (file.suffix == ".gz" or "meta" in file.name):
-            continue  # the archive is unpacked, and the names of classes are not needed
+            continue  # not read: batches are unpacked, and class names are not needed
         intact = file.read_bytes()
         file.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
         fails(lambda: data.load(name, path=tmp_path), "checksum.*fetch it")

@@ -1,4 +1,4 @@
-"""Picture files to pixels: every mode, orientation and size against arithmetic in NumPy; harm in one line."""
+"""Pictures to pixels: every mode, orientation and size against NumPy; hostile files refused in one line."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from cntk_bench.errors import UserError
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(0, 256, (11, 17, 3), dtype=np.uint8)
 LEVELS = RNG.integers(0, 256, (11, 17), dtype=np.uint8)
-WHOLE = (None, "crop", None)  # as it is
+WHOLE = (None, "crop", None)  # size, fit, channels: leave the picture as it is
 
 
 def saved(folder, image, name="a.png", **options):
@@ -25,7 +25,7 @@ def saved(folder, image, name="a.png", **options):
 
 
 def luma(colours):
-    """Grey levels as ITU-R 601-2 has them."""
+    """Grey levels as defined by ITU-R 601-2."""
     return colours @ [0.299, 0.587, 0.114]
 
 
@@ -58,14 +58,14 @@ def test_one_bit_is_black_or_white(tmp_path):
 
 
 def png_of_sixteen_bits(path, values, *chunks):
-    """A PNG as its specification has it, (H, W) grey levels or (H, W, 3) colours, or with transparency
-    (H, W, 2) or (H, W, 4); Pillow writes none."""
+    """A PNG of grey levels (H, W) or colours (H, W, 3), or with transparency (H, W, 2) or (H, W, 4), written
+    after the specification, as Pillow cannot write these."""
     rows = [row.astype(">u2").tobytes() for row in values]
     return written(path, values.shape, 16, rows, *chunks)
 
 
 def png_of_few_bits(path, values, bits, *chunks):
-    """The same of grey levels (H, W) of 1, 2, 4 or 8 bits."""
+    """The same for grey levels (H, W) of 1, 2, 4 or 8 bits."""
     each = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
     rows = [row.tobytes() for row in np.packbits(each.reshape(len(values), -1), axis=1)]
     return written(path, values.shape, bits, rows, *chunks)
@@ -96,7 +96,7 @@ def test_sixteen_bits_become_their_upper_eight_of_grey_levels_as_of_colours(tmp_
 
 
 def test_a_transparent_grey_level_of_sixteen_bits_shows_white(tmp_path):
-    deep = np.array([[1000, 1001, 60000]], np.uint16)  # the first two have the same upper bits
+    deep = np.array([[1000, 1001, 60000]], np.uint16)  # the first two share their upper byte
     path = png_of_sixteen_bits(tmp_path / "a.png", deep, (b"tRNS", struct.pack(">H", 1000)))
     assert picture.read(path, *WHOLE).tolist() == [[255, 1001 >> 8, 60000 >> 8]]
 
@@ -118,7 +118,8 @@ def test_a_transparent_grey_level_of_few_bits_shows_white(tmp_path, bits):
     levels = values * 255 // (2**bits - 1)
     assert np.array_equal(picture.read(png_of_few_bits(tmp_path / "a.png", values, bits), *WHOLE), levels)
     for key in range(2**bits):
-        for more in (0, 2**bits):  # bits above those of a level do not count, but of one bit
+        # Bits above a level's own do not count, except at 1 bit.
+        for more in (0, 2**bits):
             if bits == 1 and more:
                 continue
             clear = (b"tRNS", struct.pack(">H", key + more))
@@ -162,7 +163,7 @@ def test_cmyk_is_the_complement_of_inks(tmp_path):
     path = saved(tmp_path, Image.fromarray(inks, "CMYK"), "a.jpg", quality=100)
     assert Image.open(path).mode == "CMYK"
     expected = np.broadcast_to((255 - inks[..., :3].astype(float)) * (255 - 30) / 255, (16, 16, 3))
-    near(picture.read(path, *WHOLE), expected, 3)  # a JPEG keeps colours to some levels
+    near(picture.read(path, *WHOLE), expected, 3)  # JPEG changes colours by a few levels
 
 
 def test_of_an_animation_the_first_picture(tmp_path):
@@ -171,7 +172,7 @@ def test_of_an_animation_the_first_picture(tmp_path):
     assert Image.open(path).n_frames == 2 and np.array_equal(picture.read(path, *WHOLE), COLOURS)
 
 
-UPRIGHT = {  # EXIF's orientation -> how the stored pixels are turned
+UPRIGHT = {  # EXIF orientation -> how the stored pixels must be turned
     1: lambda x: x,
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -192,7 +193,7 @@ def test_pictures_are_upright(tmp_path, orientation):
 
 
 def triangle(length, size):
-    """The matrix of bilinear resizing whose support grows with the reduction: (size, length), float64."""
+    """The matrix (size, length), float64, of bilinear resizing; its support grows with the reduction."""
     scale = length / size
     support = max(scale, 1)
     distance = np.arange(length) + 0.5 - (np.arange(size)[:, None] + 0.5) * scale
@@ -249,7 +250,7 @@ def chunk(kind, content):
 
 
 def png(width, height, content=b"", more=b""):
-    """A PNG whose header claims a size."""
+    """A PNG whose header claims this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = chunk(b"IDAT", zlib.compress(content))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + data + chunk(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""Properties of the order and of the layouts, for whatever labels and shapes."""
+"""Properties of the order and of the layouts that hold for all labels and shapes."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_every_prefix_is_balanced(labels, seed, stream):
 @SOME
 @given(LABELS, SEEDS, STREAMS)
 def test_within_a_class_the_order_is_that_of_the_keys(labels, seed, stream):
-    """Labels decide only which class comes when: a class's images keep the order they have without labels."""
+    """Labels only decide which class is next: within a class, the order is the one without labels."""
     order = balanced_order(labels, seed, stream)
     alone = balanced_order(np.zeros_like(labels), seed, stream)
     for label in np.unique(labels):
@@ -47,7 +47,8 @@ def test_within_a_class_the_order_is_that_of_the_keys(labels, seed, stream):
 def test_seeds_and_streams_make_different_orders(one, other):
     labels = np.arange(60) % 3
     orders = {tuple(balanced_order(labels, seed, s)) for seed in {one, other} for s in range(3)}
-    assert len(orders) == 3 * len({one, other})  # of 20!^3 orders, hence never equal by chance
+    # There are 20!^3 possible orders, so two are never equal by chance.
+    assert len(orders) == 3 * len({one, other})
 
 
 @SOME
@@ -56,7 +57,7 @@ def test_channels_last_and_first_are_the_same_images(n, side, channels, draw):
     x = draw.draw(arrays.arrays(np.uint8, (n, side, side, channels)))
     first = np.moveaxis(x, -1, 1)
     assert np.array_equal(checks.images(x, "x"), first)
-    if channels != side:  # where all sides agree, channels are last
+    if channels != side:  # where both sizes agree, channels are taken to be last
         assert np.array_equal(checks.images(first, "x"), first)
     assert np.array_equal(checks.images(x[..., 0], "x"), first[:, :1])
 
@@ -85,7 +86,7 @@ def test_a_shape_is_read_or_refused(shape):
     st.sampled_from([np.nan, np.inf, -np.inf, np.nextafter(1e9, 2e9), -2e9]),
 )
 def test_one_impossible_pixel_is_found(x, image, value):
-    assert np.array_equal(checks.images(x, "x"), np.moveaxis(x, 3, 1))  # 1e9 itself is possible
+    assert np.array_equal(checks.images(x, "x"), np.moveaxis(x, 3, 1))  # 1e9 itself is allowed
     x[image, 1, 0, 1] = value
     with pytest.raises(UserError, match=f"in image {image}: remove"):
         checks.images(x, "x")
@@ -133,13 +134,14 @@ def test_scaled_images_are_the_ones_asked_for(x, order, n):
     deviation[(x == x[:1, :, :1, :1]).all((0, 2, 3))] = 1
     expected = (x[index] - x.mean((0, 2, 3), dtype=np.float64).reshape(2, 1, 1)) / deviation
     assert found.dtype == np.float32 and found.flags.c_contiguous
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)  # float32 rounds values of at most 9
+    # The values are at most 9, rounded to float32.
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 @SOME
 @given(arrays.arrays(np.int8, (7, 2, 2, 2)), st.integers(-1000, 20))
 def test_standardised_images_have_no_unit(x, power):
-    """Pixels times a power of two give the same bits, down to where squares underflow (1e-301)."""
+    """Scaling all pixels by a power of two changes no bit, even where their squares underflow (1e-301)."""
     try:
         shift, scale = scaling(x.astype(np.float64), "standardize")
     except UserError:

@@ -1,4 +1,4 @@
-"""Runs on a user's own images: they grow, share tiles, have draws, and tell what a reader needs."""
+"""Runs on users' own images: they grow, share tiles and have draws, and say what a reader needs to know."""
 
 import shutil
 
@@ -47,7 +47,7 @@ def settings(folder, path, *overrides):
 
 
 def computed(folder, asked, donor=None, run="run"):
-    """Compute; the run, and how many tiles were computed."""
+    """Compute; returns the run and the number of tiles computed."""
     run, tasks = Run(folder / run), []
     computing.compute(run, asked, lambda plan, todo: tasks.append, donor)
     return run, len(tasks)
@@ -62,7 +62,7 @@ def test_a_run_on_a_folder_of_pictures(photos, tmp_path):
     run, tasks = computed(tmp_path, settings(tmp_path, photos))
     assert tasks
     moved = photos.with_name("moved")
-    photos.rename(moved)  # a solve needs no pictures
+    photos.rename(moved)  # solving needs no pictures
     try:
         solving.solve(run, run.config())
     finally:
@@ -125,7 +125,7 @@ def test_classes_by_name_are_told_by_name(photos, tmp_path):
     found = record.load(run.record)
     assert found["data"]["classes_used"] == [2, 0] and found["data"]["class_names"] == ["wasp", "ant"]
     assert "(classes wasp, ant)" in notes.title(found)
-    assert computed(tmp_path, numbers)[1] == 0  # the same images
+    assert computed(tmp_path, numbers)[1] == 0  # numbers choose the same images as names
 
 
 def test_tables_and_mapped_arrays_and_text_in_runs(photos, tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_tables_and_mapped_arrays_and_text_in_runs(photos, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     run, _ = computed(tmp_path, settings(tmp_path, photos, "dataset.labels=labels.csv"))
     kept = yaml.safe_load((run.path / "config.yaml").read_text())["dataset"]
-    assert kept["labels"] == str(tmp_path / "labels.csv")  # holds from any working directory
+    assert kept["labels"] == str(tmp_path / "labels.csv")  # valid from any working directory
     loaded = images.load(settings(tmp_path, photos, "dataset.train=null"))
     (tmp_path / "arrays").mkdir()
     for part in ("train", "test"):
@@ -149,7 +149,7 @@ def test_tables_and_mapped_arrays_and_text_in_runs(photos, tmp_path, monkeypatch
 
 
 def labelled(path, seed):
-    """The same images, a quarter of which have other labels than with another seed."""
+    """Write images that are the same for every seed; a quarter of the labels depends on it."""
     rng = np.random.default_rng(0)
     arrays = {
         f"x_{part}": rng.integers(0, 255, (n, 4, 4), np.uint8) for part, n in (("train", 30), ("test", 40))
@@ -163,7 +163,7 @@ def labelled(path, seed):
 
 @pytest.mark.parametrize("train", [30, 20])
 def test_a_solve_on_other_labels_of_the_same_images_is_of_those(tmp_path, train):
-    """The Gram matrices do not depend on them, the accuracy and the record do."""
+    """The Gram matrices do not depend on the labels; the accuracy and the record do."""
     for seed in (0, 1):
         labelled(tmp_path / f"{seed}.npz", seed)
     own = (
@@ -185,7 +185,7 @@ def test_a_solve_on_other_labels_of_the_same_images_is_of_those(tmp_path, train)
     for key in ("accuracy", "loo_error"):
         assert found["solutions"][0][key] == right[key]
     assert found["data"]["fingerprint"] == solving.solved(runs[1])["data"]["fingerprint"]
-    solving.solve(runs[0], runs[0].config([fewer]))  # and the run's own are what they were
+    solving.solve(runs[0], runs[0].config([fewer]))  # the run's own labels still give their numbers
     assert solving.solved(runs[0])["solutions"][0]["loo_error"] == first["loo_error"]
 
 
@@ -213,7 +213,8 @@ def test_dumping_loses_nothing(tmp_path, text):
 def test_the_canonical_name_is_kept(tmp_path):
     for given, kept in (("CIFAR-10", "cifar10"), ("Fashion MNIST", "fashion-mnist"), ("nothing", "nothing")):
         (tmp_path / "a.yaml").write_text(f"dataset: {{name: {given}}}")
-        found = config.load(tmp_path / "a.yaml", kept=True)  # of another machine, maybe
+        # Perhaps kept on another machine, so any name is accepted.
+        found = config.load(tmp_path / "a.yaml", kept=True)
         assert found.dataset.name == kept and f"name: {kept}\n" in config.dump(found)
 
 

@@ -1,4 +1,4 @@
-"""Servers that mean harm or are broken: given up in a line, within bounds of size and time."""
+"""Hostile or broken servers: given up with one line, within limits of size and time."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from cntk_bench.errors import UserError
 
 @pytest.fixture
 def serve():
-    """A server on loopback that answers with what a function writes."""
+    """A function that starts a server on loopback, whose answers a given function writes."""
     servers = []
 
     def start(answer):
@@ -43,7 +43,7 @@ def serve():
 def endless(handler):
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(10**6):  # until the client goes
+    for _ in range(10**6):  # until the client closes the connection
         handler.wfile.write(b"x" * 2**16)
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_takes_for_ever(serve, tmp_path, monkeypatch):
 
 
 def test_a_server_that_drips(serve, tmp_path, monkeypatch):
-    """The time is looked at whenever a byte has come, not when a piece is full."""
+    """The time limit is checked after every received byte, not only after a full piece."""
     monkeypatch.setattr(download, "LONGEST", -1)
     monkeypatch.setattr(download, "SILENCE", 2)
     done = threading.Event()
@@ -110,7 +110,7 @@ def test_a_server_that_drips(serve, tmp_path, monkeypatch):
         handler.end_headers()
         handler.wfile.write(b"x")
         handler.wfile.flush()
-        done.wait(30)  # until the client has decided
+        done.wait(30)  # until the client has given up
 
     url = serve(drip)
     try:
@@ -161,12 +161,13 @@ def test_pooch_keeps_what_has_its_checksum_and_says_nothing_itself(serve, tmp_pa
     with pytest.raises(UserError, match="the bytes received do not have the published checksum"):
         download.retrieve(url, path, "0" * 64, False)
     assert not path.exists()
-    path.write_bytes(content[:-1])  # cut off before
+    path.write_bytes(content[:-1])  # an earlier download was cut off
     download.retrieve(url, path, known, shown)
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
     umask = os.umask(0)
     os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~umask  # as any file, not as a temporary one
+    # Permissions of an ordinary file, not of a temporary one.
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
     asked.clear()
     download.retrieve(url, path, known, shown)
     assert not asked

@@ -1,4 +1,4 @@
-"""Tables of labels: the same rows from every format, and what is no table is told in a line."""
+"""Tables of labels: every format gives the same rows; what is not a table is refused in one line."""
 
 import io
 import pickle
@@ -31,7 +31,8 @@ def csv(path, file, label, split=None, comma=",", encoding="utf-8"):
 
 def npz(path, file, label, split=None):
     more = {} if split is None else {"split": split}
-    np.savez(path, file_name=file, label=label, **more)  # whose own first argument is called file
+    # The column cannot be named file, the name of savez's own first argument.
+    np.savez(path, file_name=file, label=label, **more)
 
 
 def npy(path, file, label, split=None):
@@ -56,7 +57,7 @@ def parquet(path, file, label, split=None):
     written = pytest.importorskip("pyarrow.parquet")
     columns = {"file": file, "label": pyarrow.array(label), "more": list(range(len(file)))}
     if isinstance(label[0], str):
-        columns["label"] = columns["label"].dictionary_encode()  # as pandas writes categories
+        columns["label"] = columns["label"].dictionary_encode()  # as pandas writes categorical columns
     written.write_table(pyarrow.table(columns | ({"split": split} if split else {})), path)
 
 
@@ -96,7 +97,7 @@ def test_csv_as_spreadsheets_write_it(tmp_path, comma, encoding):
     (tmp_path / "l.csv").write_text(lines)
     assert table.read(tmp_path / "l.csv") == [table.Row("a.png", "cat", "test")]
     (tmp_path / "l.csv").write_text(f"file{comma}label\na\\b.png{comma}cat")
-    assert table.read(tmp_path / "l.csv")[0].file == "a/b.png"  # as Windows writes it
+    assert table.read(tmp_path / "l.csv")[0].file == "a/b.png"  # a path as Windows writes it
 
 
 def test_pictures_by_a_table(tmp_path):
@@ -111,7 +112,8 @@ def test_pictures_by_a_table(tmp_path):
         found = data.load("folder", path=tmp_path / "photos", labels=tmp_path / name, size=4)
         assert found.class_names == ("cat", "dog", "été")
         assert found.x_train.shape == (3, 3, 4, 4) and found.y_test.tolist() == [0]
-        assert found.y_train[np.argsort(found.train_index)].tolist() == [0, 1, 2]  # places are rows
+        # Indices are the table's rows.
+        assert found.y_train[np.argsort(found.train_index)].tolist() == [0, 1, 2]
     csv(tmp_path / "l.csv", [*FILES, "c/missing.png"], [*LABELS, "dog"], [*PARTS, "train"])
     with pytest.raises(UserError, match="c/missing.png cannot be read .*No such file"):
         data.load("folder", path=tmp_path / "photos", labels=tmp_path / "l.csv", size=4)
@@ -156,7 +158,7 @@ def test_other_columns_and_splits(tmp_path):
 
 
 class Bomb:
-    """A pickle that leaves a trace when it is opened."""
+    """A pickle that leaves a trace when it is loaded."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -179,7 +181,7 @@ def test_nothing_is_executed_and_damage_is_one_line(tmp_path, name):
         except UserError as error:
             assert len(str(error)) <= 300 and str(error).isprintable()
         else:
-            assert name == "l.csv"  # a table cut off between rows is one
+            assert name == "l.csv"  # a CSV cut off between rows is still a table
     rng = np.random.default_rng(0)
     for place in rng.integers(0, len(intact), 60):
         path.write_bytes(intact[:place] + bytes([intact[place] ^ 0xFF]) + intact[place + 1 :])
@@ -192,7 +194,7 @@ def test_nothing_is_executed_and_damage_is_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("order", "<>")
 def test_characters_beyond_unicode(tmp_path, order):
-    """NumPy makes strings of them, at which Python's own functions break."""
+    """NumPy puts them into strings, on which Python's own functions fail."""
     labels = np.array(LABELS, f"{order}U3")
     labels.view(f"{order}u4")[5] = 0x110000
     np.savez(tmp_path / "l.npz", file_name=FILES, label=labels)
@@ -293,7 +295,8 @@ def test_a_column_that_is_there_twice(tmp_path):
 
 def test_hdf5_that_unpacks_to_more_than_fits(tmp_path):
     h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "l.h5", "w") as out:  # nothing of it is written, so the file is small
+    # Nothing is written to the data set, so the file stays small.
+    with h5py.File(tmp_path / "l.h5", "w") as out:
         out.create_dataset("file", (10_000_000,), "S1000")
         out["label"] = [1, 2]
     refused("file unpacks to more than", tmp_path / "l.h5")

@@ -1,4 +1,4 @@
-"""Every block of the README and of docs/ runs, page by page, or says why not, and is parsed all the same."""
+"""Every block of the README and of docs/ runs, page by page, or says why it cannot; all blocks are parsed."""
 
 import ast
 import doctest
@@ -26,13 +26,14 @@ NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 FOUND = {name: list(blocks.blocks(page.read_text("utf-8"))) for name, page in zip(NAMES, PAGES, strict=True)}
 RUNNABLE = ("bash", "console", "python", "pycon")
 
-AS_INSTALLED = "docs/first-hour.md"  # there the program is started anew each time, as for a reader
+# On this page every command starts the program anew, as it does for readers.
+AS_INSTALLED = "docs/first-hour.md"
 
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """The program, which is not imported anew for each command (`warm_program`)."""
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
+    """A script that runs the program without importing everything anew for each command (`warm_program`)."""
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
         started = Warm(Path(folder), os.environ | {"PYTHONPATH": str(REPOSITORY)})
         yield started.script()
         started.close()
@@ -49,7 +50,7 @@ def test_every_block_of_a_page_runs_in_order(name, tmp_path, monkeypatch, warm):
         (shims / called).chmod(0o755)
     folder = tmp_path / "page"
     folder.mkdir()
-    (folder / "configs").symlink_to(REPOSITORY / "configs")  # as in a checkout
+    (folder / "configs").symlink_to(REPOSITORY / "configs")  # as in a checkout of the repository
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
@@ -125,14 +126,14 @@ def _bash(text, where):
 
 
 def _session(text):
-    """(command, expected output) of each command after `$ `; a command may go on after a backslash."""
+    """(command, expected output) for each `$ `; a backslash continues a command on the next line."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, _, expected = re.sub(r"\\\n *", "", part).partition("\n")
         yield command, expected
 
 
 def _fits(expected, printed):
-    """Whether lines are as expected; `...` stands for anything, and for lines where it is one."""
+    """Whether output is as expected; `...` stands for anything, and on a line of its own for any lines."""
     pattern = "".join(
         r"(?:.*\n)*?" if line.strip() == "..." else ".*".join(map(re.escape, line.split("..."))) + r"[ ]*\n"
         for line in expected.splitlines()
@@ -145,7 +146,7 @@ def _commands(block):
 
 
 def _check_shell(text, where):
-    """Its syntax; and of every call of the program its command, options and keys of the config."""
+    """Check the syntax, and in every call of the program its command, options and keys of the config."""
     checked = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True)
     assert checked.returncode == 0, f"{where}: {checked.stderr}"
     for line in re.sub(r"\\\n", " ", text).splitlines():

@@ -1,4 +1,4 @@
-"""--json: one document on standard output, whatever happens; and the log that a run directory keeps."""
+"""--json prints one document on standard output, whatever happens; and the log that a run directory keeps."""
 
 import json
 import os
@@ -22,7 +22,7 @@ HEAD = {"format", "command", "version", "exit_code", "error", "messages"}
 
 
 def answered(*arguments, code=0):
-    """The document of a command; nothing else may be on standard output, and no number but finite ones."""
+    """The document of a command; standard output must hold nothing else, and all numbers must be finite."""
     done = call(*arguments, "--json")
     assert done.returncode == code, done.stderr
 
@@ -226,7 +226,7 @@ def test_errors_are_logged_and_of_those_that_nobody_foresaw_where(run, monkeypat
 
 
 def test_no_secret_is_logged(run):
-    secret = "solve.device=cpu # token: abc123, AWS_SECRET_ACCESS_KEY=xyz789"  # a comment of YAML
+    secret = "solve.device=cpu # token: abc123, AWS_SECRET_ACCESS_KEY=xyz789"  # with a YAML comment
     assert call("solve", run, "--set", secret).returncode == 0
     text = (run / "log.txt").read_text()
     assert "abc123" not in text and "xyz789" not in text
@@ -250,7 +250,7 @@ def test_many_writers_tear_no_line_and_the_file_stays_bounded(tmp_path, monkeypa
     assert all(0 < len(content) <= 21_000 for content in kept)
     whole = b"".join(kept).decode().splitlines()
     assert all(re.fullmatch(r"\d-\d+-x{40}", line) for line in whole)
-    assert {f"{who}-299-{'x' * 40}" for who in range(4)} & set(whole)  # the newest are kept
+    assert {f"{who}-299-{'x' * 40}" for who in range(4)} & set(whole)  # the newest lines are kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.1.txt", "log.txt"]
 
 

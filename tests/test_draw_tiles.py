@@ -1,4 +1,4 @@
-"""Draws in tiles: which tiles hold a pair of one draw, against brute force; and sides that waste little."""
+"""Draws in tiles: which tiles hold pairs within a draw, against brute force; sides that waste little."""
 
 from itertools import product
 
@@ -10,7 +10,7 @@ from cntk_bench.grams.tiles import Plan, auto_tile
 
 
 def brute(plan):
-    """Names of the tiles with a pair of one draw, pairs of those tiles, and those of two draws among them."""
+    """Names of tiles with a pair within a draw; their number of pairs, and of pairs across draws."""
     draw, names, pairs, wasted = plan.n_train // plan.draws, [], 0, 0
     for tile in Plan(plan.n_train, plan.n_test, plan.tile, 1).tiles():
         rows, cols = (range(s.start, s.stop) for s in (tile.rows(plan), tile.cols(plan)))
@@ -36,7 +36,7 @@ def test_tiles_of_draws(draws, draw, tile):
 @pytest.mark.parametrize("draw", [2, 10, 20, 40, 80, 160, 320, 640, 1280])
 @pytest.mark.parametrize("work", [2 * 10**4, 2 * 10**7])
 def test_the_published_sizes_waste_little(draw, work):
-    """Nothing where 16 columns, which a CPU computes together, divide a draw; else less than that would."""
+    """No waste where 16 columns, which a CPU computes together, divide a draw; else less than 1 %."""
     side = auto_tile(10 * draw, 10_000, work, 10**10, 10)
     plan, whole = Plan(10 * draw, 10_000, side, 1, 10), Plan(10 * draw, 10_000, min(draw, 1024), 1, 10)
     assert (plan.wasted == 0) == (draw % 16 == 0)
@@ -50,7 +50,7 @@ def test_a_size_that_no_side_divides_wastes_little():
     side = auto_tile(5 * draw, 10_000, 2 * 10**7, 10**10, 5)
     plan = Plan(5 * draw, 10_000, side, 1, 5)
     assert 0 < plan.wasted < 0.01 * plan.pairs
-    # Sides from half of what suits the backend are looked at: no larger one, up to that, wastes less.
+    # The search begins at half of the side that suits the backend: no larger side up to it wastes less.
     assert all(Plan(5 * draw, 0, other, 1, 5).wasted >= plan.wasted for other in range(side, 2 * side))
 
 
@@ -65,7 +65,7 @@ def test_draws_are_equally_large():
 
 @pytest.mark.parametrize("draws, draw, tile", [*product([1, 2, 3, 5], [1, 3, 4, 6], [1, 2, 3, 4, 7, 16])])
 def test_numbers_of_tiles_of_draws_among_more_images(draws, draw, tile):
-    """Of a store that has more images, by arrays, against the tiles of a plan of these images alone."""
+    """In a store with more images, found by arrays, against the tiles of a plan of these images alone."""
     more, view = Plan(draws * draw + 5, 9, tile, 1), Plan(draws * draw, 4, tile, 1, draws)
     for part in ("train", "test"):
         found = layout.within(more, part, (view.n_train, view.n_test), draws)

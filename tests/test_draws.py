@@ -1,4 +1,4 @@
-"""Repeated draws of the training images: only what is needed is computed, and each is solved by itself."""
+"""Repeated draws of the training images: only what is needed is computed, and each draw is solved alone."""
 
 import shutil
 
@@ -54,7 +54,7 @@ def run(finished, tmp_path):
 
 
 def test_each_draw_is_a_run_of_its_own_bit_for_bit(finished):
-    """Its images, computed and solved through other functions, give the same classes and coefficients."""
+    """A draw's images, computed and solved by other functions, give the same predictions and coefficients."""
     _, _, solved = finished
     images = data.load("digits", train=DRAWS * N, test=M)
     for column, readout in (("CNTK-V", Readout("ntk", "v", 3)), ("CNTK-GAP", Readout("ntk", "gap", 3))):
@@ -63,7 +63,8 @@ def test_each_draw_is_a_run_of_its_own_bit_for_bit(finished):
         for draw in range(DRAWS):
             some = slice(draw * N, (draw + 1) * N)
             x, y = images.x_train[some], images.y_train[some]
-            both = [Readout("ntk", "v", 3), Readout("ntk", "gap", 3)]  # bits may depend on what is beside
+            # Both at once, as bits may depend on what else is computed.
+            both = [Readout("ntk", "v", 3), Readout("ntk", "gap", 3)]
             place = both.index(readout)
             train = gram(x, readouts=both)[place].astype(np.float64)
             test = gram(images.x_test, x, readouts=both)[place].astype(np.float64)
@@ -80,12 +81,12 @@ def test_each_draw_is_a_run_of_its_own_bit_for_bit(finished):
 
 
 def test_only_pairs_of_one_draw_are_computed(finished):
-    """3 draws of 20 images in tiles of 10: 3 tiles of each draw, and 3 rows of test images times 6."""
+    """3 draws of 20 images in tiles of 10: 3 tiles within each draw, and 3 x 6 tiles of test images."""
     names = {str(task.tile) for task in finished[1]}
     inside = {f"train-{2 * d + i}-{2 * d + j}" for d in range(3) for i, j in ((0, 0), (1, 0), (1, 1))}
     assert names == inside | {f"test-{i}-{j}" for i in range(3) for j in range(6)}
     grams = store.open(finished[0] / "gram.zarr")
-    assert len(grams.progress.missing()) == 12  # of pairs of two draws
+    assert len(grams.progress.missing()) == 12  # tiles of pairs across draws
     found = Follower(Run(finished[0])).look()
     assert (found.counts.tiles, found.counts.all_tiles) == (27, 27) and found.finished
     assert found.counts.pairs == found.counts.all_pairs == 3 * N * (N + 1) // 2 + 3 * N * M
@@ -113,7 +114,7 @@ def test_more_draws_compute_only_what_is_new(run, tmp_path, finished):
     fewer = solving.solve(run, run.config(("dataset.draws=3",)))
     assert accuracies(fewer) == accuracies(finished[2])
     assert fewer["data"]["draws"] == 3 and fewer["data"]["n_train"] == N
-    assert computed(tmp_path)[1] == []  # the old config finds all of it there
+    assert computed(tmp_path)[1] == []  # the old config finds everything there
 
 
 def test_one_large_training_set_of_what_were_draws(run, tmp_path):
@@ -127,7 +128,7 @@ def test_one_large_training_set_of_what_were_draws(run, tmp_path):
 
 
 def test_draws_that_are_no_whole_tiles(finished, tmp_path):
-    """Tiles of 8 that two draws share are computed whole: more pairs, the same numbers."""
+    """Tiles of 8 that two draws share are computed whole: more pairs, but the same numbers."""
     run, tasks = computed(tmp_path, "compute.tile=8")
     assert accuracies(solving.solve(run, run.config())) == accuracies(finished[2])
     plan = store.open(run.gram).plan
@@ -205,7 +206,7 @@ def test_each_draw_chooses_its_own_ridge(run):
 
 
 class Flat:
-    """A column without a Gram matrix, of which a draw is in doubt: it gives the first label of its images."""
+    """A column without a Gram matrix: it predicts its first image's label, and doubts a "dim" draw."""
 
     name, has_depth = "FLAT", False
 
@@ -223,7 +224,7 @@ class Flat:
 def test_columns_without_a_gram_matrix(tmp_path, monkeypatch):
     images = data.load("digits", train=DRAWS * N, test=M)
     flat, find = Flat(), columns.find
-    flat.dim = images.x_train[N].sum()  # the first image of the second draw
+    flat.dim = images.x_train[N].sum()  # the first image of the second draw is "dim"
     monkeypatch.setattr(columns, "find", lambda name: flat if name == "FLAT" else find(name))
     run, _ = computed(tmp_path, "kernel.columns=[FLAT]")
     (cell,) = solving.solve(run, run.config())["solutions"]
@@ -248,13 +249,14 @@ def test_each_draw_is_balanced_as_where_it_would_be_drawn_by_classes():
 
 
 def test_draws_at_random_do_not_look_at_the_classes():
-    """Their counts of a class vary as those of images drawn without putting back: hypergeometric."""
+    """Class counts vary as in sampling without replacement (hypergeometric)."""
     loaded = data.load("digits", train=100, draws=10, order="random")
     assert len(set(loaded.train_index.tolist())) == 1000
     counts = np.array([np.bincount(draw, minlength=10) for draw in loaded.y_train.reshape(10, 100)])
     share = np.bincount(data.load("digits").y_train) / 1437
     variance = 100 * share * (1 - share) * (1437 - 100) / (1437 - 1)
-    assert 60 < ((counts - 100 * share) ** 2 / variance).sum() < 130  # chi-squared of 81, deviation 13
+    # The mean is 100, as each of 100 counts contributes 1.
+    assert 60 < ((counts - 100 * share) ** 2 / variance).sum() < 130
     assert not (counts.max(1) - counts.min(1) <= 1).any()
     other = data.load("digits", train=100, draws=10, order="random", seed=1)
     assert not np.array_equal(loaded.train_index, other.train_index)

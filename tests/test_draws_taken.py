@@ -1,4 +1,4 @@
-"""Draws that take their tiles from another run, have baselines, or go on after an interruption."""
+"""Draws that take their tiles from another run, have baselines, or continue after an interruption."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ ONE_SET = ("dataset.draws=1", f"dataset.train={DRAWS * N}")
 
 
 def computed(folder, *overrides, run="run", source=None, progress=None):
-    """The run, and the names of the tiles that were computed or taken."""
+    """Compute; returns the run, and the names of the tiles that were computed or taken."""
     (folder / "drawn.yaml").write_text(CONFIG)
     run, tasks = Run(folder / run), []
     settings = config.load(folder / "drawn.yaml", overrides)
@@ -30,7 +30,7 @@ def computed(folder, *overrides, run="run", source=None, progress=None):
 
 
 def taken(run):
-    """How many tiles its last stage took, and how many it computed pairs of."""
+    """How many tiles the last stage took from another run, and how many pairs it computed."""
     stage = record.load(run.record)["stages"][-1]
     return stage["tiles_taken"], stage["pairs"]
 
@@ -44,7 +44,7 @@ def assert_same_numbers(run, other, draws=DRAWS):
 
 
 def test_draws_from_a_run_of_one_set(finished, tmp_path):  # noqa: F811
-    """Everything is there; tiles of two draws, which are there too, are not taken."""
+    """All needed tiles are there; tiles with pairs across draws are there, too, but are not taken."""
     whole, _ = computed(tmp_path, *ONE_SET, run="whole")
     run, tiles = computed(tmp_path, source=whole)
     assert taken(run) == (27, 0) and len(tiles) == 27
@@ -55,7 +55,7 @@ def test_draws_from_a_run_of_one_set(finished, tmp_path):  # noqa: F811
 
 
 def test_one_set_from_a_run_of_draws(finished, tmp_path):  # noqa: F811
-    """Pairs of two draws are missing there and computed; the others are taken, whatever either's tiles."""
+    """Pairs across draws are missing and computed; the rest is taken, however either run is tiled."""
     run, _ = computed(tmp_path, *ONE_SET, source=Run(finished[0]))
     assert taken(run) == (27, 12 * 10 * 10)
     fresh, _ = computed(tmp_path, *ONE_SET, run="fresh")
@@ -67,10 +67,10 @@ def test_more_and_smaller_draws_from_another_run(finished, tmp_path):  # noqa: F
     more, tiles = computed(tmp_path, "dataset.draws=4", source=Run(finished[0]), run="more")
     assert taken(more) == (27, N * (N + 1) // 2 + N * M) and len(tiles) == 36
     assert accuracies(solving.solve(more, more.config(("dataset.draws=3",)))) == accuracies(finished[2])
-    # Draws of 15 images in tiles of 5: some hold images of two draws there, whose pairs are missing.
+    # Some draws of 15 images straddle two of the other run's draws, which has no pairs across these.
     other = ("dataset.train=15", "dataset.draws=4", "compute.tile=5")
     smaller, tiles = computed(tmp_path, *other, source=Run(finished[0]), run="smaller")
-    crossing = 2 * 5 * 5 + 2 * 5 * 5  # of 15..19 with 20..29, and of 30..39 with 40..44
+    crossing = 2 * 5 * 5 + 2 * 5 * 5  # 15..19 with 20..29, and 30..39 with 40..44
     assert taken(smaller) == (len(tiles) - 4, crossing)
     fresh, _ = computed(tmp_path, *other, run="fresh")
     for draw in range(1, 5):
@@ -110,7 +110,7 @@ def test_baselines_of_draws_are_scikit_learns_of_each(tmp_path):
             expected.append(100 * float((scores.argmax(1) == images.y_test).mean()))
         assert cell["accuracies"] == expected and cell["spread"] == pytest.approx(np.std(expected, ddof=1))
     lengths = [facts["median_distance"] for facts in cells["RBF"]["draws"]]
-    assert len(set(lengths)) == DRAWS and "median_distance" not in cells["RBF"]  # each draw's own
+    assert len(set(lengths)) == DRAWS and "median_distance" not in cells["RBF"]  # every draw has its own
 
 
 def test_computing_goes_on_where_it_was_interrupted(finished, tmp_path):  # noqa: F811
@@ -142,7 +142,7 @@ def test_a_solve_goes_on_with_the_cell_whose_draws_were_not_all_solved(finished,
 
     def failing(self, depth, given):
         calls.append(self.name)
-        if len(calls) == DRAWS + 2:  # the second draw of the second cell
+        if len(calls) == DRAWS + 2:  # at the second draw of the second cell
             raise KeyboardInterrupt
         return fill(self, depth, given)
 
@@ -153,7 +153,7 @@ def test_a_solve_goes_on_with_the_cell_whose_draws_were_not_all_solved(finished,
     assert "solutions" not in record.load(run.record) or not record.load(run.record)["solutions"]
     calls[:] = ["earlier"] * 2 * DRAWS
     solved = solving.solve(run, run.config())
-    assert calls[2 * DRAWS :] == ["CNTK-GAP"] * DRAWS  # the first cell is kept, a part of a cell is not
+    assert calls[2 * DRAWS :] == ["CNTK-GAP"] * DRAWS  # finished cells are kept, parts of a cell are not
     assert accuracies(solved) == accuracies(finished[2])
     np.testing.assert_array_equal(
         np.load(run.solutions / "CNTK-V-3.npz")["predicted"],

@@ -1,4 +1,4 @@
-"""Draws with columns that have to be trained: each draw's own images, labels, fingerprint and folder."""
+"""Draws of columns that need training: each draw has its own images, labels, fingerprint and folder."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def made(folder, *overrides):
 
 
 class Piece:
-    """Training that leaves the sum of its images and the first of its labels."""
+    """Training that writes the sum of its images and the first of its labels to a file."""
 
     def __init__(self, folder, material):
         self.label, self.folder, self.material = "PIECE at depth 3", folder, material
@@ -51,7 +51,7 @@ class Piece:
 
 
 class Pieces:
-    """A column of another package: its folders tell draws apart by nothing of its own."""
+    """A column as another package might have it: it does nothing itself to tell draws apart."""
 
     name = "PIECE"
 
@@ -93,9 +93,9 @@ def test_a_draw_is_to_a_column_as_a_run_of_its_own(tmp_path, monkeypatch):
     kept = np.load(run.solutions / "PIECE-3.npz")
     np.testing.assert_array_equal(kept["draw"], [1, 1, 2, 2, 3, 3])
     np.testing.assert_array_equal(kept["predicted"], np.repeat([[y] * M for _, y in of_draws], 2, 0))
-    fingerprint = images.kept(data.load("digits", train=N, test=M)).fingerprint  # as where it is alone
+    fingerprint = images.kept(data.load("digits", train=N, test=M)).fingerprint  # as if it were alone
     assert cell["draws"][0]["print"] == fingerprint == solved["data"]["images_of_draws"][0]
-    # The first draw is the run without draws: nothing is trained for that.
+    # The first draw equals a run without draws, so there is nothing to train.
     assert training.train(run, run.config(("dataset.draws=1",))) == 0
 
 
@@ -106,7 +106,7 @@ def test_labels_of_pieces_say_which_draw_and_folders_differ(tmp_path):
     assert len({job.label for job in some}) == len({job.folder for job in some}) == len(some) == 4 * DRAWS
     assert some[-1].label.endswith("trial 1, draw 3")
     old = {k: v for k, v in material.facts.items() if k != "images_of_draws"}
-    ((_, _, same),) = jobs(settings, Material(run, settings, old))  # found from the images themselves
+    ((_, _, same),) = jobs(settings, Material(run, settings, old))  # the draws are recognised by the images
     assert [job.folder for job in same] == [job.folder for job in some]
 
 
@@ -119,7 +119,7 @@ def trained(tmp_path_factory):
 
 
 class Alone:
-    """What a network is trained from, of some images alone, without any run."""
+    """What a network is trained from: some images, without any run."""
 
     classes = 10
 

@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's own checks and tools; the numbers of the command line and of KernelRidge."""
+"""The estimators: scikit-learn's checks and tools; the same numbers as the command line and KernelRidge."""
 
 import doctest
 import pickle
@@ -50,7 +50,7 @@ def test_scikit_learns_checks(estimator, check):
 
 @pytest.fixture(scope="module")
 def digits():
-    """40 training and 30 test images as a run has them, standardised; and raw."""
+    """40 training and 30 test images, standardised as in a run; and the same images raw."""
     asked = {"train": 40, "test": 30, "statistics": "subset"}
     return data.load("digits", **asked), data.load("digits", **asked, preprocess="none")
 
@@ -72,8 +72,8 @@ kernel: {columns: [CNTK-V, CNTK-GAP, CNN-GP-LAP2], depths: [3, 5]}
         model = CNTKClassifier(**settings, depth=5, ridge=[0, 0.01])
         kept = np.load(tmp_path / "run" / "solutions" / f"{column}-5.npz")
         alpha = kept["alpha"]
-        # The last digit of a stored kernel may depend on which others are computed beside it, and that of an
-        # image on where it is standardised. dK moves alpha by |dK| |alpha| / (least eigenvalue) at most.
+        # A stored kernel's last digit may depend on what is computed beside it, and an image's on where it is
+        # standardised. dK changes alpha by at most |dK| |alpha| / (smallest eigenvalue).
         K = open_run(tmp_path / "run").gram(column, 5).train
         last_digit = np.finfo(np.float32).eps * np.linalg.cond(K)
         for images, standardize, digits_off in ((prepared, False, 1), (raw, True, 4)):
@@ -94,7 +94,8 @@ def test_outputs_are_those_of_scikit_learns_kernel_ridge(digits):
     model = KernelRidge(alpha=absolute, kernel="precomputed").fit(K, np.eye(10)[y] - 0.1)
     outputs = CNTKClassifier(**settings).fit(x, y).decision_function(z)
     np.testing.assert_allclose(outputs, model.predict(Z), rtol=1e-9, atol=1e-12)
-    targets = np.stack([1000.0 * y, y**2 / 1000, np.full(len(y), 3.0)], 1)  # of three sizes, one constant
+    # Targets of three magnitudes, one of them constant.
+    targets = np.stack([1000.0 * y, y**2 / 1000, np.full(len(y), 3.0)], 1)
     model.fit(K, targets)
     both = [
         CNTKRegressor(**settings).fit(x, targets),
@@ -130,7 +131,7 @@ def test_leave_one_out_of_real_targets_by_refitting():
 
 
 def test_a_vector_is_an_image_of_one_pixel():
-    """There the NNGP kernel of one convolution is the arc-cosine kernel of degree 1 (Cho and Saul 2009)."""
+    """There, one convolution's NNGP kernel is the arc-cosine kernel of degree 1 (Cho and Saul 2009)."""
     rng = np.random.default_rng(0)
     x, y, z = rng.normal(size=(25, 3)), rng.normal(size=25), rng.normal(size=(10, 3))
     model = CNTKRegressor(kernel="nngp", depth=2, ridge=0.01, standardize=False).fit(x, y)
@@ -173,7 +174,8 @@ def test_images_come_in_three_forms(digits):
         assert model.image_shape_ == (1, 8, 8) and model.n_features_in_ == 64
     mean, deviation = x.astype(float).mean(), x.astype(float).std()
     np.testing.assert_allclose((model.shift_.item(), model.scale_.item()), (mean, deviation), rtol=1e-12)
-    bright = CNTKClassifier(depth=3).fit(5 * x + 3, y)  # the training images' statistics, at prediction too
+    # Prediction, too, uses the statistics of the training images.
+    bright = CNTKClassifier(depth=3).fit(5 * x + 3, y)
     np.testing.assert_allclose(bright.decision_function(5 * z + 3), outputs, rtol=1e-3, atol=1e-5)
     model = CNTKClassifier(depth=3, image_shape=(4, 4, 4)).fit(x.reshape(40, 64), y)
     assert model.image_shape_ == (4, 4, 4)
@@ -320,7 +322,8 @@ def test_searches_pipelines_and_calibration(monkeypatch):
     model = make_pipeline(FunctionTransformer(np.sqrt), CNTKClassifier(image_shape="square"))
     grid = {"cntkclassifier__depth": [2, 3], "cntkclassifier__ridge": [0.0, "loo"]}
     search = GridSearchCV(model, grid, cv=2, refit=True).fit(x, y)
-    assert len(computed) == 2 * 4 * 2 + 1  # one to fit and one to predict, for each fold and setting
+    # For each fold and setting, one to fit and one to predict; then the refit.
+    assert len(computed) == 2 * 4 * 2 + 1
     assert search.best_score_ > 0.75 and set(search.best_params_) == set(grid)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Every notebook and script of docs/examples runs, at toy size, and says what the package says otherwise."""
+"""Every notebook and script of docs/examples runs at toy size, and agrees with other ways of computing."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 EXAMPLES = REPOSITORY / "docs" / "examples"
 CLEANER = REPOSITORY / "scripts" / "clean_notebooks.py"
 
-# Of each notebook, what follows the cell tagged "parameters".
+# For each notebook, code that is run after the cell tagged "parameters".
 TOY = {
     "own-images": "PER_CLASS, DEPTHS = 10, [3, 4]",
     "svc": "TRAIN, TEST, DEPTHS, FOLDS = 60, 60, [2, 3], 2",
@@ -31,7 +31,7 @@ TOY = {
     "networks": "TRAIN, TEST, WIDTHS, TRIALS, STEPS = 20, 40, [4, 64], 2, 15",
 }
 NEEDS = {"networks": "torch"}
-# And what is asked of its names at its end: the same by other code, the package's own where it has some.
+# And code that is run at its end, which checks its results by other means, the package's own where possible.
 ASKED = {
     "svc": """
 machine = SVC(kernel="precomputed", C=searches[chosen].best_params_["C"]).fit(kernels[chosen][0], y)
@@ -104,7 +104,7 @@ def test_the_cleaner_takes_away_what_executing_leaves(tmp_path):
     copy.write_text(json.dumps(ran))
     command = [sys.executable, str(CLEANER)]
     assert subprocess.run([*command, "--check", str(copy)], capture_output=True).returncode == 1
-    assert json.loads(copy.read_text()) == ran  # only looked at
+    assert json.loads(copy.read_text()) == ran  # --check changes nothing
     assert subprocess.run([*command, str(copy)], capture_output=True).returncode == 0
     assert copy.read_bytes() == path.read_bytes()
 
@@ -124,17 +124,17 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
 
 
 def _assigned(code):
-    """The names that code assigns at its top."""
+    """The names that some code assigns at its top level."""
     targets = [target for node in ast.parse(code).body for target in node.targets]
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
 def _execute(notebook, folder, monkeypatch):
-    """Execute in a kernel of this Python that keeps to folders of its own, and to no port."""
+    """Execute a notebook with this Python, in folders of its own and without network ports."""
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
 
-    with tempfile.TemporaryDirectory() as short:  # sockets have names of 107 letters at most
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket has at most 107 characters
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", short)
         monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
         monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
@@ -142,11 +142,11 @@ def _execute(notebook, folder, monkeypatch):
         there = folder / "there"
         there.mkdir()
         client = NotebookClient(notebook, km=manager, timeout=600, resources={"metadata": {"path": there}})
-        client.execute(cleanup_kc=True)  # a client left open warns wherever it is collected later
+        client.execute(cleanup_kc=True)  # otherwise the open client would warn later, when it is collected
 
 
 def _complaints(notebook):
-    """What a notebook wrote to its error stream; but for fonts that a machine's Matplotlib lacks."""
+    """What a notebook wrote to standard error, except for fonts that this machine's Matplotlib lacks."""
     said = [
         out.text for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stderr"
     ]
@@ -179,7 +179,7 @@ SCRIPTS = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Pictures of three digits, and 30 images as an array."""
+    """A folder with pictures of three digits, and an array of 30 images."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Executors: a job that is pickled into other processes does what it does in this one."""
+"""Executors: a job pickled into other processes does the same there as in this process."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def matrices(run):
 
 
 def lines(run):
-    """What the journals say of each tile, but for times and places; and how many journals there are."""
+    """What the journals say of each tile, without times and places; and the number of journals."""
     files = list((run.gram / FOLDER).iterdir())
     found = [json.loads(line) for file in files for line in file.read_text().split("\n") if line]
     return sorted((line["tile"], line.get("readouts"), line["digests"]) for line in found), len(files)
@@ -121,10 +121,10 @@ def facts(n):
 
 
 def test_a_pickled_job_is_small_and_holds_no_open_file(tmp_path):
-    """It has the store's path, and nothing of what is open or compiled."""
+    """It contains the store's path, but nothing that is open or compiled."""
     x = np.zeros((3, 1, 2, 2), np.float32)
     gram = growth.create(tmp_path / "g", Plan(3, 0, 3, 1), {"readouts": ["ntk-v-3-all"]}, facts(3))
-    ready = object()  # cannot be equal to anything a worker needs
+    ready = object()  # equals nothing that a worker needs
     job = Job(gram, partial(backends.create, "cpu"), x, x[:0], ready=ready)
     with gram.shared():
         again = pickle.loads(pickle.dumps(job))

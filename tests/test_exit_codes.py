@@ -1,4 +1,4 @@
-"""Every command that needs no PyTorch, and every way in which it can end; and what only some commands do."""
+"""All ways to end, for commands that need no PyTorch; and endings that only some commands have."""
 
 import sys
 
@@ -91,7 +91,7 @@ class TestEveryCommand(Endings):
         ],
     )
     def test_2_a_missing_extra(self, there, monkeypatch, library, words, extra):
-        """Named with the command that installs it, before anything is computed."""
+        """The message has the command that installs it, and nothing has been computed."""
         for module in [one for one in sys.modules if one.split(".")[0] == library]:
             monkeypatch.delitem(sys.modules, module)
         monkeypatch.setitem(sys.modules, library, None)

@@ -1,4 +1,4 @@
-"""Matrices written to files of other formats, read back by the libraries that own them."""
+"""Matrices written to files of other formats, and read back by those formats' libraries."""
 
 import errno
 import os
@@ -51,11 +51,11 @@ def test_a_file_per_array(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".hdf5", ".pt"])
 def test_no_copy_of_a_matrix_is_made(tmp_path, suffix):
-    """Beyond pieces of 16 MiB, which NumPy writes an .npz by."""
+    """Only pieces of it, of 16 MiB where NumPy writes an .npz file."""
     pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
     n = 2400  # 46 MB
     gram = Gram(np.ones((n, n)), GRAM.test, np.zeros(n, int), GRAM.y_test, None, None)
-    export.write(GRAM, tmp_path / f"warm{suffix}")  # loads the library
+    export.write(GRAM, tmp_path / f"warm{suffix}")  # imports the library
     tracemalloc.start()
     try:
         export.write(gram, tmp_path / f"gram{suffix}")
@@ -69,7 +69,7 @@ def test_no_copy_of_a_matrix_is_made(tmp_path, suffix):
 def test_a_disk_that_fills_is_one_line(tmp_path, suffix):
     pytest.importorskip({".pt": "torch", ".npz": "numpy", ".npy": "numpy"}.get(suffix, "h5py"))
     gram = Gram(np.ones((800, 800)), GRAM.test, np.zeros(800, int), GRAM.y_test, None, None)
-    export.write(GRAM, tmp_path / f"warm{suffix}")  # loads the library
+    export.write(GRAM, tmp_path / f"warm{suffix}")  # imports the library
     before, most = set(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, most[1]))
     try:

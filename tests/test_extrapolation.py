@@ -1,4 +1,4 @@
-"""What is said of a learning curve beyond its largest size, on synthetic curves whose law is known."""
+"""What is predicted beyond a learning curve's largest size, for synthetic curves that follow a known law."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ AT_50000 = 100 - (30 * 2.5**-0.3 + 10)
 
 
 def curve(right, sizes=SIZES, doubts=()):
-    """The points of `analyses.curve.follow` for the right images (draws, k, m)."""
+    """The points that `analyses.curve.follow` gives for these right images (draws, k, m)."""
     points = []
     for place, size in enumerate(sizes):
         accuracy, error = scoring.accuracy(right[:, place].mean(axis=0))
@@ -39,7 +39,7 @@ def test_recovers_the_law_within_its_error():
     assert abs(found["accuracy"] - AT_50000) < 3 * found["standard_error"] < 3
     low, high = found["interval"]
     assert low < found["accuracy"] < high and high - low < 5 * found["standard_error"]
-    at = found["a"] * 50_000 ** -found["b"] + found["c"]  # a is that of one image
+    at = found["a"] * 50_000 ** -found["b"] + found["c"]  # `a` is the law's coefficient at one image
     assert found["accuracy"] == pytest.approx(100 - at)
     assert found["sizes"] == SIZES.tolist() and found["residual"] < 0.5
     assert found["path"][0]["train"] == pytest.approx(20_000)
@@ -48,20 +48,21 @@ def test_recovers_the_law_within_its_error():
 
 
 def test_tells_how_much_hangs_on_what_is_fitted():
-    """Both laws, from each of the sizes that leave four: as a curve of these sizes alone would say."""
+    """Both laws, fitted from every first size that leaves four, give what these sizes alone would give."""
     right = one()
     found = extrapolation.extrapolated(curve(right), right, 50_000)
     chosen = {(choice["from"], choice["law"]): choice["accuracy"] for choice in found["choices"]}
     assert set(chosen) == {(n, law) for n in (625, 1250, 2500) for law in ("a n^-b", "a n^-b + c")}
     assert chosen[625, "a n^-b + c"] == found["accuracy"]
     assert (found["lowest"], found["highest"]) == (min(chosen.values()), max(chosen.values()))
-    last = extrapolation.extrapolated(curve(right)[2:], right[:, 2:], 50_000)  # four: without a floor
+    # With four sizes the law has no floor.
+    last = extrapolation.extrapolated(curve(right)[2:], right[:, 2:], 50_000)
     assert last["law"] == "a n^-b" and last["c"] == 0
     assert last["accuracy"] == pytest.approx(chosen[2500, "a n^-b"], abs=1e-9)
 
 
 def test_an_error_that_falls_ever_faster_widens_the_range():
-    """A parabola on logarithmic axes that bends down, and is more than a floor could say."""
+    """On logarithmic axes the error is a parabola that bends down, which a law with a floor cannot follow."""
 
     def error(n):
         far = np.log(n / SIZES[-1])
@@ -76,7 +77,7 @@ def test_an_error_that_falls_ever_faster_widens_the_range():
 
 
 def test_of_four_sizes_too():
-    """And what is said of the range names what is in it: of four, none is left out."""
+    """Also from four sizes; the note on the range then does not speak of leaving sizes out."""
     sizes = SIZES[-4:]
     right = hits(np.random.default_rng(0), TRUTH, 10_000)[None, -4:].copy()
     n = np.log(sizes / sizes[0])
@@ -114,7 +115,7 @@ def test_a_law_that_misses_the_largest_size_is_in_doubt():
 
 
 def test_a_law_below_what_was_measured_is_in_doubt():
-    """A curve that is almost level and then falls: the law's floor is above the last error."""
+    """An almost level curve that falls at its end: the law's floor lies above the last error."""
     errors = np.array([20, 8, 7, 6, 5, 3])
     right = (np.arange(100) >= errors[:, None])[None]
     found = extrapolation.extrapolated(curve(right), right, 50_000)
@@ -130,11 +131,11 @@ def test_far_smaller_sizes_and_doubted_ones_are_not_fitted():
     few = extrapolation.extrapolated(
         curve(right[:, [0, 1, 2, 8]], sizes[[0, 1, 2, 8]]), right[:, [0, 1, 2, 8]], 50_000
     )
-    assert few["sizes"] == [20, 80, 320, 20_000]  # four, however far
+    assert few["sizes"] == [20, 80, 320, 20_000]  # sizes far apart are kept if there are only four
 
 
 def test_error_bars_know_that_draws_differ():
-    """Ten draws that differ by 3 points: their mean errs by 1 point, which test images alone do not show."""
+    """Draws differ by 3 points: the mean of ten errs by 1 point, which test images alone cannot show."""
     rng = np.random.default_rng(5)
     right = np.stack([hits(rng, TRUTH, 10_000, shift=shift) for shift in rng.normal(0, 3, 10)])
     found = extrapolation.extrapolated(curve(right), right, 50_000)

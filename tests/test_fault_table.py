@@ -1,4 +1,4 @@
-"""The tables of faults: counted over processes, and written beside what was counted before."""
+"""The tables of faults: counted over several processes, and merged with earlier counts."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The command figures, and captions and labels of LaTeX tables, on a small run."""
+"""The command `figures`, and captions and labels of LaTeX tables, on a small run."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from cntk_bench.records.directory import Run
 from cntk_bench.report import latex, page, style
 from cntk_bench.report.listing import Listing, written
 
-FOUND = ("accuracy", "ridges", "confusion", "mistakes", "spectra", "curve")  # of that run
+FOUND = ("accuracy", "ridges", "confusion", "mistakes", "spectra", "curve")  # the figures that this run has
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def renamed(run, tmp_path):
-    """A copy of the run under an odd name, with classes that have odd names, and its images out of reach."""
+    """A copy of the run with an odd name and odd class names, whose images cannot be read."""
     copy = shutil.copytree(run, tmp_path / "copy")
     facts = {"class_names": ["<b>zero</b>", "$1$", "数字 🎉", "\x1b[2J", "\u202eevil", *"56789"]}
     for file in (copy / "record.json", copy / "solves" / "1" / "solve.json"):
@@ -55,7 +55,7 @@ def contents(folder):
 
 
 def strokes(pdf):
-    """The colours of lines in a PDF file, from 0 to 1."""
+    """The colours of lines in a PDF file, components from 0 to 1."""
     packed = re.findall(rb"FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
     found = re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) RG", b"\n".join(map(zlib.decompress, packed)))
     return np.array(found, float)
@@ -63,7 +63,7 @@ def strokes(pdf):
 
 @pytest.fixture(scope="module")
 def drawn(run, tmp_path_factory):
-    """A folder with all figures of the run, beside one of an earlier call; and what the command said."""
+    """A folder with all figures of the run and one from an earlier call; and the command's output."""
     folder = tmp_path_factory.mktemp("paper") / "figures"
     succeed("figures", run, "--only", "ridges", "--format", "png", "--output", folder)
     kinds = "--format", "pdf", "--format", "svg"
@@ -178,7 +178,7 @@ def test_only_some_figures_are_written_and_nothing_is_computed_for_others(run, t
 
 @pytest.fixture(scope="module")
 def of_draws(tmp_path_factory):
-    """A run of four draws, of which "loo" tries more ridges for one than for the others."""
+    """A run of four draws; for one of them, "loo" tries more ridges than for the others."""
     output = tmp_path_factory.mktemp("runs") / "draws"
     sizes = ("--set", "dataset.train=16", "--set", "dataset.draws=4", "--set", "dataset.test=50")
     more = ("--set", "kernel.columns=[FC-NTK]", "--set", "kernel.depths=[1,2]", "--set", "solve.ridge=loo")
@@ -191,7 +191,7 @@ def test_ridges_of_draws_are_those_that_all_tried_and_each_is_a_mean_over_them(o
     (path, _) = gathered(of_draws, solved).paths
     draws = solved["solutions"][0]["draws"]
     tried = [{fit["ridge"]: fit for fit in draw["path"]} for draw in draws]
-    assert len({len(each) for each in tried}) > 1  # else nothing is tested
+    assert len({len(each) for each in tried}) > 1  # otherwise the test shows nothing
     assert [one.ridge for one in path.tried] == sorted(set.intersection(*map(set, tried)))
     opened = open_run(of_draws)
     for one in path.tried:
@@ -201,7 +201,8 @@ def test_ridges_of_draws_are_those_that_all_tried_and_each_is_a_mean_over_them(o
             shift = one.ridge * np.trace(gram.train) / 16 * np.eye(16)
             alpha = np.linalg.solve(gram.train + shift, np.eye(10)[gram.y_train] - 0.1)
             right.append((gram.test @ alpha).argmax(1) == gram.y_test)
-        assert one.accuracy == pytest.approx(100 * np.mean(right), abs=0.6)  # a tie may go either way
+        # Rounding may decide a tie either way.
+        assert one.accuracy == pytest.approx(100 * np.mean(right), abs=0.6)
         assert one.error == pytest.approx(np.mean([each[one.ridge]["loo_error"] for each in tried]))
     succeed("figures", of_draws, "--only", "ridges", "--format", "svg", "--output", tmp_path)
     assert set(contents(tmp_path)) == {"ridges.svg", "captions.txt"}
@@ -261,7 +262,8 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(run, tmp_pat
 def test_a_result_that_is_none_is_named(run, said):
     file = run / "flow" / "FC-NTK-2.json"
     file.parent.mkdir(exist_ok=True)
-    sealed.write(file, {"a": 1}) if said == "sealed" else file.write_text(said)  # of another version
+    # Sealed, but with another version's content.
+    sealed.write(file, {"a": 1}) if said == "sealed" else file.write_text(said)
     assert "FC-NTK-2.json is damaged, or of another version" in fail("figures", run)
     file.unlink()
 
@@ -288,7 +290,7 @@ def test_latex_keeps_what_would_have_a_meaning_apart():
 
 
 def wide():
-    """A table as long comparisons have it: long texts, and more columns than a line has room for."""
+    """A table like those of long comparisons: long texts, and more columns than fit on a line."""
     settings = "CNTK-V dataset.test=50 dataset.train=60 solve.ridge=[0, 1e-06, 0.0001]"
     heads = [f"column {i}" for i in range(14)]
     rows = [{"run": f"run@{i}", "settings": settings} | dict.fromkeys(heads, i / 7) for i in range(5)]
@@ -311,7 +313,7 @@ def long(rows, text="a"):
 
 @pytest.mark.parametrize(("text", "each"), [("a", 33), ("words " * 8, 16)])
 def test_a_table_longer_than_a_page_goes_on_in_another_float(text, each):
-    """33 rows of one line and a head of three, or 16 of two, make a page."""
+    """A page holds 33 rows of one line, or 16 of two, and a head of three lines."""
     floats = written(long(100, text), "latex").split(r"\begin{table}")[1:]
     rows = [re.findall(r"run@(\d+) &", one) for one in floats]
     assert [int(row) for some in rows for row in some] == list(range(100))

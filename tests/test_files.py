@@ -1,4 +1,4 @@
-"""Files of a run are written whole, through no link, and locked where there are locks."""
+"""Files of a run are written as a whole, never through links, and locked where locks exist."""
 
 import errno
 import fcntl
@@ -133,7 +133,7 @@ def test_a_disk_a_quota_or_a_limit_that_is_full(code):
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
 def test_what_the_process_has_no_more_of_is_not_the_paths_fault(code):
-    """`failures` has the remedy of each."""
+    """A path is not to blame for resources the process has run out of; `failures` has a remedy for each."""
     with pytest.raises(OSError) as caught, writing("a"):
         raise OSError(code, os.strerror(code))
     assert caught.value.errno == code and set(failures._BY_NUMBER) == set(files.EXHAUSTED)
@@ -237,7 +237,7 @@ def test_a_file_above_its_limit_is_not_read(tmp_path):
     with pytest.raises(OSError, match="more than 2 bytes") as caught:
         read_plain(path, 2)
     assert caught.value.errno == errno.EFBIG
-    os.truncate(path, 2**30 + 1)  # a hole: it takes no space
+    os.truncate(path, 2**30 + 1)  # a sparse file: it takes no space
     with pytest.raises(OSError, match=f"more than {2**30} bytes"):
         read_plain(path)
 
@@ -309,7 +309,7 @@ def test_a_second_process_is_told_who_holds_the_lock(tmp_path):
         thread.start()
         assert not waited.is_set()
     finally:
-        other.kill()  # the kernel frees its lock
+        other.kill()  # its lock ends with it
         other.communicate()
     thread.join(60)
     assert waited.is_set()

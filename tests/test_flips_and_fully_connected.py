@@ -1,4 +1,4 @@
-"""Runs with flips and fully connected kernels: computed, audited, grown, exported, planned."""
+"""Runs with flips and fully connected kernels are computed, verified, grown, exported and planned."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def settings(folder, *overrides):
 
 
 def computed(folder, *overrides, source=None, run="run"):
-    """Compute; the run, and how many tasks there were."""
+    """Compute; returns the run and the number of tasks."""
     run, tasks = Run(folder / run), []
     computing.compute(run, settings(folder, *overrides), lambda plan, todo: tasks.append, source)
     return run, len(tasks)
@@ -66,7 +66,7 @@ def run(finished, tmp_path):
 def test_a_table_of_them(run):
     solutions = record.load(run.record)["solutions"]
     assert [solution["column"] for solution in solutions] == list(COLUMNS)
-    assert all(solution["accuracy"] > 50 and solution["trusted"] for solution in solutions)  # ten classes
+    assert all(solution["accuracy"] > 50 and solution["trusted"] for solution in solutions)  # chance is 10 %
     stage = record.load(run.record)["stages"][0]
     assert stage["numerics"] == cpu.NUMERICS
     assert stage["fully_connected_numerics"] == fully_connected.NUMERICS
@@ -94,7 +94,7 @@ def test_verify_audits_them(run):
 
 
 def test_verify_finds_a_wrong_entry(tmp_path):
-    """A hundred-thousandth off, and stored with a sound digest."""
+    """It is off by 1e-5, but stored with a correct digest."""
     run, _ = computed(tmp_path, ALL, "dataset.train=10", "dataset.test=4", "compute.tile=4")
     wrong = store.open(run.gram)
     for name in ("ntk-v-3-all-flip", "fc-ntk-3-b0.1"):
@@ -125,7 +125,7 @@ READOUTS = tuple(
 
 
 def compared(K, x):
-    """An `Entry` for every number of a Gram matrix of x."""
+    """An `Entry` for every number of a Gram matrix of x, as `verify` compares it."""
     plan, tile = Plan(len(x), len(x), len(x), len(READOUTS)), Tile("test", 0, 0)
     return [
         entry
@@ -135,7 +135,7 @@ def compared(K, x):
 
 
 def test_sound_numbers_pass_and_wrong_ones_do_not():
-    """Opposite images, whose terms cancel, and mirror images among them; zero; nearly parallel ones."""
+    """Among the images: opposite ones, whose terms cancel, mirror images, zero, and nearly parallel ones."""
     x = ordinary(8, 2, 4)
     x[1], x[2], x[3], x[4] = -x[0], x[0, ..., ::-1], -3 * x[0], 0
     x[5], x[6] = x[0] * (1 + 1e-6), -x[0, ..., ::-1] - np.float32(1e-3)
@@ -150,12 +150,12 @@ def test_sound_numbers_pass_and_wrong_ones_do_not():
 
 
 def test_a_run_grows_by_them(finished, tmp_path):
-    """Columns added later have the bits of a fresh run where they share nothing with what was there."""
+    """Columns added later have a fresh run's bits, as they share nothing with the columns that were there."""
     run, _ = computed(tmp_path)
     assert "fully_connected_numerics" not in store.open(run.gram).attributes
     again, tasks = computed(tmp_path, ALL)
     assert tasks > 0 and store.open(again.gram).attributes["fully_connected_numerics"] == 1
-    assert computed(tmp_path, ALL)[1] == 0  # nothing is left to compute
+    assert computed(tmp_path, ALL)[1] == 0  # everything is there
     fresh = store.open(Run(finished).gram)
     for name in fresh.readouts:
         for part in ("train", "test"):
@@ -177,7 +177,8 @@ def test_other_bits_of_fully_connected_kernels_are_refused(run, tmp_path, monkey
         computed(tmp_path, ALL)
     with pytest.raises(UserError, match="nothing can be taken.*fully connected numerics is 1 there, 2 here"):
         computed(tmp_path, ALL, source=run, run="another")
-    assert computed(tmp_path, "kernel.columns=[CNTK-V-FLIP]")[1] == 0  # which has none
+    # This column has no fully connected numerics.
+    assert computed(tmp_path, "kernel.columns=[CNTK-V-FLIP]")[1] == 0
 
 
 def test_vectors_are_computed_through_the_same_tiles(tmp_path):
@@ -225,9 +226,9 @@ def flipped(x):
 )  # fmt: skip
 @pytest.mark.parametrize("r", [0.0, 0.03])
 def test_training_with_flips_is_training_on_the_doubled_set(readout, r):
-    """The averaged kernel with a ridge r predicts what the plain one does on the 2 n images with 2 r.
+    """The averaged kernel with ridge r predicts like the plain one on the 2 n images with ridge 2 r.
 
-    Relative to the mean diagonals they are r / mean K_flip(x, x) and 2 r / mean K(x, x).
+    Relative to the mean diagonals, these ridges are r / mean K_flip(x, x) and 2 r / mean K(x, x).
     """
     x, new = ordinary(24, 1, 5), ordinary(30, 1, 5, seed=1)
     labels, both = np.arange(24) % 3, np.concatenate([x, flipped(x)])
@@ -241,9 +242,9 @@ def test_training_with_flips_is_training_on_the_doubled_set(readout, r):
         return test @ found.alpha, train
 
     averaged, K = predicted(readout, x, labels, r)
-    # float32 rounds both matrices by 6e-8, which the condition number multiplies.
+    # Rounding to float32, 6e-8 of both matrices, is multiplied by the condition number.
     allowed = 1e-6 * np.linalg.cond(K + r * np.eye(24))
     assert allowed < 0.05
-    for factor in (1, 2, 4):  # no other relation of the ridges would do
+    for factor in (1, 2, 4):  # ridges in any other ratio must disagree
         doubled, _ = predicted(readout.plain, both, np.tile(labels, 2), factor * r)
         assert (abs(averaged - doubled).max() < allowed) == (factor == 2 or r == 0)

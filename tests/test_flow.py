@@ -1,4 +1,4 @@
-"""Gradient flow against its differential equation, brute-force refits and kernel regression."""
+"""Gradient flow against its differential equation, brute-force refits, and kernel regression."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def problem(n=24, m=10, duplicates=0, seed=0):
 
 
 def integrated(K, y, time, r=0.0):
-    """alpha at a time, from alpha' = y - (K + r I) alpha itself."""
+    """alpha at a time, by integrating alpha' = y - (K + r I) alpha."""
     A = K + r * np.eye(len(K))
     found = solve_ivp(
         lambda _, a: (y - A @ a.reshape(y.shape)).ravel(),
@@ -46,7 +46,7 @@ class TestDecompose:
         spoilt = np.tril(K) + np.triu(np.full(K.shape, np.nan), 1)
         np.testing.assert_array_equal(eigen.decompose(spoilt).values, eigen.decompose(K).values)
         assert np.isnan(spoilt[0, 1])
-        eigen.decompose(spoilt, overwrite=True)  # in place: no copy is left as it was
+        eigen.decompose(spoilt, overwrite=True)  # in place: no copy is made, so the upper triangle changes
         assert not np.isnan(spoilt[0, 1])
 
     def test_eigenvalues_of_equal_images_are_zero(self):
@@ -76,11 +76,11 @@ class TestDecompose:
 
     def test_the_rounding_of_stored_kernels_is_no_refusal(self):
         x = np.random.default_rng(0).standard_normal((200, 3))
-        K = (x @ x.T).astype(np.float32).astype(np.float64)  # of rank 3, but for rounding
+        K = (x @ x.T).astype(np.float32).astype(np.float64)  # rank 3, except for rounding
         found = eigen.decompose(K)
         raw = np.linalg.eigvalsh(K)
         assert raw[0] < -1e-7 and found.values[0] == 0
-        assert 0.05 * found.noise < -raw[0] < found.noise  # what it says of the rounding's size is true
+        assert 0.05 * found.noise < -raw[0] < found.noise  # `noise` is the true size of the rounding errors
 
     def test_too_many_images_are_refused(self, monkeypatch):
         monkeypatch.setattr(eigen, "MOST", 20)
@@ -125,21 +125,21 @@ class TestFlow:
             got = K_test @ flow.coefficients(spectrum, y, time)
             np.testing.assert_allclose(got, expected, atol=1e-9)
             np.testing.assert_allclose(flow.trained(spectrum, y, time), mean, atol=1e-9)
-        # As kernel regression has it with a jitter of 1e-10, whose huge coefficients cancel but for rounding.
+        # The same by kernel regression with jitter 1e-10, whose huge coefficients cancel up to rounding.
         alpha = ridge.solve(K, labels, classes=3).alpha
         rounding = 2 * np.finfo(float).eps * np.abs(alpha).max() * K.max()
         assert 1e-7 < rounding < 1e-5
         np.testing.assert_allclose(got, prediction.scored(alpha, K_test)[0], atol=rounding)
 
     def test_the_ridgeless_flow_of_a_linear_kernel_is_gradient_descent(self):
-        """Steps of size 1e-4 on the weights of a linear model, never on coefficients."""
+        """Gradient descent in steps of 1e-4 on the weights of a linear model, not on coefficients."""
         rng = np.random.default_rng(1)
         x, z, y = rng.standard_normal((12, 5)), rng.standard_normal((4, 5)), rng.standard_normal((12, 2))
         weights = np.zeros((5, 2))
         for _ in range(2000):
             weights -= 1e-4 * x.T @ (x @ weights - y)
         got = z @ x.T @ flow.coefficients(eigen.decompose(x @ x.T), y, 0.2)
-        np.testing.assert_allclose(got, z @ weights, atol=2e-3)  # Euler's error, of order step
+        np.testing.assert_allclose(got, z @ weights, atol=2e-3)  # the error of Euler steps, of first order
         assert np.abs(got).max() > 0.1
 
     def test_times_span_the_spectrum(self):
@@ -173,7 +173,7 @@ class TestLeaveOneOut:
             np.testing.assert_allclose(flow.left_out(spectrum, y, time, r), expected, atol=1e-11)
 
     def test_equals_the_differential_equation_without_an_image(self):
-        """The expectation is of another kind than the one under test: no eigenvalues in it."""
+        """The expected value is found without eigenvalues, unlike the one under test."""
         K, y, _, _ = problem(12)
         alpha = integrated(K[1:, 1:], y[1:], 2.0)
         got = flow.left_out(eigen.decompose(K), y, 2.0)[0]

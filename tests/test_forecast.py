@@ -1,4 +1,4 @@
-"""The time of a solve, foretold: on a clock that only made-up solves move, and by what is counted."""
+"""The predicted time of a solve: on a clock that only made-up solves move, and from counted work."""
 
 import tempfile
 from dataclasses import replace
@@ -20,12 +20,13 @@ CHOLESKY = Place("cpu", "float64", 0, 0)
 
 def test_a_larger_solve_takes_its_products_at_least_and_a_cube_at_most():
     assert extrapolated(10.0, Span(1.0, 1.5), 400.0) == Span(400.0, 1500.0)
-    assert extrapolated(10.0, Span(1.0, 1.5), 1200.0) == Span(1000.0, 1500.0)  # products that were disturbed
+    # A disturbed measurement of the products.
+    assert extrapolated(10.0, Span(1.0, 1.5), 1200.0) == Span(1000.0, 1500.0)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float64", 8), ("float32", 4)])
 def test_the_pace_is_that_of_products_in_the_precision_of_the_factor(monkeypatch, dtype, size):
-    """On a clock by which 10^9 operations take a second, and at first twice as long."""
+    """On a clock where 10^9 operations take a second, but in the beginning twice as long."""
     now, device = [0.0], cholesky.Device.named("cpu")
 
     def to_host(result):
@@ -39,7 +40,7 @@ def test_the_pace_is_that_of_products_in_the_precision_of_the_factor(monkeypatch
 
 
 class Clock:
-    """What solves take: 4e-9 n^3 + 1e-6 n^2 seconds, and every third one half as much again."""
+    """A solve takes 4e-9 n^3 + 1e-6 n^2 seconds; every third solve takes half as long again."""
 
     def __init__(self, monkeypatch):
         self.now, self.sizes = 0.0, []
@@ -60,7 +61,8 @@ def test_a_solve_is_foretold_from_one_of_a_second(monkeypatch, leave_one_out, fa
     clock = Clock(monkeypatch)
     monkeypatch.setattr(forecast, "_pace", lambda place: 1e9)
     found = forecast.fitting(50_000, CHOLESKY, 10, leave_one_out)
-    assert clock.sizes == [512, 512, 1024] + [1024] * forecast.RUNS  # 512: 0.8 s; 1024: 5.3 s, or 8
+    # 512 takes 0.8 s; 1024 takes 5.3 s, or 8 s
+    assert clock.sizes == [512, 512, 1024] + [1024] * forecast.RUNS
     assert found.low == pytest.approx(factors * 50_000**3 / 3 / 1e9)
     assert found.high == pytest.approx((50_000 / 1024) ** 3 * 1.5 * clock.seconds(1024))
 
@@ -88,7 +90,8 @@ def test_what_is_timed_is_the_solve_that_was_chosen(monkeypatch):
         assert seen.pop() == (method, np.dtype(dtype), 7, usual | more)
     forecast._solve(7, Place("cuda", "float64", 0, 0), 3, True)()
     (_, dtype, _, options) = seen.pop()
-    assert dtype == np.float32 and (options["device"], options["dtype"]) == ("cuda", "float64")  # as stored
+    # float32, as kernels are stored.
+    assert dtype == np.float32 and (options["device"], options["dtype"]) == ("cuda", "float64")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_the_made_up_matrix_is_solved_without_a_jitter(method, dtype):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """1 to 2 seconds for a solve, 1e-3 for an entry read, 1e-5 for a test entry."""
+    """A solve takes 1 to 2 seconds, reading an entry 1e-3, predicting a test entry 1e-5 to 2e-5."""
     asked = []
     monkeypatch.setattr(forecast, "fitting", lambda *arguments: asked.append(arguments) or Span(1.0, 2.0))
     monkeypatch.setattr(forecast, "_reading", lambda store: Span(1e-3, 1e-3))
@@ -120,7 +123,7 @@ def counted(monkeypatch):
     ],
 )
 def test_ridges_tiles_and_test_images_are_counted(counted, value, alone, few, most, left_out):
-    plan = Plan(80, 30, 8, 5, 2)  # two draws of 40: lower triangles of 15 tiles
+    plan = Plan(80, 30, 8, 5, 2)  # two draws of 40 images, each with a lower triangle of 15 tiles
     found = forecast.forecast(plan, CHOLESKY, Solve(ridge=value, leave_one_out=alone), 10, 3)
     assert counted == [(40, CHOLESKY, 3, left_out)]
     entries, test = 15 * 64, 40 * 30
@@ -131,9 +134,9 @@ def test_ridges_tiles_and_test_images_are_counted(counted, value, alone, few, mo
 
 
 def test_the_ridges_of_loo_are_those_it_may_try(monkeypatch):
-    """The path that goes on as far as it can."""
+    """The forecast counts as many ridges as a path that goes on to its limit has."""
     labels = np.arange(12) % 2
-    monkeypatch.setattr(ridge, "rank", lambda one: -one.ridge)  # larger is better
+    monkeypatch.setattr(ridge, "rank", lambda one: -one.ridge)  # makes every larger ridge the better one
     found = ridge.solve(np.eye(12) + 1, labels, classes=2, ridge="loo")
     assert len(found.path) == len(ridge.LOO_RIDGES) + forecast.BEYOND_LOO
 
@@ -176,14 +179,14 @@ def test_tiles_are_read_as_in_a_run_and_leave_nothing(tmp_path, monkeypatch):
     calls = 1 + forecast.RUNS
     assert (
         sum(checked for tile, checked in read if tile in train) == 3 * calls + 3
-    )  # streamed: the first pass
+    )  # when streaming, the first pass checks
     assert sum(not checked for tile, checked in read if tile in train) == 3 * forecast.RUNS
     assert shapes == [(16, 32)] * calls
     assert list(tmp_path.iterdir()) == []
 
 
 def test_placement_and_forecast_agree_on_what_is_larger_than_memory():
-    """50,000 images: float64 takes 20 GB and its panels, float32 half of that."""
+    """50,000 images: the matrix takes 20 GB in float64, plus panels, and half of that in float32."""
     for limit, method, dtype in (
         (24, "cholesky", "float64"),
         (18, "refined", "float32"),

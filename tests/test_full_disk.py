@@ -1,4 +1,4 @@
-"""A disk that fills while several processes compute: one line, nothing lost, nothing computed twice."""
+"""A disk that fills while several processes compute: one line each, nothing is lost or computed twice."""
 
 import json
 import os
@@ -20,7 +20,7 @@ dataset: {name: digits, train: 60, test: 12}
 kernel: {columns: [CNTK-V], depths: [3]}
 compute: {tile: 4, backend: cpu}
 """
-SMALL = 320  # KiB, of which each tile takes a page or more
+SMALL = 320  # KiB; each tile takes at least a page
 
 
 def mount(*arguments):
@@ -30,7 +30,7 @@ def mount(*arguments):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of our own that is soon full."""
+    """A small file system of our own, which is soon full."""
     place = tmp_path / "disk"
     place.mkdir()
     try:
@@ -50,7 +50,7 @@ def compute(folder, *arguments):
 
 
 def finished(run):
-    """How often journals say of each tile that it is finished."""
+    """For each tile, how often the journals list it as finished."""
     files = sorted((run.gram / "journals").iterdir())
     texts = [line for file in files for line in file.read_text().split("\n") if line.endswith("}")]
     return Counter(json.loads(line)["tile"] for line in texts)

@@ -1,4 +1,4 @@
-"""Fully connected kernels by their definition: neural-tangents, closed forms, random networks, symmetries."""
+"""The definition of fully connected kernels against neural-tangents, closed forms and random networks."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ def vectors(n, features, seed=0):
 
 
 def readouts(depth, bias=0.0):
-    """Sigma, and Theta with every number of fixed layers."""
+    """Sigma, and Theta with every possible number of fixed layers."""
     ntk = [Readout("fc-ntk", "", depth, bias=bias, fixed=fixed) for fixed in range(depth)]
     return [Readout("fc-nngp", "", depth, bias=bias), *ntk]
 
 
-# Other people's numbers: scripts/make_fixtures.py.
+# Numbers of neural-tangents, written by scripts/make_fixtures.py.
 
 
 @pytest.mark.parametrize("name", ["vectors", "images"])
@@ -37,7 +37,7 @@ def test_neural_tangents(name):
     assert {r.depth for r in chosen} == {1, 2, 3, 6, 21} and {r.bias for r in chosen} == {0, 0.1, 1.5}
     assert {r.fixed for r in chosen} >= {0, 1, 3, 5, 10, 20} and len(chosen) == 57
     K = reference.gram(x, readouts=chosen)
-    # Its angles err by 1e-8, and where vectors are opposite all that is left of Sigma^2 are cancelling terms.
+    # Angles err by 1e-8; for opposite vectors only cancelling terms are left of Sigma^2.
     own = np.sqrt(np.einsum("rii->ri", K))
     assert (abs(K - values) <= 1e-10 * abs(values) + 1e-15 * own[:, :, None] * own[:, None]).all()
 
@@ -47,7 +47,7 @@ def test_neural_tangents(name):
 
 @pytest.mark.parametrize("bias", [0, 0.1, 2.0])
 def test_a_vector_with_itself(bias):
-    """k0 = k1 = 1: Sigma^l = |x|^2 / n_0 + l beta^2, and Theta^L their sum over the trained layers."""
+    """With k0 = k1 = 1, Sigma^l = |x|^2 / n_0 + l beta^2; Theta^L sums these over trained layers."""
     x = vectors(1, 7)
     square = float((x.astype("f8") ** 2).sum()) / 7
     for depth in (1, 2, 5, 21):
@@ -58,7 +58,7 @@ def test_a_vector_with_itself(bias):
 
 
 def test_one_relu_layer_is_the_arc_cosine_kernel():
-    """Cho and Saul 2009, degrees 0 and 1: in the angle itself, not in its cosine."""
+    """Cho and Saul 2009, degrees 0 and 1: closed forms in the angle, without computing it from a cosine."""
     t = np.linspace(0, np.pi, 41)
     x = np.zeros((1, 2, 1, 1))
     x[0, 0] = np.sqrt(2)  # |x|^2 / n_0 = 1
@@ -66,7 +66,8 @@ def test_one_relu_layer_is_the_arc_cosine_kernel():
     sigma, theta, last = reference.gram(x, z, readouts=readouts(2))[:, 0]
     J0, J1 = np.pi - t, np.sin(t) + (np.pi - t) * np.cos(t)
     np.testing.assert_allclose(sigma, J1 / np.pi, atol=1e-15)
-    np.testing.assert_allclose(theta, np.cos(t) * J0 / np.pi + J1 / np.pi, atol=1e-8)  # of arccos near -1
+    # The definition's arccos is inaccurate near -1.
+    np.testing.assert_allclose(theta, np.cos(t) * J0 / np.pi + J1 / np.pi, atol=1e-8)
     assert (sigma == last).all()
 
 
@@ -78,7 +79,7 @@ def test_depth_1_is_the_linear_kernel():
 
 
 def test_orthogonal_vectors():
-    """By hand: c = 0 gives k0 = 1/2, k1 = 1/pi; then c = 1/pi."""
+    """By hand: c = 0 gives k0 = 1/2 and k1 = 1/pi, so that c = 1/pi in the next layer."""
     x = np.sqrt(2) * np.eye(2).reshape(2, 2, 1, 1)
     sigma, theta, *_ = reference.gram(x, readouts=readouts(3))[:, 0, 1]
     c = 1 / np.pi
@@ -88,7 +89,7 @@ def test_orthogonal_vectors():
 
 @pytest.mark.parametrize(("bias", "fixed"), [(0.0, 0), (0.0, 1), (0.7, 0), (0.7, 2)])
 def test_fixed_layers_leave_out_the_first_terms(bias, fixed):
-    """Theta^L = sum over trained layers l of Sigma^l times the product of k0 above it."""
+    """Theta^L is the sum over trained layers l of Sigma^l times the product of k0 in the layers above."""
     x, depth = vectors(4, 3), 5
     sigma = [reference.gram(x, readouts=[Readout("fc-nngp", "", d + 1, bias=bias)])[0] for d in range(depth)]
     own = [np.sqrt(np.outer(np.diag(s), np.diag(s))) for s in sigma]
@@ -98,14 +99,14 @@ def test_fixed_layers_leave_out_the_first_terms(bias, fixed):
     np.testing.assert_allclose(theta, sum(terms[fixed:]), rtol=1e-7)
 
 
-# Independent of any kernel formula: finite random networks and their gradients.
+# Finite random networks and their gradients, which involve no kernel formula.
 
 
 def random_network(x, depth, width, bias, rng):
-    """Of one network: outputs (n,) of a unit, and its gradients' products by layer, (depth, n, n).
+    """A random network's outputs (n,) of one unit, and products of its gradients by layer, (depth, n, n).
 
-    Layer l's weights and biases give (a_i.a_j / n_l + beta^2) (d_i.d_j), with a its input and d the gradient
-    with respect to its output.
+    Layer l's weights and biases contribute (a_i.a_j / n_l + beta^2) (d_i.d_j), where a is its input
+    and d the gradient with respect to its output.
     """
     n = len(x)
     inputs, slopes, weights = [x.T], [], []
@@ -127,10 +128,10 @@ def random_network(x, depth, width, bias, rng):
 
 @pytest.mark.parametrize(("depth", "bias"), [(2, 0.0), (3, 0.5), (4, 0.0)])
 def test_random_networks(depth, bias):
-    """NNGP: the outputs' covariance. NTK with any fixed layers: the gradients' products, on average.
+    """NNGP: the outputs' covariance. NTK, for every number of fixed layers: the mean product of gradients.
 
-    Of `count` networks of `width` units the means lie within 5 standard errors, which the sample tells, of
-    their limit for this width; which is within O(1 / width) of the kernel: 4 depth / width is allowed for it.
+    Means over `count` networks lie within 5 standard errors (from the sample) of their limit for this
+    `width`. That limit is within O(1 / width) of the kernel, for which 4 depth / width is allowed.
     """
     x, width, count = vectors(3, 5).reshape(3, 5).astype("f8"), 256, 400
     rng = np.random.default_rng(depth)
@@ -143,7 +144,7 @@ def test_random_networks(depth, bias):
         error = sample.std(0) / np.sqrt(count)
         allowed = 5 * error + 4 * depth / width * scale[:, None] * scale
         assert (abs(sample.mean(0) - exact) <= allowed).all()
-        assert (allowed <= 0.5 * scale[:, None] * scale).all()  # it would tell a missing term or factor
+        assert (allowed <= 0.5 * scale[:, None] * scale).all()  # so a missing term or factor would show
 
 
 # Properties.
@@ -162,14 +163,14 @@ def test_kernels_are_symmetric_and_positive_semidefinite(x, depth, bias):
     scale = own[:, :, None] * own[:, None]
     assert (abs(K - K.swapaxes(1, 2)) <= 1e-7 * scale).all()
     assert (abs(K) <= (1 + 1e-7) * scale).all()
-    # An angle errs by up to 3e-8, k0 by 1e-8, in each layer: eigenvalues by less than n times as much.
+    # In each layer an angle errs by up to 3e-8 and k0 by 1e-8; eigenvalues by less than n times that.
     assert (np.linalg.eigvalsh(K) >= -1e-7 * len(x) * (own**2).max(1)[:, None]).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(VECTORS, DEPTHS, st.integers(-20, 20), st.integers(-20, 20))
 def test_kernels_without_bias_are_homogeneous(x, depth, a, b):
-    """K(a x, b z) = a b K(x, z): by powers of two to the last bit."""
+    """K(a x, b z) = a b K(x, z); for powers of two, to the last bit."""
     x = x[:, :, None, None].astype("f8")
     K = reference.gram(x, x, readouts=readouts(depth))
     scaled = reference.gram(np.ldexp(x, a), np.ldexp(x, b), readouts=readouts(depth))
@@ -183,7 +184,7 @@ def test_bias_breaks_homogeneity():
 
 
 def in_long_double(x, z, readout):
-    """The recursion with 64 bits of mantissa, its first angle from |x/|x| - z/|z||: exact near c = 1."""
+    """The recursion with a 64-bit mantissa; the first angle, from |x/|x| - z/|z||, is exact near c = 1."""
     x, z = (
         np.append(a.ravel() / np.sqrt(np.longdouble(a.size)), np.longdouble(readout.bias)) for a in (x, z)
     )
@@ -203,7 +204,7 @@ def in_long_double(x, z, readout):
 
 
 def nearly_parallel(features=300):
-    """x, and x times 1 or 3 with something of the size of 1e-9 .. 1e-1 added."""
+    """A vector x; and x with noise of size 1e-9 .. 1e-1 added, times 1 or 3."""
     rng = np.random.default_rng(5)
     x = rng.standard_normal(features).astype("f4").astype("f8")
     z = [
@@ -217,14 +218,14 @@ def nearly_parallel(features=300):
 @pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here")
 @pytest.mark.parametrize("bias", [0.0, 0.1])
 def test_nearly_parallel_vectors(bias):
-    """As derived in the definition: 4e-7 at depth 21 at most, far less where angles are above 1e-6."""
+    """The bound derived in the definition: at most 4e-7 at depth 21, and far less for angles above 1e-6."""
     x, z = nearly_parallel()
     for readout in (Readout("fc-ntk", "", 21, bias=bias), Readout("fc-nngp", "", 21, bias=bias)):
         exact = np.array([float(in_long_double(x[0].astype("g"), one.astype("g"), readout)) for one in z])
         found = reference.gram(x, z, readouts=[readout])[0, 0]
         error = abs(found / exact - 1)
         assert error.max() < (4e-7 if readout.kernel == "fc-ntk" else 1e-13)
-        assert error.reshape(2, 17)[:, 7:].max() < 1e-8  # from 3e-6 on
+        assert error.reshape(2, 17)[:, 7:].max() < 1e-8  # noise of 3e-6 or more
 
 
 def test_zero_vectors():
@@ -232,7 +233,8 @@ def test_zero_vectors():
     x[1] = 1
     assert (reference.gram(x, readouts=readouts(4))[:, 0] == 0).all()
     K = reference.gram(x, readouts=readouts(2, bias=0.5))
-    assert K[1, 0, 0] == 0.25 + 0.5 and K[0, 0, 0] == 0.5  # Theta^2 = beta^2 + 2 beta^2, Sigma^2 = 2 beta^2
+    # Theta^2 = (beta^2) + (2 beta^2), Sigma^2 = 2 beta^2
+    assert K[1, 0, 0] == 0.25 + 0.5 and K[0, 0, 0] == 0.5
 
 
 def test_what_is_no_readout():

@@ -1,4 +1,4 @@
-"""Fully connected kernels on the CPU, and on CUDA by way of the emulator, against their definition."""
+"""Fully connected kernels against their definition: on the CPU, on CUDA's emulator, and on a GPU."""
 
 import sys
 from functools import partial
@@ -38,7 +38,7 @@ def vectors(n, features, seed=0):
 
 @pytest.fixture(params=["cpu", "cuda", "gpu"])
 def make(request):
-    """Spec -> backend; "cuda" is the emulator."""
+    """A function from a spec to a backend; "cuda" is the emulator."""
     if request.param == "cpu":
         return cpu.FullyConnected
     if request.param == "gpu":
@@ -57,7 +57,7 @@ def computed(make, readouts, x, z=None):
 
 
 def assert_exact(K, x, readouts, z=None, allowed=1e-6):
-    """Relative to an entry, or to a hundredth of what cancels where it does."""
+    """Errors are relative to the entry or, where terms cancel, to 1 % of the readout's largest entry."""
     exact = reference.gram(x, z, readouts=readouts)
     assert K.shape == exact.shape and K.dtype == np.float32
     floor = 0.01 * abs(exact).max((1, 2), keepdims=True)
@@ -73,7 +73,7 @@ def test_every_readout_from_one_pass(make, n, channels, size):
 
 @pytest.mark.parametrize("name", ["vectors", "images"])
 def test_neural_tangents(make, name):
-    """The same fixtures as the definition's; float32 rounds them."""
+    """The definition's fixtures, here compared up to float32 rounding."""
     with np.load(FIXTURES / f"fully-connected-{name}.npz", allow_pickle=False) as fixture:
         x, values = fixture["images"], fixture["values"]
         chosen = [Readout.parse(str(readout)) for readout in fixture["readouts"]]
@@ -83,7 +83,7 @@ def test_neural_tangents(make, name):
 
 
 def test_a_vector_with_itself_is_exact(make):
-    """c = 1 to the last bit, however many features there are: Theta is a sum, rounded once."""
+    """c is 1 to the last bit for any number of features, so Theta is a sum that is rounded once."""
     x = vectors(4, 1000)
     x[1], x[2], x[3] = x[0], 8 * x[0], -x[0]
     square = np.float64((x[0].astype("f8") ** 2).sum() / 1000)
@@ -96,9 +96,9 @@ def test_a_vector_with_itself_is_exact(make):
 
 
 def test_nearly_parallel_vectors(make):
-    """Rounding of c near 1 is worth 1e-8 in an angle: within 1e-6 of the truth at depth 21 all the same.
+    """Near c = 1, rounding c changes an angle by 1e-8; still, depth 21 must be right within 1e-6.
 
-    The first angle here is taken from |x/|x| - z/|z||, in float64; every later one from it.
+    The expected value takes its first angle from |x/|x| - z/|z||, and every later one from the angle before.
     """
     rng = np.random.default_rng(1)
     x = vectors(1, 200)
@@ -113,7 +113,8 @@ def test_nearly_parallel_vectors(make):
     T = n * np.cos(angle)
     for _ in range(20):
         k0 = 1 - angle / np.pi
-        lost = angle * np.cos(angle) - np.sin(angle)  # pi (cos - k1), without cancelling c against k1
+        # pi (cos - k1), without subtracting k1 from c, which would cancel.
+        lost = angle * np.cos(angle) - np.sin(angle)
         gap = 2 * np.sin(angle / 2) ** 2 + lost / np.pi  # 1 - k1
         T = k0 * T + n * (1 - gap)
         angle = 2 * np.arcsin(np.sqrt(np.maximum(gap, 0) / 2))
@@ -131,7 +132,7 @@ def test_zero_vectors(make):
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-12, 1e-3, 1e9, 1e18])
 def test_huge_and_tiny_values(make, scale):
-    """Kernels with bias are not homogeneous: images are not simply scaled."""
+    """Kernels with bias are not homogeneous, so scaling all images would not do."""
     x = vectors(5, 7)
     x[1:3] *= np.float32(scale)
     x[3] *= np.float32(1e-3)
@@ -146,9 +147,9 @@ def test_values_that_float32_cannot_hold_are_refused(make):
             UserError, match=f"fc-ntk-3 of row 0, column 0 is .* float32 cannot hold.*{words}"
         ):
             computed(make, [Readout("fc-ntk", "", 3)], x * np.float32(scale))
-    tiny = computed(make, bias, x * np.float32(1e-20))  # beta^2 is left: a constant
+    tiny = computed(make, bias, x * np.float32(1e-20))  # only beta^2 is left, a constant
     np.testing.assert_allclose(tiny, (1 + 2 + 3) * 0.25, rtol=1e-7)
-    # As wide floats: either alone is out of range, and together they are not.
+    # As float64, x and z are each out of float32's range, but their product is not.
     dim, bright = x.astype("f8") * 1e-60, x[:1].astype("f8") * 1e38
     with pytest.raises(UserError, match=r"is [\d.]+e-1\d\d, which float32 cannot hold"):
         computed(make, [Readout("fc-ntk", "", 3)], dim)
@@ -182,7 +183,7 @@ def test_bits_do_not_depend_on_tile_threads_or_company(make, monkeypatch):
 
 
 def golden():
-    """(x, K): vectors of all sorts, and kernels of all sorts, as the CPU computes them."""
+    """(x, K): vectors and readouts of many kinds, and the kernels that the CPU computes for them."""
     x = vectors(6, 50)
     x[1], x[2], x[3], x[4] = x[0] + np.float32(1e-4), -x[0], 1e5 * x[3], 0
     return x, computed(cpu.FullyConnected, EVERYTHING, x)
@@ -205,7 +206,7 @@ def test_the_instructions_of_cuda():
     with np.load(FIXTURES / "golden-fully-connected.npz") as kept:
         try:
             version, found = instructions()
-        except Exception as error:  # a library that cannot be loaded raises whatever its loader likes
+        except Exception as error:  # a library that cannot be loaded may raise anything
             pytest.skip(f"no NVRTC ({error})")
         if (version != kept["nvrtc"]).any():
             pytest.skip("another version of NVRTC orders instructions in another way")
@@ -213,7 +214,7 @@ def test_the_instructions_of_cuda():
 
 
 def test_the_bits_of_the_cpu():
-    """Those of numerics version 1, whatever the CPU: products are exact, and sums have one order."""
+    """Numerics version 1 has the same bits on every CPU: products are exact, the order of sums is fixed."""
     assert fully_connected.NUMERICS == 1
     with np.load(FIXTURES / "golden-fully-connected.npz") as kept:
         assert (golden()[1] == kept["K"]).all(), "raise fully_connected.NUMERICS; scripts/make_golden.py"
@@ -255,7 +256,7 @@ def test_backends_without_fully_connected_kernels_say_so(monkeypatch):
     create("cpu", Spec((Readout("ntk", "v", 3),), 3, 2))
 
 
-# Flips, and specs of several families.
+# Flips, and specs with several families of kernels.
 
 MIXED = (
     Readout("ntk", "gap", 3, flip=True),
@@ -286,7 +287,7 @@ def test_a_mixed_spec(chosen):
 
 
 def test_a_flip_is_the_mean_over_mirror_images():
-    """By the definition's plain kernels alone; and nothing but left and right is mirrored."""
+    """The expected mean uses only the definition's plain kernels; mirroring up and down gives another one."""
     x, z = images(3), images(2, seed=1)
     plain = [r.plain for r in MIXED]
     one, other = (reference.gram(x, b, readouts=plain) for b in (z, flipped(z)))
@@ -298,7 +299,7 @@ def test_a_flip_is_the_mean_over_mirror_images():
 
 
 def test_parts_have_the_bits_that_they_have_alone():
-    """Of each family, computed beside the others or not; a plain readout is no other for its flip."""
+    """Each family's bits do not depend on the others being computed, nor a plain readout's on its flip."""
     x, z = images(5), images(6, seed=1)
     whole = gram(x, z, readouts=MIXED, backend="cpu")
     dense = gram(x, z, readouts=[MIXED[1], MIXED[6].plain], backend="cpu")
@@ -312,7 +313,7 @@ def test_parts_have_the_bits_that_they_have_alone():
 
 
 def test_flips_share_the_pass_of_the_plain_kernel():
-    """K(x, z) is computed once for both, K(x, flip z) only of what is averaged."""
+    """K(x, z) is computed once for plain and averaged readouts, K(x, flip z) only for averaged ones."""
     specs, calls = [], []
 
     class Counted(cpu.Backend):
@@ -390,7 +391,7 @@ def test_the_limit_of_flips_on_cuda():
 
 
 def test_a_mean_that_float32_cannot_hold_is_refused():
-    """K(x, z) = 0 and K(x, flip z) at the end of float32's range: half of it is beyond."""
+    """K(x, z) = 0, and K(x, flip z) is at the lower end of float32's range: their mean is below it."""
     x, z = np.zeros((2, 1, 1, 2, 2), np.float32)
     x[0, 0, :, 0] = 1.2e-19
     z[0, 0, :, 1] = 1.2e-19

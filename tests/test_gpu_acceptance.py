@@ -1,4 +1,4 @@
-"""The acceptance script without a GPU: its arithmetic, its papers, and its sections on the emulator."""
+"""The acceptance script without a GPU: its arithmetic, its reports, and its sections on the emulator."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ emulated = pytest.mark.skipif(compiler() is None, reason="no C++ compiler: set C
 
 
 class Timed(Emulator):
-    """An emulator that pretends each launch takes a second: 5 of `displacements` for 5 x 5 pixels."""
+    """An emulator that pretends each launch takes a second: `displacements` takes 5 for 5 x 5 pixels."""
 
     def seconds(self, work):
         self.launches.clear()
@@ -48,7 +48,7 @@ def small(gpu=Timed, **more):
 
 
 class Clock:
-    """As much of CuPy as events need: time passes only in launches."""
+    """The part of CuPy that timing with events needs; time passes only in launches."""
 
     def __init__(self):
         self.now = 0.0
@@ -71,7 +71,7 @@ class Clock:
 
 
 def test_kernels_are_timed_by_events_only_when_asked():
-    gpu = TimedGpu.__new__(TimedGpu)  # without looking for a GPU
+    gpu = TimedGpu.__new__(TimedGpu)  # creates it without looking for a GPU
     gpu.cupy, gpu.events = Clock(), None
     launch = gpu.module("", ())
     launch("before", 1, 1, ())
@@ -127,7 +127,7 @@ def test_a_wrong_kernel_fails_the_run_but_not_the_sections_after_it(tmp_path, mo
     assert results["verdict"] == "failed: displacements"
     assert results["sections"]["displacements"]["passed"] is False
     assert results["sections"]["original"]["passed"] is True
-    assert set(results["pairs_per_second"]) == {"original"}  # a wrong kernel's rate does not count
+    assert set(results["pairs_per_second"]) == {"original"}  # the rate of a wrong kernel does not count
     assert "| displacements | NO |" in (tmp_path / "gpu-acceptance-quick.md").read_text()
 
 
@@ -147,7 +147,7 @@ def test_precision_is_judged_on_images_that_provoke_rounding():
 
 
 def test_made_up_images_are_the_same_whatever_the_others_are():
-    """Their errors depend on their levels to the last bit: a run on a sound GPU must not fail by chance."""
+    """Their errors depend on every bit of their levels, so random levels could fail even on a sound GPU."""
     one, other = (
         gpu_acceptance.precision.families(np.random.default_rng(seed).integers(0, 256, (12, 3, 16, 16)) * 1.0)
         for seed in (1, 2)
@@ -176,7 +176,7 @@ def test_a_stage_that_stores_other_numbers_fails(monkeypatch):
 
 
 def test_solves_are_judged_by_residual_and_memory(monkeypatch):
-    """The section's own arithmetic, with NumPy in CuPy's place and the CPU's solver."""
+    """The section's own arithmetic, with NumPy instead of CuPy, and the CPU's solver."""
     used = iter(range(10**9))
     runtime = SimpleNamespace(memGetInfo=lambda: (10**9 - 1000 * next(used), 0))
     pool = SimpleNamespace(free_all_blocks=lambda: None)
@@ -192,7 +192,7 @@ def test_solves_are_judged_by_residual_and_memory(monkeypatch):
     assert 0 < found["residual"] < 1e-8 and found["solve_seconds"] > 0
     late = Acceptance(H200, Timed, False, time.monotonic())
     late = late.solve(300, matrices=3)
-    assert late["passed"] is None and late["solved"].startswith("1 of 3")  # what there was time for
+    assert late["passed"] is None and late["solved"].startswith("1 of 3")  # all that it had time for
     place = placement.Place("cuda", "float64", 0, 1)
     assert found["used_gpu_gib"] > 0 and not small().solve(300)["passed"]
 
@@ -206,7 +206,7 @@ def test_solves_are_judged_by_residual_and_memory(monkeypatch):
 
 @emulated
 def test_neural_tangents_where_they_agree_and_where_not(monkeypatch):
-    """Stand-ins for jax and for the networks of make_fixtures: the definition, and one that is off."""
+    """Stand-ins for jax and make_fixtures' networks: the definition itself, and one that is off by 1e-3."""
     jax = SimpleNamespace(
         default_backend=lambda: "gpu", jit=lambda f: f, devices=lambda: ["a GPU"], __version__="0",
         config=SimpleNamespace(update=lambda *_: None),
@@ -262,7 +262,7 @@ def test_sections_that_break_or_cannot_run_are_told_apart(tmp_path):
     results = accept(late, "", tmp_path, ("breaks",))
     assert results["sections"]["breaks"]["note"].startswith("no time left")
     assert results["verdict"] == "incomplete: breaks"
-    assert accept(late, "", tmp_path, ("one_column",))["verdict"] == "passed"  # a comparison may be missing
+    assert accept(late, "", tmp_path, ("one_column",))["verdict"] == "passed"  # comparisons may be missing
 
 
 def test_what_is_not_finite_is_written_as_json(tmp_path):
@@ -327,7 +327,8 @@ def test_rates_of_quick_sections_fit_their_time():
 
 
 def test_tests_are_run_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-qq -k nothing")  # the user's own, for other calls
+    # The user's options for other calls must not matter.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-qq -k nothing")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
     def found(*texts, seconds=60.0):
@@ -339,12 +340,13 @@ def test_tests_are_run_and_counted(tmp_path, monkeypatch):
     good, none = "def test_good(): pass\n", "pytest.skip('nothing here', allow_module_level=True)\n"
     began = time.monotonic()
     assert found(good, good, none)["passed"] is True
-    enough = max(15, int(3 * (time.monotonic() - began)))  # also where other programs keep the cores busy
+    # Enough also where other programs keep the cores busy.
+    enough = max(15, int(3 * (time.monotonic() - began)))
     bad = found(good, "def test_bad(): assert 1 == 2\n")
     assert bad["passed"] is False and bad["tests"] == {"passed": 1, "failed": 1, "error": 0, "skipped": 0}
     assert "assert 1 == 2" in bad["output"]
     assert found("import missing_package\n" + good)["passed"] is False
-    assert found(none)["passed"] is False  # nothing was tested
+    assert found(none)["passed"] is False  # no test was run
     slow = f"""def test_slow():
         import pathlib, subprocess
         child = subprocess.Popen(["sleep", "600"])
@@ -355,7 +357,8 @@ def test_tests_are_run_and_counted(tmp_path, monkeypatch):
     assert stopped["passed"] is None and stopped["tests"]["passed"] == 2
     assert f"after {enough} s: " in stopped["stopped"] and "test_0.py" in stopped["stopped"]
     child = Path("/proc", (tmp_path / "child").read_text(), "stat")
-    assert not child.exists() or " Z " in child.read_text()  # the tests' own processes ended, too
+    # Processes that the tests started were ended, too.
+    assert not child.exists() or " Z " in child.read_text()
 
 
 def test_the_whole_suite_needs_every_package(monkeypatch):

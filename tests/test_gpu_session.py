@@ -1,4 +1,4 @@
-"""The script of the first calls on a GPU machine, run through without one."""
+"""The script for the first calls on a GPU machine, run here without a GPU."""
 
 import json
 import os
@@ -17,7 +17,7 @@ JOIN = ROOT / "scripts" / "join_npz.py"
 STEPS = {
     "keep": {},
     "checks": {"memory": 0, "growing": 0, "packages": 0, "cuda-tests": 0, "made-up": 0, "smoke": 0},
-    "quick": {"quick": 2},  # no GPU, and it says so
+    "quick": {"quick": 2},  # there is no GPU, and it says so
     "sanitizers": {},
     "v": {"made-up": 0, "v": 0},
     "acceptance": {"acceptance": 2},
@@ -61,7 +61,7 @@ def test_every_step_runs_in_the_dry(tmp_path, name):
 
 
 def test_what_a_stopped_column_has_computed_stays_for_the_next_call(tmp_path):
-    """A program that ends as one that was stopped does, after some tiles and a cell."""
+    """A stand-in program ends as a stopped one does, with some tiles and a cell finished."""
     run = tmp_path / "stash" / "v.run"
     (run / "gram.zarr").mkdir(parents=True)
     cells = run / "solves" / ".solving-1" / "cells"
@@ -102,14 +102,14 @@ def test_parts_that_came_with_several_calls_make_one_file(tmp_path):
     with np.load(whole) as found:
         assert found["x_train"].tolist() == [[0], [0], [1], [1]] and found["x_test"].tolist() == [[0], [1]]
     before = whole.read_bytes()
-    subprocess.run([sys.executable, JOIN, whole, "4", "2"], check=True)  # it is there
+    subprocess.run([sys.executable, JOIN, whole, "4", "2"], check=True)  # without parts, as the file exists
     assert whole.read_bytes() == before and sorted(file.name for file in tmp_path.glob("*.npz")) == [
         "whole.npz"
     ]
 
 
 def test_no_call_is_planned_for_more_than_ten_minutes():
-    """By the limits of its steps, most of which end long before."""
+    """Added up from the time limits of its steps, most of which end long before."""
     text = SCRIPT.read_text()
     calls = dict(re.findall(r"^([\w-]+)\)(.*?);;$", text, re.M | re.S))
     assert set(STEPS) - {"keep"} <= set(calls)

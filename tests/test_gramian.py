@@ -1,4 +1,4 @@
-"""gram, compute, verify and repair, with a backend that is a few lines and counts its tiles."""
+"""gram, compute, verify and repair, with a backend of a few lines that counts its tiles."""
 
 import errno
 import json
@@ -37,7 +37,7 @@ IMAGES = Images((np.arange(11) % 2, np.arange(5) % 2))
 
 class Fake:
     """A backend whose kernels are powers of an inner product. It counts what it is asked for, and
-    calls `hook` with the number of every tile."""
+    calls `hook` with the number of each tile."""
 
     name, source = "fake", "0"
 
@@ -63,7 +63,7 @@ class Fake:
 
 
 class Exact(Fake):
-    """The reference, rounded to float32."""
+    """The definition's numbers, rounded to float32."""
 
     def prepare(self, images):
         self.prepared += 1
@@ -84,7 +84,7 @@ def repair(store, damaged, backend, x_train, x_test):
 
 
 def compute_tiles(store, backend, tiles):
-    """Compute just these tiles, in this order."""
+    """Compute only these tiles, in this order."""
     job = Job(store, lambda spec: backend, X_TRAIN, X_TEST)
     with store.shared(), job.worker() as start:
         for tile in tiles:
@@ -108,7 +108,7 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A store of the fake's numbers, computed without an interruption."""
+    """A store of the fake's numbers, computed without interruption."""
     store = new_store(tmp_path_factory.mktemp("whole") / "s")
     compute(store, Fake(), X_TRAIN, X_TEST)
     return store
@@ -123,7 +123,7 @@ def computed(tmp_path_factory):
 
 @pytest.fixture
 def exact(computed, tmp_path):
-    """A store of the reference's numbers."""
+    """A store of the definition's numbers."""
     return stores.open(shutil.copytree(computed, tmp_path / "exact"))
 
 
@@ -241,13 +241,13 @@ def test_progress_and_nothing_left_to_do(tmp_path):
     store, backend, seen = new_store(tmp_path / "s"), Fake(), []
     compute(store, backend, X_TRAIN, X_TEST, lambda tile: seen.append((tile, store.progress.has(tile))))
     assert seen == [(tile, True) for tile in PLAN.tiles()]
-    assert backend.prepared < 1.5 * len(PLAN.tiles())  # not two blocks a tile
+    assert backend.prepared < 1.5 * len(PLAN.tiles())  # fewer than two blocks of images per tile
     compute(store, backend, X_TRAIN, X_TEST, seen.append)
     assert backend.tiles == len(seen) == len(PLAN.tiles())
 
 
 def test_writing_overlaps_with_computing(tmp_path, monkeypatch):
-    """The third tile is computed while the first cannot be written yet."""
+    """The third tile is computed although the first cannot be written yet."""
     computed = threading.Event()
     write = stores.Store.write
 
@@ -263,13 +263,13 @@ def test_writing_overlaps_with_computing(tmp_path, monkeypatch):
 
 
 def test_tiles_are_written_two_at_a_time_and_few_wait(tmp_path, monkeypatch):
-    """A disk that is slower than the backend holds it back before memory fills."""
+    """If the disk is slower than the backend, the backend must wait before memory fills."""
     meeting, write, begun, written, most = threading.Barrier(2), stores.Store.write, [], [], []
 
     def slow(self, tile, *rest):
         begun.append(tile)
         if tile in begun[:2]:
-            meeting.wait(20)  # BrokenBarrierError if the other writer does not come
+            meeting.wait(20)  # BrokenBarrierError if no second writer comes
         time.sleep(0.002)
         write(self, tile, *rest)
         written.append(tile)
@@ -312,7 +312,7 @@ def test_a_tile_is_started_before_the_one_before_it_is_ended(tmp_path):
     assert backend.notes.index(("start", 1)) < backend.notes.index(("end", 0))
     assert all(
         backend.notes.index(("end", k)) < backend.notes.index(("start", k + 2)) for k in range(count - 2)
-    )  # and never two ahead
+    )  # but never two ahead
 
 
 def test_a_tile_that_cannot_be_started_loses_none_before_it(tmp_path):
@@ -348,7 +348,7 @@ def test_a_tile_that_is_not_finite_is_not_stored(tmp_path):
     assert store.progress.missing() == PLAN.tiles()[3:]
 
 
-# Interruptions: nothing finished is lost or computed again, and no bit changes
+# Interruptions lose nothing finished, repeat no work, and change no bit
 
 
 @pytest.mark.parametrize("number", [1, 2, 5, len(PLAN.tiles())])
@@ -370,7 +370,7 @@ def test_an_exception_in_a_tile(whole, tmp_path, number, error):
 
 @pytest.fixture
 def sigint():
-    """Python's usual handler, also where the tests run in the background and ignore SIGINT."""
+    """Python's usual handler, even if tests run in the background, where SIGINT is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield lambda: signal.raise_signal(signal.SIGINT)
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
@@ -414,7 +414,7 @@ def test_compute_works_off_the_main_thread(whole, tmp_path):
 
 @pytest.mark.parametrize("step", range(1, 40, 3))
 def test_a_write_that_fails_at_any_step(whole, tmp_path, monkeypatch, step):
-    """From some chunk, flush or record on, the disk is full; later there is space again."""
+    """From a certain chunk, flush or record on, the disk is full; later there is space again."""
     store, backend = new_store(tmp_path / "s"), Fake()
     with monkeypatch.context() as patch:
         module, count = sys.modules["zarr.storage._local"], iter(range(1, 10_000))
@@ -439,12 +439,12 @@ def test_a_write_that_fails_at_any_step(whole, tmp_path, monkeypatch, step):
     assert same(store, whole)
 
 
-processes = multiprocessing.get_context("forkserver")  # forks a process that imported these once
+processes = multiprocessing.get_context("forkserver")  # forks children from a process that has imported these
 processes.set_forkserver_preload(["cntk_bench.grams.compute", "cntk_bench.grams.store", "pytest"])
 
 
 def child(path, pause, largest_file=resource.RLIM_INFINITY, told=None):
-    """Compute slowly into the store at `path`; with a bound on the size of a file, if one is given."""
+    """Compute slowly into the store at `path`, optionally with a limit on the size of files."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
         compute(stores.open(path), Fake(lambda number: time.sleep(pause)), X_TRAIN, X_TEST)
@@ -453,7 +453,7 @@ def child(path, pause, largest_file=resource.RLIM_INFINITY, told=None):
 
 
 def recorded(path):
-    """Tiles in the logs; what a kill tore is not JSON."""
+    """Tiles listed in the logs; lines torn by a kill are not JSON."""
     names = []
     for log in (path / "journals").glob("*"):
         for line in log.read_text().splitlines():
@@ -477,20 +477,21 @@ def test_ten_sigkills_and_the_same_bits(tmp_path):
         time.sleep(np.random.default_rng().uniform(0, 0.02))
         process.kill()
         process.join()
-        assert process.exitcode == -signal.SIGKILL  # it had not ended by itself
+        assert process.exitcode == -signal.SIGKILL  # it was killed before it could end
         assert len(recorded(store.path)) >= goal
     left, backend = len(stores.open(store.path).progress.missing()), Fake()
     assert 0 < left <= len(plan.tiles()) - 30
     store = stores.open(store.path)
     compute(store, backend, X_TRAIN, X_TEST)
     assert backend.tiles == left
-    assert sorted(recorded(store.path)) == sorted(str(tile) for tile in plan.tiles())  # none twice
+    # No tile was computed twice.
+    assert sorted(recorded(store.path)) == sorted(str(tile) for tile in plan.tiles())
     assert same(store, whole)
     assert verification.verify(store).ok
 
 
 def test_a_full_disk_for_real(whole, tmp_path):
-    """The kernel itself refuses to let a file, here the log, grow."""
+    """The operating system itself refuses to let a file grow, here the log."""
     store = new_store(tmp_path / "s")
     here, there = processes.Pipe()
     process = processes.Process(target=child, args=(store.path, 0, 1000, there))
@@ -513,7 +514,7 @@ def array(store, part):
 
 
 def forge(store, tile, change):
-    """Put other numbers into a tile, with a record that fits them."""
+    """Put other numbers into a tile, with a record that matches them."""
     block = store.read(tile).copy()
     change(block)
     with store.alone():
@@ -522,7 +523,7 @@ def forge(store, tile, change):
 
 
 def check_and_repair(store, damaged, sample=0):
-    """Verify names exactly these tiles, repair computes just them, and then all is well."""
+    """Verify finds exactly these tiles, repair computes only them, and then all is well."""
     found = verification.verify(store, X_TRAIN, X_TEST, sample=sample)
     assert set(found.damaged) == set(damaged) and not found.ok
     backend = Exact()
@@ -572,7 +573,7 @@ def test_altered_with_a_right_checksum(exact):
 
 
 def test_wrong_number_with_a_right_digest(exact):
-    """Only float64 can tell; all of the entries find it, and a sample without it does not."""
+    """The digest matches, so only float64 can tell: checking all entries finds it, checking none does not."""
     tile = Tile("test", 0, 2)
     forge(exact, tile, lambda block: block[:1, 1, 2].__imul__(1 + 2e-6))
     assert verification.verify(exact).ok
@@ -582,7 +583,7 @@ def test_wrong_number_with_a_right_digest(exact):
 
 @pytest.mark.parametrize(("readout", "least"), [(0, 2e-6), (1, 2e-3), (2, 2e-6)])
 def test_how_small_an_error_is_found(exact, readout, least):
-    """V and NNGP to 1e-6; the NTK of GAP and LAP, which float32 cannot hold so well, to 1e-3."""
+    """V and NNGP are checked to 1e-6; the NTK of GAP and LAP, which float32 holds less well, to 1e-3."""
     tile = Tile("test", 1, 1)
     forge(exact, tile, lambda block: block[readout, :1, 2:3].__imul__(1 + least / 5))
     assert verification.verify(exact, X_TRAIN, X_TEST, sample=10**6).ok
@@ -642,7 +643,7 @@ def test_nothing_to_verify(tmp_path):
 
 
 def test_numbers_under_the_names_of_others_are_damage(exact):
-    """The store's own names say which kernel a number must be."""
+    """The names of the store's readouts were swapped, so its numbers belong to other kernels."""
     metadata = json.loads((exact.path / "zarr.json").read_text())
     metadata["attributes"]["readouts"].reverse()
     (exact.path / "zarr.json").write_text(json.dumps(metadata))
@@ -671,13 +672,13 @@ def test_tiles_that_cannot_be_read_now_are_not_damaged_and_not_repaired(exact, m
 
 
 def test_cancelling_terms_are_judged_by_their_size():
-    """Between images of opposite sign the NTK's two terms cancel, K + (k0 / 9) T; their errors do not."""
+    """Between images of opposite sign, the NTK's terms K + (k0 / 9) T cancel, but their errors do not."""
     x, z = X_TRAIN[0], 0.8 * X_TRAIN[1] - 0.6 * X_TRAIN[0]
     readout, plan, tile = Readout("ntk", "v", 2), Plan(1, 1, 1, 1), Tile("test", 0, 0)
     exact, K = reference.pair(x, z, [readout, Readout("nngp", "v", 2)])
     assert 0 < exact < 0.6 * K
     vx, vz = (reference.box2((image.astype("f8") ** 2).sum(0)) for image in (x, z))
-    uncorrelated = np.sqrt(vx * vz).sum() / (9 * np.pi)  # K, were no pixels correlated
+    uncorrelated = np.sqrt(vx * vz).sum() / (9 * np.pi)  # K if no pixels were correlated
     assert K < uncorrelated
     (entry,) = verification._compare(plan, tile, 0, 0, [readout], [exact + 1e-7 * uncorrelated], x, z)
     assert entry.error == pytest.approx(1e-7, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Matrices streamed out of a store: the same numbers as whole ones, checked, in bounded memory."""
+"""Matrices streamed from a store: the same numbers as whole ones, checked, in bounded memory."""
 
 import json
 import os
@@ -21,7 +21,7 @@ READOUTS = ["ntk-v-3-all", "ntk-gap-3-hidden"]
 
 
 def written(folder, n, m, tile, kernel, readouts=READOUTS):
-    """A store of kernel(rows, cols, readout), float32."""
+    """A store filled with kernel(rows, cols, readout), as float32."""
     plan = Plan(n, m, tile, len(readouts))
     labels = Images((np.arange(n) % 10, np.arange(m) % 10))
     found = growth.create(folder / "gram.zarr", plan, {"readouts": readouts}, labels)
@@ -34,7 +34,7 @@ def written(folder, n, m, tile, kernel, readouts=READOUTS):
 
 
 def numbers(rows, cols, readout):
-    """A symmetric matrix of which every entry is another number."""
+    """A symmetric matrix whose entries are all different."""
     low, high = np.minimum(rows[:, None], cols), np.maximum(rows[:, None], cols)
     return 1000 * readout + high + low / 64
 
@@ -42,7 +42,7 @@ def numbers(rows, cols, readout):
 def assembled(stored, diagonal=False):
     out = np.full((stored.n, stored.n), np.nan)
     for rows, cols, block in stored.pieces(diagonal):
-        assert block.dtype == np.float32 and np.isnan(out[rows, cols]).all()  # each entry once
+        assert block.dtype == np.float32 and np.isnan(out[rows, cols]).all()  # no entry comes twice
         out[rows, cols] = block
     return out
 
@@ -101,7 +101,7 @@ def test_an_identity_is_that_of_the_numbers(tmp_path):
 
 
 def damaged(made, tile="1.0", valid=False):
-    """Alter a number of a tile; `valid` mends the chunk's own checksum, as a program that wrote it would."""
+    """Alter a number of a tile; with `valid`, correct the chunk's own checksum, as a program would."""
     file = made.path / "train" / f"c.0.{tile}"
     content = bytearray(file.read_bytes())
     content[5] ^= 1
@@ -186,7 +186,7 @@ print(json.dumps({
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 def test_memory_is_bounded_by_the_setting(tmp_path):
-    """A subprocess's own account of its peak, where the direct solve needs clearly more."""
+    """A subprocess reports its own peak; the direct solve needs clearly more."""
     n, m, limit = 4500, 60, 0.15
     x = np.random.default_rng(0).standard_normal((n + m, 5))
 
@@ -200,7 +200,7 @@ def test_memory_is_bounded_by_the_setting(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["method"] == "cg" and 20 < told["rank"] < n / 8  # what the setting leaves room for
+    assert told["method"] == "cg" and 20 < told["rank"] < n / 8  # the rank that the setting leaves room for
     assert 8 * n * told["rank"] < told["used"] <= told["predicted"] <= limit * GIB
     direct = [placement.predict(n, classes=10, device="cpu", dtype=t).host for t in ("float64", "float32")]
     assert min(direct) > 1.2 * limit * GIB and told["direct"] > 2 * told["used"]

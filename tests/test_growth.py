@@ -1,4 +1,4 @@
-"""Runs that grow: what is new is computed, what was computed stays, and a part of it is a view."""
+"""Runs that grow: only what is new is computed, earlier results stay, and the smaller run is a view."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def settings(folder, *overrides):
 
 
 def computed(folder, *overrides, donor=None, run="run"):
-    """Compute; the run, and the tiles that were computed."""
+    """Compute; returns the run and the computed tiles."""
     run, tasks = Run(folder / run), []
     computing.compute(run, settings(folder, *overrides), lambda plan, todo: tasks.append, donor)
     return run, tasks
@@ -65,7 +65,7 @@ def tiles(tasks):
 
 
 def test_more_images_compute_the_difference(run, tmp_path):
-    """40 images are tiles of 16, 16 and 8: the last row and column of them is computed again, whole."""
+    """Of 40 images in tiles of 16, 16 and 8, the last tiles are computed again, as whole ones."""
     _, tasks = computed(tmp_path, "dataset.train=60", "dataset.test=20")
     assert tiles(tasks) == {
         *(f"train-2-{col}" for col in range(3)),
@@ -85,13 +85,13 @@ def test_the_smaller_run_is_a_view_of_the_larger_one(run, tmp_path):
     computed(tmp_path, "dataset.train=60")
     for key, values in matrices(run, (40, 20)).items():
         np.testing.assert_array_equal(values, before[0][key])
-    assert record.load(run.record)["solutions"] == []  # those of other images are no longer the run's
+    assert record.load(run.record)["solutions"] == []  # solutions for other images are no longer the run's
     again = solving.solve(run, run.config(("dataset.train=40",)))
     assert [s["accuracy"] for s in again["solutions"]] == [s["accuracy"] for s in before[1]["solutions"]]
     assert again["data"] == before[1]["data"] and again["computed"]["n_train"] == 60
     assert solving.solved(run)["data"]["n_train"] == 40
     assert solving.solve(run, run.config())["data"]["n_train"] == 60
-    assert computed(tmp_path)[1] == []  # the old config finds all of it there
+    assert computed(tmp_path)[1] == []  # the old config finds everything there
 
 
 def test_a_part_that_was_not_computed_is_refused(run):
@@ -125,18 +125,18 @@ def test_more_columns_and_depths_compute_only_those(run, tmp_path, override, cou
 
 
 def test_a_grown_tile_whose_other_readouts_are_older_is_right(run, tmp_path):
-    """More images, but fewer columns: the last tiles have V for 60 images and GAP for 40."""
+    """With more images but fewer columns, the last tiles have V for 60 images and GAP for 40."""
     computed(tmp_path, "dataset.train=60", "kernel.columns=[CNTK-V]")
     found = verifying.verify(run, run.config(), 10**6, False)
     assert found.ok and found.missing > 0
     with pytest.raises(UserError, match="not computed yet for ntk-gap-3-hidden: run `compute`"):
         matrix.require_done(store.open(run.gram), "ntk-gap-3-hidden")
-    assert computed(tmp_path)[1] == []  # GAP of 40 images is still there
+    assert computed(tmp_path)[1] == []  # GAP for 40 images is still there
     assert np.isfinite(matrices(run, (40, 20))["ntk-gap-5-hidden", "train"]).all()
 
 
 def test_an_interrupted_growth_is_only_a_larger_array(run, tmp_path, monkeypatch):
-    """What decides, the group's attributes, comes last."""
+    """The group's attributes, which decide, are written last."""
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -165,7 +165,7 @@ def test_what_differs_is_told_in_words(run, tmp_path):
         assert "another output directory" in str(error.value) and "--from" in str(error.value)
 
 
-# From another run
+# Taking tiles from another run
 
 
 def test_from_another_run_computes_the_difference(run, tmp_path):
@@ -207,7 +207,7 @@ def test_damaged_tiles_are_not_taken(run, tmp_path):
     (tmp_path / "new").mkdir()
     new, _ = computed(tmp_path / "new", donor=run)
     counts = store.open(new.gram).progress.counts()
-    assert (counts.taken, counts.in_part) == (11, 1)  # of its other readouts
+    assert (counts.taken, counts.in_part) == (11, 1)  # in part: its other readouts are sound
     assert verifying.verify(new, new.config(), 10, False).ok
 
 
@@ -220,7 +220,7 @@ def test_damaged_tiles_are_not_taken(run, tmp_path):
     ],
 )
 def test_what_is_there_of_other_columns_and_depths_is_taken(run, tmp_path, caplog, override, readouts):
-    """The others are computed, together, and a line of the journal says so of each."""
+    """The rest is computed in one go; for each part, a line of the journal says so."""
     (tmp_path / "new").mkdir()
     with caplog.at_level("INFO"):
         new, _ = computed(tmp_path / "new", override, donor=run)
@@ -257,7 +257,7 @@ def test_that_nothing_is_taken_is_a_warning(run, tmp_path, caplog, override):
 
 
 def test_what_is_taken_counts_in_no_rate(run, tmp_path):
-    """Of the record, of the status, and of the time left."""
+    """Neither in the record's rate, nor in the status's, nor in the time left."""
     (tmp_path / "new").mkdir()
     new, _ = computed(tmp_path / "new", "dataset.train=60", donor=run)
     grams, status = store.open(new.gram), Follower(new).look()
@@ -274,13 +274,13 @@ def test_what_is_taken_counts_in_no_rate(run, tmp_path):
 
 
 def test_status_counts_what_was_asked_for_last(run, tmp_path):
-    """Of a run that was taken, then grew, then asks for less: never more than there is."""
+    """A run takes everything, then grows, then asks for less: counts never exceed what was asked."""
     (tmp_path / "new").mkdir()
     computed(tmp_path / "new", donor=run)
     follower = Follower(Run(tmp_path / "new" / "run"))
     assert (follower.look().counts.taken, follower.look().counts.all_tiles) == (12, 12)
     new, _ = computed(tmp_path / "new", "dataset.train=60", "kernel.depths=[3,5,7]", donor=run)
-    counts = follower.look().counts  # which sees that it grew
+    counts = follower.look().counts  # the follower sees that the run has grown
     assert (counts.tiles, counts.all_tiles, counts.taken, counts.in_part) == (18, 18, 0, 7)
     computed(tmp_path / "new", "dataset.train=25", "dataset.test=7", "kernel.depths=[5]")
     counts = follower.look().counts
@@ -306,7 +306,7 @@ def test_nothing_to_take_is_told(run, tmp_path, monkeypatch):
 
 
 def as_format_1(run):
-    """Make a run look as version 0.1.0 left it: one log, whole digests, no digests of images."""
+    """Make a run look as version 0.1.0 left it: one log, digests of whole planes, none of images."""
     import hashlib
 
     grams = store.open(run.gram)
@@ -343,7 +343,7 @@ def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path, first):
     with pytest.raises(UserError, match="training images are 40 there, 20 here.*run `compute` on it once"):
         solving.solve(run, run.config(("dataset.train=20",)))
     if first:
-        assert computed(tmp_path, *first)[1] == []  # which converts it
+        assert computed(tmp_path, *first)[1] == []  # this converts it
         new = store.open(run.gram)
         assert new.attributes["cntk_bench_format"] == 2 and "data" not in new.attributes
     _, tasks = computed(tmp_path, "dataset.train=60")
@@ -396,7 +396,7 @@ def test_rounds_of_format_1_are_told_by_the_order(run):
             assert np.isfinite(matrices(run)["ntk-v-3-all", "train"]).all()
 
 
-# Matrices for others
+# Matrices for other programs
 
 
 def test_open_run_gives_whole_symmetric_matrices(run):
@@ -451,7 +451,7 @@ def test_labels_of_another_run_are_found_and_mended(run, tmp_path):
 
 @pytest.fixture
 def relabelled(tmp_path):
-    """A solved run of a file whose labels were changed since."""
+    """A solved run on a file whose labels were changed afterwards."""
     x, y = np.random.default_rng(0).random((40, 8, 8), np.float32), np.arange(40) % 4
     facts = {"x_train": x[:24], "y_train": y[:24], "x_test": x[24:], "y_test": y[24:]}
     np.savez(tmp_path / "data.npz", **facts)
@@ -472,7 +472,8 @@ def test_labels_of_data_that_changed_replace_none(relabelled, repair):
 
 def test_nothing_is_solved_with_labels_that_changed(relabelled):
     before = record.load(relabelled.record)["solutions"]
-    after = solving.solve(relabelled, relabelled.config())["solutions"]  # with those that were computed with
+    # Uses the labels that the run was computed with.
+    after = solving.solve(relabelled, relabelled.config())["solutions"]
     assert [one["accuracy"] for one in after] == [one["accuracy"] for one in before]
     with pytest.raises(UserError, match="the labels of npz are not those that .* was computed with"):
         solving.solve(relabelled, relabelled.config(("dataset.train=12",)))

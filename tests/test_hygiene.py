@@ -1,4 +1,4 @@
-"""What is shipped beside the code: the source distribution, the citation, the containers, the typing mark."""
+"""What ships beside the code: source distribution, citation, classifiers, containers, typing mark."""
 
 import re
 import subprocess

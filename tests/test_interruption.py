@@ -1,4 +1,4 @@
-"""Signals that ask the program to end: when they are raised, held back, and left alone."""
+"""Signals that ask the program to end: when they raise, when they are held back or left alone."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def usual(monkeypatch):
-    """Every signal as in a new process, also where the tests run in the background; nothing asked yet."""
+    """All signals as in a new process, even if tests run in the background; none has asked to end yet."""
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_DFL)
@@ -36,7 +36,7 @@ def dispositions():
 
 
 def test_a_script_that_goes_on_after_the_program_has_its_own_signals():
-    """`main` is not `console`, after which a signal only ends the process."""
+    """`main` restores the caller's signals; after `console`, a signal would only end the process."""
     code = f"""
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -69,7 +69,7 @@ def test_each_is_raised_and_everything_is_as_it_was_afterwards(signum):
 
 def test_ignored_and_foreign_signals_are_left_alone():
     heard = []
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
     signal.signal(signal.SIGUSR1, lambda *_: heard.append("theirs"))
     with handled(), noted() as event:
         signal.raise_signal(signal.SIGHUP)
@@ -92,7 +92,7 @@ def test_the_same_request_again_does_not_disturb_the_tidying_up(monkeypatch):
                 signal.raise_signal(signal.SIGINT)
                 tidied.append(True)
                 now = 1.1
-                with pytest.raises(Interrupted):  # a person who presses Ctrl-C again means it
+                with pytest.raises(Interrupted):  # someone who presses Ctrl-C again means it
                     signal.raise_signal(signal.SIGINT)
                 now = 11.2
                 with pytest.raises(Interrupted):
@@ -158,7 +158,7 @@ def test_what_python_could_only_print_is_delivered_again(capfd):
 
     def cleared(_):
         signal.raise_signal(signal.SIGTERM)
-        for _ in range(1000):  # the handler runs here, where nothing can be raised
+        for _ in range(1000):  # the handler runs here, where no exception can be raised
             pass
 
     with pytest.raises(Interrupted):
@@ -174,8 +174,8 @@ def test_what_python_could_only_print_is_delivered_again(capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-# A signal at every stage of a process, import for import: before each module is looked for, the program
-# sends it to itself, once.
+# A signal at every stage of a process: just before some module is looked for, the program sends the
+# signal to itself, once.
 STAGES = """
 import os, signal, sys
 
@@ -212,7 +212,7 @@ def test_ctrl_c_while_the_program_starts_is_one_line(number):
     assert number > 200 or done.returncode == 130
 
 
-@pytest.mark.parametrize("number", [40, 100])  # before, it just ends: nothing is to be tidied up
+@pytest.mark.parametrize("number", [40, 100])  # earlier, it simply ends: there is nothing to tidy up
 def test_sigterm_while_the_program_starts_is_one_line(number):
     done = at(number, signal.SIGTERM, "info")
     assert (done.returncode, done.stderr) == (143, "ended by SIGTERM\n")

@@ -45,21 +45,21 @@ def onehot(labels, classes=10):
 
 
 def smooth(width, seed=0):
-    """Gaussian kernels of points in three dimensions, stored as float32: condition about width^10."""
+    """Gaussian kernels of points in three dimensions, as float32; the condition is about width^10."""
     x = np.random.default_rng(seed).standard_normal((N + M, 3))
     K = np.exp(-cdist(x, x, "sqeuclidean") / (2 * width**2)).astype(np.float32)
     return K[:N, :N], K[N:, :N].astype(np.float64), np.arange(N) % 10
 
 
 def low_rank():
-    """Linear kernels of 12 features, stored as float32."""
+    """Linear kernels of 12 features, as float32."""
     x = np.random.default_rng(0).standard_normal((N + M, 12))
     return (x[:N] @ x[:N].T).astype(np.float32), x[N:] @ x[:N].T, np.arange(N) % 10
 
 
 @pytest.fixture(scope="module")
 def real():
-    """(K float32, K_test, labels) of digits for each readout."""
+    """For each readout, (K as float32, K_test, labels) of digits."""
     images = load("digits", train=N, test=M, seed=1)
     found = {}
     for some, shape in ((REAL[:3], 4), (REAL[3:], 2)):
@@ -73,7 +73,7 @@ def real():
 
 
 def by(solver, K, labels, **more):
-    """The solution of a solver; the streamed one in ragged pieces."""
+    """A solver's solution; "cg" gets the matrix in pieces, the last ones smaller."""
     classes = more.pop("classes", 10)
     if solver == "cg":
         return iterative.cg(Held(K, 64), labels, classes=classes, rank=more.pop("rank", N // 8), **more)
@@ -103,7 +103,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize("width, r", [(0.7, 0.0), (2.0, 1e-6), (2.0, 1e-7), (5.0, 1e-6)])
     def test_where_float32_has_no_factor(self, solver, width, r):
-        """Condition numbers up to 1e9; the matrix may be indefinite by its rounding to float32."""
+        """Condition numbers go up to 1e9; rounding to float32 may make the matrix indefinite."""
         K, T, labels = smooth(width)
         direct = ridge.solve(K.astype(np.float64), labels, classes=10, ridge=r, error=0.0)
         more = {"rank": 60} if solver == "cg" else {}
@@ -115,7 +115,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize("contradiction", [False, True])
     def test_equal_images_count_as_one(self, real, solver, contradiction):
-        """As the direct solve has it: the least jitter; in the limit, the mean of the targets of equals."""
+        """As in the direct solve: least jitter, whose limit gives equal images the mean of their targets."""
         K, T, labels = real[REAL[0]]
         index = np.r_[0:N, 7, 9, 9]
         labels = labels[index].copy()
@@ -134,7 +134,7 @@ class TestAgreement:
         assert found.chosen.largest_residual <= fit.RESIDUAL
 
     def test_a_matrix_of_low_rank(self, solver):
-        """More images than features, without biases: singular, though no two images are equal."""
+        """More images than features and no biases: singular, although no two images are equal."""
         K, T, labels = low_rank()
         direct = ridge.solve(K.astype(np.float64), labels, classes=10)
         found = by(solver, K, labels, rank=20) if solver == "cg" else by(solver, K, labels)
@@ -224,7 +224,7 @@ def test_refined_tells_the_leave_one_out_error(real):
 
 
 def test_a_residual_that_rounding_leaves_is_a_doubt(monkeypatch):
-    """Equal images of different classes and too little jitter: no solution is good enough, and it says so."""
+    """Equal images with different labels and too little jitter: no good solution exists, and it says so."""
     K, _, labels = smooth(0.5)
     index = np.r_[0:N, 7]
     labels = np.r_[labels, (labels[7] + 1) % 10]
@@ -244,7 +244,7 @@ class TestCheckpoints:
         monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
 
     def interrupted(self, K, labels, how, after, **more):
-        """What a solve keeps that ends after so many iterations."""
+        """Interrupt a solve after this many iterations, so that it leaves its state."""
 
         def tell(words):
             if words.startswith(f"iteration {after}:"):
@@ -358,7 +358,7 @@ class TestCheckpoints:
 
 @cache
 def near_equal():
-    """CNTK-V of depth 21, half of whose images are almost those of the other half, with other labels."""
+    """CNTK-V of depth 21; half of the images almost equal the other half, but have other labels."""
     images = load("digits", train=N + M, test=2, seed=1)
     x = images.x_train.copy()
     x[: N // 2] = x[N // 2 : N] + 1e-5 * np.random.default_rng(0).standard_normal(x[: N // 2].shape)
@@ -370,13 +370,13 @@ def near_equal():
 @pytest.mark.parametrize("rank", [0, N // 8])
 @pytest.mark.parametrize("made", [near_equal, low_rank, partial_(smooth, 2.0), partial_(smooth, 8.0)])
 def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iterations):
-    """And its residual is told as it is: whatever did not get there is doubted, with that in words."""
+    """The residual is reported as it is; a solve that fell short is doubted, and says by how much."""
     K, T, labels = made()
     exact, y, trusted = K.astype(np.float64), onehot(labels), 0
     for r in (0.0, 1e-7, 1e-5):
         found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations), error=0.0)
         own = exact.diagonal()
-        A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # what was solved
+        A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # the matrix that was solved
         left = y - A @ found.alpha
         relative = float((np.linalg.norm(left, axis=0) / np.linalg.norm(y, axis=0)).max())
         assert found.facts["relative_residual"] == pytest.approx(relative, rel=0.5, abs=1e-9)
@@ -395,7 +395,7 @@ def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iteration
 
 
 def test_refined_on_a_gpu(real, fake_cupy):  # noqa: F811
-    """The host's code for it, with NumPy in CuPy's place."""
+    """The host's code for GPUs, with NumPy in CuPy's place."""
     K, T, labels = real[REAL[1]]
     expected = by("refined", K, labels, ridge=1e-4)
     found = by("refined", K, labels, ridge=1e-4, device="cuda")
@@ -405,10 +405,10 @@ def test_refined_on_a_gpu(real, fake_cupy):  # noqa: F811
 
 @pytest.mark.parametrize("solver", ["cg", "refined"])
 def test_the_peak_is_as_predicted(monkeypatch, solver):
-    """Of arrays alone, which is what tracemalloc sees."""
+    """Only arrays are counted, as tracemalloc sees nothing else."""
     monkeypatch.setattr(cholesky, "BLOCK", 200)
     n, side, labels = 900, 300, np.arange(900) % 10
-    by(solver, np.eye(40, dtype=np.float32), labels[:40])  # what is allocated only once
+    by(solver, np.eye(40, dtype=np.float32), labels[:40])  # things that are allocated only once
     tracemalloc.start()
     try:
         K = np.full((n, n), 0.5, np.float32)

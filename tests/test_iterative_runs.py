@@ -1,4 +1,4 @@
-"""Iterative solvers from the command line: the table of the direct solve, what is told, what goes on."""
+"""Iterative solvers from the command line: the direct solve's table, what is reported, what continues."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def run(computed, tmp_path):
 
 
 def solved(run, *settings, code=0):
-    """What a solve prints, and its record."""
+    """Solve; returns what was printed, and the record."""
     done = call("solve", run.path, *(word for one in settings for word in ("--set", one)))
     assert done.returncode == code, done.stderr
     return done, json.loads(run.record.read_text())
@@ -112,7 +112,7 @@ def test_an_interrupted_solve_goes_on_to_the_same_bits(run, monkeypatch):
     some = ("solve.solver=cg", "kernel.columns=[FC-NTK, CNTK-V]")
     whole = solving.solve(run, run.config(some))
     expected = arrays(run)["alpha"]
-    monkeypatch.setattr(checkpoint, "SECONDS", 1e9)  # only the interruption keeps a state
+    monkeypatch.setattr(checkpoint, "SECONDS", 1e9)  # so that only the interruption saves a state
     said = []
 
     def tell(words):
@@ -128,7 +128,7 @@ def test_an_interrupted_solve_goes_on_to_the_same_bits(run, monkeypatch):
     solving.solve(run, run.config(some), tell=said.append)
     assert (
         said[1].startswith("CNTK-V at depth 3: iteration 8:") and len(said) == iterations["CNTK-V"] - 7 + 1
-    )  # FC-NTK is kept
+    )  # FC-NTK's solution is kept
     np.testing.assert_array_equal(arrays(run)["alpha"], expected)
 
 
@@ -156,9 +156,9 @@ def test_what_a_killed_solve_had_half_written_is_removed_by_the_next(run, monkey
     assert re.fullmatch(r"\.ntk-v-3-all\.npz-[0-9a-f]{32}\.partial", half.name)
     assert call("verify", run.path).returncode == 0 and half.exists()
     written, others = whole(run.iterations / "another.npz"), run.path / ".record.json.partial"
-    with written as file:  # of a solve that is at work
+    with written as file:  # the file of another solve at work
         file.write(b"half")
-        others.touch()  # no name of ours
+        others.touch()  # not a name of ours
         assert call(*arguments).returncode == 0
         assert [path.name.split("-")[0] for path in run.iterations.iterdir()] == [".another.npz"]
     assert [path.name for path in run.iterations.iterdir()] == ["another.npz"] and others.exists()
@@ -223,7 +223,7 @@ def test_leave_one_out_is_done_where_it_is_wanted(run, solver):
             [(one["accuracy"], one["loo_error"] is None, one["loo_accuracy"] is None) for one in kernels]
         )
         (rbf,) = (one for one in record["solutions"] if one["column"] == "RBF")
-        assert rbf["loo_error"] > 0  # it chooses the bandwidth
+        assert rbf["loo_error"] > 0  # needed to choose the bandwidth
     with_it, without = found
     assert len(with_it) == 2 and [one[1:] for one in with_it] == [(False, False)] * 2
     assert without == [(accuracy, True, True) for accuracy, *_ in with_it]
@@ -237,7 +237,7 @@ def test_plan_tells_the_method_and_its_memory(computed):
         said = dict(re.findall(r"^time, (\w+) +(.*)$", done.stdout, re.MULTILINE))
         assert "2 matrices" in said["solve"]
         assert said["solve"].startswith("not known before: ") == (solver == "cg")
-        without = "columns that need no Gram matrix"  # RBF
+        without = "columns that need no Gram matrix"  # these are RBF
         assert said["all"].endswith(f", without {'the solve and ' * (solver == 'cg')}{without}")
     done = call("plan", computed / "asked.yaml", "--set", "solve.memory=0.01")
     (line,) = re.findall(r"^memory, solve +(.*)$", done.stdout, re.MULTILINE)
@@ -258,14 +258,14 @@ class TestPlacement:
         return placement.choose(50_000, classes=10, limit=limit, solver="auto", streaming=10**8, **more)
 
     def test_the_first_that_fits(self):
-        """18.6 GiB in float64, 9.3 GiB in float32, and some panels."""
+        """In float64 the matrix takes 18.6 GiB, in float32 9.3 GiB; panels come on top."""
         tried = {limit: self.choose(limit) for limit in (24, 19, 13, 9, 3, 1, 0.4)}
         methods = [(p.method, p.dtype) for p in tried.values()]
         assert methods == [("cholesky", "float64"), *[("refined", "float32")] * 2, *[("cg", "float64")] * 4]
         assert all(place.host <= limit * GIB for limit, place in tried.items())
         ranks = [place.rank for place in tried.values() if place.method == "cg"]
         assert ranks[0] == 50_000 // 8 and ranks == sorted(ranks, reverse=True) and 0 < ranks[-1] < ranks[1]
-        assert 0.8 * GIB < tried[1].host  # what is allowed is used
+        assert 0.8 * GIB < tried[1].host  # makes use of what is allowed
         with pytest.raises(UserError, match="50000 training images from stored tiles needs 0.2 GiB"):
             self.choose(0.1)
 
@@ -298,7 +298,7 @@ class TestPlacement:
 
 
 def test_baselines_hold_their_matrices(monkeypatch):
-    """They choose bandwidths by leave-one-out; said before anything is computed."""
+    """Baselines choose bandwidths by leave-one-out; lack of memory is told before anything is computed."""
     monkeypatch.setattr(memory, "available", lambda device="cpu": 10**9)
     few, many = (Asked(n, 64, 10, None, lambda name: Baseline()) for n in (5000, 50_000))
     baseline.column("RBF").require(few)

@@ -1,8 +1,8 @@
-"""Runs as earlier versions wrote them, one of each format of stores: they open, with the same numbers.
+"""Runs written by earlier versions, one for each store format: they open, with the same numbers.
 
 `fixtures/runs/format-N.zip` is what `run quickstart` left on a CPU, with 12 training and 12 test images,
-CNTK-V and depth 3, without tables, log and locks: format 1 of commit 236bcde, format 2 of version 0.1.0.
-A new format adds a file.
+CNTK-V and depth 3, without tables, log and locks: format 1 by commit 236bcde, format 2 by version 0.1.0.
+Every new format adds a file.
 """
 
 import zipfile

@@ -1,6 +1,6 @@
-"""Two machines on one run of a disk that they share: neither takes what is the other's for its own.
+"""Two machines work on one run on a shared disk: neither mistakes the other's things for its own.
 
-They have other host names, networks and homes, or the same process numbers.
+They differ in host name, network and home, or they have the same process numbers.
 """
 
 import json
@@ -19,7 +19,7 @@ from cntk_bench.grams.journal import FOLDER
 pytestmark = pytest.mark.skipif(bool(machines.missing()), reason=machines.missing())
 
 TILES = 95
-FLYING = 2 * AHEAD  # of one coordinator, with two workers
+FLYING = 2 * AHEAD  # tiles in flight of one coordinator with two workers
 COMMAND = ("run", "shared.yaml", "--output", "run", "--executor", "processes", "--set", "compute.workers=2")
 
 
@@ -28,7 +28,7 @@ def both(kind, folder):  # noqa: F811
 
 
 def computed(run):
-    """How often each tile was computed."""
+    """For each tile, how often it was computed."""
     files = (run / "gram.zarr" / FOLDER).glob("*.jsonl")
     texts = [line for file in files for line in file.read_text().split("\n") if line.endswith("}")]
     return Counter(json.loads(line)["tile"] for line in texts)
@@ -46,7 +46,7 @@ def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, fau
     for out, err in map(ended, both(kind, folder)):
         assert out.split("\n\nEverything")[0] == alone[0] and err.count("\n") <= 2, err
     times, run = computed(folder / "run"), folder / "run"
-    # What is in flight when nothing else is left, of either; and what is begun between two looks.
+    # At the end, each may have tiles in flight that the other computes, too; more begin between two looks.
     assert len(times) == TILES and times.total() - TILES <= 3 * FLYING, times.total()
     stages = json.loads((run / "record.json").read_text())["stages"]
     calls = [stage for stage in stages if stage["stage"] == "compute"]
@@ -55,7 +55,7 @@ def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, fau
     numbers = [file.name.split("-")[-2] for file in (run / "gram.zarr" / FOLDER).iterdir()]
     if "--uts" in KINDS[kind]:
         assert hosts == {"one", "other"}
-    else:  # the same names on both
+    else:  # both machines have the same name
         assert len(hosts) == 1 and max(Counter(numbers).values()) == 2, numbers
         assert calls[0]["process"] == calls[1]["process"] and calls[0]["call"] != calls[1]["call"]
     require_same(alone, folder)

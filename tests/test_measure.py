@@ -1,4 +1,4 @@
-"""Rates and costs on a clock that only a fake backend moves: a millisecond a pair."""
+"""Measured rates and costs, on a clock that only a fake backend moves: a millisecond for each pair."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ class Fake:
         self.clock, self.tiles = clock, []
 
     def prepare(self, images):
-        self.clock[0] += 5.0  # is not part of a tile's time
+        self.clock[0] += 5.0  # not part of a tile's time
         return images
 
     def tile(self, x, z, symmetric=False):
@@ -32,7 +32,7 @@ class Fake:
         self.tiles.append((len(x), len(z)))
         columns = [i + 1 if symmetric else len(z) for i in range(len(x))]
         pairs = sum(-(-some // self.together) * self.together for some in columns)
-        self.clock[0] += 1e-3 * pairs + 100 * first  # the first call compiles
+        self.clock[0] += 1e-3 * pairs + 100 * first  # the first call also compiles
         return np.ones((len(SPEC.readouts), len(x), len(z)), "f4")
 
     def start(self, x, z, symmetric=False):
@@ -51,11 +51,12 @@ def backend(monkeypatch):
 
 def test_a_rate_is_that_of_a_warm_tile(backend):
     found = measure.rate(backend, IMAGES, seconds=1.0, runs=5)
-    assert found.pairs == 32**2 and found.runs == 5  # 1.024 s: the first at least half a second long
+    # Takes 1.024 s; the first size to take more than half a second.
+    assert found.pairs == 32**2 and found.runs == 5
     assert found.pairs_per_second == pytest.approx(1000)
     assert backend.tiles[-5:] == [(32, 32)] * 5
-    assert measure.rate(backend, IMAGES, seconds=100.0).pairs == 64**2  # no more images
-    assert measure.rate(backend, IMAGES, seconds=1e-4).pairs == 16**2  # lanes are full
+    assert measure.rate(backend, IMAGES, seconds=100.0).pairs == 64**2  # there are no more images
+    assert measure.rate(backend, IMAGES, seconds=1e-4).pairs == 16**2  # this fills the lanes
 
 
 def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
@@ -70,7 +71,7 @@ def test_the_stage_counts_its_own_pairs_and_time(backend, tmp_path):
         == 63 * 64 // 2
         == sum(t.pairs(store.plan) for t in store.progress.done())
     )
-    prepared = 5.0 * 5  # blocks of images, each when it is first needed
+    prepared = 5.0 * 5  # 5 blocks of images, each prepared when first needed
     assert found.seconds == pytest.approx(1e-3 * found.pairs + 100 + prepared)
 
 
@@ -91,7 +92,7 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
         return Forecast(7, Span(2.0, 3.0))
 
     monkeypatch.setattr(measure, "forecast", told)
-    backend.name = "cuda"  # which computes the pairs of a tile and no others
+    backend.name = "cuda"  # a backend that computes no more pairs than a tile has
     how = Solve(ridge="loo")
     found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path / "not" / "there", 3, how, 7)
     assert found.seconds == pytest.approx(1e-3 * (600 * 601 // 2 + 100 * 600))

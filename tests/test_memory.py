@@ -1,4 +1,4 @@
-"""What this process has taken of memory."""
+"""How much memory this process has used."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs
 
 def test_the_peak_rises_with_what_is_taken_and_does_not_fall():
     before = memory.peak()
-    some = np.ones(2**26, np.uint8)  # 64 MiB, touched
+    some = np.ones(2**26, np.uint8)  # 64 MiB, written to, so really taken
     after = memory.peak()
     assert after >= before and after > some.nbytes
     del some
@@ -23,7 +23,7 @@ def test_the_peak_rises_with_what_is_taken_and_does_not_fall():
 
 @linux
 def test_a_process_does_not_begin_with_the_peak_of_the_one_that_started_it():
-    """`getrusage` says that it does: the peak of a plan from a notebook that holds images would be theirs."""
+    """`getrusage` would say so: a plan started from a notebook that holds images would get their peak."""
     child = "from cntk_bench.system import memory; print(memory.peak())"
     parent = f"""
 import subprocess, sys
@@ -46,6 +46,6 @@ def test_elsewhere_the_systems_account_is_taken(monkeypatch):
         ("linux", 1_024_000),
         ("freebsd14", 1_024_000),
         ("darwin", 1000),
-    ):  # KiB, bytes
+    ):  # KiB, but bytes on macOS
         monkeypatch.setattr(memory.sys, "platform", platform)
         assert memory.peak() == expected

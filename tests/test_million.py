@@ -1,4 +1,4 @@
-"""A store of a million training images, 5e11 entries: its layout, without any number in it."""
+"""The layout of a store for a million training images, 5e11 entries, without any numbers in it."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ def plan():
 
 
 def test_the_plan(plan):
-    """Half a million tiles of a million pairs each; 2 TB for each readout."""
+    """Half a million tiles of a million pairs each take 2 TB for each readout."""
     assert plan.pairs == N * (N + 1) // 2 + N * M
     assert plan.tile == 1024 and plan.count == 977 * 978 // 2 + 10 * 977
-    # Tiles are stored whole, those on the diagonal as squares.
+    # Tiles are stored whole; those on the diagonal as squares, so a little more than the pairs.
     assert plan.pairs * 4 < plan.bytes < 1.02 * plan.pairs * 4
 
 

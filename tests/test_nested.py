@@ -1,4 +1,4 @@
-"""Learning curves from one factor against a solve for each size."""
+"""Learning curves computed from one factor, against a separate solve for each size."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def small_blocks(monkeypatch):
 
 
 def problem(n=40, duplicates=0):
-    """A Laplace kernel of unequal diagonal, and labels; the last images repeat the first."""
+    """A Laplace kernel with an uneven diagonal, and labels; the last images repeat the first."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, 4))
     x[n - duplicates :] = x[:duplicates]
@@ -51,7 +51,8 @@ def test_the_ridge_is_that_of_the_whole():
         m = part.train
         exact = np.linalg.solve(K[:m, :m] + absolute * np.eye(m), np.eye(3)[labels[:m]] - 0.1)
         np.testing.assert_allclose(part.alpha, exact, atol=1e-10)
-        alone = ridge.solve(K[:m, :m], labels[:m], classes=3, ridge=part.ridge)  # as it says of itself
+        # With the ridge that the part reports.
+        alone = ridge.solve(K[:m, :m], labels[:m], classes=3, ridge=part.ridge)
         np.testing.assert_allclose(part.alpha, alone.alpha, atol=1e-10)
         own.append(part.ridge)
     assert own[-1] == pytest.approx(0.2) and max(own) / min(own) > 1.1

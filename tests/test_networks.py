@@ -20,7 +20,7 @@ def images():
 
 
 def empirical(net, x, seed):
-    """(ntk, nngp) of one network: (n, n) float64, from the gradients of its first output."""
+    """(ntk, nngp) of one network, each (n, n) float64; the NTK from gradients of the first output."""
     weights = {name: w.requires_grad_() for name, w in net.weights(seed, torch.float64).items()}
     rows = []
     for one in net.forward(weights, torch.tensor(x))[:, 0]:
@@ -39,7 +39,7 @@ def test_the_kernels_of_networks_are_the_exact_ones_on_average(kind, depth):
     readouts = [Readout("ntk", kind, depth), Readout("nngp", kind, depth)]
     for index, exact in enumerate(convolutional.gram(x, readouts=readouts)):
         mean, deviation = found[:, index].mean(0), found[:, index].std(0, ddof=1) / SEEDS**0.5
-        # Five standard errors of the mean, and the bias of finite width, which is of order depth / width.
+        # Five standard errors of the mean, plus the bias of finite width, which is of order depth / width.
         assert (abs(mean - exact) < 5 * deviation + depth / WIDTH * abs(exact)).all()
         assert (deviation < 0.15 * np.sqrt(np.outer(exact.diagonal(), exact.diagonal()))).all()
 

@@ -1,4 +1,4 @@
-"""Columns of trained networks from the command line: trained, resumed, shared, chosen, shown."""
+"""Columns of trained networks on the command line: trained, resumed, shared, chosen, shown."""
 
 import json
 import signal
@@ -56,12 +56,12 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
     assert [stage["stage"] for stage in stages] == ["train", "solve", "verify"] and stages[0]["trained"] == 4
     assert stages[0]["settings"]["network"]["width"] == 16
-    call("train", "nets.yaml")  # nothing is left to do, and nothing is said to be done
+    call("train", "nets.yaml")  # there is nothing left to do, so no stage is recorded
     assert len(json.loads(Path("runs/nets/record.json").read_text())["stages"]) == 3
 
 
 def test_an_accuracy_counts_no_epoch_before_the_first_step(written):
-    """Fewer epochs than `network.epochs_after`: the accuracy is the mean over all of them, and says so."""
+    """If epochs are fewer than `network.epochs_after`, the accuracy is the mean over all, and says so."""
     few = changed("network.epochs=3", "network.epochs_after=10", "network.rates=[30]", "network.trials=1")
     shown = call("run", "nets.yaml", *few)
     (solution,) = solutions()
@@ -105,7 +105,7 @@ def test_curves_have_the_units_of_the_kernels_flow(written):
     call("run", "nets.yaml")
     curve = json.loads(Path("runs/nets/solutions/CNN-V-2-curve-rate-5-trial-1.json").read_text())
     assert curve["label"] == "CNN-V at depth 2, rate 5, trial 1, width 16"
-    # two steps per epoch, each rate kappa^2 2 / (n k)
+    # Two steps per epoch; each takes the rate times kappa^2 2 / (n k) of time.
     assert curve["time"] == pytest.approx([epoch * 2 * 5 * 0.05**2 * 2 / (30 * 10) for epoch in range(5)])
     _, _, some = next(jobs(*material()))
     job = next(job for job in some if job.label.endswith("rate 5, trial 1"))
@@ -120,7 +120,7 @@ def test_curves_have_the_units_of_the_kernels_flow(written):
     plain = Path("plain/solutions/CNN-V-2-curve-rate-5-trial-1.json")
     assert json.loads(plain.read_text()) == curve | dict.fromkeys(("test_loss", "test_accuracy"), [None] * 5)
     for file in (plain, Path("runs/nets/solutions/CNN-V-2-curve-rate-5-trial-1.json")):
-        assert network_curve(file)["label"] == curve["label"]  # `flow --network` reads either
+        assert network_curve(file)["label"] == curve["label"]  # `flow --network` reads both files
 
 
 def test_what_is_not_trained_is_said_before_anything_is_solved(written):
@@ -134,7 +134,8 @@ def test_what_is_not_trained_is_said_before_anything_is_solved(written):
     call("solve", "runs/nets")
     for override in ("network.width=8", "network.trials=3", "dataset.test=39", "network.rates=[5, 6]"):
         assert "is not trained with" in call("solve", "runs/nets", *changed(override), code=2)
-    call("solve", "runs/nets", *changed("network.choose=train", "network.rates=[30]"))  # a part of it
+    # Some of the networks suffice.
+    call("solve", "runs/nets", *changed("network.choose=train", "network.rates=[30]"))
     assert solutions()[0]["rate"] == 30 and "chosen_by" not in solutions()[0]
 
 
@@ -142,7 +143,7 @@ def test_other_settings_leave_what_is_trained_alone(written):
     call("train", "nets.yaml")
     before = digests()
     call("train", "nets.yaml", *changed("network.seed=1", "network.trials=1"))
-    call("train", "nets.yaml", *changed("network.trials=3"))  # one more of each rate
+    call("train", "nets.yaml", *changed("network.trials=3"))  # one more trial for each rate
     stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
     assert [stage["trained"] for stage in stages if stage["stage"] == "train"] == [4, 2, 2]
     assert before.items() <= digests().items()
@@ -195,7 +196,7 @@ def test_networks_that_diverge_are_listed_and_never_averaged(written):
         "Networks that failed, left out of all accuracies: CNN-V at depth 2, rate 1e+09, trial 0 (step"
         in shown
     )
-    assert "chosen_by" not in solution  # one rate was left
+    assert "chosen_by" not in solution  # only one rate was left
     assert f"failed at step {failure['step']}" in call("status", "runs/nets")
 
 
@@ -235,9 +236,9 @@ def test_damage_is_found_and_trained_anew(written, caplog):
 
 
 def test_ctrl_c_and_two_processes_change_no_bit(written, monkeypatch):
-    """Interrupted while it trains; then two processes share what is left; compared with one left alone."""
+    """Training is interrupted, then two processes share the rest; compared with one that ran alone."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes
+    torch.set_num_threads(1)  # as the processes have
     try:
         many = changed("network.rates=[5]", "network.trials=3", "network.epochs=80")
         call("train", "nets.yaml", *many, "--output", "alone")
@@ -256,14 +257,14 @@ def test_ctrl_c_and_two_processes_change_no_bit(written, monkeypatch):
             assert (process.returncode, stderr) == (0, "")
         assert digests() == digests("alone") and len(digests()) == 3
         stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
-        assert sum(stage["trained"] for stage in stages) == 3  # each by one process only
+        assert sum(stage["trained"] for stage in stages) == 3  # no network was trained by both
         call("solve", "runs/nets")
     finally:
         torch.set_num_threads(threads)
 
 
 def test_it_stops_at_a_checkpoint_and_another_goes_on(written):
-    """What was stopped is on the disk, whatever the step, and goes on from there with the same bits."""
+    """Wherever it stops, the state is on disk, and training goes on from there to the same bits."""
     call("train", "nets.yaml", "--output", "alone")
     call("compute", "nets.yaml")
     settings, given = material()
@@ -284,7 +285,7 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_checkpoint(written, 
 
     call("train", "nets.yaml", "--output", "alone")
     call("compute", "nets.yaml")
-    monkeypatch.setattr(training, "CHECKPOINT", 0)  # seconds: one after every step
+    monkeypatch.setattr(training, "CHECKPOINT", 0)  # so there is a checkpoint after every step
     monkeypatch.setattr(training, "TOLD", 0)
     _, _, some = next(jobs(*material()))
     for dies, job in enumerate(some, 2):
@@ -300,7 +301,7 @@ def test_a_kill_costs_no_more_than_what_came_after_the_last_checkpoint(written, 
             job.do(report, lambda: False)
         assert (job.folder / "checkpoint").exists() and not job.done().finished
         job.do(steps.append, lambda: False)
-        assert len(steps) == 8 + 1  # the one that was lost is done again, and no other
+        assert len(steps) == 8 + 1  # only the lost step is repeated
     assert digests() == digests("alone")
 
 

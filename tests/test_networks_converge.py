@@ -1,4 +1,4 @@
-"""`converge`: slopes, what is kept and gone on with, what is refused, and the command from end to end."""
+"""`converge`: slopes, what is kept and continued, what is refused, and the command from end to end."""
 
 import io
 import json
@@ -33,7 +33,7 @@ converge:
 
 @pytest.fixture
 def toy(tmp_path):
-    """A function: overrides -> settings; and the run."""
+    """A function from overrides to settings; and a run."""
     file = tmp_path / "toy.yaml"
     file.write_text(TOY)
     return lambda *overrides: config.load(file, overrides), Run(tmp_path / "run")
@@ -41,7 +41,7 @@ def toy(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """The networks measured, in order."""
+    """The networks that were measured, in order."""
     done, measure = [], finite.measure
     monkeypatch.setattr(finite, "measure", lambda *a: (done.append(a[:4]), measure(*a))[1])
     return done
@@ -88,7 +88,7 @@ def test_what_diverged_is_said_and_averaged_into_nothing():
     first, second = found["means"]
     assert (first["networks"], first["diverged"], second["diverged"]) == (2, 1, 0)
     assert first["drift"] == 0.2 and first["movement"] == 0.1 and first["drift_deviation"] is None
-    assert first["error"] == 4.75  # at initialisation
+    assert first["error"] == 4.75  # measured at initialisation, so failures count, too
     doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
     assert doubts["drift"] == "training of 1 network failed" and doubts["error"] is None
     how = {"converge": {"steps": 1, "rate": 0.1, "iterations": 0, "seeds": 2, "trained": 2}}
@@ -100,7 +100,7 @@ def test_what_diverged_is_said_and_averaged_into_nothing():
 
 
 def test_what_is_no_training_is_said_and_averaged_into_nothing():
-    """A loss that has not fallen though all is finite; outputs that depend on no weight."""
+    """A loss that did not fall, though all is finite; and outputs that depend on no weight."""
     sound = {"error": 0.5, "drift": 0.2, "movement": 0.1, "layer": 0.3, "loss_before": 2.0}
     risen = sound | {"drift": 7.0, "loss_after": 2.5}
     still = sound | {"drift": None, "movement": 0.0, "distance": 1.0, "loss_after": 2.0}
@@ -124,7 +124,7 @@ def test_networks_without_an_active_unit_end_no_call(toy, tmp_path):
     settings, run = toy
     asked = ("converge.widths=[1, 2]", "converge.kinds=[FC]", "converge.seeds=3", "converge.trained=3")
     found = stage.converge(run, settings(*asked))
-    still = [one for one in found["networks"] if one["error"] == 1]  # its kernel is zero
+    still = [one for one in found["networks"] if one["error"] == 1]  # a network whose kernel is zero
     assert 0 < len(still) < 6 and all(one["kappa"] is one["drift"] is None for one in still)
     assert sum(row["diverged"] for row in found["means"]) >= len(still)
     code, _, err = call(
@@ -192,7 +192,7 @@ def test_one_network_by_hand(toy):
     assert found["nngp_error"] == pytest.approx(float((nngp(net, w, x) - true).norm() / true.norm()))
     rate = how.rate / float(torch.linalg.eigvalsh(torch.tensor(exact.ntk))[-1]) * exact.nngp.trace() / 3
     after = {name: t.clone().requires_grad_() for name, t in w.items()}
-    for _ in range(how.steps):  # by torch.optim
+    for _ in range(how.steps):  # the same training by torch.optim
         optimiser = torch.optim.SGD(after.values(), lr=rate)
         optimiser.zero_grad()
         (((net.forward(after, x) - y) ** 2).sum() / 2).backward()
@@ -208,7 +208,7 @@ def test_one_network_by_hand(toy):
     again = lazy.laziness(lambda some: net.forward(some, x), w, y, seed, iterations=how.iterations)
     assert found["kappa"] == pytest.approx(again.kappa)
     assert found["kappa"] == pytest.approx(found["distance"] * found["second"] / found["first"] ** 2)
-    untrained = finite.measure("FC", 3, 16, 1, loaded, exact, how)  # of two, one is trained
+    untrained = finite.measure("FC", 3, 16, 1, loaded, exact, how)  # only one of the two networks is trained
     assert untrained["error"] and untrained["kappa"] is untrained["drift"] is None
 
 
@@ -221,7 +221,8 @@ def test_seeds_of_networks_differ():
 def test_a_call_goes_on_where_another_was_stopped(toy, counted, monkeypatch, tmp_path):
     settings, run = toy
     whole = stage.converge(Run(tmp_path / "whole"), settings())
-    assert len(counted) == 8 and [one[2] for one in counted] == [4] * 4 + [8] * 4  # narrow ones first
+    # Narrow networks come first.
+    assert len(counted) == 8 and [one[2] for one in counted] == [4] * 4 + [8] * 4
     counted.clear()
     measure = finite.measure
 
@@ -250,7 +251,8 @@ def test_a_call_goes_on_where_another_was_stopped(toy, counted, monkeypatch, tmp
     grown = stage.converge(
         run, settings("converge.widths=[4, 8, 16]", "converge.seeds=3", "converge.trained=2")
     )
-    assert len(grown["networks"]) == 18 and len(counted) == 8 + 10 + 4  # four are now to be trained, too
+    # Four earlier ones are now to be trained, too.
+    assert len(grown["networks"]) == 18 and len(counted) == 8 + 10 + 4
     smaller = stage.converge(run, settings("converge.kinds=[FC]", "converge.memory=0.5"))
     assert len(counted) == 22 and {one["kind"] for one in smaller["networks"]} == {"FC"}
 
@@ -267,7 +269,7 @@ def test_a_call_goes_on_where_another_was_stopped(toy, counted, monkeypatch, tmp
         ("loss_after", "x"),
         ("asked", {}),
         ("sha256", "0" * 64),
-        ("sha256", None),  # as in files of earlier versions
+        ("sha256", None),  # as files of earlier versions
     ],
 )
 def test_a_file_that_is_not_as_it_was_written_is_measured_anew(toy, counted, key, value):
@@ -322,7 +324,7 @@ def test_notes_tell_what_was_measured_whatever_was_asked_last(toy):
     one = said("converge.trained=1")
     assert "At each width, 1 network has all measures; the others have only the errors." in one
     assert training in one and kappa in one
-    assert said("converge.trained=0") == one  # the networks are the same
+    assert said("converge.trained=0") == one  # the networks are the same, so the note is, too
     wider = said("converge.widths=[4, 8, 16]", "converge.trained=0")
     assert "At each width, 0 to 1 networks have all measures" in wider and training in wider
     more = said("converge.seeds=3", "converge.trained=2")
@@ -394,7 +396,7 @@ def test_what_only_the_data_or_the_memory_show(toy, monkeypatch):
     large = settings("converge.widths=[4, 1048576]", "converge.memory=1048576")
     with pytest.raises(UserError, match=r"V at depth 3, width 1,048,576 needs .* for its weights, and"):
         stage.converge(run, large)
-    assert not run.path.exists()  # all this is said before anything is measured
+    assert not run.path.exists()  # these errors come before anything is measured
 
     def lacking(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes")
@@ -440,13 +442,14 @@ def test_the_command_from_end_to_end(toy, tmp_path):
     assert len(found["networks"]) == 12 and len(found["means"]) == 6
     measures = {(s["kind"], s["measure"]) for s in found["slopes"]}
     every = {(kind, measure) for kind in ("V", "GAP", "FC") for measure in finite.MEASURES}
-    assert measures == every - {("GAP", "kappa")}  # piecewise linear in its one trained layer
+    assert measures == every - {("GAP", "kappa")}  # GAP is piecewise linear in its one trained layer
     first = found["means"][0]
     shown = f"{first['error']:.3g} +- {first['error_deviation']:.1g}"
     assert shown in out and shown in (folder / "converge.md").read_text()
     bits = {name: (folder / name).read_bytes() for name in names[1:]}
     assert call(*arguments)[0] == 0
-    assert {name: (folder / name).read_bytes() for name in bits} == bits  # the same numbers, the same files
+    # A second call writes the same numbers, and so the same files.
+    assert {name: (folder / name).read_bytes() for name in bits} == bits
 
 
 def test_the_figure_shows_means_deviations_and_the_expected_slope():
@@ -457,7 +460,7 @@ def test_the_figure_shows_means_deviations_and_the_expected_slope():
     result = {"name": "n", "data": {"name": "digits", "images": 3}, "made": {"settings": {"converge": how}}}
     result |= widths.gathered(items)
     drawn = report.figure(result)
-    assert len(drawn.axes) == 4  # neither NNGP error nor kappa was measured
+    assert len(drawn.axes) == 4  # NNGP error and kappa were not measured
     axes = drawn.axes[0]
     line, _, (bars,) = axes.containers[0]
     np.testing.assert_allclose(line.get_xydata(), [[4, 0.75], [16, 0.375]])

@@ -1,4 +1,4 @@
-"""What `plan` tells of training: against training that is done, and on a clock that only steps move."""
+"""What `plan` says of training: against real training, and on a clock that only steps move."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def cells(*overrides):
 
 
 def test_steps_epochs_and_disk_are_those_of_a_network_that_needs_them_all(written, monkeypatch):
-    """One that fits the training images in the last epoch that the limit allows."""
+    """The network fits all training images in the last epoch that the limit allows."""
     call("train", "nets.yaml", *changed(*ONE, "network.epochs=200"), "--output", "long")
     _, _, (job,) = next(jobs(*material("long")))
     limit = job.result().reached
@@ -64,11 +64,11 @@ def test_seconds_are_those_of_the_steps_and_of_every_look(written, monkeypatch):
     found = timing.Timing(step=2.0, output=0.5, images=16)
     monkeypatch.setattr(timing, "timed", lambda *_: found)
     (cell,) = cells("network.epochs=3", "dataset.draws=2", "network.curve=false")
-    assert cell.count == cell.left == 8  # of two draws
+    assert cell.count == cell.left == 8  # with two draws
     assert cell.each.epochs == 5 and cell.each.steps == 10
     assert cell.each.seconds == 2.0 * 10 + 0.5 * (30 * 6 + 40 * 2)
     (curved,) = cells("network.epochs=3")
-    assert curved.each.seconds == cell.each.seconds + 0.5 * 40 * 6  # epochs 0 to 5
+    assert curved.each.seconds == cell.each.seconds + 0.5 * 40 * 6  # after epochs 0 to 5
     assert curved.each.disk > cell.each.disk + 2 * 4 * 40 * 10 * 6
     (held,) = cells(
         "network.epochs=3", "network.choose=validation", "network.validation=0.5", "network.curve=false"
@@ -83,7 +83,7 @@ def test_a_timing_is_that_of_a_warm_step_in_proportion(monkeypatch, seconds, tim
     def update(net, recipe, found, state, places):
         first = not calls
         calls.append(len(places))
-        assert recipe.rate == 0 and len(found.x) == len(places)  # nothing is learnt
+        assert recipe.rate == 0 and len(found.x) == len(places)  # timing must not change the weights
         clock[0] += 1e-3 * len(places) + 100 * first
 
     def outputs(net, weights, x):
@@ -127,13 +127,14 @@ def test_plan_tells_it_and_spends_nothing(written, monkeypatch):
     names = ("disk, train", "memory, train", "time, train")
     assert all(any(line.startswith(name) for line in lines) for name in names)
     assert "at most, in one process; less where networks fit all training images" in lines[-2]
-    assert re.fullmatch("time, all +.* (s|min), without columns that need no Gram matrix", lines[-1])  # RBF
+    # "columns that need no Gram matrix" are RBF
+    assert re.fullmatch("time, all +.* (s|min), without columns that need no Gram matrix", lines[-1])
     assert not Path("runs").exists()
     call("train", "nets.yaml", *changed("network.rates=[5]"))
     assert "networks         2 of 4 to be trained" in call("plan", "nets.yaml")
     told = call("plan", "nets.yaml", *changed("network.rates=[5]"))
     assert told == "networks         all 2 are trained\n"
-    monkeypatch.delattr(Training, "effort")  # as a column of another package may have none
+    monkeypatch.delattr(Training, "effort")  # a column of another package may have none
     for draws in (1, 2):
         told = call("plan", "nets.yaml", *changed(f"dataset.draws={draws}", "network.seed=1"))
         assert f"CNN-V at depth 2: {4 * draws}, of which the column does not tell the time" in told
@@ -150,7 +151,7 @@ def test_points_of_a_curve_are_counted_without_looking_at_every_epoch():
 
 def test_what_would_be_killed_is_refused(written, monkeypatch):
     net = Architecture("v", 2, 16, 1, 8, outputs=10)
-    need = 4 * (2 * 16 * 9 + 2 * 16 * 64 * 10)  # weights and their gradient
+    need = 4 * (2 * 16 * 9 + 2 * 16 * 64 * 10)  # the weights and their gradient
     for free, recipe, fits in (
         (need, Recipe(1.0), True),
         (need - 1, Recipe(1.0), False),

@@ -1,4 +1,4 @@
-"""Empirical kernels against whole Jacobians, their memory, gradient descent, and the measure of laziness."""
+"""Empirical kernels against whole Jacobians; their memory; gradient descent; the measure of laziness."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def images(net, n, seed=0, dtype=torch.float64):
 
 
 def jacobian(net, weights, x, names):
-    """(n, k, |w|): every output's gradient at every image, by torch.autograd alone."""
+    """Every output's gradient at every image, (n, k, |w|), by torch.autograd alone."""
     weights = {name: w.clone().requires_grad_(name in names) for name, w in weights.items()}
     rows = [
         torch.cat(
@@ -81,7 +81,7 @@ def test_blocks_change_nothing_but_rounding(net):
         assert torch.equal(square, square.T)
     blocks = [block for _, block in plans]
     assert blocks[0] == 1 and blocks[-1] == 5 and blocks == sorted(blocks)
-    assert plans[-1][0] == [net.trained]  # with memory enough, all tensors at once
+    assert plans[-1][0] == [net.trained]  # with enough memory, all tensors at once
     assert all([name for group in groups for name in group] == list(net.trained) for groups, _ in plans)
     with pytest.raises(UserError, match="allow at least .* GiB"):
         empirical.ntk(net, weights, x, memory=least // 2)
@@ -94,7 +94,7 @@ def possible(plan, memory):
         return False
 
 
-# Not getrusage: a process begins with the ru_maxrss of the one that started it, which may be the larger one.
+# Not getrusage: ru_maxrss begins with that of the parent process, which may be the larger one.
 MEASURED = """
 import re, sys, torch
 from cntk_bench.networks import empirical
@@ -116,10 +116,10 @@ for memory in memories:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 @pytest.mark.parametrize("kind, width, size", [("v", 320, 2), ("gap", 64, 48), ("fc", 1200, 2)])
 def test_memory_is_bounded(kind, width, size):
-    allowed, slack = 2**26, 2**25  # slack: other layouts of the weights, the allocator
+    allowed, slack = 2**26, 2**25  # slack is for other layouts of the weights and for the allocator
     command = [sys.executable, "-c", MEASURED, kind, *map(str, (width, size, 20, allowed, 2**40))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    bounded, unbounded = map(int, done.stdout.split())  # bytes by which the process's peak grew
+    bounded, unbounded = map(int, done.stdout.split())  # growth of the process's peak in bytes
     assert bounded < allowed + slack < unbounded
 
 
@@ -135,7 +135,7 @@ def test_the_mean_over_outputs_and_networks_is_the_exact_kernel():
 
 
 def test_descent_follows_the_gradient_flow_of_its_kernel():
-    # A linear model: fc of depth 2 and huge width hardly moves; f_t = y + exp(-Theta t) (f_0 - y).
+    # Depth 2 with huge width is almost a linear model: f_t = y + exp(-Theta t) (f_0 - y).
     net = Architecture("fc", 2, 20_000, 1, 3, outputs=1)
     weights, x = net.weights(0, torch.float64), images(net, 4)
     y = torch.tensor([[1.0], [-1.0], [1.0], [0.0]], dtype=torch.float64)
@@ -182,7 +182,7 @@ def test_laziness_of_a_quadratic_model(indefinite):
     A, c, w, y = rng.normal(size=(4, 6)), rng.normal(size=4), rng.normal(size=6), rng.normal(size=4)
     B = rng.normal(size=(6, 6))
     B = B + B.T
-    if indefinite:  # eigenvalues in pairs +- lambda, as a ReLU network's
+    if indefinite:  # eigenvalues come in pairs +- lambda, as in a ReLU network
         B[:3, :3] = B[3:, 3:] = 0
     t = {name: torch.tensor(value) for name, value in {"A": A, "B": B, "c": c}.items()}
 
@@ -214,19 +214,19 @@ def test_laziness_of_a_network_by_brute_force():
 
     flat = torch.cat([weights[name].flatten() for name in net.trained])
     first, second = (torch.autograd.functional.hessian(lambda w, i=i: h(w)[i], flat) for i in range(2))
-    angles = np.linspace(0, np.pi, 181)  # every direction g of two outputs
+    angles = np.linspace(0, np.pi, 181)  # all directions g of two outputs
     brute = max(float(torch.linalg.matrix_norm(np.cos(a) * first + np.sin(a) * second, 2)) for a in angles)
     found = lazy.laziness(lambda w: net.forward(w, x), weights, y, starts=6, iterations=100, tolerance=1e-7)
     assert found.second == pytest.approx(brute, rel=1e-3)
     one = lazy.laziness(lambda w: net.forward(w, x), weights, y, starts=1, iterations=100)
-    assert 0.5 * brute < one.second < brute * 1.001  # a bound from below
+    assert 0.5 * brute < one.second < brute * 1.001  # from one start, only a lower bound is certain
     assert found.first == pytest.approx(
         float(torch.linalg.eigvalsh(empirical.ntk(net, weights, x))[-1]) ** 0.5, rel=1e-4
     )
 
 
 def test_what_is_piecewise_linear_is_not_curved():
-    net = Architecture("gap", 3, 6, 1, 4, outputs=1)  # of which the middle layer alone is trained
+    net = Architecture("gap", 3, 6, 1, 4, outputs=1)  # only its middle layer is trained
     weights, x = net.weights(0), images(net, 2, dtype=torch.float32)
     found = lazy.laziness(lambda w: net.forward({**weights, **w}, x), {"w2": weights["w2"]}, torch.ones(2, 1))
     assert found.second == 0 and found.kappa == 0 and found.first > 0

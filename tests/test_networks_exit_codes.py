@@ -1,4 +1,4 @@
-"""Every way in which the commands that need PyTorch can end."""
+"""All ways to end, for the commands that need PyTorch."""
 
 import pytest
 from endings import Case, Endings

@@ -1,4 +1,4 @@
-"""A wide network's curve, as `run` keeps it, over the flow of its kernel, as `flow` prints it."""
+"""A wide network's curve, kept by `run`, lies on the flow of its kernel, printed by `flow`."""
 
 import json
 import sys
@@ -16,9 +16,9 @@ import cntk_bench.report.flow  # noqa: E402, F401
 
 @pytest.mark.parametrize("loss, rate, batch", [("mean", 100.0, "all"), ("sum", 1.0, "10")])
 def test_a_wide_networks_curve_lies_on_the_flow_of_its_kernel(tmp_path, monkeypatch, loss, rate, batch):
-    """In the same units of t: a network whose time were off by a quarter would differ by twice as much."""
+    """The units of t agree: stretching time by a quarter would at least double the difference."""
     write(tmp_path, monkeypatch)
-    for module in ("plot", "flow"):  # figures would take seconds
+    for module in ("plot", "flow"):  # drawing would take seconds
         monkeypatch.setattr(sys.modules[f"cntk_bench.report.{module}"], "save", lambda *_: False)
     asked = (
         "dataset.train=20", "kernel.columns=[FC-NTK, FC-NN]", "network.width=1500", "network.kappa=0.05",
@@ -33,7 +33,8 @@ def test_a_wide_networks_curve_lies_on_the_flow_of_its_kernel(tmp_path, monkeypa
     times = np.array(curve["time"])[epochs] / facts["unit"]
     (facts,) = json.loads(call(*kernel, ",".join(map(repr, times.tolist()))))
     train = np.array([point["train_loss"] for point in facts["curve"]])
-    inside = (train < 0.9 * 0.09) & (train > 0.4 * 0.09)  # it has begun at 0.09; later the network is faster
+    # Losses start at 0.09; towards the end, the network is faster.
+    inside = (train < 0.9 * 0.09) & (train > 0.4 * 0.09)
     assert inside.sum() > 3
     for kind in ("train", "test"):
         flow = np.array([point[f"{kind}_loss"] for point in facts["curve"]])

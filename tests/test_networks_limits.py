@@ -1,4 +1,4 @@
-"""What was trained under one limit of epochs, asked for under another; broken folders, broken PyTorch."""
+"""Networks trained with one limit of epochs and used with another; broken folders, broken PyTorch."""
 
 import logging
 import os
@@ -31,13 +31,13 @@ def train(epochs, *overrides, **more):
 
 
 def test_a_limit_below_full_training_accuracy_is_no_result_of_it(written):
-    """A network that was done after more epochs than the limit allows would not have been done."""
+    """A network that needed more epochs than a new limit would not have finished under it."""
     train(200)
     found = job().result()
     assert 4 < found.reached < 100
     (result,) = Path("runs/nets/networks").glob("*/*/result")
     before = result.read_bytes()
-    train(found.reached)  # the same, for the limit counts epochs before it
+    train(found.reached)  # still the same result: exactly as many epochs as the network needed
     low = f"network.epochs={found.reached - 1}"
     told = call("train", "nets.yaml", *changed(*ONE, low), code=2)
     assert f"trained for {found.epoch} epochs already" in told and f"use {found.reached} at least" in told
@@ -62,11 +62,11 @@ def test_the_same_of_one_that_was_stopped_after_full_training_accuracy(written):
 
 @pytest.mark.parametrize("rate", [100, 150])
 def test_a_failure_beyond_the_limit_is_none(written, rate):
-    """One fails in the middle of what its last epoch does, the other at its end, when it looks back."""
+    """One of these networks fails within its last epoch, the other at its end, when it is evaluated."""
     asked = (*ONE[:1], f"network.rates=[{rate}]")
     call("train", "nets.yaml", *changed(*asked, "network.epochs=50"))
     step = job().result().failure["step"]
-    epochs = -(-step // 2)  # of two steps each
+    epochs = -(-step // 2)  # an epoch has two steps
     assert epochs > 1
     exact, low = (changed(*asked, f"network.epochs={limit}") for limit in (epochs, epochs - 1))
     before = (job().folder / "result").stat().st_mtime_ns
@@ -137,7 +137,7 @@ def test_going_on_with_another_pytorch_is_said(written, caplog):
     ],
 )
 def test_the_remedy_is_that_of_the_failure(written, overrides, words):
-    """Of networks of width 1 at depth 4 three in four have no active unit: one of some seeds has none."""
+    """At width 1 and depth 4 no unit is active in three of four networks, so some seed gives such a one."""
     from click.testing import CliRunner
 
     from cntk_bench.cli import program

@@ -1,4 +1,4 @@
-"""Sweeps over settings of trained networks, over columns that are trained and others, and over draws."""
+"""Sweeps over settings of trained networks, with trained and other columns, and over draws."""
 
 import json
 
@@ -23,9 +23,10 @@ compute: {backend: cpu, tile: 8}
 
 @pytest.fixture
 def swept(tmp_path, monkeypatch):
-    """A function: --over's values -> the document of the sweep."""
+    """A function from values of --over to the sweep's document."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cntk_bench.report.write", lambda past, folder: None)  # other tests draw figures
+    # Figures are drawn in other tests.
+    monkeypatch.setattr("cntk_bench.report.write", lambda past, folder: None)
     (tmp_path / "nets.yaml").write_text(CONFIG)
 
     def sweep(*over, **more):
@@ -36,7 +37,7 @@ def swept(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """How many networks each call of the stage has trained."""
+    """For each call of the training stage, how many networks it trained."""
     counts, stage = [], train.train
     monkeypatch.setattr(train, "train", lambda *a: (counts.append(stage(*a)), counts[-1])[1])
     return counts
@@ -53,9 +54,9 @@ def test_each_width_is_trained_once_and_kernels_share_one_gram(swept, trained, t
     assert told == [
         ("CNN-GAP", 2, ["nets@1"]),
         ("CNN-GAP", 4, ["nets@3"]),
-        ("FC-NTK", None, ["nets@2", "nets@4"]),  # which has no width: one row of both
+        ("FC-NTK", None, ["nets@2", "nets@4"]),  # it has no width, so both runs share a row
     ]
-    assert trained == [2, 2]  # rates
+    assert trained == [2, 2]  # one for each rate
     again = swept(*over)
     assert trained == [2, 2, 0, 0] and again["rows"] == first["rows"]
     alone = answered("run", "nets.yaml", "--set", "network.width=2", "-o", "alone")
@@ -66,13 +67,13 @@ def test_rates_alone_are_each_a_combination(swept):
     found = swept("network.rates")
     assert values(found, "network.rates") == [([5],), ([7],)]
     both = swept("network.rates=[[5,7]]")["rows"][0]["accuracy"]
-    assert both == max(row["accuracy"] for row in found["rows"])  # network.choose is test here
+    assert both == max(row["accuracy"] for row in found["rows"])  # this config has network.choose: test
 
 
 def test_draws_and_trials(swept):
     found = swept("dataset.draws=[1,2]", "network.trials=[1,2]")
     assert values(found, "dataset.draws", "network.trials") == [(1, 1), (1, 2), (2, 1), (2, 2)]
-    # Of several draws the repetitions are draws, each of which is the mean of its trials.
+    # With several draws, the repetitions are draws; each is the mean of its trials.
     assert [row["repeats"] for row in found["rows"]] == [1, 2, 2, 2]
 
 

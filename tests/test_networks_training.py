@@ -1,4 +1,4 @@
-"""Training of networks: against PyTorch's own optimiser and the linearised dynamics; interrupted, resumed."""
+"""Training networks: against PyTorch's own optimiser and linearised dynamics; interruptions, resuming."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ RECIPE = Recipe(rate=0.05, batch=4, momentum=0.9, epochs_after=2, curve=True)
 
 
 def images(n, net, m=5, dtype=torch.float32, seed=0):
-    """Noise with random labels, and m other images."""
+    """Noise images with labels in turn, and m other images."""
     source = torch.Generator().manual_seed(seed)
     x = torch.randn((n + m, net.channels, net.size, net.size), generator=source, dtype=dtype)
     labels = torch.arange(n) % net.outputs
@@ -38,7 +38,7 @@ def trained(net, recipe, found, epochs, state=None):
 
 
 def same(one, other):
-    """Whether two states are the same to the last bit."""
+    """Assert that two states are the same to the last bit."""
     for kind in ("weights", "velocity", "predicted", "outputs"):
         first, second = getattr(one, kind), getattr(other, kind)
         assert first.keys() == second.keys(), kind
@@ -48,7 +48,7 @@ def same(one, other):
         assert getattr(one, name) == getattr(other, name), name
 
 
-# What a step is
+# What a step does
 
 
 @pytest.mark.parametrize("kind", ["v", "gap", "fc"])
@@ -80,7 +80,8 @@ def test_steps_are_those_of_pytorchs_optimiser(kind, loss):
         for name, w in net.weights(recipe.weights_seed).items()
         if not torch.equal(w, state.weights[name])
     ]
-    assert moved == list(net.trained) and (kind != "gap" or moved == ["w2"])  # its ends keep their weights
+    # GAP's first and last weights are fixed
+    assert moved == list(net.trained) and (kind != "gap" or moved == ["w2"])
 
 
 def test_trials_differ_and_rates_of_one_trial_do_not():
@@ -95,11 +96,11 @@ def test_trials_differ_and_rates_of_one_trial_do_not():
     ]
 
 
-# The kernel's time, and the dynamics at large width
+# Time on the kernel's scale, and dynamics at large width
 
 
 def kernel(net, weights, x):
-    """Empirical NTK (n k, n k) on the scale of the exact kernel, and outputs (n k,)."""
+    """Empirical NTK (n k, n k), scaled like the exact kernel, and outputs (n k,)."""
     weights = {name: w.detach().clone().requires_grad_() for name, w in weights.items()}
     outputs = net.forward(weights, x).flatten()
     rows = []
@@ -123,14 +124,14 @@ def kernel(net, weights, x):
     ],
 )
 def test_wide_networks_follow_the_flow_of_their_kernel_in_its_time(kind, depth, width, changes):
-    """f_t = y + exp(-K t) (f_0 - y), K the network's own kernel at the start, t the recipe's time."""
+    """f_t = y + exp(-K t) (f_0 - y), with K the network's own initial kernel and t the recipe's time."""
     net = Architecture(kind, depth, width, 1, 3, outputs=2, kappa=0.8)
     found = images(4, net, m=1, dtype=torch.float64)
     y = found.targets.numpy().ravel()
     probe = Recipe(rate=1.0, **changes)
     start, f0 = kernel(net, net.weights(probe.weights_seed, torch.float64), found.x)
     largest = np.linalg.eigvalsh(start)[-1]
-    epochs, end = 80, 1.5 / largest  # until the fastest direction has gone most of its way
+    epochs, end = 80, 1.5 / largest  # most of the fastest direction is learnt by then
     recipe = Recipe(rate=end / epochs / probe.time(4, 2, net.kappa), **changes)
     assert recipe.time(4, 2, net.kappa) * epochs == pytest.approx(end)
     state = State(net.weights(recipe.weights_seed, torch.float64))
@@ -143,21 +144,21 @@ def test_wide_networks_follow_the_flow_of_their_kernel_in_its_time(kind, depth, 
     assert state.epoch == epochs and len(drifts) == 4
     moved = net.forward(state.weights, found.x).detach().numpy().ravel()
     expected = y + expm(-start * end) @ (f0 - y)
-    # d' = -K d - (K_t - K) r, where d is the difference and r the residual, which only gets smaller, so
-    # |d| <= t max |K_t - K| |r_0|. Steps of length h instead of a flow change exp(-l t) by h l / (2 e) at
-    # most; momentum 0.5 lags by one step, the order of two batches by less than one epoch: by h l at most.
+    # For the difference d and the residual r, which only shrinks, d' = -K d - (K_t - K) r, so
+    # |d| <= t max |K_t - K| |r_0|. Steps of length h instead of a flow change exp(-l t) by at most
+    # h l / (2 e); momentum 0.5 lags by one step, the order of two batches by less than an epoch: by h l.
     residual = np.linalg.norm(f0 - y)
     tolerance = residual * (
         end * max(drifts) + 1.5 / epochs * (0.2 if len(changes) == 2 and not changes["batch"] else 2)
     )
-    assert tolerance < 0.25 * np.linalg.norm(expected - f0)  # else this test says nothing
+    assert tolerance < 0.25 * np.linalg.norm(expected - f0)  # otherwise the test shows nothing
     assert np.linalg.norm(moved - expected) < tolerance
     losses = [loss for loss, _ in state.history]
     assert len(losses) == epochs + 1 and all(b < a for a, b in zip(losses, losses[1:], strict=False))
     assert losses[0] == pytest.approx(np.square(f0 - y).mean(), rel=1e-5)
 
 
-# When it ends
+# When training ends
 
 
 def test_it_ends_some_epochs_after_full_training_accuracy():
@@ -174,22 +175,23 @@ def test_it_ends_some_epochs_after_full_training_accuracy():
     ]
     expected = net.forward(state.weights, found.others).argmax(1)
     assert state.predicted[state.epoch].tolist() == expected.tolist()
-    limit = state.reached - 1  # a limit that is too low: its last epochs
+    limit = state.reached - 1  # with a limit that is too low, the last epochs count
     short = trained(net, recipe, found, limit)
     assert (short.reached, short.epoch) == (None, limit)
     assert sorted(short.predicted) == [e for e in range(limit - 2, limit + 1) if e > 0]
-    late = trained(net, recipe, found, state.reached)  # reached with the last epoch: three more all the same
+    # Reached in the limit's last epoch: three more are trained all the same.
+    late = trained(net, recipe, found, state.reached)
     same(late, state)
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 3])
 def test_a_network_that_is_not_trained_yet_predicts_nothing(tmp_path, epochs):
-    """A limit of fewer epochs than are counted: these are all there are, from the first."""
+    """If fewer epochs are allowed than are counted, all of them count, from the first on."""
     recipe, found = Recipe(rate=0.05, batch=4, epochs_after=10, curve=True), images(10, SMALL)
     state = trained(SMALL, recipe, found, epochs)
     assert (state.epoch, state.reached) == (epochs, None) and len(state.history) == epochs + 1
     assert sorted(state.predicted) == list(range(1, epochs + 1))
-    assert sorted(state.outputs) == list(range(epochs + 1))  # a curve begins before the first step
+    assert sorted(state.outputs) == list(range(epochs + 1))  # the curve begins before the first step
     folder = Folder(tmp_path, "identity")
     folder.finish(state, {})
     assert len(folder.result().predicted) == epochs
@@ -230,12 +232,12 @@ def test_a_network_whose_outputs_are_all_zero_ends():
     found = images(4, SMALL)
     weights = SMALL.weights(0) | {
         "w2": -SMALL.weights(0)["w2"].abs()
-    }  # no unit of the last layer is ever active
+    }  # so no unit of the last layer is ever active
     state = trained(SMALL, Recipe(rate=0.1, batch=None), found, 50, State(weights))
     assert state.failure.step == 0 and "every output was zero" in state.failure.reason
 
 
-# Interrupted, and gone on with
+# Interrupted and continued
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +334,7 @@ def test_progress_that_is_nonsense_says_nothing(tmp_path):
         assert Folder(tmp_path, "i").told() is None
 
 
-# What is left as it was
+# Nothing else is changed
 
 
 def test_pytorchs_own_settings_and_random_numbers_are_left_alone():
@@ -348,7 +350,7 @@ def test_pytorchs_own_settings_and_random_numbers_are_left_alone():
 
 
 def test_bf16_trains_as_float32_does_to_its_precision(whole):
-    """Products have eight bits, so the change of the weights differs by some per cent at most."""
+    """bf16 products have eight bits, so changes of the weights may differ by a few per cent."""
     found, changes = images(10, SMALL), {}
     for precision in ("float32", "bf16"):
         recipe = Recipe(rate=0.05, batch=None, precision=precision)

@@ -1,4 +1,4 @@
-"""`choose: validation` from `run` to the table, against training written here, by PyTorch's own optimiser."""
+"""`choose: validation`, from `run` to the table, against training written here with PyTorch's optimiser."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def held_out(n, count):
 
 
 def classes(loaded, left, rate, trial):
-    """Predictions (AFTER, v + m) of held-out and test images: after full accuracy, or in the last epochs."""
+    """Predictions (AFTER, v + m) of held-out and test images, after full accuracy or in the last epochs."""
     net = Architecture("v", 2, 16, 1, 8, outputs=10, kappa=0.05)
     recipe = Recipe(rate=rate, trial=trial, batch=16)
     weights = {name: w.requires_grad_() for name, w in net.weights(recipe.weights_seed).items()}
@@ -53,7 +53,7 @@ def classes(loaded, left, rate, trial):
 
 
 def expected(loaded, train=slice(None)):
-    """Validation and test accuracy of every rate."""
+    """Validation and test accuracy for each rate."""
     from dataclasses import replace
 
     loaded = replace(loaded, x_train=loaded.x_train[train], y_train=loaded.y_train[train])
@@ -83,13 +83,14 @@ def test_the_rate_that_is_best_on_held_out_images_is_shown(written):
     best = int(np.argmax(rows[:, 0]))
     assert (
         list(rows[:, 0]).count(rows[best, 0]) == 1 and rows[best, 1] < rows[:, 1].max()
-    )  # else choosing by the test images would show the same
+    )  # otherwise choosing by the test images would give the same
     assert (solution["rate"], solution["chosen_by"]) == (RATES[best], "validation")
     assert solution["accuracy"] == pytest.approx(rows[best, 1]) and solution["held_out"] == 8
     assert "CNN-V: 8 of the training images are held out (network.choose: validation)" in shown
     assert "rate: of 3 learning rates, the one that is best on training images that were held out" in shown
     curve = json.loads(Path("runs/nets/solutions/CNN-V-2-curve-rate-10-trial-0.json").read_text())
-    assert curve["time"][1] == pytest.approx(2 * 10 * 0.05**2 * 2 / (22 * 10))  # of the images trained on
+    # 22 images are left to train on
+    assert curve["time"][1] == pytest.approx(2 * 10 * 0.05**2 * 2 / (22 * 10))
     call("train", "nets.yaml", *overrides())
     assert len(list(Path("runs/nets/networks").glob("*/*"))) == 6  # nothing was trained again
     call("verify", "runs/nets")

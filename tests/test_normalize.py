@@ -1,4 +1,4 @@
-"""Kernels of a unit diagonal, against direct computation with the test images' own kernels."""
+"""Kernels with a unit diagonal, against direct computation with the test images' own kernels."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole():
-    """Every kernel of all images with all, and the labels."""
+    """All kernels between all images, training and test, and the images."""
     images = data.load("digits", train=40, test=60, preprocess="none")
     x = np.concatenate([images.x_train, images.x_test])
     kernels = gram(x, readouts=list(COLUMNS.values())).astype(np.float64)
@@ -43,7 +43,7 @@ def whole():
 
 
 def direct(K, y, ridge):
-    """Scores (m, k) of a kernel of training and test images, divided by the roots of its whole diagonal."""
+    """Scores (m, k) from a kernel of training and test images, scaled to a unit diagonal."""
     own = np.sqrt(K.diagonal())
     K, n = K / np.outer(own, own), len(y)
     return K[n:, :n] @ np.linalg.solve(K[:n, :n] + ridge * np.eye(n), np.eye(10)[y])  # one-hot targets
@@ -59,7 +59,7 @@ def test_the_table_is_that_of_the_kernel_of_unit_diagonal(run, whole, ridge):
         np.testing.assert_array_equal(kept["predicted"], scores.argmax(1))
         assert solution["accuracy"] == 100 * (scores.argmax(1) == images.y_test).mean()
         assert solution["normalize"] == "unit_diagonal" and solution["trusted"]
-        # The coefficients are those of targets less 0.1: beyond the argmax they agree up to that shift.
+        # Coefficients belong to targets less 0.1: scores agree up to that shift, which changes no argmax.
         own = np.sqrt(kernels[name].diagonal()[:40])
         unit = kernels[name][:40, :40] / np.outer(own, own)
         targets = np.eye(10)[images.y_train] - 0.1
@@ -82,7 +82,7 @@ def test_it_is_another_table_than_without(run, whole):
 
 
 def test_windows_as_large_as_the_image_are_global_pooling_of_all_layers(whole):
-    """Two kernels that are proportional have the same unit-diagonal kernel: LAP7 is GAP of 8 x 8 images."""
+    """Proportional kernels have the same unit-diagonal kernel: on 8 x 8 images, LAP7 is GAP."""
     kernels, images = whole
     x = np.concatenate([images.x_train, images.x_test])
     (K,) = gram(x, readouts=[Readout("ntk", "gap", 4, "all")]).astype(np.float64)

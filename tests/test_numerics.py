@@ -1,7 +1,7 @@
-"""A numerics version stands for bits: they change only where it is raised.
+"""A numerics version stands for certain bits: they change only when the version is raised.
 
-Bits do not depend on the width of vectors (they are the same with AVX2 and AVX-512), but on fused
-multiply-adds, which round once: a CPU without them gives others, within what `verify` allows.
+Bits do not depend on the width of vectors (AVX2 and AVX-512 give the same), but on fused multiply-adds,
+which round once: a CPU without them gives other bits, within what `verify` allows.
 """
 
 import json
@@ -39,7 +39,7 @@ def test_the_bits_of_the_cpu(channels, size):
 
 @pytest.mark.parametrize(("channels", "size"), golden.SHAPES)
 def test_the_bits_of_the_cpu_are_right_ones(channels, size):
-    """What is kept is close to the definition, so that a wrong version cannot be made golden by mistake."""
+    """The kept bits are close to the definition, so wrong ones cannot become golden by mistake."""
     exact = reference.gram(golden.images(channels, size), readouts=golden.READOUTS)
     own = np.sqrt(np.einsum("rii->ri", abs(exact)))
     allowed = np.array([verification.tolerance(r) for r in golden.READOUTS])[:, None, None]
@@ -61,7 +61,7 @@ def test_the_instructions_of_cuda(name):
 
 
 def test_comments_are_no_instructions(monkeypatch):
-    """A changed comment or launch bound leaves the digests alone; a changed constant does not."""
+    """A changed comment leaves the digests alone; a changed constant does not."""
     pytest.importorskip("cupy", reason="no CuPy: install the extra [test]")
     text, before = golden.cuda_sources.text, golden.instructions("V")
     monkeypatch.setattr(golden.cuda_sources, "text", lambda module: "// new\n" + text(module))

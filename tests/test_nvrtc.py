@@ -18,21 +18,21 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from count_sass import compile_module, compile_text, count, hot_loop, pipe, resources, specs  # noqa: E402
 from original import options, text  # noqa: E402
 
-# The compiler of the lock file, whose counts the budget has. It is not the same twice: one run in 40 of one
-# text had three instructions more in diagonal's loop (0.09 per entry-layer), by where its memory lay.
+# The compiler of the lock file, on which the budget's counts are based. Its output varies with its memory
+# layout: one of 40 runs had three more instructions in diagonal's loop (0.09 per entry-layer).
 PINNED, AROUND = (13, 5), 0.2
-# Others, older or newer, order instructions in other ways: on them only spills count, and an upper bound.
+# Other versions order instructions differently: for them, only spills and an upper bound are checked.
 OTHERS = 1.05
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def nvrtc():
-    """NVRTC, or a skip where it cannot be had: on a machine that NVIDIA's compiler does not run on."""
+    """NVRTC, or a skip on machines that NVIDIA's compiler does not run on."""
     cupy = pytest.importorskip("cupy", reason="no CuPy: install the extra [test]")
     try:
         cupy.cuda.nvrtc.getVersion()
-    except Exception as error:  # a library that cannot be loaded raises whatever its loader likes
+    except Exception as error:  # a library that cannot be loaded may raise anything
         pytest.skip(f"no NVRTC: install nvidia-cuda-nvrtc ({error})")
 
 
@@ -43,7 +43,7 @@ def nvrtc_version() -> tuple[int, int]:
 
 
 def test_v_alone_has_room_for_three_blocks():
-    """Of 4 warps each: 168 registers at most, whatever the compiler would take if it were let alone."""
+    """Three blocks of 4 warps leave 168 registers at most; the compiler alone might take more."""
     zone = zone_of("V", "diagonal")
     assert zone.constants(228 << 10)["MINIMUM"] == 3 and zone.constants(64 << 10)["MINIMUM"] == 1
     assert zone_of("V, GAP, NNGP", "diagonal").constants(228 << 10)["MINIMUM"] == 1
@@ -61,7 +61,7 @@ def check(module: str, zone: Zone, architecture: str):
     assert spills == 0
 
 
-# sm_86 and sm_89 issue the same instructions: the slow compilation of `diagonal` is done for one.
+# sm_86 and sm_89 issue the same instructions, so `diagonal`, slow to compile, is compiled for one only.
 @pytest.mark.parametrize(
     ("module", "architecture"),
     [
@@ -72,18 +72,18 @@ def check(module: str, zone: Zone, architecture: str):
     ],
 )
 def test_the_table_of_cifar(module, architecture):
-    """All that is needed for CNTK-V, CNTK-GAP and their NNGPs, at all depths."""
+    """All that CNTK-V, CNTK-GAP and their NNGPs need, at all depths."""
     check(module, zone_of("V, GAP, NNGP", module), architecture)
 
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80"])
 def test_v_alone(architecture):
-    """Where there is little shared memory, it is tiled in another way."""
+    """These have less shared memory, so the kernel is tiled differently."""
     check("diagonal", zone_of("V", "diagonal"), architecture)
 
 
 def test_products_whose_error_is_taken_are_never_fused():
-    """A product fused with what follows would not be the one that its error belongs to."""
+    """Their rounding error is computed, too, and would not be theirs if they were fused with a sum."""
     from cupy.cuda import nvrtc
 
     zone = zone_of("V", "diagonal")
@@ -92,7 +92,7 @@ def test_products_whose_error_is_taken_are_never_fused():
     nvrtc.compileProgram(program, [*defines, "-arch=compute_90"])
     products = re.findall(r"mul\.rn\.ftz\.f32", nvrtc.getPTX(program).decode())
     nvrtc.destroyProgram(program)
-    layer, pixels = 32, 32  # of the rows of a layer that is not read out, and of one channel
+    layer, pixels = 32, 32  # the rows of a layer without readout, and of one channel
     assert len(products) >= layer + pixels
 
 
@@ -110,7 +110,7 @@ def test_other_sizes(channels, size):
 
 @pytest.mark.parametrize(("states", "architecture"), [*((4, each) for each in ARCHITECTURES), (24, "sm_90")])
 def test_fully_connected(states, architecture):
-    """For readouts of one number of fixed layers, and of all at depth 21."""
+    """Readouts with one number of fixed layers, and with all of them at depth 21."""
     options = cuda_sources.options("fully_connected", {"SIDE": 16, "STATES": states})
     assert resources(compile_text(cuda_sources.text("fully_connected"), options, architecture)[1])[1] == 0
 
@@ -137,12 +137,12 @@ def test_instructions_stay_within_the_budget(kernel, states):
         assert abs(counted.total - issued) <= AROUND and abs(counted.by_pipe()["FMA"] - fma) <= AROUND
     else:
         assert counted.total <= OTHERS * issued
-    # Every entry of a layer is there: its square root, and one reciprocal.
+    # Every entry of a layer is counted: each has a square root, or a reciprocal one.
     assert counted.instructions["MUFU.SQRT"] + counted.instructions.get("MUFU.RSQ", 0) >= 31 / 32
 
 
 def test_the_hot_loop_is_the_longest_way_round_without_readouts():
-    """A listing by hand: a prologue, the loop's body, a branch that sums over lanes, the way back."""
+    """A listing by hand: a prologue, the loop's body, a branch that sums over lanes, the jump back."""
     lines = """
         MOV R1, R2 ;
         .L_x_0:

@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""Gram stores in an object store: what a run does there is what it does on disk, bit for bit."""
+"""Gram matrices in an object store: runs behave as they do on disk, bit for bit."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def settings(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """A run on disk, and one of more images, which grew."""
+    """A run on disk, and another that grew to more images."""
     folder = tmp_path_factory.mktemp("local")
     runs = []
     for name, more in (("small", ()), ("grown", ("dataset.train=30",))):
@@ -60,7 +60,7 @@ def same(run, other):
 
 
 def lines(place):
-    """What journals say of tiles."""
+    """The journals' lines, each one once."""
     bucket, found = Bucket(place), {}
     for one in bucket.list("journals"):
         data = bucket.get(one.name)
@@ -70,7 +70,7 @@ def lines(place):
 
 
 def times(place):
-    """How often each tile was finished."""
+    """For each tile, how often it was finished."""
     return Counter(line["tile"] for line in lines(place) if line["digests"])
 
 
@@ -96,7 +96,7 @@ def ended(process):
 
 
 def no_credentials(place, folder, *said):
-    """In no file of a folder, no object, and nothing that was printed."""
+    """Credentials are in no file of the folder, no object, and nothing that was printed."""
     bucket = Bucket(place)
     files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
     objects = [bucket.get(one.name)[0] for one in bucket.list()]
@@ -126,7 +126,7 @@ def test_a_run_is_that_of_a_disk_bit_for_bit(local, place, tmp_path):
 
 
 def test_a_run_can_move_its_store(local, place, tmp_path, caplog):
-    """What it has is taken along where it is its own donor."""
+    """What the run has computed is taken along, as it is its own donor."""
     run = Run(shutil.copytree(local[0].path, tmp_path / "run"))
     computing.compute(run, settings(tmp_path, f"compute.store={place}"), donor=run)
     assert f"gram.zarr until now, and are computed into {place}" in caplog.text
@@ -138,7 +138,7 @@ def test_a_run_can_move_its_store(local, place, tmp_path, caplog):
 def test_a_store_grows_as_on_a_disk(local, place, tmp_path):
     run, wanted = Run(tmp_path / "run"), settings(tmp_path, f"compute.store={place}")
     computing.compute(run, wanted)
-    other = Run(tmp_path / "other")  # of another machine, which makes it larger
+    other = Run(tmp_path / "other")  # perhaps on another machine; it makes the store larger
     computing.compute(other, settings(tmp_path, f"compute.store={place}", "dataset.train=30"))
     same(other, local[1])
     shown = solving.solve(run, run.config())["solutions"]
@@ -148,7 +148,7 @@ def test_a_store_grows_as_on_a_disk(local, place, tmp_path):
 
 
 def test_killed_it_goes_on_with_two_others_at_once(local, place, tmp_path, faults):
-    """One of them has workers of its own."""
+    """One of the two others has workers of its own."""
     faults("SIGKILL of a writer to a store among objects, and two others at once")
     target = ("--set", f"compute.store={place}")
     first = program(tmp_path, "compute", "small.yaml", "--output", "one", *target)
@@ -193,8 +193,8 @@ def test_damaged_objects_are_found_and_repaired(local, place, tmp_path, faults):
     computing.compute(run, wanted)
     bucket = Bucket(place)
     whole = bucket.get("train/c.0.1.0")[0]
-    bucket.put("train/c.0.1.0", whole[:-9] + b"x" + whole[-8:])  # a bit that the checksum knows
-    bucket.put("train/c.1.2.0", bucket.get("train/c.1.1.0")[0])  # whole, but another's
+    bucket.put("train/c.0.1.0", whole[:-9] + b"x" + whole[-8:])  # the checksum shows this change
+    bucket.put("train/c.1.2.0", bucket.get("train/c.1.1.0")[0])  # sound, but another tile's chunk
     bucket.delete(["test/c.0.0.1"])
     found = verifying.verify(run, run.config(), 0, False)
     assert set(map(str, found.damaged)) == {"train-1-0", "train-2-0", "test-0-1"} and not found.unreadable

@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""Every command on a run whose matrices are among objects does what it does on a disk, or a line says why."""
+"""With matrices in an object store, every command does what it does on a disk, or a line says why not."""
 
 import re
 
@@ -109,6 +109,6 @@ def test_a_move_that_was_interrupted_goes_on_and_so_does_the_way_back(place, tmp
         computing.compute(run, settings, donor=Run(run.path))
         grams = store.open(run.gram)
         counts = grams.progress.counts()
-        assert counts.taken == counts.tiles == grams.plan.count  # nothing was computed
+        assert counts.taken == counts.tiles == grams.plan.count  # all was taken, nothing computed
         for part, expected in zip(("train", "test"), right, strict=True):
             np.testing.assert_array_equal(grams.matrix(part, 0, np.float32), expected)

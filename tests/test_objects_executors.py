@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""Workers that write to an object store: the bits of one process, whoever is killed, and no secrets."""
+"""Workers writing to an object store: the bits of a single process, whoever is killed; and no secrets."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def settings(folder, *overrides):
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
-    """The matrices that one process computes into a store on disk."""
+    """The matrices that a single process computes into a store on disk."""
     folder = tmp_path_factory.mktemp("local")
     run = Run(folder / "run")
     computing.compute(run, settings(folder))
@@ -66,7 +66,7 @@ LINES = re.compile(r"-(\d+)-[0-9a-f]{8}\.(\d+)-(\d+)\.jsonl$")
 
 
 def counted(place):
-    """How many tiles each writer has finished, by its process: in one request."""
+    """How many tiles each process has finished, from a listing alone."""
     found = {}
     for one in Bucket(place).list("journals"):
         process, _, last = map(int, LINES.search(one.name).groups())
@@ -75,12 +75,13 @@ def counted(place):
 
 
 def writers(place):
-    """Tiles that each writer has finished, by its process."""
+    """The tiles that each process has finished."""
     bucket, found = Bucket(place), {}
     for one in bucket.list("journals"):
         data = bucket.get(one.name)
         process = int(LINES.search(one.name)[1])
-        for line in data[0].splitlines() if data else ():  # a line is there twice while it is joined
+        # While lines are being joined, some are there twice.
+        for line in data[0].splitlines() if data else ():
             found.setdefault(process, set()).add(json.loads(line)["tile"])
     return found
 
@@ -90,7 +91,7 @@ def tiles(place):
 
 
 def no_secrets(place, folder, *texts):
-    """In no file of a folder, no object, and nothing else that is given."""
+    """Secrets are in no file of the folder, no object, and none of the texts."""
     bucket = Bucket(place)
     files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
     found = [bucket.get(one.name)[0] for one in bucket.list()]
@@ -100,7 +101,7 @@ def no_secrets(place, folder, *texts):
 
 
 class Killer(threading.Thread):
-    """Kills a worker that has finished some tiles, once."""
+    """Kills one worker that has finished some tiles."""
 
     def __init__(self, place):
         super().__init__(daemon=True)
@@ -125,7 +126,7 @@ class Killer(threading.Thread):
 
 @pytest.mark.parametrize("executor", ["processes", "dask"])
 def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, executor, caplog):
-    """A share of the tiles is computed before by this process, which they do not compute again."""
+    """This process first computes a share of the tiles, which the workers must not compute again."""
     if executor == "dask":
         pytest.importorskip("distributed", reason=NO_DASK)
     caplog.set_level("DEBUG")
@@ -136,11 +137,11 @@ def test_a_killed_worker_costs_its_tiles_in_flight(local, place, tmp_path, execu
     with Killer(place) as killer:
         computing.compute(run, asked)
     lost = "a worker was lost" in caplog.text
-    # Of Dask's, one may be killed that has nothing to do just then: nobody but its nanny is told of it.
+    # Dask may be idle in the worker that is killed: then only that worker's nanny notices.
     assert len(killer.killed) == 1 and (lost or executor == "dask" and "Restarting worker" in caplog.text)
     times = tiles(place)
     assert len(first) == TILES // 3 and all(times[tile] == 1 for tile in first)
-    flying = AHEAD if executor == "processes" else 2 * AHEAD  # Dask may have given all of them to one
+    flying = AHEAD if executor == "processes" else 2 * AHEAD  # Dask may have given all of them to one worker
     assert len(times) == TILES and sum(times.values()) - TILES <= flying
     require_same(run, local)
     log = (run.path / "log.txt").read_text()
@@ -182,7 +183,7 @@ def test_a_killed_share_is_ended_by_others_of_another_kind(local, place, tmp_pat
 
 
 def test_workers_say_by_themselves_who_they_are(local, place, tmp_path, monkeypatch):
-    """A scheduler that runs already: its worker has no variables, and then a file."""
+    """The scheduler runs already; first its worker has no credentials at all, then a file with them."""
     distributed = pytest.importorskip("distributed", reason=NO_DASK)
     home = tmp_path / "home"
     (home / ".aws").mkdir(parents=True)
@@ -220,7 +221,7 @@ def test_a_job_and_its_pickle_have_no_secrets(place, tmp_path, monkeypatch, of):
             monkeypatch.delenv(name)
     run = Run(tmp_path / "run")
     wanted = settings(tmp_path, f"compute.store={place}", "dataset.train=6", "dataset.test=2")
-    computing.compute(run, wanted)  # a client, whoever it is of, was made and used
+    computing.compute(run, wanted)  # so a client was made with these credentials, and used
     other = store.open(run.gram)
     job = Job(other, partial(backends.create, "cpu"), np.zeros((6, 1, 8, 8)), np.zeros((2, 1, 8, 8)))
     with other.shared():

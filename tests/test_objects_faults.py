@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""What a server of objects does wrong: nothing is lost, no bit is another, and one line says what to mend."""
+"""Faults of an object server: nothing is lost, no bit changes, and one line says what to mend."""
 
 import configparser
 import random
@@ -34,7 +34,7 @@ def test_requests_that_fail_are_made_again(front, bucket, status, faults):
 
 
 def test_a_line_is_sent_after_its_chunks_were_taken(front, bucket):
-    """And a chunk whose sending fails for good is never logged."""
+    """A chunk that cannot be sent at all is never logged."""
     grams, (first, second) = made(bucket), PLAN.tiles()[:2]
     sent = []
     front.fault = lambda method, path, _: sent.append(path) if method == "PUT" else None
@@ -51,7 +51,7 @@ def test_a_line_is_sent_after_its_chunks_were_taken(front, bucket):
 
 
 def test_requests_without_an_answer_are_made_again(front, bucket, monkeypatch, faults):
-    """The server did what it was asked; its answer comes too late."""
+    """The server does what it is asked, but answers too late."""
     monkeypatch.setattr(buckets, "TIMEOUT", 1.0)
     grams = made(bucket)
     front.fault = lambda method, path, number: "late" if number % 30 == 5 else None
@@ -132,11 +132,11 @@ def test_what_the_server_says_of_credentials_is_not_repeated(front, bucket, stat
             ask()
         assert s3.KEY not in repr(told.value) and s3.SECRET not in repr(told.value)
         assert told.value.__cause__ is None and told.value.__suppress_context__
-    assert front.counts[status] < 8  # at once, not after retries
+    assert front.counts[status] < 8  # refused at once, without retries
 
 
 def test_a_clock_that_the_server_does_not_believe_is_named(front, bucket, faults):
-    """As after a jump by more than a quarter of an hour; credentials are not blamed."""
+    """After a jump of more than a quarter of an hour, the server refuses; credentials are not blamed."""
     faults("an S3 server refuses a clock that was set", 1)
     grams, (first, second) = made(bucket), PLAN.tiles()[:2]
     front.body = b"<Error><Code>RequestTimeTooSkewed</Code><RequestTime>x</RequestTime></Error>"
@@ -195,7 +195,8 @@ def test_credentials_of_standard_files(bucket, front, monkeypatch, tmp_path):
     whole(bucket)
     assert front.keys == {"ONE"}
     grams = store.open(bucket)
-    write("credentials", "lab", aws_access_key_id="TWO", aws_secret_access_key=s3.SECRET)  # meanwhile
+    # The credentials change while the store is open.
+    write("credentials", "lab", aws_access_key_id="TWO", aws_secret_access_key=s3.SECRET)
     front.keys.clear()
     grams.read(PLAN.tiles()[0])
     bucket.require()

@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""What `plan` says of an object store, beside the requests and bytes that a server counts in a run."""
+"""What `plan` says of an object store, against the requests and bytes that a server counts in a run."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ dataset: {name: digits, train: 24, test: 4}
 kernel: {columns: [CNTK-V, CNN-GP-V], depths: [3]}
 compute: {tile: 4, backend: cpu, store: "STORE"}
 """
-KINDS = {  # of requests, by their method and path
+KINDS = {  # kinds of requests, by their path
     "chunk": r"/(train|test)/c\.\d+\.\d+\.\d+",
     "line": r"/journals/.*\.(\d{8})-\1\.jsonl",
     "joined": r"/journals/.*\.\d{8}-\d{8}\.jsonl",
@@ -32,7 +32,7 @@ KINDS = {  # of requests, by their method and path
 
 
 def counted(front):
-    """Requests and bytes, up and down, by method and kind; from now on others are counted."""
+    """Requests and bytes up and down, by method and kind, since the last call of this."""
     requests, up, down = Counter(), Counter(), Counter()
     for method, path, sent, received in front.seen:
         kind = next((name for name, form in KINDS.items() if re.search(form, path)), "other")
@@ -44,7 +44,7 @@ def counted(front):
 
 
 def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write", lambda *_: None)  # drawing takes its time
+    monkeypatch.setattr(report, "write", lambda *_: None)  # drawing takes time
     (tmp_path / "small.yaml").write_text(CONFIG.replace("STORE", str(bucket)))
     asked = (tmp_path / "small.yaml", "--output", tmp_path / "run")
 
@@ -66,12 +66,13 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
         <= sum(n for (method, _), n in requests.items() if method == "HEAD")
         <= expected["HEAD"] + 4
     )
-    assert requests["POST", "removal"] == expected["DELETE"] + 2  # a lock and a sign of life
-    assert requests["GET", "line"] == 0 and "GET" not in expected  # a process knows its own lines
+    assert requests["POST", "removal"] == expected["DELETE"] + 2  # the two are a lock and a sign of life
+    # A process knows its own lines without reading them.
+    assert requests["GET", "line"] == 0 and "GET" not in expected
     assert requests["PUT", "other"] + requests["GET", "other"] < 60
     sent = sum(up["PUT", kind] for kind in ("chunk", "line", "joined"))
     assert sent == pytest.approx(traffic.computing(plan, 0.0).up, rel=0.02)
-    assert sum(up.values()) < sent + 12 * 4096 * 8  # facts of images
+    assert sum(up.values()) < sent + 12 * 4096 * 8  # facts about the images come on top
 
     chunks, others = map(
         int, re.match(r"(\d+) of 68 B, (\d+) others: [\d.]+ KiB in s3://", said["objects"]).groups()
@@ -88,7 +89,7 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
     assert down["GET", "chunk"] == traffic.reading(plan).down == plan.bytes
 
     found = []
-    for iterations in (2, 5):  # too few
+    for iterations in (2, 5):  # too few to converge
         done = call(
             "solve",
             tmp_path / "run",
@@ -100,14 +101,14 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
             "kernel.columns=[CNTK-V]",
         )
         assert done.returncode == 2, done.stderr
-        shutil.rmtree(tmp_path / "run" / "iterations")  # else it would go on
+        shutil.rmtree(tmp_path / "run" / "iterations")  # otherwise the solve would continue there
         found.append(counted(front)[0]["GET", "chunk"])
     each = (found[1] - found[0]) / 3
     assert f"; {each:.0f} GET (1.4 KiB) more for each iteration of each matrix" in said["traffic, solve"]
 
 
 def test_more_workers_ask_for_more():
-    """Each reads the lines of the others; signs of life and looks at journals go on with the time."""
+    """Each worker reads the others' lines; signs of life and looks at journals grow with time."""
     plan = store.Plan(400, 0, 4, 3)
     one, four = (traffic.computing(plan, 100.0, writers) for writers in (1, 4))
     assert (one.get, four.get) == (0, 3 * plan.count) and one.head == four.head == 2 * plan.count

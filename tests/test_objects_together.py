@@ -1,5 +1,5 @@
 # ruff: noqa: F811 (fixtures)
-"""Who makes, grows and fills a store among objects at the same time, and who was killed meanwhile."""
+"""Processes that create, enlarge and fill an object store at the same time, some of them killed."""
 
 import json
 import threading
@@ -21,13 +21,13 @@ from cntk_bench.system.lock import Held
 pytest.importorskip("moto", reason="moto is not installed")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
 
-SEGMENT = 8  # lines
+SEGMENT = 8  # lines of a segment
 LARGER = replace(PLAN, n_train=14)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Signs of life come and go fast."""
+    """Signs of life appear and expire quickly."""
     for name, seconds in {"BEAT": 0.2, "LEASE": 2.0, "PATIENCE": 0.5, "PAUSE": 0.2}.items():
         monkeypatch.setattr(claims, name, seconds)
     monkeypatch.setattr(segments, "SEGMENT", SEGMENT)
@@ -78,7 +78,7 @@ def test_who_is_alive_keeps_the_lock(bucket):
 
 
 def killed(bucket, number=7):
-    """What a killed process leaves of its lock."""
+    """Put the lock that a killed process leaves behind."""
     words = {"holder": f"process {number} on elsewhere", "token": "another", "beat": 3, "time": 0.0}
     bucket.put("lock", json.dumps(words).encode())
 
@@ -87,7 +87,7 @@ def test_a_lock_whose_holder_was_killed_is_taken(bucket, caplog, faults):
     faults("who holds the lock of a store among objects is killed")
     grams = made(bucket)
     killed(bucket)
-    fill(grams)  # bars nobody who computes
+    fill(grams)  # the lock does not keep anybody from computing
     with grams.alone():
         grams.discard(PLAN.tiles()[0])
         grams.write(PLAN.tiles()[0], block_of(PLAN.tiles()[0]))
@@ -130,7 +130,7 @@ def test_who_lost_the_lock_ends(bucket, faults):
     faults("who holds the lock of a store among objects is stopped, and goes on")
     grams = made(bucket)
     with grams.alone():
-        killed(bucket, 8)  # which is alive, and thought us dead
+        killed(bucket, 8)  # that process is alive, and took us for dead
         end = time.monotonic() + 60
         while True:
             try:
@@ -140,7 +140,7 @@ def test_who_lost_the_lock_ends(bucket, faults):
                 break
             assert time.monotonic() < end
             time.sleep(0.05)
-    assert b"process 8" in bucket.get("lock")[0]  # it is not ours to remove
+    assert b"process 8" in bucket.get("lock")[0]  # the lock is not ours to remove
 
 
 def test_a_server_without_conditions_is_told_of(front, bucket, caplog):
@@ -174,7 +174,7 @@ def test_it_grows_once_a_killed_writer_gives_no_sign(bucket, faults):
 
 
 def test_an_interrupted_growth_is_only_a_larger_array(front, bucket, monkeypatch):
-    """What decides, zarr.json, comes last."""
+    """zarr.json, which decides the store's size, is written last."""
     grams = made(bucket)
     fill(grams)
     monkeypatch.setattr(buckets, "RETRIES", 1)
@@ -191,7 +191,7 @@ def test_an_interrupted_growth_is_only_a_larger_array(front, bucket, monkeypatch
 
 
 def test_a_writer_ends_where_the_store_has_changed(bucket, monkeypatch, faults):
-    """One that was stopped for so long that others thought it dead."""
+    """The writer was stopped for so long that others took it for dead."""
     faults("a writer to a store among objects is stopped while others make it larger")
     monkeypatch.setattr(claims, "_require_no_writers", lambda bucket: None)
     grams, (first, *others) = made(bucket), PLAN.tiles()
@@ -228,7 +228,7 @@ def test_lines_become_few_objects_of_which_each_is_read_once(bucket, monkeypatch
 
 
 def test_a_line_that_vanishes_while_it_is_read_is_found_again(bucket, monkeypatch):
-    """Its writer has joined it with others meanwhile."""
+    """Its writer joins it with others in the meantime."""
     made(bucket)
     journal = Segments(bucket, "one", bucket.tag("zarr.json"))
     for tile in PLAN.tiles()[:5]:
@@ -245,12 +245,12 @@ def test_a_line_that_vanishes_while_it_is_read_is_found_again(bucket, monkeypatc
 
 
 def test_who_is_alive_is_told_by_new_signs_and_by_no_clock_of_ours(bucket, monkeypatch):
-    """Signs of the dead stay; whatever the time is here, only new ones count."""
+    """Signs of dead processes stay; only new signs count, whatever time it is here."""
     made(bucket)
     bucket.put("writers/elsewhere-7-abc", b"4")
     monkeypatch.setattr(claims, "LOOK", 1.5)
     assert claims.signs(bucket) == {"elsewhere-7-abc"} and claims.alive(bucket) == set()
-    time.sleep(2)  # the dead one's is older than LEASE now
+    time.sleep(2)  # now the dead process's sign is older than LEASE
     with store.open(bucket).shared():
         (name,) = claims.alive(bucket)
         assert name != "elsewhere-7-abc"

@@ -1,4 +1,4 @@
-"""Rung 0, the baseline of the benchmarks, without a GPU: proven by the emulator, like the backend."""
+"""Rung 0, the benchmarks' baseline: proven right by the emulator, without a GPU, like the backend."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_against_the_definition(channels, size, train):
 
 
 def test_no_race():
-    x = ordinary(2, 1, 6)  # 36 threads: a whole warp and a part
+    x = ordinary(2, 1, 6)  # 36 threads: a whole warp and part of another
 
     def tile(*order):
         original = Original(Spec(readouts(("ntk", "gap"), depths=(4,)), 1, 6), Emulator(*order))

@@ -1,4 +1,4 @@
-"""The page of a run: everything of the table is on it, nothing from outside is obeyed, nothing is loaded."""
+"""A run's page has everything that is in the table; it obeys nothing from outside, and loads nothing."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Read(HTMLParser):
-    """The elements of a page, with their attributes; its text; the rows of its tables."""
+    """A page's elements with their attributes, its text, and the rows of its tables."""
 
     def __init__(self, text):
         super().__init__()
@@ -93,7 +93,8 @@ def test_every_number_of_the_table_stands_on_the_page(run):
     assert all(key in found.text for key in ("pairs per second", "Energy was not measured", "numpy"))
     assert records.load(run.record)["data"]["fingerprint"] in found.text
     sources = [image["src"] for image in found.all("img")]
-    assert len(sources) == 5 and all(image["alt"] for image in found.all("img"))  # no learning curves
+    # The figure of learning curves is missing.
+    assert len(sources) == 5 and all(image["alt"] for image in found.all("img"))
 
 
 def test_nothing_is_loaded_and_nothing_runs_but_what_the_policy_names(run):
@@ -107,7 +108,7 @@ def test_nothing_is_loaded_and_nothing_runs_but_what_the_policy_names(run):
     assert "http:" not in text and "https:" not in text and "url(" not in text and "@import" not in text
     (policy,) = [m["content"] for m in found.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; img-src data:;")
-    for image in found.all("img"):  # nor do the images load anything
+    for image in found.all("img"):  # images load nothing, either
         content = base64.b64decode(image["src"].partition(",")[2])
         hosts = set(re.findall(rb"(?:href|src)=\"(?!#|data:)([^\"]*)", content))
         assert not hosts and b"<script" not in content
@@ -225,7 +226,7 @@ def test_the_counts_outputs_and_ridges_shown_are_those_of_the_solve(run, caplog)
     assert (kept["outputs"].argmax(1) == predicted).all()
     assert found.counts.sum() == 30 and 100 * found.counts.trace() / 30 == pytest.approx(cell["accuracy"])
     assert found.counts[y[0], predicted[0]] >= 1
-    # The images are those of the data set, in its own pixels, and are misclassified.
+    # The images shown are misclassified ones of the data set, in their original pixels.
     from sklearn.datasets import load_digits
 
     from cntk_bench.data import load
@@ -245,7 +246,7 @@ def test_the_counts_outputs_and_ridges_shown_are_those_of_the_solve(run, caplog)
     ]
     for one, alpha in zip(path.tried, alphas, strict=True):
         assert one.accuracy == pytest.approx(100 * np.mean((K[1] @ alpha).argmax(1) == y))
-        # As leaving each image out in turn, and fitting the others, has it.
+        # Leave-one-out accuracy, by really fitting without each image in turn.
         shift = one.ridge * np.trace(K[0]) / 40
         right = [_left_out(K[0], K[2], shift, i) for i in range(40)]
         assert one.loo_accuracy == pytest.approx(100 * np.mean(right))
@@ -255,7 +256,7 @@ def test_the_counts_outputs_and_ridges_shown_are_those_of_the_solve(run, caplog)
 
 
 def _left_out(K, Y, shift, i):
-    """Whether image i is predicted by the others, fitted with the same ridge."""
+    """Whether the other images, fitted with the same ridge, predict image i."""
     others = np.flatnonzero(np.arange(len(K)) != i)
     fitted = K[np.ix_(others, others)] + shift * np.eye(len(others))
     return (K[i, others] @ np.linalg.solve(fitted, Y[others])).argmax() == Y[i].argmax()
@@ -290,7 +291,7 @@ def test_eigenvalues_are_those_of_the_matrix_kept_and_told_where_they_cost_too_m
     file = run.path / "spectrum" / "CNTK-V-3.json"
     told = json.loads(file.read_text())
     told["values"][0] *= 2
-    file.write_text(json.dumps(told))  # a changed digit would be another spectrum
+    file.write_text(json.dumps(told))  # with a changed digit, it counts as another solve's spectrum
     assert [one.depth for one in spectrum.of_solve(run, data, solutions)[0]] == [4]
 
 
@@ -428,7 +429,7 @@ FRAME = """<!doctype html><title>waiting</title><iframe width="%d" height="800" 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_in_a_browser_nothing_overflows_and_nothing_is_complained_of(run, tmp_path):
-    """Frames tell how wide the page in them is; complaints go to standard error."""
+    """Frames report how wide their page is; complaints go to standard error."""
 
     def browse(name):
         command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
@@ -445,7 +446,7 @@ def test_in_a_browser_nothing_overflows_and_nothing_is_complained_of(run, tmp_pa
     text = written(run)
     (tmp_path / "real.html").write_text(text)
     assert 'id="table-costs"' in browse("real.html")
-    # The probe is the test's own: the policy must let it run.
+    # The test adds the probe itself, so the policy must let it run.
     policy = re.search(r'content="(default-src[^"]*)"', text)[1]
     (tmp_path / "page.html").write_text(text.replace(policy, "img-src data:") + PROBE)
     for width in (360, 1280):
@@ -461,7 +462,7 @@ def test_templates_are_beside_the_code():
 
 
 def test_captions_say_of_which_cells_and_draw_the_mistakes_are(run):
-    """A baseline that is more accurate keeps no outputs, and the images shown are of the first draw."""
+    """A more accurate baseline is passed over, as it keeps no outputs; images are the first draw's."""
     from cntk_bench.analyses import findings
 
     shown = records.load(run.record)
@@ -484,7 +485,7 @@ def test_captions_say_of_which_cells_and_draw_the_mistakes_are(run):
     assert "Over 2 predictions of each test image" in text and "trained on the first draw" in text
     assert "on the 3 training images of the first draw" in text
     lines = Read(page.html(record() | {"data": record()["data"] | {"classes": 2}}, of_draws)).cells
-    assert ["0", "8", "6", "75.0", "21.7", "1 (2)"] in lines  # of four images, each predicted twice
+    assert ["0", "8", "6", "75.0", "21.7", "1 (2)"] in lines  # four images, each predicted twice
 
 
 def test_a_solve_that_was_removed_is_told_and_halves_of_pages_are_not_kept(run):
@@ -507,7 +508,7 @@ def test_the_caption_of_ridges_says_whose_choice_it_is(chosen, said):
 
 
 def test_every_accuracy_has_its_error_and_what_it_is_worth():
-    """The highest of several is biased; leave-one-out has an error, too; one of 0 says nothing."""
+    """The highest of several is biased; leave-one-out has an error, too; an error of 0 says nothing."""
     solutions = [one | {"loo_accuracy": 0.9, "condition": 7.0} for one in record()["solutions"]]
     found = Read(page.html(record(n_train=100, solutions=solutions)))
     assert "the highest of 4, so biased upwards" in found.text

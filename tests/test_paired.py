@@ -1,4 +1,4 @@
-"""Paired tests: textbook numbers, brute force, and how often they err where nothing is to be found."""
+"""Paired tests: textbook numbers, brute force, and error rates where there is no difference."""
 
 from fractions import Fraction
 from itertools import product
@@ -13,14 +13,14 @@ from cntk_bench.regression import paired
 
 
 def counted(both, b, c, neither):
-    """Two classifiers that are right together, alone, and never on so many images."""
+    """Two classifiers; the numbers say on how many images both, only one, or neither is right."""
     first = np.repeat([True, True, False, False], [both, b, c, neither])
     second = np.repeat([True, False, True, False], [both, b, c, neither])
     return first, second
 
 
 def exact(b, c):
-    """Two-sided, of Binomial(b + c, 1/2), in whole numbers."""
+    """The two-sided p of Binomial(b + c, 1/2), in exact integers."""
     n = b + c
     return float(min(Fraction(1), Fraction(2 * sum(comb(n, k) for k in range(min(b, c) + 1)), 2**n)))
 
@@ -28,20 +28,20 @@ def exact(b, c):
 def test_the_textbook_example_of_mcnemar():
     """Approval of a prime minister, asked twice: Agresti, "Categorical Data Analysis", chapter 10.
 
-    794 approve twice, 150 only at first, 86 only at last, 570 never: the difference is 0.04, its standard
-    error 0.0095, and z^2 = (150 - 86)^2 / (150 + 86) = 17.36.
+    794 approve both times, 150 only the first, 86 only the second, 570 never: the difference is 0.04, its
+    standard error 0.0095, and z^2 = (150 - 86)^2 / (150 + 86) = 17.36.
     """
     found = paired.mcnemar(*counted(794, 150, 86, 570))
     assert (found.images, found.only_first, found.only_second) == (1600, 150, 86)
     assert found.difference == pytest.approx(4.0) and found.error == pytest.approx(0.95, abs=0.005)
     assert (found.low, found.high) == (pytest.approx(2.1, abs=0.05), pytest.approx(5.9, abs=0.05))
     assert found.p == pytest.approx(exact(150, 86), rel=1e-9)
-    assert found.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)  # what the test is in the limit
+    assert found.p == pytest.approx(stats.chi2.sf(17.36, 1), rel=0.25)  # the limit for large counts
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (0, 5), (3, 7), (6, 6), (9, 2)])
 def test_mcnemar_is_the_permutation_test(b, c):
-    """Under the hypothesis which of both is right alone is a coin for each image: all 2^(b + c) of them."""
+    """If they are equal, a coin decides which one is right alone, image by image: all 2^(b + c) outcomes."""
     signs = np.array(list(product((-1, 1), repeat=b + c))).sum(1) if b + c else np.zeros(1)
     found = paired.mcnemar(*counted(11, b, c, 4))
     assert found.p == pytest.approx(float((abs(signs) >= abs(b - c)).mean()))
@@ -57,7 +57,7 @@ def test_the_standard_error_is_that_of_the_mean_of_differences_image_by_image():
 
 
 def simulated(rng, m, hardness=2.0):
-    """Two classifiers that are equally accurate on images some of which are hard for both."""
+    """Two equally accurate classifiers; some images are hard for both."""
     p = 1 / (1 + np.exp(-rng.normal(1, hardness, m)))
     return rng.random((2, m)) < p
 
@@ -65,8 +65,8 @@ def simulated(rng, m, hardness=2.0):
 def test_mcnemar_errs_no_more_often_than_it_says():
     rng, count = np.random.default_rng(1), 600
     wrong = sum(paired.mcnemar(*simulated(rng, 80)).p < 0.05 for _ in range(count))
-    assert wrong / count < 0.05 + 3 * (0.05 * 0.95 / count) ** 0.5  # 3 standard errors of the share
-    assert wrong > 0  # it can
+    assert wrong / count < 0.05 + 3 * (0.05 * 0.95 / count) ** 0.5  # up to 3 standard errors of the share
+    assert wrong > 0  # it errs at all
 
 
 def test_mcnemar_finds_what_is_there():
@@ -77,9 +77,9 @@ def test_mcnemar_finds_what_is_there():
 
 @pytest.mark.parametrize(("p", "q"), [(0.2, 0.1), (0.05, 0.05), (0.3, 0.02)])
 def test_the_interval_covers_the_true_difference(p, q):
-    """Exactly: the probability of all counts (b, c) of 40 images whose interval has p - q.
+    """Computed exactly: the probability of all counts (b, c) on 40 images whose interval contains p - q.
 
-    The adjusted interval is conservative where few images differ; elsewhere it has 95 % within 2 %.
+    The adjusted interval covers more than 95 % where few images differ, elsewhere 95 % within 2 %.
     """
     m, covered, total = 40, 0.0, 0.0
     for b in range(m + 1):
@@ -106,7 +106,7 @@ def test_over_draws_is_students_t_of_paired_accuracies():
 
 
 def test_over_draws_errs_as_often_as_it_says():
-    """Draws share test images, some hard for both; given these images the draws are independent."""
+    """Draws share the test images, some of which are hard; given the images, draws are independent."""
     rng, count, wrong = np.random.default_rng(4), 500, 0
     hard = rng.normal(1, 1.5, 200)
     for _ in range(count):
@@ -133,12 +133,12 @@ def test_over_images_is_students_t_of_the_images():
 
 
 def test_holms_correction():
-    """By hand: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04, which may not be below the one before."""
+    """By hand: 0.005 x 4, 0.01 x 3, 0.03 x 2, and 0.04, which is raised to the one before."""
     assert paired.holm([0.01, 0.04, None, 0.03, 0.005]) == pytest.approx([0.03, 0.06, None, 0.06, 0.02])
     assert paired.holm([0.7, 0.8]) == [1.0, 1.0] and paired.holm([None]) == [None] and paired.holm([]) == []
     rng, count = np.random.default_rng(6), 4000
     some = sum(min(paired.holm(list(p))) < 0.05 for p in rng.random((count, 8)))
-    assert abs(some / count - 0.05) < 4 * (0.05 * 0.95 / count) ** 0.5  # 1 - 0.95^(1/8)^8 is 0.0489
+    assert abs(some / count - 0.05) < 4 * (0.05 * 0.95 / count) ** 0.5  # 1 - (1 - 0.05 / 8)^8 is 0.0489
 
 
 @pytest.mark.parametrize("wrong", [-1, 2, np.nan])

@@ -1,4 +1,4 @@
-"""One experiment from top to bottom: right numbers under right names, and what is written down of them."""
+"""One experiment from beginning to end: right numbers under right names, and what is recorded of them."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def run(computed, tmp_path):
 
 @pytest.fixture(scope="module")
 def predictions():
-    """Every cell's predicted classes, straight from the kernel and three lines of NumPy."""
+    """Every cell's predicted classes, from the kernels and a few lines of NumPy."""
     images = load("digits", train=40, test=30, seed=3)
     K = gram(images.x_train, readouts=READOUTS.values(), backend="cpu").astype(np.float64)
     T = gram(images.x_test, images.x_train, readouts=READOUTS.values(), backend="cpu").astype(np.float64)
@@ -74,7 +74,7 @@ def expected(predictions):
 def test_every_cell_is_that_of_its_name(run, predictions):
     solved = solving.solve(run, run.config())
     assert cells(solved) == expected(predictions)
-    assert len(set(cells(solved).values())) > 2  # else mistaken labels would not show
+    assert len(set(cells(solved).values())) > 2  # otherwise mixed-up names would not show
     for (column, depth), predicted in predictions[0].items():
         kept = np.load(run.solves / "1" / f"{column}-{depth}.npz")
         assert (kept["predicted"] == predicted).all() and (kept["y_test"] == predictions[1].y_test).all()
@@ -247,7 +247,7 @@ def test_refused_settings_leave_no_directory(tmp_path, wrong, remedy):
 
 
 def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
-    """The store is bound to a numerics version, not to the text of the sources."""
+    """The store is bound to a numerics version, not to the text of the source."""
     from cntk_bench.backends import cpu
 
     monkeypatch.setattr(cpu, "source", lambda: "0" * 64)
@@ -260,7 +260,7 @@ def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
 
 
 def test_a_choice_of_classes_is_recorded(tmp_path):
-    """Accuracies on two classes are no accuracies on ten: what is compared with them must know."""
+    """Accuracies on two classes cannot be compared with those on ten, so the choice is recorded."""
     whole = load("digits")
     run = Run(tmp_path / "run")
     computing.compute(run, settings(tmp_path, "dataset.classes=[7, 3]", "kernel.columns=[CNTK-V]"))
@@ -270,18 +270,18 @@ def test_a_choice_of_classes_is_recorded(tmp_path):
     index = [int(i) for i in found["train_index"].split()]
     assert set(whole.y_train[order][index]) == {3, 7}
     solutions = solving.solve(run, run.config())["solutions"]
-    assert all(solution["accuracy"] > 80 for solution in solutions)  # of 30 images, half of them each
+    assert all(solution["accuracy"] > 80 for solution in solutions)  # 30 training images, half of each class
 
 
 def test_all_classes_are_no_choice(run):
     assert "classes_used" not in record.load(run.record)["data"]
 
 
-# Columns that are no kernels
+# Columns that are not kernels
 
 
 class Guest:
-    """A column that draws upon images, not on Gram matrices."""
+    """A column that uses images, not Gram matrices."""
 
     name = "GUEST"
 
@@ -386,4 +386,4 @@ def test_cells_that_were_filled_before_an_interruption_are_kept(run, guest, tmp_
     assert again["solve"] == 2 and cells(again) == cells(solved)
     assert (
         run.solves / "2" / "CNTK-V-3.npz"
-    ).stat().st_ino != kept.st_ino  # a finished solve is not gone on with
+    ).stat().st_ino != kept.st_ino  # a finished solve is not continued

@@ -1,4 +1,4 @@
-"""One place each: a pool, data set, backend, executor, column and solver come from another package."""
+"""Another package provides a pool, a data set, a backend, an executor, a column and a solver."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-# A package as anybody could install it: a module, and metadata with its entry points.
+# The package as installed: a module, and metadata with its entry points.
 MODULE = """
 import numpy as np
 from cntk_bench.backends import cpu
@@ -164,7 +164,7 @@ solve: {solver: doubled, ridge: 0.25}
 
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory):
-    """Call the command line where the package is installed."""
+    """A folder with the package, and a function that calls the command line where it is installed."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "guest.py").write_text(MODULE)
     info = folder / "guest-1.0.dist-info"
@@ -199,10 +199,11 @@ def test_all_of_them_work_together(finished):
     assert record["data"]["name"] == "stripes"
     compute = next(stage for stage in record["stages"] if stage["stage"] == "compute")
     assert (compute["backend"], compute["numerics"]) == ("counting", 7)
-    assert [s["ridge"] for s in record["solutions"] if s["column"] == "CNTK-V"] == [0.5]  # by the solver
+    # The package's solver sets this ridge.
+    assert [s["ridge"] for s in record["solutions"] if s["column"] == "CNTK-V"] == [0.5]
     lines = next((run / "gram.zarr" / "journals").iterdir()).read_text().split()
     names = [line.strip('",') for line in lines if line.startswith('"t') and "-" in line]
-    # By the executor; two threads store at once.
+    # The order is the package's executor's; two threads store at once.
     assert names[0].startswith("test-") and "train-0-0" in names[-2:]
 
 

@@ -12,7 +12,7 @@ NAMES = ["v", "gap", *(f"lap:{c}" for c in range(5))]
 
 
 def near(name, size, o, i):
-    """Whether pixel i counts in the sum that output o of an axis takes."""
+    """Whether, along an axis, output o sums over pixel i."""
     return name == "gap" or abs(o - i) <= (int(name[4:]) if ":" in name else 0)
 
 
@@ -28,7 +28,8 @@ def test_weights_are_those_of_pixels_pooled_together(name, size):
         ]
     )
     np.testing.assert_array_equal(pool.counts(size), together)
-    pooled = {"v": 1, "gap": size}.get(name) or 2 * int(name[4:]) + 1  # pixels that an output is a mean of
+    # Pixels that an output averages, along an axis.
+    pooled = {"v": 1, "gap": size}.get(name) or 2 * int(name[4:]) + 1
     assert pool.divisor(size) == pooled**2
     np.testing.assert_array_equal(pool.weights(size), together / pooled**2)
     needed = {(k - i) % size for i in range(size) for k in range(size) if together[i, k]}

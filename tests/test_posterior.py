@@ -12,7 +12,7 @@ from cntk_bench.regression.prediction import STORED
 
 
 def problem(n=40, m=15, seed=0):
-    """Points, targets (n, 2), and the kernels of an RBF kernel of mean diagonal 4: K, K_test, own."""
+    """Points, targets (n, 2), and RBF kernels with mean diagonal 4: K, K_test, and the test points' own."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n + m, 3))
     y = np.stack([np.sin(x[:n, 0]), x[:n, 1] * x[:n, 2]], axis=1) + 0.1 * rng.standard_normal((n, 2))
@@ -54,7 +54,7 @@ class TestPosterior:
             value = sum(multivariate_normal(cov=covariance).logpdf(y[:, c]) for c in range(2))
             if factor == 1:
                 assert assumed.log_likelihood == pytest.approx(value, rel=1e-10)
-            else:  # the scale is that of maximum likelihood
+            else:  # the scale has the largest likelihood, so any other has less
                 assert value < assumed.log_likelihood
 
     def test_variances_come_without_rounding_of_their_own(self):
@@ -64,7 +64,7 @@ class TestPosterior:
         np.testing.assert_allclose(got.variance, assumed.scale * exact, rtol=1e-8)
 
     def test_the_error_of_variances_is_what_stored_kernels_make(self):
-        """Monte Carlo: kernels are disturbed by independent relative errors of standard deviation STORED."""
+        """Monte Carlo: kernels get independent relative errors with standard deviation STORED."""
         _, y, K, K_test, own = problem(30)
         own = own[:15]
         spectrum = eigen.decompose(K)
@@ -83,7 +83,7 @@ class TestPosterior:
             draws.append(variance(A + K * noise, test, itself))
         measured = assumed.scale * np.std(draws, axis=0)
         ratio = got.error / measured
-        assert (0.5 < ratio).all() and (ratio < 6).all()  # never too small; the last term is a bound
+        assert (0.5 < ratio).all() and (ratio < 6).all()  # never too small, but its last term is only a bound
 
     def test_a_training_image_without_noise_has_the_variance_of_its_error(self):
         _, y, K, _, _ = problem()
@@ -100,7 +100,7 @@ class TestPosterior:
         spectrum = eigen.decompose(K)
         assumed = posterior.prior(spectrum, y, 0.05)
         own = own.copy()
-        own[:3] = 0.1  # no kernel: |K_*i|^2 would be at most K_** K_ii
+        own[:3] = 0.1  # not a kernel, in which |K_*i|^2 is at most K_** K_ii
         K_test[:3] = K[:3]
         got = posterior.posterior(spectrum, assumed, np.zeros((40, 2)), K_test, own)
         assert got.negative == 3 and (got.variance > 0).all()
@@ -113,7 +113,7 @@ class TestPosterior:
         values = [posterior.prior(spectrum, y, r).log_likelihood for r in grid]
         assert best == pytest.approx(grid[int(np.argmax(values))], rel=0.02)
         assert posterior.prior(spectrum, y, best).log_likelihood >= max(values) - 1e-6
-        assert 1e-4 < best < 1  # within, for the targets are noisy
+        assert 1e-4 < best < 1  # inside the range, as the targets are noisy
 
     def test_without_noise_none_is_the_likeliest(self):
         _, _, K, _, _ = problem()
@@ -127,9 +127,9 @@ class TestPosterior:
         _, y, K, _, _ = problem()
         spectrum = eigen.decompose(K)
         assert posterior.edge(spectrum, posterior.likeliest(spectrum, y)) is None
-        noise = spectrum.vectors[:, :1]  # what the kernel thinks the least likely
+        noise = spectrum.vectors[:, :1]  # the targets that the kernel finds least likely
         assert posterior.edge(spectrum, posterior.likeliest(spectrum, noise)) == "largest"
-        order = [0, 0, *range(1, 39)]  # singular, so that 0 is not tried
+        order = [0, 0, *range(1, 39)]  # a repeated point makes it singular, so 0 is not tried
         twice = eigen.decompose(K[np.ix_(order, order)])
         smooth = twice.vectors[:, -30:] * np.sqrt(twice.values[-30:])
         assert posterior.edge(twice, posterior.likeliest(twice, smooth)) == "smallest"

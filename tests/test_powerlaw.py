@@ -1,4 +1,4 @@
-"""Power laws of learning curves: against closed forms, SciPy, and synthetic curves whose law is known."""
+"""Power laws of learning curves against closed forms, SciPy, and synthetic curves with a known law."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_is_scipys_least_squares(truth, floor):
 
 
 def test_no_law_within_the_limits_fits_better():
-    """A curve that falls ever faster: the best floor is below 0, so it is 0."""
+    """For a curve that falls ever faster, the best floor would be negative, so it is 0."""
     errors = np.array([57.0, 54, 50, 45, 39, 32])
     found = powerlaw.fit(SIZES, errors, SIGMA, True)
     assert found.c == 0 and found.b == powerlaw.fit(SIZES, errors, SIGMA, False).b
@@ -83,12 +83,12 @@ def test_what_falls_at_once_has_no_law():
 
 
 def test_resamples_vary_and_correlate_as_the_images_do():
-    """Of means over resampled images the covariance is that of the images, over their number."""
+    """The covariance of means over resampled images is the images' covariance divided by their number."""
     right = hits(np.random.default_rng(0), LAWS[1], 400)
     found = powerlaw.resampled(right[None], 4000)
     np.testing.assert_allclose(found.mean(axis=0), right.mean(axis=1), atol=0.003)
     expected = np.cov(right, ddof=0) / 400
-    # The standard deviation of a covariance of 4,000 is at most sqrt(2 / 4000) = 2.2 % of the variances.
+    # A covariance of 4,000 samples has a standard deviation of at most sqrt(2 / 4000) = 2.2 % of variances.
     np.testing.assert_allclose(np.cov(found.T), expected, atol=0.1 * expected.diagonal().max())
     assert np.corrcoef(found.T)[0, 1] > 0.3
     np.testing.assert_array_equal(found[:5], powerlaw.resampled(right[None], 4000)[:5])
@@ -96,14 +96,14 @@ def test_resamples_vary_and_correlate_as_the_images_do():
 
 @pytest.mark.parametrize("draws", [2, 5])
 def test_resampled_draws_vary_as_their_mean(draws):
-    """Draws whose images are all right or all wrong: their mean varies by s^2 / r, s dividing by r - 1."""
+    """With draws all right or all wrong, their mean has variance s^2 / r, where s^2 divides by r - 1."""
     whole = np.arange(draws) % 2 == 1
     found = powerlaw.resampled(np.broadcast_to(whole[:, None, None], (draws, 2, 100)), 4000)
     assert np.var(found[:, 0]) == pytest.approx(whole.var(ddof=1) / draws, rel=0.1)
 
 
 def test_errors_cover_the_truth():
-    """Curves of correlated test images: the law at 50,000 is within two standard errors as a rule."""
+    """For curves of correlated test images, the law at 50,000 is usually within two standard errors."""
     rng, truth, images, curves = np.random.default_rng(3), LAWS[1], 2000, 60
     exact, missed, errors = law(50_000, *truth), [], []
     for seed in range(curves):
@@ -114,8 +114,8 @@ def test_errors_cover_the_truth():
         errors.append(powerlaw.fit(SIZES, resampled, sigma, True).error(50_000).std())
         missed.append(powerlaw.fit(SIZES, error, sigma, True).error(50_000) - exact)
     inside = (np.abs(missed) < 2 * np.array(errors)).sum()
-    assert inside >= 0.85 * curves  # of 95 %, 2.8 % less is one standard deviation
-    assert 0.75 < np.mean(errors) / np.std(missed) < 1.33  # nor are they too large
+    assert inside >= 0.85 * curves  # 95 % are expected, with a standard deviation of 2.8 %
+    assert 0.75 < np.mean(errors) / np.std(missed) < 1.33  # nor are the errors too large
 
 
 def test_a_parabola_is_that_of_the_logarithms():

@@ -1,4 +1,4 @@
-"""Prepared images against closed forms, a literal formula and scikit-learn; and what tells them apart."""
+"""Prepared images against closed forms, a literal formula and scikit-learn; how images are told apart."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from cntk_bench.errors import UserError
 
 
 def images(n, channels, side, kind, seed=0):
-    """Images with neighbouring pixels alike, so that their covariance is far from a multiple of I."""
+    """Images whose neighbouring pixels are alike, so that their covariance is far from a multiple of I."""
     raw = np.random.default_rng(seed).standard_normal((n, channels, side, side)).cumsum(2).cumsum(3)
     raw = 128 + 30 * raw
     return raw.clip(0, 255).astype(np.uint8) if kind == "uint8" else raw.astype(kind)
@@ -29,7 +29,7 @@ def flat(x):
 
 @pytest.fixture
 def load(tmp_path):
-    """Loads x_train and x_test, of two classes, from a file."""
+    """A function that loads x_train and x_test, of two classes, from a file."""
 
     def load(x_train, x_test=None, **asked):
         x_test = x_train if x_test is None else x_test
@@ -47,7 +47,7 @@ def load(tmp_path):
 @pytest.mark.parametrize("kind", ["uint8", "float32", "float64"])
 @pytest.mark.parametrize("regularizer", [1e-4, 0.1, 3.0])
 def test_whitened_spectrum(channels, kind, regularizer):
-    """An eigenvalue l of the covariance becomes l / (l + r), of the same eigenvector; r = reg trace / d."""
+    """An eigenvalue l of the covariance becomes l / (l + r) with the same eigenvector; r = reg trace / d."""
     x = images(400, channels, 4, kind)
     out = flat(prepare(x, ["zca"], zca_regularizer=regularizer))
     plain = flat(x.astype(np.float64) / (255 if kind == "uint8" else 1))
@@ -69,7 +69,7 @@ def test_whitening_is_the_literal_formula_and_scikit_learns():
     ridge = 0.1 * np.trace(covariance) / len(covariance)
     u, s, _ = np.linalg.svd(covariance + ridge * np.eye(len(covariance)))
     np.testing.assert_allclose(found, (flat(new) - mean) @ (u / np.sqrt(s)) @ u.T, rtol=1e-9, atol=1e-9)
-    # PCA whitens each component to a variance of 1 (dividing by n - 1): turned back, and shrunk by the ridge.
+    # PCA whitens components to variance 1 (dividing by n - 1); turned back, they are shrunk by the ridge.
     pca = PCA(whiten=True, svd_solver="full").fit(flat(x))
     values = pca.explained_variance_ * (len(x) - 1) / len(x)
     unit = pca.transform(flat(new)) * np.sqrt(pca.explained_variance_ / values)
@@ -78,7 +78,7 @@ def test_whitening_is_the_literal_formula_and_scikit_learns():
 
 
 def test_pixels_that_no_training_image_changes():
-    """They are exactly 0 in training images, also where the mean of their value is rounded."""
+    """They are exactly 0 in the training images, even where the mean of their value is rounded."""
     x = images(90, 1, 4, "float64")
     x[:, 0, 0, :2], x[:, 0, 3, 3] = 0.1, 1 / 3
     new = x[:5].copy()
@@ -99,7 +99,7 @@ def test_fewer_images_than_pixels_and_images_that_cannot_be_whitened():
 
 
 def by_singular_values(x, new, regularizer):
-    """`new` whitened by the singular values of the training images x, which are exact to the smallest."""
+    """`new` whitened by singular values of the training images x; even the smallest are accurate."""
     x, mean = flat(x), flat(x).mean(0)
     _, s, vt = np.linalg.svd(x - mean)
     values = np.zeros(x.shape[1])
@@ -112,7 +112,7 @@ def by_singular_values(x, new, regularizer):
 @pytest.mark.parametrize("scale", [1.0, 3e-161, 1e-200, 1e150])
 @pytest.mark.parametrize("regularizer", [0.1, 1e-8, 1e-15])
 def test_whitening_whatever_the_regularizer_and_the_scale_of_the_pixels(regularizer, scale):
-    """As of 30 images of 64 pixels: what a training image cannot have is divided by the root of the ridge."""
+    """30 images of 64 pixels: directions absent from training images are divided by the root of the ridge."""
     x, new = images(30, 1, 8, "float64"), images(7, 1, 8, "float64", seed=1)
     whitener = whitening.fitted(lambda: [x * scale], regularizer)
     right = by_singular_values(x, new, regularizer)
@@ -120,7 +120,7 @@ def test_whitening_whatever_the_regularizer_and_the_scale_of_the_pixels(regulari
 
 
 def test_whitening_is_refused_where_rounding_would_decide():
-    grey = np.repeat(images(200, 1, 6, "float64"), 3, axis=1)  # channels that are equal
+    grey = np.repeat(images(200, 1, 6, "float64"), 3, axis=1)  # three equal channels
     with pytest.raises(UserError, match=r"zca_regularizer 1e-13 is too small .* use 3e-09$"):
         whitening.fitted(lambda: [grey], 1e-13)
     with pytest.raises(UserError, match=r"zca_regularizer 4\.9\d*e-324 is too small"):
@@ -158,7 +158,7 @@ def test_contrast(kind, channels):
 
 
 def test_constant_and_nearly_constant_images():
-    x = np.full((3, 1, 7, 7), 0.1)  # whose mean over 49 pixels is rounded
+    x = np.full((3, 1, 7, 7), 0.1)  # the mean of 49 equal pixels is rounded
     x[1] = 0
     x[2, 0, 0, 0] += 1e-6
     found = prepare(x, ["contrast"])
@@ -245,7 +245,7 @@ def test_statistics_in_words_are_for_any_steps_and_numbers_for_the_first(load):
     assert load(x, preprocess=["standardize", "contrast"], statistics=(0.0, 1.0)).fitted_on is None
 
 
-# What tells images apart
+# How images are told apart
 
 
 def test_bits_do_not_depend_on_threads_or_on_how_many_images_there_are(load):
@@ -263,7 +263,7 @@ def test_bits_do_not_depend_on_threads_or_on_how_many_images_there_are(load):
 
 @pytest.fixture
 def rounding(monkeypatch):
-    """Another machine: eigenvalues and eigenvectors that are as right, with other last bits."""
+    """Simulates another machine: eigenvalues and eigenvectors just as good, but with other last bits."""
     exact = whitening.decomposed
 
     def perturbed(covariance, **more):
@@ -281,7 +281,7 @@ def test_images_are_the_same_where_eigenvectors_are_rounded_otherwise(load, requ
     here = load(x, preprocess=["contrast", "zca"])
     request.getfixturevalue("rounding")
     there = load(x, preprocess=["contrast", "zca"])
-    assert (here.x_train != there.x_train).any()  # so a digest of these would not do
+    assert (here.x_train != there.x_train).any()  # so digests of these images would differ
     np.testing.assert_allclose(here.x_train, there.x_train, rtol=1e-5, atol=1e-6)
     assert here.fingerprint == there.fingerprint and here.recipe == there.recipe
 
@@ -307,7 +307,7 @@ def test_images_are_others_where_anything_that_matters_is(load):
     assert recipes[0] == same.recipe and len(set(recipes)) == len(recipes)
     assert load(other, x, **base).recipe != same.recipe  # fitted on other images
     turned = load(x[::-1], **base)
-    assert turned.recipe == same.recipe  # on the same ones, in another order
+    assert turned.recipe == same.recipe  # fitted on the same images in another order
     # A parameter that no step uses changes nothing.
     assert load(x, **base, contrast_floor=1e-8).fingerprint == same.fingerprint
     assert load(x, preprocess="zca", contrast_floor=1.0).recipe == load(x, preprocess="zca").recipe

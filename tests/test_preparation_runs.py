@@ -1,4 +1,4 @@
-"""Runs of whitened images: they grow, go on elsewhere, and say what differs and what was looked at."""
+"""Runs on whitened images: they grow, continue elsewhere, and say what differs and what was looked at."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def computed(folder, *overrides, run="run", source=None):
 
 
 def another_machine(monkeypatch):
-    """Eigenvectors with other last bits."""
+    """Simulate another machine: eigenvectors get other last bits."""
     exact, noise = whitening.decomposed, np.random.default_rng(0)
 
     def perturbed(covariance, **more):
@@ -47,7 +47,7 @@ def test_a_whitened_run_goes_on_and_grows_on_another_machine(tmp_path, monkeypat
     before = matrix.matrix(store.open(run.gram), "train", "ntk-v-3-all", np.float32)
     another_machine(monkeypatch)
     assert len(tasks) == 7 and computed(tmp_path)[1] == []
-    assert record.load(run.record)["solutions"] == solved["solutions"]  # of the same images
+    assert record.load(run.record)["solutions"] == solved["solutions"]  # the images count as the same
     _, more = computed(tmp_path, "dataset.train=48")
     assert {str(task.tile) for task in more} == {
         "train-2-0",
@@ -60,7 +60,7 @@ def test_a_whitened_run_goes_on_and_grows_on_another_machine(tmp_path, monkeypat
     np.testing.assert_array_equal(matrix.matrix(after, "train", "ntk-v-3-all", np.float32)[:32, :32], before)
     assert verifying.verify(
         run, run.config(), 10**5, False
-    ).ok  # every entry again, from images prepared here
+    ).ok  # every entry is checked, with images prepared here
     other, _ = computed(tmp_path, run="other", source=run)
     assert store.open(other.gram).progress.counts().taken == 7
 

@@ -1,4 +1,4 @@
-"""Journals of many writers merged: in any order, with what each took back, and who is alive."""
+"""Journals of many writers, merged in any order; rounds of discarded tiles; which writers are alive."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ FIRST, LAST = Tile("train", 0, 0), Tile("train", 2, 1)
 
 
 def written(folder, *files):
-    """Journals with these entries; a line may be given as text."""
+    """The progress read from journals with these entries; an entry may be any text."""
     (folder / "journals").mkdir(parents=True, exist_ok=True)
     for name, entries in zip("abcdefgh", files, strict=False):
         lines = [f"\n{one}\n" for one in entries]
@@ -79,7 +79,7 @@ LINES = st.builds(
 
 
 def told(lines, tile, readout):
-    """What lines say of a tile and readout, by the definition: (digest, readouts, taken), and their shape."""
+    """By definition, what lines say of a tile and readout: {(digest, readouts, taken)}, and the shape."""
     mine = [line for line in lines if line.tile == tile]
     turn = max((line.round for line in mine), default=0)
     said = [line for line in mine if line.round == turn and readout in line.readouts]
@@ -91,7 +91,7 @@ def told(lines, tile, readout):
 @given(st.lists(LINES, max_size=14), st.randoms(use_true_random=False))
 @settings(max_examples=300)
 def test_any_lines_in_any_files_merge_alike(tmp_path_factory, lines, order):
-    """Whether they are read one by one, all at once or from several files, in any order."""
+    """Reading lines one by one, all at once, or from several files gives the same, in any order."""
     folder = tmp_path_factory.mktemp("p")
     shuffled = random.Random(order.random()).sample(lines, len(lines))
     slowly = written(folder / "none")
@@ -121,7 +121,7 @@ def test_two_writers_with_different_numbers_are_a_dispute(tmp_path):
 
 
 def test_a_dispute_is_seen_whatever_lies_between(tmp_path):
-    """Neither numbers of other readouts nor those that were taken hide one."""
+    """Neither numbers of other readouts nor taken ones hide a dispute."""
     lines = [
         done(FIRST, 1, 2),
         Line(FIRST, (1,), (5,)),
@@ -184,7 +184,7 @@ def test_writers_that_are_alive_are_counted(tmp_path):
     journals = [Journal(gram.path, writer_name()) for _ in range(3)]
     assert (
         writers(gram.path) == [] and not (gram.path / "journals").exists()
-    )  # who writes nothing leaves nothing
+    )  # whoever writes nothing leaves no file
     for one in journals:
         one.append(done(FIRST, 1, 2))
     assert len(writers(gram.path)) == 3
@@ -239,7 +239,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_lines_of_every_kind_are_merged_at_once(tmp_path, monkeypatch, kind):
-    """A million lines one by one would take minutes."""
+    """Merged one by one, a million lines would take minutes."""
     parsed, merged = [], []
     at_once, merge = lines._at_once, Progress._merge_distinct
     monkeypatch.setattr(
@@ -255,7 +255,8 @@ def test_lines_of_every_kind_are_merged_at_once(tmp_path, monkeypatch, kind):
     assert progress.missing() == [] and progress.disputed == set()
     assert progress.seconds == (0 if kind == "taken" else 0.5 * PLAN.count)
     assert [progress.digests(tile, 1) for tile in PLAN.tiles()] == [{n + 2} for n in range(PLAN.count)]
-    assert len(parsed) <= 4 and len(merged) <= 6 and min(merged) >= 6  # for 12 tiles in two parts
+    # All 12 tiles in both parts take few calls.
+    assert len(parsed) <= 4 and len(merged) <= 6 and min(merged) >= 6
 
 
 def test_a_nonsensical_line_hides_none_beside_it(tmp_path):
@@ -291,7 +292,7 @@ def test_a_shape_that_no_tile_has_counts_as_none(tmp_path, shape):
 
 
 def test_a_writer_and_a_reader_of_journals_take_turns(tmp_path, monkeypatch):
-    """Threads that write enter their lines while another reads the journals."""
+    """A thread enters its lines only after another has read the journals."""
     progress, reading, ended = written(tmp_path, [done(LAST, 3, 4)]), threading.Event(), threading.Event()
 
     def slowly(path, first):
@@ -333,7 +334,7 @@ def test_threads_that_write_and_read_at_once_lose_nothing(tmp_path):
 
 
 def test_counts_are_those_of_the_tiles(tmp_path):
-    """Of some images and readouts, against lists of tiles."""
+    """Counts for some images and readouts, against lists of tiles."""
     rng, lines_ = np.random.default_rng(0), []
     for tile in PLAN.tiles():
         for readout in range(2):
@@ -370,4 +371,4 @@ def test_what_a_writer_reads_of_itself_is_not_counted_twice(tmp_path):
         gram.progress.refresh()
     assert gram.progress.counts() == before == store.open(gram.path).progress.counts()
     assert (before.taken, before.seconds) == (1, 0.5 * (PLAN.count - 1))
-    assert (before.pairs, before.computed) == (PLAN.pairs, PLAN.pairs - 6)  # of 3 images
+    assert (before.pairs, before.computed) == (PLAN.pairs, PLAN.pairs - 6)  # the pairs of 3 images were taken

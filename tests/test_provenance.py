@@ -1,4 +1,4 @@
-"""Where a number came from, asked of a machine whose programs may answer anything."""
+"""Where a number came from, on a machine whose programs may answer anything."""
 
 import io
 import os
@@ -48,8 +48,9 @@ def test_every_library_that_a_number_may_depend_on_has_its_version_told():
         *(line for name in ("cuda12", "cuda13", "torch", "gpytorch") for line in optional[name]),
     ]
     names = {re.match(r"[\w-]+", line)[0] for line in wanted}
-    names -= {"click", "jinja2", "pooch", "rich", "threadpoolctl"}  # print, download, or count threads
-    assert names | {"llvmlite"} == set(provenance.LIBRARIES)  # numba's compiler
+    # These only print, download or count threads.
+    names -= {"click", "jinja2", "pooch", "rich", "threadpoolctl"}
+    assert names | {"llvmlite"} == set(provenance.LIBRARIES)  # llvmlite is numba's compiler
     found = provenance.versions()
     assert found.pop("python") == platform.python_version()
     assert found["numpy"] == metadata.version("numpy")
@@ -66,7 +67,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
         os, "sched_getaffinity", lambda process: range(5 if process == 0 else 7), raising=False
     )
     assert provenance.machine()["cores"] == 5
-    monkeypatch.delattr(os, "sched_getaffinity")  # not every system has it
+    monkeypatch.delattr(os, "sched_getaffinity")  # some systems do not have it
     for count, cores in ((3, 3), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         assert provenance.machine()["cores"] == cores
@@ -78,7 +79,7 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
         ("processor\t: 0\nmodel name\t: A CPU: 2\x1b GHz \nmodel name\t: another\n", "", r"A CPU: 2\x1b GHz"),
         ("processor\t: 0\nCPU part\t: 0xd4f\n", "aarch64", "aarch64"),
         ("", "", None),
-        (None, "arm", "arm"),  # no such file
+        (None, "arm", "arm"),  # the file does not exist
     ],
 )
 def test_the_cpu_is_named_as_the_system_names_it(monkeypatch, cpuinfo, processor, cpu):
@@ -101,10 +102,10 @@ def test_the_cpu_is_named_as_the_system_names_it(monkeypatch, cpuinfo, processor
         ("exec yes", []),  # prints without end
         ("yes | head -c 30000; exec sleep 1000", []),
         ("echo rubbish; kill -9 $$", []),
-        ("echo 'NVIDIA H100'; exec >&-; sleep 0.2", ["NVIDIA H100"]),  # ends after it has answered
+        ("echo 'NVIDIA H100'; exec >&-; sleep 0.2", ["NVIDIA H100"]),  # closes its output, then ends
         ("echo rubbish; exec >&-; exec sleep 1000", []),
         ("yes | head -n 100", ["y"] * 64),
-        ("sleep 1000 & exit 0", []),  # leaves a process that holds the pipe
+        ("sleep 1000 & exit 0", []),  # leaves a process that holds the pipe open
     ],
 )
 def test_a_tool_that_prints_rubbish(tmp_path, monkeypatch, script, gpus):
@@ -120,7 +121,7 @@ def test_a_tool_that_prints_rubbish(tmp_path, monkeypatch, script, gpus):
 def test_an_answer_of_bounded_length_is_not_waited_for_longer_than_it_takes(
     tmp_path, monkeypatch, script, gpus
 ):
-    """Nothing stays behind either: a late end would meet whatever process has the number by then."""
+    """Nothing is left behind that could later signal an unrelated process with the same number."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
@@ -161,7 +162,7 @@ def test_commit_is_that_of_the_checkout_the_tool_is_tracked_in(tmp_path, monkeyp
     git("reset")
     git("add", "other")
     git("commit", "-m", "a")
-    assert provenance.commit() is None  # not tracked: installed beside
+    assert provenance.commit() is None  # not tracked, so it is installed inside another repository
     for told, known in (
         ("abcdef0", "abcdef0"),
         ("0123abc-dirty", "0123abc-dirty"),
@@ -170,22 +171,22 @@ def test_commit_is_that_of_the_checkout_the_tool_is_tracked_in(tmp_path, monkeyp
     ):
         monkeypatch.setenv(provenance.COMMIT, told)
         assert provenance.commit() == known
-    monkeypatch.setenv(provenance.COMMIT, "abcdef0")  # git knows better
+    monkeypatch.setenv(provenance.COMMIT, "abcdef0")  # once git knows a commit, it takes precedence
     git("add", ".")
     git("commit", "-m", "b")
     clean = provenance.commit()
     assert re.fullmatch(r"[0-9a-f]{40}", clean)
     index = (tmp_path / ".git" / "index").read_bytes()
-    os.utime(module, (1e9, 1e9))  # git would note in its index that the content is the same
+    os.utime(module, (1e9, 1e9))  # git would now update its index, as the content is unchanged
     assert provenance.commit() == clean
-    assert (tmp_path / ".git" / "index").read_bytes() == index  # asking changes nothing there
+    assert (tmp_path / ".git" / "index").read_bytes() == index  # but asking does not change the index
     (tmp_path / "untracked").write_text("")
     assert provenance.commit() == clean
     module.write_text("two")
     assert provenance.commit() == f"{clean}-dirty"
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as git sets it for its hooks
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as git sets it for hooks
     assert provenance.commit() == f"{clean}-dirty"
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit() == "abcdef0"  # no git
+    assert provenance.commit() == "abcdef0"  # git cannot be found
     monkeypatch.delenv(provenance.COMMIT)
     assert provenance.commit() is None

@@ -1,4 +1,4 @@
-"""Published numbers belong to a version, a data set and sizes."""
+"""Published numbers apply to a certain version, data set and sizes."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ WHOLE = Run("cifar10", 50_000, 10_000)
 
 @pytest.mark.parametrize(
     ("source", "sums"),
-    [  # of each row of the printed table, so that no digit is changed by mistake
+    [  # sums over each row of the printed table, so that a mistyped digit shows
         (NEURIPS, {3: 258.72, 4: 282.58, 6: 290.62, 11: 295.73, 21: 300.04}),
         (FIRST, {3: 254.87, 4: 284.15, 6: 287.76, 11: 289.75, 21: 302.96}),
         (BLOG, {3: 255.07, 4: 284.15, 6: 287.76, 11: 289.75, 21: 302.96}),
@@ -53,7 +53,7 @@ def test_the_version_of_the_conference_comes_first():
         (Run("cifar10", 10_000, 2_000), "CNTK-GAP", 3, None),
         (Run("cifar10", 160, 10_000, draws=10), "CNTK-GAP", 15, 30.48),
         (Run("cifar10", 160, 10_000, draws=2), "CNTK-GAP", 6, 29.63),
-        (Run("cifar10", 160, 10_000), "CNTK-GAP", 6, None),  # of one draw: no mean over draws
+        (Run("cifar10", 160, 10_000), "CNTK-GAP", 6, None),  # one draw is compared with no mean over draws
         (Run("cifar10", 2_000, 10_000, draws=5), "CNTK-GAP", 21, 52.22),
         (Run("cifar10", 160, 200), "CNTK-GAP", 15, None),
         (WHOLE, "CNTK-GAP", 5, None),
@@ -109,7 +109,7 @@ def test_low_data_says_how_far_draws_deviate():
 def test_another_setting_is_compared_only_where_it_is_asked_for():
     assert published(WHOLE, "CNTK-GAP", 6) == (76.73, NEURIPS)
     assert published(WHOLE, "CNTK-LAP31", 6, ENHANCED) == (76.79, ENHANCED)
-    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) is None  # which trains the hidden layers alone
+    assert published(WHOLE, "CNTK-GAP", 6, ENHANCED) is None  # CNTK-GAP trains only the hidden layers
     same = replace(WHOLE, setting=UNIT_DIAGONAL)
     assert published(same, "CNTK-LAP12", 6) == (80.11, ENHANCED) and published(same, "CNTK-V", 3) is None
     assert published(same, "CNTK-V", 6) == (66.55, ENHANCED)
@@ -120,7 +120,8 @@ def test_another_setting_is_compared_only_where_it_is_asked_for():
     names = [f"{kernel}-{pool}{flip}" for flip in ("", "-FLIP") for kernel in kernels for pool in pools]
     assert list(table.columns) == names
     sums = [sum(table.columns[name][6] for name in names[k : k + 9]) for k in range(0, 36, 9)]
-    assert sums == pytest.approx([693.77, 692.77, 710.22, 710.68])  # of each column of the printed table
+    # Sums over each column of the printed table.
+    assert sums == pytest.approx([693.77, 692.77, 710.22, 710.68])
     assert published(WHOLE, "CNN-GP-LAP12", 6, ENHANCED) == (80.40, ENHANCED)
     assert published(WHOLE, "CNN-GP-LAP12-FLIP", 6, ENHANCED) == (82.13, ENHANCED)
     assert published(WHOLE, "CNTK-V-FLIP", 6, ENHANCED) == (69.87, ENHANCED)
@@ -128,7 +129,7 @@ def test_another_setting_is_compared_only_where_it_is_asked_for():
 
 
 def test_as_many_training_images_and_other_test_images():
-    """Low data beside a run of 1,000 test images: mean and deviation of as many draws' images alone."""
+    """Low data with 1,000 test images: the mean over draws published for as many training images is shown."""
     run = Run("cifar10", 160, 1000, draws=10)
     assert published(run, "CNTK-GAP", 15) is None
     found = elsewhere(run, "CNTK-GAP", 15, 160)

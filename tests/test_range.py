@@ -1,4 +1,4 @@
-"""The ends of float32's range: an entry is right, or it is refused; never 0, infinite or half lost."""
+"""At the ends of float32's range an entry is right or refused, but never 0, infinite or imprecise."""
 
 import sys
 from functools import partial
@@ -50,7 +50,7 @@ def kinds(depth):
 
 
 def worst(K, x, z, readouts):
-    """The largest error of a Gram matrix over its tolerance."""
+    """The largest error of a Gram matrix, relative to its tolerance."""
     plan, tile = Plan(len(z), len(x), max(len(x), len(z)), len(readouts)), Tile("test", 0, 0)
     return max(
         entry.error / entry.tolerance
@@ -62,8 +62,8 @@ def worst(K, x, z, readouts):
 def right_or_refused(x, readouts, z=None):
     """Whether `gram` computes.
 
-    What it computes must be normal numbers within `verify`'s tolerance; what it refuses must have an
-    entry that float32 cannot hold, to the tolerance, or be too deep.
+    Computed numbers must be normal floats within `verify`'s tolerance. If they are refused, some entry must
+    be out of float32's range (up to the tolerance), or the depth too large.
     """
     try:
         K = gram(x, z, readouts=readouts, backend="cpu")
@@ -101,7 +101,7 @@ def test_every_depth(size):
 
 
 def test_depths_that_are_refused_for_any_image():
-    """The remedy is the last depth that is not; it is right for images bright enough."""
+    """The remedy names the last possible depth, which is right for images that are bright enough."""
     for size, bright in ((1, 1e9), (2, 1e9), (4, 1e7)):
         with pytest.raises(UserError, match="too deep for images of .* use depths up to") as error:
             gram(ordinary(2, 1, size), readouts=kinds(10**6), backend="cpu")
@@ -115,9 +115,9 @@ def test_depths_that_are_refused_for_any_image():
 
 
 def test_what_is_left_of_an_image_at_a_depth():
-    """The closed form behind `dimmest`, against the definition's diagonal, which V of the NNGP sums."""
+    """The closed form behind `dimmest`, against the definition's diagonal, whose sum is V of the NNGP."""
     x = np.zeros((1, 5, 5))
-    x[0, 0, 0] = 1  # a corner loses the most
+    x[0, 0, 0] = 1  # a corner pixel loses the most
     for depth in (2, 3, 9, 40):
         (left,) = reference.pair(x, x, [Readout("nngp", "v", depth)])
         layers = depth - 1
@@ -131,7 +131,7 @@ def test_dim_and_bright_images_together():
     assert right_or_refused(x, kinds(3))
     assert right_or_refused(x[:3], kinds(21), z=x[3:])
     bright, dark = ordinary(2, 1, 4).astype("f8") * 1e30 + 1e30, ordinary(2, 1, 4) * 1e-45
-    assert right_or_refused(bright, kinds(3), z=dark)  # either alone is out of range
+    assert right_or_refused(bright, kinds(3), z=dark)  # each alone is out of range
 
 
 def test_one_pixel_that_is_not_zero():
@@ -150,7 +150,7 @@ def test_zero_images_stay_zero():
 
 
 def test_pixels_that_float32_rounds_to_zero():
-    """1e-50 is 0 as float32: refused where the kernel is lost, scaled where it is not."""
+    """1e-50 is 0 as float32: refused if the kernel is out of range, otherwise scaled."""
     x = (ordinary(2, 1, 4) + 1).astype("f8")
     with pytest.raises(UserError, match="float32 cannot hold .*: scale the images up"):
         gram(x * 1e-50, readouts=kinds(3), backend="cpu")
@@ -210,7 +210,7 @@ from emulated import Emulator, compiler  # noqa: E402
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize(("size", "depth"), [(1, 3), (1, 39), (4, 3), (4, 288)])
 def test_the_cuda_backend(size, depth):
-    """Its numbers are those of ordinary images, scaled; and right at the greatest depth there is."""
+    """Scaled images have the numbers of ordinary ones, scaled; the greatest possible depth is right, too."""
     from cntk_bench.backends import cuda
 
     readouts = kinds(depth)

@@ -1,4 +1,4 @@
-"""The record: what it holds, that it survives writing and a crash, and what damage is told."""
+"""The record: what it contains, that it survives rewriting and crashes, and how damage is reported."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_updates_leave_the_old_record_alone(started):
 
 
 def test_a_stage_takes_the_place_of_the_same_call_only(started):
-    """A call is written when it begins and again when it ends; every call keeps its own versions."""
+    """A stage is written when a call begins and again when it ends; each call keeps its own versions."""
     begun = record.with_stage(started, STAGE)
     assert [stage["seconds"] for stage in begun["stages"]] == [None]
     ended = record.with_stage(begun, STAGE | {"seconds": 2.0, "pairs": 10})
@@ -82,7 +82,7 @@ def test_a_stage_takes_the_place_of_the_same_call_only(started):
     ],
 )
 def test_stages_of_other_calls_are_all_kept(started, other):
-    """Two machines may begin at the same millisecond, and a clock may be set back."""
+    """Two machines may begin in the same millisecond, and clocks may be set back."""
     both = record.with_stage(record.with_stage(started, STAGE), STAGE | other)["stages"]
     assert both == [STAGE, STAGE | other]
 

@@ -27,11 +27,11 @@ def noise(*shape, seed=0):
 
 
 def assert_equal(actual, desired, relative):
-    """Every entry to a relative tolerance; an entry that is 0 must be 0."""
+    """Every entry within a relative tolerance; entries that should be 0 must be exactly 0."""
     np.testing.assert_allclose(actual, desired, rtol=relative, atol=0)
 
 
-# Other people's numbers: scripts/make_fixtures.py.
+# Numbers of neural-tangents, written by scripts/make_fixtures.py.
 
 
 @pytest.mark.parametrize("name", ["c1p5", "c3p6", "c3p8"])
@@ -46,13 +46,13 @@ def test_neural_tangents(name):
     assert_equal(gram(images, readouts=readouts), values, 1e-8)
 
 
-# Independent of any kernel formula: gradients of finite random networks.
+# Gradients of finite random networks, which involve no kernel formula.
 
 
 def tangents(x, weights, pools):
     """Gradients of the networks sum(last * (pool @ features)) at x, for each (pool, last).
 
-    Convolutions as matrices on im2col patches, in the NTK parametrisation: N(0, 1) weights and
+    Convolutions are matrices on im2col patches, in the NTK parametrisation: N(0, 1) weights, and a factor of
     sqrt(2 / (9 width)) after each ReLU. Returns a list over pools of lists over layers.
     """
     size, a, patches, slopes = x.shape[-1], x, [], []
@@ -91,7 +91,7 @@ def col2im(columns, size):
     return padded[:, 1:-1, 1:-1].reshape(len(columns), -1)
 
 
-@threadpool_limits.wrap(limits=1)  # the matrices are too small to share
+@threadpool_limits.wrap(limits=1)  # the matrices are too small for several threads
 def test_finite_networks():
     depth, width, networks, size, channels = 4, 128, 128, 4, 2
     x, other = noise(2, channels, size, size, seed=1).astype(np.float32)
@@ -102,7 +102,7 @@ def test_finite_networks():
     pools = {pool: matrix.astype(np.float32) for pool, matrix in pools.items()}
     shapes = [(width, 9 * channels)] + [(width, 9 * width)] * (depth - 2)
     rng = np.random.default_rng(2)
-    samples = []  # networks lists of (x with x, x with z) for each readout
+    samples = []  # for each network a list of (x with x, x with z), one for each readout
     for _ in range(networks):
         weights = [rng.standard_normal(shape, np.float32) for shape in shapes]
         heads = [(pool, rng.standard_normal((width, len(pool)), np.float32)) for pool in pools.values()]
@@ -113,7 +113,7 @@ def test_finite_networks():
             samples[-1] += [layers.sum(1), layers[:, 1:-1].sum(1), layers[:, -1]]  # in the order of KINDS
     exact = gram(x[None], np.stack([x, z]), readouts=every(depth))[:, 0]
     error = np.std(samples, 0, ddof=1) / networks**0.5
-    assert (error < 0.05 * abs(exact)).all()  # sharp enough to tell
+    assert (error < 0.05 * abs(exact)).all()  # precise enough to show mistakes
     assert (abs(np.mean(samples, 0) - exact) < 4 * error).all()
 
 
@@ -121,7 +121,7 @@ def test_finite_networks():
 
 
 def test_one_pixel_by_hand():
-    """Orthogonal pixels of length 3 and 4: c = 0, then c = 1/pi."""
+    """By hand, for orthogonal pixels of length 3 and 4: c = 0, then c = 1/pi."""
     x, z = np.array([[3.0, 0.0], [0.0, 4.0]])[:, None, :, None, None]
     first = 12 / (9 * np.pi)
     c = 1 / np.pi
@@ -132,7 +132,7 @@ def test_one_pixel_by_hand():
 
 
 def test_identical_images():
-    """V of an image with itself or its copy, in pixels whose float64 sums are rounded."""
+    """V of an image with itself or a copy, where sums over pixels are rounded in float64."""
     x = noise(3, 6, 6)
     v, desired = convolve((x**2).sum(0), np.ones((3, 3)), mode="constant"), []
     for depth in range(3, 22):
@@ -143,7 +143,7 @@ def test_identical_images():
 
 
 def test_opposite_images():
-    """c = -1 at displacement 0 of the first layer: nothing is left at depth 2, and no NaN."""
+    """At displacement 0 of the first layer c = -1, so depth 2 gives exactly 0, and never NaN."""
     x = noise(1, 3, 5, 5)
     assert_equal(gram(x, -x, readouts=[Readout("nngp", "v", 2), Readout("ntk", "v", 3, "hidden")]), 0, 0)
     assert (gram(x, -x, readouts=every(4)) > 0).all()
@@ -159,7 +159,7 @@ def test_zero_image():
 
 @pytest.mark.parametrize("depth", [3, 6])
 def test_pools_at_their_limits(depth):
-    """LAP(0) is V; once its window covers the image everywhere, LAP(c) is GAP."""
+    """LAP(0) is V; LAP(c) is GAP, up to a factor, once its window always covers the image."""
     size = 5
     v, gap, *lap = (
         gram(noise(2, 3, size, size), readouts=every(depth, pools=[pool]))
@@ -170,7 +170,7 @@ def test_pools_at_their_limits(depth):
         assert_equal(value, size**6 / (2 * c + 1) ** 4 * gap, 1e-13)
 
 
-# Symmetries. All readouts, of one pass.
+# Symmetries, for all readouts in one pass.
 
 
 def test_each_readout_is_the_same_alone():
@@ -210,4 +210,4 @@ def test_both_images_may_be_flipped_or_transposed_but_not_one():
 
 def test_positive_semidefinite():
     eigenvalues = np.linalg.eigvalsh(gram(noise(12, 1, 4, 4), readouts=every(3, 6)))
-    assert (eigenvalues[:, 0] > 1e-4 * eigenvalues[:, -1]).all()  # and far from rounding
+    assert (eigenvalues[:, 0] > 1e-4 * eigenvalues[:, -1]).all()  # and so by far more than rounding

@@ -1,4 +1,4 @@
-"""Training images that come twice: rows and columns are the first one's, however a matrix is read."""
+"""Repeated training images have the first one's rows and columns, however a matrix is read."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from cntk_bench.regression import stream
 
 N, M = 37, 9
 DIGESTS = np.arange(N)
-DIGESTS[[12, 20, 36]], DIGESTS[30] = 3, 17  # one image four times, another twice
+DIGESTS[[12, 20, 36]], DIGESTS[30] = 3, 17  # one image occurs four times, another twice
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A store in which no two entries of the triangle are equal."""
+    """A store whose triangle has no two equal entries."""
     plan = Plan(N, M, 8, 2)
     labels = np.arange(N) % 10, np.arange(M) % 10
     images = Images(labels, labels, (DIGESTS, np.zeros(M, np.int64)))
@@ -64,7 +64,7 @@ def test_matrices(made, draw):
     shares = found**2 / np.outer(own, own)
     shares[np.diag_indices(len(own))] = 0
     assert stream.closest(streamed, own) >= shares.max() * (1 - 1e-12)
-    if draw == (1, 2):  # in which none comes twice
+    if draw == (1, 2):  # no image occurs twice in this draw
         assert streamed.leader is None
         return
     unlike = Stored(made, READOUTS[0], sizes=sizes, draw=draw)

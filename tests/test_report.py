@@ -1,4 +1,4 @@
-"""Tables: exact text for a small record, the other formats parsed back."""
+"""Tables: the exact text for a small record; other formats are parsed back."""
 
 import csv
 import io
@@ -13,7 +13,8 @@ from cntk_bench import report
 from cntk_bench.errors import UserError
 from cntk_bench.report import formats, grids
 
-rows = sys.modules["cntk_bench.report.rows"]  # its function has the module's name
+# The package's function `rows` hides the module of the same name.
+rows = sys.modules["cntk_bench.report.rows"]
 
 TEXT = """\
 a_run: cifar10, 50,000 training and 10,000 test images, preprocess standardize, ridge 0
@@ -43,7 +44,7 @@ MARKDOWN = """\
 Ridge relative to the mean diagonal.
 """
 
-# Published numbers stand only beside runs of the same data and sizes
+# Published numbers appear only beside runs on the same data and sizes
 
 
 @pytest.mark.parametrize(
@@ -256,13 +257,14 @@ def test_latex_is_balanced_escaped_and_rectangular():
     text = report.table(record(), "latex")
     assert text.count("{") == text.count("}")
     pieces = re.findall(r"\\(begin|end){(\w+)}", text)
-    nested = ["table", *["tabular"] * 4, "minipage", "minipage", "table"]  # too wide for one line
+    # Two tabulars, as one would be too wide.
+    nested = ["table", *["tabular"] * 4, "minipage", "minipage", "table"]
     assert [name for _, name in pieces] == nested
     assert [way for way, _ in pieces] == ["begin", *["begin", "end"] * 3, "end"]
     assert r"a\_run: cifar10" in text and not re.search(r"(?<!\\)[_%#]", text.split("\n", 1)[1])
     widths = [len(found) for found in re.findall(r"\\begin{tabular}{@{}(r+)@{}}", text)]
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(lines) == 8 and widths == [9, 3]  # the depths stand in both
+    assert len(lines) == 8 and widths == [9, 3]  # both have the column of depths
     for columns, part in zip(widths, (lines[:4], lines[4:]), strict=True):
         assert 1 + sum(map(int, re.findall(r"\\multicolumn{(\d+)}", part[0]))) == columns
         assert [line.count("&") for line in part[1:]] == [columns - 1] * 3
@@ -313,7 +315,7 @@ def test_where_nothing_alike_was_published_a_note_says_what_was():
     start = "Published for other numbers of training / test images, not comparable: "
     assert note == f"{start}2,000 / 10,000, 50,000 / 10,000."
     drawn = record(n_train=7)
-    drawn["data"]["draws"] = 3  # then means over draws are of the same kind
+    drawn["data"]["draws"] = 3  # then means over draws are comparable in kind
     note = report.table(drawn).splitlines()[-1]
     assert note.startswith(f"{start}10 / 10,000,") and note.endswith(", 2,000 / 10,000, 50,000 / 10,000.")
 
@@ -357,7 +359,7 @@ def test_places_that_cannot_be_written(tmp_path):
 
 
 def test_draws_are_compared_with_means_over_draws():
-    """A mean over draws has the published mean and deviation beside it; one training set has neither."""
+    """A mean over draws has published mean and deviation beside it; a single training set has neither."""
     solution = {"column": "CNTK-GAP", "depth": 6, "accuracy": 30.0, "standard_error": 0.5, "ridge": 0.0}
     repeated = solution | {"accuracies": [29.0, 31.0], "spread": 1.41, "draws": [solution, solution]}
     drawn = record(n_train=160, solutions=[repeated])
@@ -369,7 +371,7 @@ def test_draws_are_compared_with_means_over_draws():
     alone = record(n_train=160, solutions=[solution])
     (row,) = report.rows(alone)
     assert row["published"] is row["published_spread"] is None and "its spread" not in report.table(alone)
-    drawn["data"] |= {"draws": "many"}  # anybody may have written it
+    drawn["data"] |= {"draws": "many"}  # anybody may have written the record
     assert "draws of" not in report.table(drawn).splitlines()[0]
 
 
@@ -379,4 +381,4 @@ def test_a_unit_diagonal_is_compared_with_the_paper_that_solves_such(ridge, publ
     (row,) = report.rows(record(solutions=[solution | {"normalize": "unit_diagonal"}]))
     assert row["published"] == published
     (row,) = report.rows(record(solutions=[solution]))
-    assert row["published"] is None  # of another setting
+    assert row["published"] is None  # published for another setting

@@ -1,4 +1,4 @@
-"""Ticks, legends and words around figures: nothing collides, whatever is drawn."""
+"""Ticks, legends and text around figures never collide, whatever is drawn."""
 
 import pytest
 from records import record
@@ -100,7 +100,7 @@ def test_a_label_of_all_panels_stands_between_ticks_and_legend(width, columns, w
         assert not any(boxes[one].overlaps(box) for other, box in boxes.items() if other is not one)
     assert all(box.y0 >= 0 for box in boxes.values())
     bars = [found for axes in figure.axes for found in axes.collections]
-    assert len(bars) == len(paths)  # of every test accuracy
+    assert len(bars) == len(paths)  # one for each test accuracy
     (low, high), *_ = (segment[:, 1] for segment in bars[0].get_segments())
     assert (low, high) == (97.0, 101.0)
     assert max(tick for axes in figure.axes for tick in axes.get_yticks()) <= 100

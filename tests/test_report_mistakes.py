@@ -1,4 +1,4 @@
-"""Figures of a confusion matrix, of misclassified images, and of eigenvalues, from plain arrays."""
+"""Figures of confusion matrices, misclassified images and eigenvalues, from plain arrays."""
 
 import warnings
 
@@ -25,7 +25,7 @@ def test_a_class_without_test_images_has_no_accuracy():
     counts = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 998]])
     found = page_tables.confused(counts, ["cat", "dog", "owl"])
     assert [row[1:5] for row in found.rows] == [
-        ["4", "3", "75.0", "21.7"],  # 100 (3/4 1/4 / 4)^(1/2)
+        ["4", "3", "75.0", "21.7"],  # the error is 100 (3/4 1/4 / 4)^(1/2)
         ["0", "0", page_tables.MISSING, page_tables.MISSING],
         ["1000", "998", "99.8", "0.1"],
     ]
@@ -38,10 +38,11 @@ def test_the_matrix_is_drawn_row_by_row_in_percent():
     (picture,) = axes.get_images()
     np.testing.assert_allclose(picture.get_array(), [[75, 25, 0], [0, 0, 0], [0.2, 0, 99.8]])
     written = {tuple(text.get_position()): text.get_text() for text in axes.texts}
-    assert written == {(0, 0): "75.0", (1, 0): "25.0", (0, 2): "0.2", (2, 2): "99.8"}  # (predicted, true)
+    # Keys are (predicted, true).
+    assert written == {(0, 0): "75.0", (1, 0): "25.0", (0, 2): "0.2", (2, 2): "99.8"}
     assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog & _x_$", "数字"]
     (hatched,) = axes.patches
-    assert (hatched.get_y(), hatched.get_height()) == (0.5, 1)  # of the second class there are no images
+    assert (hatched.get_y(), hatched.get_height()) == (0.5, 1)  # the second class has no test images
     counted = confusion.figure(counts, percent=False).axes[0]
     np.testing.assert_allclose(counted.get_images()[0].get_array(), counts)
     assert "998" in {text.get_text() for text in counted.texts}
@@ -130,7 +131,8 @@ def test_eigenvalues_are_drawn_in_units_of_their_mean():
     axes = drawn.axes[0]
     above, pale, ridge = axes.lines
     np.testing.assert_allclose(above.get_xydata(), [[1, 100 / mean], [2, 10 / mean], [3, 1 / mean]])
-    np.testing.assert_allclose(pale.get_ydata(), np.array([1, 0.001, 1e-9]) / mean)  # what is negative is out
+    # Negative ones are left out.
+    np.testing.assert_allclose(pale.get_ydata(), np.array([1, 0.001, 1e-9]) / mean)
     assert pale.get_alpha() < 1 and above.get_color() == style.style("CNTK-GAP").colour
     np.testing.assert_allclose(ridge.get_ydata(), 0.1)
     (band,) = axes.patches

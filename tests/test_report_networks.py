@@ -1,4 +1,4 @@
-"""Trained networks in a table, beside what was published of them."""
+"""Trained networks in a table, beside published ones."""
 
 from records import record
 from test_report_plot import plotting
@@ -61,7 +61,7 @@ def test_networks_of_another_width_stand_beside_none_that_were_published():
     assert "CNN-V: published networks have width 1024, so none are shown beside these." in shown
     assert "published networks have" not in report.table(with_networks("CNN-V"))
     unlike = with_networks("CNN-V", width=32)
-    unlike["data"]["name"] = "npz"  # nothing was published of it
+    unlike["data"]["name"] = "npz"  # for which nothing was published
     assert "published networks have" not in report.table(unlike)
 
 
@@ -84,7 +84,7 @@ def test_what_has_chosen_the_rate_is_said():
         past = with_networks("CNN-V", chosen_by=way, candidates=candidates)
         assert words in report.table(past)
         favoured = "Learning rates of CNN-V: those that are best on the test images." in plotting.note(past)
-        assert favoured == (way == "test")  # which a figure's caption has to say
+        assert favoured == (way == "test")  # a figure's caption must say this
     assert "learning rates" not in report.table(with_networks("CNN-V"))
 
 

@@ -1,4 +1,4 @@
-"""Records that anybody wrote: text is escaped for where it goes, what is no record is refused."""
+"""Records that anybody may have written: text is escaped for its destination, other files are refused."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ HOSTILE = "a|b\nc `x` <script> ![i](u) \\input{/etc/passwd} $x^2_3$ %#&~ \x1b]0;
 def hostile(text):
     past = record(name=text)
     past["data"] |= {"name": text, "preprocess": text}
-    del past["solutions"][2:]  # or the text could be the name of another column
+    del past["solutions"][2:]  # else the text might be another column's name
     past["solutions"][0] |= {"column": text, "doubt": text, "trusted": False}
     return past
 

@@ -1,4 +1,4 @@
-"""Figures: what they draw, whatever the surroundings."""
+"""Figures: what they draw, whatever the user's settings."""
 
 import json
 import logging
@@ -17,7 +17,8 @@ from cntk_bench.errors import UserError
 from cntk_bench.report.notes import title
 from cntk_bench.report.style import style
 
-plotting = sys.modules["cntk_bench.report.plot"]  # its function has the module's name
+# The package's function `plot` hides the module of the same name.
+plotting = sys.modules["cntk_bench.report.plot"]
 
 
 def test_plots_are_images_and_repeatable(tmp_path):
@@ -68,7 +69,8 @@ def test_lines_markers_and_colours_are_those_of_the_columns():
         for depth in (3, 4)
     ]
     axes = drawn(record("digits", solutions=solutions))
-    assert axes.get_xlabel() == "depth (layers of weights)"  # fully connected networks have no convolutions
+    # With fully connected networks, depths cannot count convolutions.
+    assert axes.get_xlabel() == "depth (layers of weights)"
     for bars in axes.containers:
         look, line = style(bars.get_label()), bars[0]
         assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)

@@ -1,4 +1,4 @@
-"""How columns look: always the same, and told apart with any eyes."""
+"""How columns look: always the same, and distinguishable to any eyes."""
 
 from itertools import combinations
 
@@ -14,7 +14,7 @@ CONVOLUTIONAL = [f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in
 WINDOWS = [f"{kernel}-LAP{c}" for kernel in ("CNTK", "CNN-GP") for c in range(36)]
 NAMED = [*CONVOLUTIONAL, *network.NAMES, "FC-NTK", "FC-NNGP"]
 
-# What dichromats see, in linear RGB: Machado, Oliveira, Fernandes 2009, severity 1.
+# How dichromats see linear RGB: Machado, Oliveira, Fernandes 2009, severity 1.
 EYES = {
     "common": np.eye(3),
     "protanopia": [
@@ -31,7 +31,7 @@ EYES = {
 
 
 def lab(colour, eyes):
-    """A colour as CIELAB, D65, as some eyes see it."""
+    """A colour in CIELAB (D65), as these eyes see it."""
     rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     linear = np.clip(np.array(EYES[eyes]) @ linear, 0, 1)
@@ -43,7 +43,7 @@ def lab(colour, eyes):
 def test_every_column_that_can_be_asked_for_has_a_look_of_its_own():
     named = [*NAMED, *WINDOWS, *baseline.NAMES]
     for name in named:
-        columns.find(name)  # there is one
+        columns.find(name)  # such a column exists
     assert set(styles.COLUMNS) == {*NAMED, *baseline.NAMES}
     flipped = [f"{name}-FLIP" for name in (*CONVOLUTIONAL, *WINDOWS, "FC-NTK", "FC-NNGP")]
     assert len({style(name) for name in [*named, *flipped]}) == len(named) + len(flipped)
@@ -85,11 +85,12 @@ def test_what_is_not_known_has_a_look_that_its_name_decides():
     looks = [style(name) for name in strange]
     assert looks == [style(name) for name in strange] and len(set(looks)) == len(strange)
     assert not set(looks) & {style(name) for name in (*NAMED, *WINDOWS, *baseline.NAMES)}
-    assert style("MINE") == styles.Style("#AA4499", "H", (0, (3, 1)))  # in every process, on every machine
+    # The same in every process and on every machine.
+    assert style("MINE") == styles.Style("#AA4499", "H", (0, (3, 1)))
 
 
 def test_places_of_axes_have_no_last_bits():
-    """Those of the layout's solver differ between processes, and names in an SVG are hashes of them."""
+    """The layout's solver varies in last bits between processes, and names in an SVG are hashes of places."""
     with styles.own_settings():
         from matplotlib.figure import Figure
 

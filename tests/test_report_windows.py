@@ -1,4 +1,4 @@
-"""Studies of pooling windows: a line for each window, and what Li et al. published beside it."""
+"""Studies of pooling windows: a line for each window, with the numbers of Li et al. beside it."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def name(kernel, c):
 
 
 def study(kernels=KERNELS, depths=(6,), halves=HALVES, more=(), setting=None, **changes):
-    """A record whose accuracies say which cell they are of: 10 for each kernel, c / 10 for the window."""
+    """A record whose accuracies identify their cells: 10 for each kernel, c / 10, and depth / 100."""
     how = {"ridge": 5e-5, "normalize": "unit_diagonal"} if setting is None else setting
     solutions = [
         {"column": name(kernel, c), "depth": depth, "accuracy": 10.0 * place + c / 10 + depth / 100}
@@ -51,9 +51,9 @@ def test_every_cell_is_shown_once_whatever_else_there_is():
         "CNTK-GAP",
         "RBF",
         "CNTK-LAP0",
-    ]  # V is the window 0 already
+    ]  # window 0 is already shown as V
     assert [table[0][0] for table in (three, six)] == ["depth 3", "depth 6"]
-    assert [title for title, _ in three] == ["depth 3", "CNTK", "CNN-GP"]  # nothing was published of depth 3
+    assert [title for title, _ in three] == ["depth 3", "CNTK", "CNN-GP"]  # nothing was published for depth 3
     assert six[-1][0] == "published, 50,000 / 10,000"
     text = report.table(past)
     for row in report.rows(past):
@@ -78,7 +78,7 @@ def test_windows_that_a_kernel_lacks_are_missing():
 def test_as_many_images_are_compared_and_differences_shown():
     past = study(n_train=50_000, n_test=10_000)
     (table,) = grids.grids(past)
-    assert [title for title, _ in table] == ["depth 6", *KERNELS]  # in the groups themselves
+    assert [title for title, _ in table] == ["depth 6", *KERNELS]  # published numbers are inside the groups
     assert dict(table)["CNTK"]["published"] == ["66.55", "77.06", "79.24", "80.11", "76.79"]
     assert dict(table)["CNTK"]["difference"][0] == f"{10.06 - 66.55:+.2f}"
     assert "Published for the same numbers of images: Li et al. 2019" in report.table(past)
@@ -87,7 +87,7 @@ def test_as_many_images_are_compared_and_differences_shown():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"setting": {"ridge": 0.0}},  # the paper scales its kernels
+        {"setting": {"ridge": 0.0}},  # the paper uses a unit diagonal
         {"setting": {"ridge": 1e-3, "normalize": "unit_diagonal"}},
         {"dataset": "digits"},
         {"depths": (4,)},
@@ -103,10 +103,10 @@ def test_notes_say_what_c_and_the_published_numbers_are():
     text = report.table(study())
     assert f"published, for other numbers of training / test images: {ENHANCED}. Only how accuracy" in text
     assert "c: half-width of the pooling window" in text and "0: no pooling (V)" in text
-    assert "2,000 / 10,000" not in text  # of another setting
+    assert "2,000 / 10,000" not in text  # these sizes have another setting
     assert max(map(len, text.splitlines()[:9])) < 130
     plain = report.table(study(setting={"ridge": 0.0}))
-    assert "not comparable: 2,000 / 10,000, 50,000 / 10,000" in plain  # of CNTK-V
+    assert "not comparable: 2,000 / 10,000, 50,000 / 10,000" in plain  # published for CNTK-V
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])
@@ -115,7 +115,7 @@ def test_every_format_has_every_number(form):
     text = report.table(past, form)
     for row in report.rows(past):
         assert (f"{row['accuracy']:.2f}" if form in ("markdown", "latex") else str(row["accuracy"])) in text
-    assert ("66.55" in text) == (form in ("markdown", "latex"))  # csv and json: what can be compared
+    assert ("66.55" in text) == (form in ("markdown", "latex"))  # csv and json have only comparable numbers
 
 
 def test_doubts_are_marked():
@@ -132,7 +132,8 @@ def test_what_was_published_elsewhere():
     assert elsewhere(Run("cifar10", 50_000, 10_000), "CNTK-V", 3).sizes == (2_000, 10_000)
     assert published(here, "CNTK-V", 3) is None is elsewhere(here, "CNTK-V", 5)
     assert elsewhere(Run("cifar10", 100, 200, (0, 2)), "CNTK-V", 3) is None
-    assert elsewhere(Run("cifar10", 30, 10_000), "CNTK-GAP", 15) is None  # means over draws
+    # The published ones are means over draws.
+    assert elsewhere(Run("cifar10", 30, 10_000), "CNTK-GAP", 15) is None
 
 
 def test_the_figure_draws_what_the_table_says(monkeypatch, tmp_path):
@@ -140,7 +141,7 @@ def test_the_figure_draws_what_the_table_says(monkeypatch, tmp_path):
 
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
-    monkeypatch.setattr(report, "plot", lambda *_: False)  # another figure, which takes seconds
+    monkeypatch.setattr(report, "plot", lambda *_: False)  # this other figure takes seconds
     past = study(depths=(3, 6))
     past["solutions"][2] |= {"trusted": False, "doubt": "not solved"}
     report.write(past, tmp_path)

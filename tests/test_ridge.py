@@ -17,12 +17,12 @@ from cntk_bench.system import memory
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Small matrices, so small blocks: 7 leaves a ragged last block."""
+    """Matrices are small, so blocks are, too; with 7, the last block is usually smaller."""
     monkeypatch.setattr(cholesky, "BLOCK", 7)
 
 
 def problem(n=40, m=25, classes=3, seed=0):
-    """A Gram matrix of clustered points under a Laplace kernel: (K, labels, K_test, labels_test)."""
+    """A Gram matrix of clustered points, by a Laplace kernel: (K, labels, K_test, labels_test)."""
     rng = np.random.default_rng(seed)
     labels = np.arange(n + m) % classes
     x = rng.standard_normal((n + m, 4)) + 1.5 * rng.standard_normal((classes, 4))[labels]
@@ -38,7 +38,7 @@ class TestSolve:
     @pytest.mark.parametrize("r", [0.0, 1e-3, 0.5])
     def test_equals_dense_solve(self, r):
         K, y, _, _ = problem()
-        K = 5.0 * K  # so that the mean diagonal is not 1
+        K = 5.0 * K  # a mean diagonal other than 1
         expected = np.linalg.solve(K + r * 5.0 * np.eye(len(K)), onehot(y, 3))
         solution = ridge.solve(K, y, classes=3, ridge=r)
         np.testing.assert_allclose(solution.alpha, expected, rtol=1e-9, atol=1e-11)
@@ -50,12 +50,13 @@ class TestSolve:
         K, y, K_test, y_test = problem(60, 200)
         model = KernelRidge(alpha=0.02, kernel="precomputed").fit(K, onehot(y, 3))
         expected = model.predict(K_test).argmax(axis=1)
-        alpha = ridge.solve(K, y, classes=3, ridge=0.02).alpha  # the diagonal of K is 1
+        # The mean diagonal of K is 1, so ridge and alpha are the same.
+        alpha = ridge.solve(K, y, classes=3, ridge=0.02).alpha
         got = prediction.predict(
             alpha, (K_test[i : i + 33].astype(np.float32) for i in range(0, 200, 33))
         ).classes
         np.testing.assert_array_equal(got, expected)
-        assert 0.5 < (got == y_test).mean() < 1  # neither chance nor trivial
+        assert 0.5 < (got == y_test).mean() < 1  # better than chance, but not perfect
 
     def test_leaves_the_gram_alone_unless_told(self):
         K, y, _, _ = problem()
@@ -72,13 +73,13 @@ class TestSolve:
         got = ridge.solve(spoilt, y, classes=3, ridge=[0, 0.1], overwrite=True)
         np.testing.assert_array_equal(got.alpha, expected.alpha)
         if len(K) > cholesky.BLOCK:
-            assert spoilt[0, -1] != 0  # it was the workspace
+            assert spoilt[0, -1] != 0  # it was used as workspace
 
     def test_float32(self):
         K, y, K_test, _ = problem()
         double = ridge.solve(K, y, classes=3)
         single = ridge.solve(K.astype(np.float32), y, classes=3, dtype="float32")
-        # The matrix is rounded to float32, which is 6e-8 of an entry; refinement takes away all else.
+        # Rounding the matrix to float32, by 6e-8 of an entry, remains; refinement removes all other errors.
         error = np.finfo(np.float32).eps * double.chosen.condition
         np.testing.assert_allclose(single.alpha, double.alpha, atol=error * np.abs(double.alpha).max())
         assert single.alpha.dtype == double.alpha.dtype == np.float64
@@ -99,7 +100,8 @@ class TestLeaveOneOut:
     @pytest.mark.parametrize("r", [0.0, 1e-2, 1.0])
     def test_equals_refitting(self, r):
         K, y, _, _ = problem(30)
-        K = K * np.outer(w := np.linspace(0.5, 2, 30), w)  # an uneven diagonal: r must not follow it
+        # On an uneven diagonal, where r must not be scaled by each entry.
+        K = K * np.outer(w := np.linspace(0.5, 2, 30), w)
         shift = r * np.trace(K) / 30
         Y, held_out = onehot(y, 3), np.empty((30, 3))
         for i in range(30):
@@ -126,18 +128,18 @@ class TestLeaveOneOut:
         K, y, _, _ = problem(120)
         noisy = np.where(np.random.default_rng(1).random(120) < 0.4, (y + 1) % 3, y)
         assert ridge.solve(K, noisy, classes=3, ridge="loo").chosen.ridge >= 0.1
-        two = np.repeat([0, 1], 60)  # two clusters far apart, smooth labels
+        two = np.repeat([0, 1], 60)  # two clusters far apart, with a label each
         x = np.linspace(0, 1, 120) + 10 * two
         K = np.exp(-np.abs(x[:, None] - x))
         assert ridge.solve(K, two, classes=2, ridge="loo").chosen.ridge <= 1e-3
 
     def test_of_equal_errors_the_larger_ridge_wins(self):
-        K, y = np.eye(12), np.arange(12) % 2  # nothing is learnt: every held-out output is 0
-        for values in ([0, 3], [3, 0]):  # sqrt(1 + r) is exact
+        K, y = np.eye(12), np.arange(12) % 2  # nothing can be learnt: every held-out output is 0
+        for values in ([0, 3], [3, 0]):  # chosen so that sqrt(1 + r) is exact
             assert ridge.solve(K, y, classes=2, ridge=values).chosen.ridge == 3
 
     def test_the_grid_goes_on_while_its_largest_ridge_is_the_best(self):
-        """Labels that are noise: the larger the ridge, the better."""
+        """With labels that are noise, larger ridges are better."""
         K, _, _, _ = problem(90)
         labels = np.random.default_rng(0).permutation(np.arange(90) % 3)
         solution = ridge.solve(K, labels, classes=3, ridge="loo")
@@ -153,7 +155,7 @@ class TestLeaveOneOut:
         [([1e-6, 1e-5], "largest"), ([10.0, 20.0], "smallest"), ([0.0, 1e6], None), ([1e-6], None)],
     )
     def test_a_list_whose_end_is_the_best_says_so(self, values, edge):
-        """The best ridge is about 1: 40 % of the labels are wrong."""
+        """As 40 % of the labels are wrong, the best ridge is about 1."""
         K, y, _, _ = problem(120)
         noisy = np.where(np.random.default_rng(1).random(120) < 0.4, (y + 1) % 3, y)
         assert ridge.solve(K, noisy, classes=3, ridge=values).edge == edge
@@ -172,7 +174,7 @@ class TestDiagnostics:
     @pytest.mark.parametrize("order", [1, -1])
     def test_figures(self, r, order):
         K, y, _, _ = problem()
-        K = K * np.outer(w := np.linspace(0.3, 2, 40)[::order], w)  # the smallest pivot first, or last
+        K = K * np.outer(w := np.linspace(0.3, 2, 40)[::order], w)  # the smallest pivot comes first, or last
         mean_diagonal = np.trace(K) / 40
         A = K + r * mean_diagonal * np.eye(40)
         fit = ridge.solve(K, y, classes=3, ridge=r).chosen
@@ -197,7 +199,7 @@ class TestDiagnostics:
 
 class TestJitter:
     def duplicated(self):
-        """40 images, of which 5 occur again at the end."""
+        """40 images, 5 of which are repeated at the end."""
         K, y, _, _ = problem()
         index = np.r_[0:40, 20:25]
         return K[np.ix_(index, index)], y[index]
@@ -218,7 +220,7 @@ class TestJitter:
     def test_leave_one_out_tends_to_the_projector_formula(self):
         K, y = self.duplicated()
         y = y.copy()
-        y[40:] = (y[40:] + 1) % 3  # each copy contradicts its original: leaving one out, the other rules
+        y[40:] = (y[40:] + 1) % 3  # copies contradict originals: when one is left out, the other decides
         values, vectors = np.linalg.eigh(K)
         null = values < 1e-12 * values.max()
         P, Y = vectors[:, null] @ vectors[:, null].T, onehot(y, 3)
@@ -245,14 +247,14 @@ class TestJitter:
 
     def test_a_pivot_of_rounding_size_is_not_taken_for_one(self):
         K = np.eye(30)
-        K[20, 3] = K[3, 20] = 1 - 2.0**-51  # the pivot of image 20 is 2**-50: positive, but noise
+        K[20, 3] = K[3, 20] = 1 - 2.0**-51  # image 20 has the pivot 2**-50, positive but only noise
         assert ridge.solve(K, np.arange(30) % 2, classes=2, error=0.0).chosen.jitter == 1e-10
 
     @pytest.mark.parametrize("brightness", [1e-3, 1, 30, 1e3])
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_equal_images_that_contradict_each_other_count_as_one(self, dtype, brightness):
-        """Whatever their brightness: the limit of the jitter to 0 is each image once, with the mean of
-        the targets of its copies."""
+        """At any brightness: as the jitter goes to 0, equal images act as a single one whose target is the
+        mean of theirs."""
         for seed in range(6):
             K, y, K_test, _ = problem(60, seed=seed)
             scale = np.ones(60)
@@ -265,7 +267,7 @@ class TestJitter:
             mean = Y[:60].copy()
             mean[7] = Y[index == 7].mean(0)
             limit = K_test @ np.linalg.solve(K, mean)
-            # To first order the jitter j moves the scores by K_test K^-1 (j diag K) K^-1 Y.
+            # To first order, a jitter j moves the scores by K_test K^-1 (j diag K) K^-1 Y.
             moved = K_test @ np.linalg.solve(K, K.diagonal()[:, None] * np.linalg.solve(K, mean))
             shift = solution.chosen.jitter * np.abs(moved).max()
             assert prediction.predict(solution.alpha, [K_test[:, index]]).undecided <= 1
@@ -277,7 +279,7 @@ class TestJitter:
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_what_cannot_be_solved_says_so(self, dtype, monkeypatch):
-        """Two equal images of different classes and no jitter allowed: some factor, and a large residual."""
+        """Equal images of two classes, too little jitter: solved well, or doubted for the residual."""
         K, y, _, _ = problem(60)
         index = np.r_[0:60, 7]
         labels = np.r_[y, (y[7] + 1) % 3]
@@ -307,14 +309,14 @@ class TestJitter:
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_an_uneven_diagonal_alone_asks_for_no_jitter(self, dtype):
-        """D K D is as regular as K, whatever the diagonal D: brightness is no reason to doubt a pivot."""
+        """D K D is as regular as K for any diagonal D: different brightness is no reason to doubt a pivot."""
         K, y, _, _ = problem()
         scale = np.logspace(-6, 6, 40)
         chosen = ridge.solve(K * np.outer(scale, scale), y, classes=3, dtype=dtype, error=0.0).chosen
         assert chosen.jitter == 0
 
     def test_a_black_image_has_no_share(self):
-        """Its row is zero: it is not positive definite, and adds nothing to any score."""
+        """Its row is zero: it makes the matrix singular, but adds nothing to any score."""
         K, y, K_test, _ = problem()
         black = np.zeros((41, 41))
         black[:40, :40] = K
@@ -366,7 +368,7 @@ def test_bad_input(change, message):
 
 
 def test_images_that_rounding_alone_decides_are_counted():
-    """Two almost equal images of different classes: coefficients of 1e7 and -1e7, and kernels in float32."""
+    """Two almost equal images of different classes: coefficients of 1e7 and -1e7 amplify float32 rounding."""
     rng = np.random.default_rng(0)
     blocks = rng.random((200, 3)).astype(np.float32)
     plain = np.array([[1.0, 0.0], [0.0, 1.0], [0.3, 0.1]])
@@ -375,18 +377,19 @@ def test_images_that_rounding_alone_decides_are_counted():
     blocks[:, 1] = np.nextafter(blocks[:, 0], np.float32(2))
     large = np.array([[1e7, 0.0], [-1e7, 0.0], [0.0, 0.5]])
     assert prediction.predict(large, [blocks[:150], blocks[150:]]).undecided > 100
-    blocks[:, 1] = blocks[:, 0]  # the same image: its kernels err alike, and its coefficients cancel
+    # The same image: its kernels have the same errors, and its coefficients cancel.
+    blocks[:, 1] = blocks[:, 0]
     equal = prediction.predict(large, [blocks[:150], blocks[150:]])
     assert equal.undecided == 0 and (equal.classes == 1).all()
     wide = rng.random((200, 3))
-    disturbed = wide * (1 + 2.0**-24 * rng.uniform(-1, 1, wide.shape))  # as float32 rounds
+    disturbed = wide * (1 + 2.0**-24 * rng.uniform(-1, 1, wide.shape))  # rounding errors like float32's
     changed = prediction.predict(large, [wide]).classes != prediction.predict(large, [disturbed]).classes
     assert changed.sum() <= prediction.predict(large, [wide]).undecided + 1
 
 
 @pytest.mark.filterwarnings("error")
 def test_scores_of_kernels_near_the_ends_of_float64():
-    """Right, with errors that are not known, and so a doubt; or told that they cannot be had."""
+    """The result is right but undecided, as its errors are unknown; or it is told to be out of range."""
     block, alpha = np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     found = prediction.predict(alpha * 1e-300, [block * 1e300])
     assert found.classes == [0] and found.undecided == 1
@@ -405,7 +408,7 @@ class TestMemory:
     def test_peak_is_as_predicted(self, dtype, n, monkeypatch):
         monkeypatch.setattr(cholesky, "BLOCK", 200)
         labels = np.arange(n) % 10
-        ridge.solve(np.eye(10), labels[:10], classes=10, dtype=dtype)  # what is allocated only once
+        ridge.solve(np.eye(10), labels[:10], classes=10, dtype=dtype)  # things that are allocated only once
         tracemalloc.start()
         try:
             gram = np.full((n, n), 0.5, dtype)
@@ -415,7 +418,7 @@ class TestMemory:
         finally:
             tracemalloc.stop()
         predicted = placement.predict(n, classes=10, device="cpu", dtype=dtype)
-        arrays = predicted.host - placement.BLAS_BUFFERS  # tracemalloc sees arrays only
+        arrays = predicted.host - placement.BLAS_BUFFERS  # tracemalloc sees only arrays
         assert 0.75 * arrays < peak <= arrays and predicted.gpu == 0
 
     def test_the_paper_fits_where_it_should(self, monkeypatch):
@@ -441,7 +444,7 @@ class TestMemory:
 
         assert where(1000) == ("cuda", "float64")
         assert where(1000, device="cpu") == ("cpu", "float64")
-        assert where(45_000) == ("cuda", "float64")  # 16 GiB on the GPU, 8 on the host
+        assert where(45_000) == ("cuda", "float64")  # needs 16 GiB on the GPU and 8 on the host
         assert where(45_000, device="cpu") == ("cpu", "float32")
         free["cuda"] = 9 * memory.GIB
         assert where(31_000) == ("cuda", "float64") and where(34_000) == ("cpu", "float64")
@@ -461,7 +464,7 @@ class TestMemory:
             where(10, dtype="half")
 
     def test_free_memory_of_this_machine(self, monkeypatch):
-        """Never more than the machine has, and less where a control group has less left."""
+        """At most what the machine has, or what a control group has left."""
         import os
 
         installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -486,7 +489,7 @@ class TestMemory:
 
 
 class DeviceArray(np.ndarray):
-    """An array that, like CuPy's, refuses to meet a host array."""
+    """An array that refuses to meet a host array, as CuPy's do."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
         for a in (*inputs, *out):
@@ -506,7 +509,7 @@ class DeviceArray(np.ndarray):
 
 @pytest.fixture
 def fake_cupy(monkeypatch):
-    """CuPy's names over DeviceArray: the host code of the GPU path runs without a GPU."""
+    """CuPy's functions on DeviceArray, so that the GPU path's host code runs without a GPU."""
     from scipy.linalg import solve_triangular
 
     def on_device(make):
@@ -558,7 +561,7 @@ BROKEN = {
 @pytest.mark.parametrize("error", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize("where", ["is_available", "memGetInfo"])
 def test_a_broken_gpu_is_no_gpu(fake_cupy, monkeypatch, error, where):
-    """ "auto" takes the CPU; "cuda" tells what CuPy says, in one line."""
+    """With a broken GPU, "auto" takes the CPU, and "cuda" reports CuPy's error in one line."""
 
     def fail():
         raise error
@@ -603,7 +606,7 @@ def test_the_memory_that_the_user_says_there_is(monkeypatch):
 
 
 class TestWithoutLeaveOneOut:
-    """The figures of leaving one out are spared where one ridge is solved and they are not wanted."""
+    """With one ridge, leave-one-out figures can be skipped if nobody wants them."""
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     @pytest.mark.parametrize("solver", [ridge.solve, iterative.refined])
@@ -611,7 +614,7 @@ class TestWithoutLeaveOneOut:
         K, y, _, _ = problem()
         kinds = {"classes": 3, "ridge": 1e-3} | ({"dtype": dtype} if solver is ridge.solve else {})
         usual = solver(K, y, **kinds)
-        monkeypatch.setattr(cholesky.Cholesky, "inverse_diagonal", None)  # n^3 / 3 operations
+        monkeypatch.setattr(cholesky.Cholesky, "inverse_diagonal", None)  # would take n^3 / 3 operations
         found = solver(K, y, **kinds, leave_one_out=False)
         np.testing.assert_array_equal(found.alpha, usual.alpha)
         assert np.isnan([found.chosen.loo_error, found.chosen.loo_accuracy]).all()
@@ -621,7 +624,7 @@ class TestWithoutLeaveOneOut:
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_condition_is_still_a_bound_within_a_third(self, seed):
-        """Of nearly singular matrices whose null vector is anything; against the inverse."""
+        """For nearly singular matrices with any null vector, against the inverse."""
         rng = np.random.default_rng(seed)
         n = 40
         null = rng.standard_normal(n) * (rng.random(n) < 0.3)
@@ -643,7 +646,7 @@ class TestWithoutLeaveOneOut:
 @pytest.mark.parametrize("deep", [1, 2, 8])
 @pytest.mark.parametrize("n", [6, 7, 30, 61])
 def test_however_deep_products_are_the_factor_is_the_same(monkeypatch, n, deep):
-    """Blocks of 7: a factor, solutions and inverse diagonals against NumPy's."""
+    """In blocks of 7: solutions, inverse diagonals and pivots against NumPy's."""
     rng = np.random.default_rng(n)
     x = rng.standard_normal((n, n))
     matrix = x @ x.T + n * np.eye(n)
@@ -659,9 +662,9 @@ def test_however_deep_products_are_the_factor_is_the_same(monkeypatch, n, deep):
 
 
 class TestPivots:
-    """The factor's own bookkeeping, against the textbook's recursion for pivots."""
+    """The factor's own account of pivots, against the textbook recursion."""
 
-    A = np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 9.0]])  # pivots 4, 0, 9
+    A = np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 9.0]])  # with pivots 4, 0, 9
 
     def factored(self, matrix, shift, tolerance):
         factor = cholesky.Cholesky(np.array(matrix, np.float64), cholesky.Device.named("cpu"))
@@ -671,8 +674,8 @@ class TestPivots:
     @pytest.mark.parametrize(
         ("entry", "pivot"),
         [
-            (0.5, -0.5 / 0.5),  # LAPACK stops at it: 0.5 - 2^2 / 4, of 0.5
-            (1.0 + 2**-10, 2.0**-10 / (1 + 2**-10)),  # it passes, but is rounding
+            (0.5, -0.5 / 0.5),  # LAPACK stops here: 0.5 - 2^2 / 4 = -0.5, relative to 0.5
+            (1.0 + 2**-10, 2.0**-10 / (1 + 2**-10)),  # LAPACK goes on, but this pivot is only rounding
         ],
     )
     def test_a_failing_pivot_is_told_relative_to_its_own_entry(self, monkeypatch, block, entry, pivot):
@@ -691,7 +694,7 @@ class TestPivots:
         assert found.value.pivot == first
 
     def test_the_tolerance_is_of_the_shifted_entry(self):
-        """Pivots are 4 + 4, then 1 + s - 4 / 8, of 1 + s; and 9."""
+        """Pivots: 4 + 4 = 8; then 1 + s - 4 / 8, compared with its entry 1 + s; and 9."""
         for s in (0.0, 1.0, 7.0):
             share = (1 + s - 0.5) / (1 + s)
             assert self.factored(self.A, [4, s, 0], share * 0.999) == pytest.approx(min(0.5 + s, 8))
@@ -707,7 +710,7 @@ class TestPivots:
         matrix = np.random.default_rng(n).standard_normal((n, n))
         whole = np.tril(matrix) + np.tril(matrix, -1).T
         spoilt = np.where(np.triu(np.ones((n, n)), 1) > 0, np.nan, matrix)
-        for i in range(0, n, cholesky.BLOCK):  # within a block's corner, too
+        for i in range(0, n, cholesky.BLOCK):  # even within blocks on the diagonal
             assert np.isnan(spoilt[i, i + 1 : i + 2]).all()
         factor = cholesky.Cholesky(spoilt, cholesky.Device.named("cpu"))
         np.testing.assert_allclose(factor.absolute_row_sums(), abs(whole).sum(1), rtol=1e-12)
@@ -716,7 +719,7 @@ class TestPivots:
 
 
 class TestEndsOfTheRange:
-    """Kernels near the ends of float32's range are solved as others are."""
+    """Kernels near the ends of float32's range are solved like others."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("scale", [2.0**-120, 2.0**-50, 2.0**100])
@@ -742,7 +745,7 @@ class TestEndsOfTheRange:
 
 
 class TestRounding:
-    """What rounding alone decides is a tie, or undecided."""
+    """Where only rounding decides, there is a tie, or an image is undecided."""
 
     def test_a_class_that_the_residual_could_change_is_undecided(self):
         alpha, row = np.array([[1.0, 1.0 - 1e-5], [0.0, 0.0]]), np.array([[1.0, 0.5]])
@@ -755,7 +758,7 @@ class TestRounding:
         assert list(fit_room._classes(y, y - rounding)) == [0, 0, 2]
 
     def test_black_images_left_out_get_the_first_class(self):
-        """Nothing is known of them: every score is exactly 0."""
+        """Nothing is known about them: every score is exactly 0."""
         K, y, _, _ = problem(30)
         black = np.arange(30) >= 20
         K = K * ~black[:, None] * ~black
@@ -782,7 +785,7 @@ class TestRounding:
 
 
 class TestSmallThings:
-    """What mutation testing found that no other test would notice."""
+    """Details that mutation testing showed to be checked by no other test."""
 
     def test_the_remedy_is_ten_times_what_was_tried(self):
         K = np.eye(4)
@@ -807,7 +810,7 @@ class TestSmallThings:
         assert loaded.dtype == np.float64 and (loaded == gram).all()
 
     def test_images_that_are_equal_to_some_test_images_only_are_two(self):
-        """Columns that agree in the first rows and differ in a later one do not count as one."""
+        """Columns that agree in the first rows but differ in a later one are two different images."""
         block = np.ones((6, 3))
         block[5, 1] = 0.5
         alpha = np.array([[2.0, 0.0], [-1.0, 0.5], [0.25, 0.0]])
@@ -817,10 +820,11 @@ class TestSmallThings:
 
     @pytest.mark.parametrize(("share", "undecided"), [(0.9, 1), (1.1, 0)])
     def test_an_image_is_undecided_where_its_margin_is_below_the_noise(self, share, undecided):
-        """Noise of a score: STORED sqrt(sum (K alpha)^2); of a margin: that of both."""
+        """A score has the noise STORED sqrt(sum (K alpha)^2); a margin has that of both scores."""
         block = np.array([[3.0, 4.0]])
         scores = np.array([12.0, 12.0 * (1 - share * np.sqrt(2) * prediction.STORED)])
-        alpha = np.diag(scores / block[0])  # each score is one product: its noise is STORED times itself
+        # With single products as scores, the noise is STORED times the score.
+        alpha = np.diag(scores / block[0])
         assert prediction.predict(alpha, [block]).undecided == undecided
 
     def test_residuals_that_show_in_scores_are_a_doubt(self):
@@ -844,13 +848,13 @@ class TestSmallThings:
     def test_the_next_matrix_is_read_ahead_where_there_is_room(self, monkeypatch, device, free, room):
         monkeypatch.setattr(memory, "available", lambda *_: free)
         place = placement.Place(device, "float32", host=100, gpu=0)
-        assert placement.room_ahead(place, 10) is room  # float32: 4 bytes of 100 entries
-        asked = free / placement.GIB  # which is believed, whatever is free
+        assert placement.room_ahead(place, 10) is room  # 4 bytes for each of 100 entries
+        asked = free / placement.GIB  # an explicit limit is believed, whatever is free
         monkeypatch.setattr(memory, "available", lambda *_: 0)
         assert placement.room_ahead(place, 10, asked) is room
 
     def test_memory_on_a_gpu_is_that_of_the_arrays(self):
-        """Float64, n images, k classes: the matrix, 6 panels of n x BLOCK, 8 arrays of n x k."""
+        """The matrix, panels of n x BLOCK (6 in float64, 10 in float32) and 8 arrays of n x k."""
         n, k, block = 3000, 10, cholesky.BLOCK
         for dtype, size, panels in (("float64", 8, 6), ("float32", 4, 10)):
             place = placement.predict(n, classes=k, device="cuda", dtype=dtype)

@@ -1,4 +1,4 @@
-"""A run directory: solves are kept whole, numbered, and never written through a link."""
+"""A run directory: solves are complete and numbered, and never written through a link."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def run(tmp_path):
 
 
 def latest(run):
-    """The ridge of the last solve, wherever it is told."""
+    """The ridge of the last solve, from every place that has it; all should agree."""
     return {
         float(np.load(run.solutions / "CNTK-V-3.npz")["ridge"]),
         record.load(run.record)["solutions"][0]["ridge"],
@@ -71,7 +71,7 @@ def test_every_solve_is_kept_and_the_last_is_shown(run):
 
 
 def test_a_copy_of_a_solution_may_be_changed_by_hand(run):
-    """What a user edits in `solutions` by way of a new file leaves the kept solve alone."""
+    """If a user's change to `solutions` replaces the files, the kept solve stays as it was."""
     put(run, 0.5)
     shutil.rmtree(run.solutions)
     put(run, 0.25)
@@ -231,7 +231,7 @@ def test_a_damaged_solve_is_told_and_hides_no_other(run, change):
 
 @pytest.mark.parametrize("step", range(1, 5))
 def test_a_kill_while_a_solve_is_published(run, step):
-    """The record never tells of a solve that is not there, and the next solve tidies up."""
+    """The record never names a solve that does not exist, and the next solve tidies up."""
     put(run, 0.5)
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nimport numpy as np\n"
@@ -268,7 +268,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not
         assert len(list(run.solves.glob(".*"))) == 2
         put(run, 0.5)
         (left,) = run.solves.glob(".*")
-        assert left.is_dir()  # whatever the numbers of processes are: only its lock tells
+        assert left.is_dir()  # only the lock of such a folder shows that its process is alive
         living.communicate()
     assert list(run.solves.glob(".*")) == []
 
@@ -287,9 +287,9 @@ def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
     left = interrupt(run, {"ridge": 0.5})
     with runs.new_solve(run, {"ridge": 0.25}) as other:
         assert other != left and cells.solved_cell(other, "CNTK-V", 3) is None
-    assert not other.exists()  # it had filled nothing
+    assert not other.exists()  # it contained no cells
     with runs.new_solve(run, {"ridge": 0.5}) as folder, runs.new_solve(run, {"ridge": 0.5}) as beside:
-        assert folder == left and beside != left  # which is in use
+        assert folder == left and beside != left  # the first one is in use
         assert (
             cells.solved_cell(folder, "CNTK-V", 3) == CELL and cells.solved_cell(folder, "CNTK-V", 4) is None
         )
@@ -304,7 +304,7 @@ def test_the_cells_of_an_interrupted_solve_are_there_for_the_same_solve(run):
 
 def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
     left = interrupt(run, {"ridge": 0.5, "code": provenance.code()})
-    older = interrupt(run, {"ridge": 0.5, "code": "0"})  # with which no solve will go on
+    older = interrupt(run, {"ridge": 0.5, "code": "0"})  # no later solve will continue this one
     put(run, 0.25)
     assert not older.exists()
     with runs.new_solve(run, {"ridge": 0.5, "code": provenance.code()}) as folder:
@@ -312,7 +312,7 @@ def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
 
 
 def finish(run, ridge=0.5):
-    """What of a cell an earlier call has left; then the solve, published."""
+    """Finish a solve and publish it; returns the cell that an earlier call had left, if any."""
     with runs.new_solve(run, {"ridge": ridge, "code": provenance.code()}) as folder:
         found = cells.solved_cell(folder, "CNTK-V", 3)
         np.savez(folder / "CNTK-V-3.npz", ridge=ridge)
@@ -342,7 +342,7 @@ def test_a_solve_that_fails_while_it_is_published_keeps_its_cells(run, monkeypat
 
 
 def killed(run, monkeypatch, ridge=0.5):
-    """As SIGKILL leaves a solve before the record is saved: in its place, and nothing tidied up."""
+    """Leave a solve as SIGKILL does just before the record is saved: in its place, nothing tidied up."""
     with monkeypatch.context() as patch:
         patch.setattr(record, "save", fail)
         patch.setattr(runs, "_told", lambda past: {len(runs.numbers(run))})
@@ -364,7 +364,7 @@ def test_a_solve_that_is_killed_before_the_record_tells_of_it_is_told_by_the_nex
 
 
 def test_a_solve_that_a_running_one_puts_in_its_place_is_told_once(run, monkeypatch):
-    """Without locks two may tell of it at once."""
+    """Without locks, two processes may both enter it into the record."""
     put(run, 0.25)
     save, past = record.save, record.load(run.record)
 

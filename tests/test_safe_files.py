@@ -1,4 +1,4 @@
-"""Files of a run: who may write them, whatever the umask, and that no secret stands in any of them."""
+"""Files of a run: who may write them, under any umask; and none of them contains a secret."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ compute: {tile: 8, backend: cpu}
 
 @pytest.fixture
 def masked():
-    """Sets the umask; what was is set again at the end."""
+    """A function that sets the umask, which is restored at the end."""
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)
@@ -34,12 +34,12 @@ def test_nobody_else_may_write_and_a_group_may_where_the_umask_says_so(tmp_path,
     workers = ("--executor", executor, "--set", "compute.workers=1")
     arguments = (tmp_path / "small.yaml", "--output", run, *workers)
     assert call("run", *arguments).returncode == 0
-    assert call("compute", *arguments, "--set", "dataset.train=26").returncode == 0  # grown
+    assert call("compute", *arguments, "--set", "dataset.train=26").returncode == 0  # the run grew
     unsolved = ("--set", "solve.solver=cg", "--set", "solve.iterations=1")
     exported = ("--column", "CNTK-V", "--depth", 3, "--to", run / "k.npz")
     for more in (("solve", run, *unsolved), ("curve", run), ("verify", run), ("export", run, *exported)):
         assert call(*more).returncode in (0, 2)
-    assert os.umask(umask) == umask  # the process that asked has its own again
+    assert os.umask(umask) == umask  # the calling process has its own umask again
     found = [run.parent, run, *run.rglob("*")]
     names = {path.name for path in found}
     assert {"record.json", "config.yaml", "c.0.0.0", "lock", "ntk-v-3-all.npz", "report", "k.npz"} <= names

@@ -1,4 +1,4 @@
-"""The script that `slurm-script` prints, as bash and sbatch read it."""
+"""The script that `slurm-script` prints, as read by bash and by sbatch."""
 
 import os
 import re
@@ -70,7 +70,7 @@ def test_it_asks_for_what_the_config_says(tmp_path, capsys):
 
 
 def test_jobs_of_odd_paths_submitted_from_anywhere_compute_the_run(tmp_path, monkeypatch, capsys):
-    """A newline in a path would end a comment; images are found from where the script was written."""
+    """A newline in a path could end a comment; images are found relative to where the script was written."""
     numpy = pytest.importorskip("numpy")
     folder = tmp_path / "it's\n$(touch pwned)"
     folder.mkdir()
@@ -79,7 +79,7 @@ def test_jobs_of_odd_paths_submitted_from_anywhere_compute_the_run(tmp_path, mon
     numpy.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     (folder / "odd.yaml").write_text(CONFIG)
     text = script(capsys, "odd.yaml", "--shards", 2, "--set", "kernel.columns=[CNTK-V, CNTK-GAP]")
-    assert "--executor auto" in text  # a job that asked for jobs of its own would be one too many
+    assert "--executor auto" in text  # otherwise each job of the array would submit jobs
     (tmp_path / "array.sh").write_text(text)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -1,4 +1,4 @@
-"""Dask's scheduler and its certificates where clocks are wrong, or are set while it runs."""
+"""Dask's scheduler and its certificates with clocks that are wrong, or set while it runs."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from cntk_bench.executors import certificates, scheduler
 def test_a_clock_that_is_set_kills_no_worker_and_hides_none_that_is_silent(
     monkeypatch, kind, set_by, silent, lost
 ):
-    """Dask's own scheduler is misled by both; else there would be nothing to mend."""
+    """Dask's own scheduler must be misled by a clock set forwards or back; else ours is not needed."""
     passed = {"set": 0.0, "silent": 0.0}
     clocks = SimpleNamespace(
         time=lambda: time.time() + passed["set"] + passed["silent"],

@@ -1,4 +1,4 @@
-"""Errors of stored kernels that would decide a solution: a larger jitter spares them, or they are told."""
+"""Errors of stored kernels that could decide a solution: a larger jitter prevents this, or it is doubted."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from cntk_bench.regression.attempts import How
 from cntk_bench.regression.stream import Held
 
 N, M = 60, 40
-TWICE = [(3, 40), (10, 47)]  # places of one image each
+TWICE = [(3, 40), (10, 47)]  # pairs of places with the same image
 SOLVERS = {
     "cholesky": ridge.solve,
     "refined": iterative.refined,
@@ -25,14 +25,14 @@ def onehot(labels):
 
 
 def exact(K):
-    """What `moved` wants of a matrix in memory."""
+    """The products with a matrix that `moved` asks for."""
     return lambda b, squared=False: (K**2 if squared else K) @ b
 
 
 @pytest.fixture(scope="module", params=["v", "gap"])
 def twice(request):
-    """(K float32, test rows, labels) of digits, of which two come twice with two labels; and the scores of
-    regression on distinct images, whose targets are the means."""
+    """(K as float32, test rows, labels) of digits, two of which occur twice with other labels; and scores
+    of regression on the distinct images, whose targets are means."""
     images = load("digits", train=N, test=M, seed=1)
     x, labels = images.x_train.copy(), images.y_train.copy()
     for first, again in TWICE:
@@ -49,7 +49,7 @@ def twice(request):
 
 
 def in_the_last_bit(K, seed=0):
-    """Some entries of two equal rows are changed by the least that float32 can."""
+    """K with the last bit changed in some entries of rows that should be equal."""
     K, rng = K.copy(), np.random.default_rng(seed)
     for _, again in TWICE:
         for other in rng.choice([i for i in range(N) if i not in np.ravel(TWICE)], 6, replace=False):
@@ -58,7 +58,7 @@ def in_the_last_bit(K, seed=0):
 
 
 def test_it_is_what_errors_do_on_average():
-    """Against errors drawn at random: every entry its own, for each of the rows is fitted by itself."""
+    """Against random errors: each entry has its own, since each row is computed separately."""
     rng = np.random.default_rng(0)
     B = rng.standard_normal((30, 40))
     K, alpha, error = B @ B.T, rng.standard_normal((30, 4)), 1e-4
@@ -80,7 +80,7 @@ def test_equal_rows_are_no_reason_for_more_jitter(twice, solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_rows_that_rounding_tells_apart_do_not_decide(twice, solver):
-    """By the least jitter that lets it be factored scores are as large as hundreds, as the last line says."""
+    """With the least jitter that can be factored, scores would be far off, as the last line shows."""
     K, T, labels, expected = twice
     K = in_the_last_bit(K)
     found = SOLVERS[solver](K, labels, classes=10)
@@ -108,7 +108,7 @@ def test_exact_kernels_are_not_doubted_for_float32s_errors(twice):
 
 @pytest.mark.parametrize("pairs", [3, 20])
 def test_effects_that_add_up_are_those_of_equal_rows_too(pairs):
-    """At each ridge: also where no image's coefficient alone is large enough to show."""
+    """For each ridge, even where no single image's coefficient is large enough to show."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((300, 20))
     labels = rng.integers(0, 10, 300)
@@ -135,12 +135,12 @@ def test_kernels_of_unit_diagonal_keep_equal_rows_equal(twice, dtype):
 
 
 def test_what_cannot_be_trusted_has_the_figures_of_its_own_factor(twice, monkeypatch):
-    """Factors of larger jitters come after it."""
+    """Not those of the factors with larger jitters, which are computed later."""
     K, _, labels, _ = twice
     usual = ridge.solve(K, labels, classes=10, ridge=1e-3).chosen
     monkeypatch.setattr(sensitivity, "MOVED", 1e-12)
     found = ridge.solve(K, labels, classes=10, ridge=1e-3).chosen
-    assert found.doubt is not None and found.jitter == 1e-4  # the largest
+    assert found.doubt is not None and found.jitter == 1e-4  # the largest jitter
     alone = ridge.solve(K, labels, classes=10, ridge=1e-3, error=0.0).chosen
     assert alone.loo_error == usual.loo_error and alone.doubt is None
     own = K.diagonal().astype(np.float64)
@@ -151,10 +151,10 @@ def test_what_cannot_be_trusted_has_the_figures_of_its_own_factor(twice, monkeyp
 
 
 def test_every_beginning_of_the_images_is_looked_at(twice):
-    """The first 45 images have one of them twice, the first 30 none."""
+    """One image occurs twice among the first 45, none among the first 30."""
     K, T, labels, _ = twice
     parts = nested.solve(in_the_last_bit(K), labels, classes=10, sizes=[30, 45, N])
-    assert {part.jitter > 1e-8 for part in parts} == {True}  # one for all
+    assert {part.jitter > 1e-8 for part in parts} == {True}  # the same jitter for all sizes
     assert all(part.doubt is None and part.moved <= sensitivity.MOVED for part in parts)
 
 

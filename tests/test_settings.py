@@ -1,4 +1,4 @@
-"""Other people's settings of the libraries that we use change nothing, or are told in a line."""
+"""A user's settings for libraries that we use change nothing, or an error of one line names them."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_settings_of_zarr(tmp_path, variables):
 
 @pytest.mark.parametrize("text", ["default_zarr_format: 2\n", "{"])
 def test_files_of_zarr(tmp_path, text):
-    """Those that ZARR_CONFIG names are not read; a broken one below the home directory is told."""
+    """Files named by ZARR_CONFIG are not read; a broken one below the home directory is reported."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "zarr.yaml").write_text(text)
     done = run(tmp_path, ZARR_CONFIG=str(tmp_path / "theirs"))
@@ -74,7 +74,7 @@ def test_a_completion_without_the_shells_variables_ends_quietly(tmp_path, variab
 
 
 def test_nonsense_that_libraries_would_heed(tmp_path):
-    """All at once: OpenMP's would print or never return, Numba's and CuPy's warn, XDG's make a folder ~."""
+    """All at once: OpenMP would print or hang, Numba and CuPy would warn, XDG would make a folder named ~."""
     (tmp_path / "stub" / "cupy").mkdir(parents=True)
     (tmp_path / "stub" / "cupy" / "__init__.py").write_text("import warnings\nwarnings.warn('two CuPys')\n")
     openmp = ("OMP_PLACES", "OMP_PROC_BIND", "OMP_SCHEDULE", "OMP_NUM_THREADS", "GOMP_CPU_AFFINITY")
@@ -126,7 +126,7 @@ def test_files_of_the_current_folder_are_not_imported(tmp_path):
 
 
 def test_a_current_folder_that_was_removed(tmp_path):
-    """What is named by whole paths works from there; what is not is told."""
+    """Absolute paths work from there; for other paths an error says that the folder was removed."""
     script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
     program = ["sh", "-c", script, "sh", sys.executable, "-m", "cntk_bench"]
     overrides = [word for override in SMALL for word in ("--set", override)]

@@ -1,4 +1,4 @@
-"""Processes of `compute` on one run, each with its own workers or its share, some of them killed."""
+"""Several `compute` processes on one run, with workers or shares of their own; some are killed."""
 
 import json
 import os
@@ -28,7 +28,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)
 
 def begin(folder, *arguments):
     def usual():
-        """Signals as in a terminal: whoever runs the tests in the background has SIGINT ignored."""
+        """Signals as at a terminal, even if the tests run in the background, where SIGINT is ignored."""
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.SIG_DFL)
 
@@ -63,7 +63,7 @@ def matrices(run):
 
 
 def lines(run):
-    """Names of the tiles that journals say were done, by the writer's process."""
+    """For each process, the names of the tiles that its journal lists as done."""
     found = {}
     for file in (run / "gram.zarr" / FOLDER).glob("*.jsonl"):
         text = file.read_text().split("\n")
@@ -108,7 +108,7 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor, faults
     while len(killed) < 3 and process.poll() is None:
         found = lines(run) if (run / "gram.zarr" / FOLDER).exists() else {}
         done = sum(map(len, found.values()))
-        if killed and done < before + 8:  # or one tile might be in flight each time, and is given up, then
+        if killed and done < before + 8:  # or one tile could be in flight at every kill, and then is given up
             time.sleep(0.02)
             continue
         alive = [pid for pid, tiles in found.items() if pid not in killed and len(tiles) > dice.randrange(8)]
@@ -126,8 +126,8 @@ def test_workers_killed_at_random_change_nothing(alone, folder, executor, faults
     assert killed and "a worker was lost" in said[1]
     assert "workers lost: " in ended(begin(folder, "status", "run"))
     times = [tile for tiles in lines(run).values() for tile in tiles]
-    # 55 tiles of pairs of training images, 40 of test images: only those in flight were done again, three for
-    # each worker; Dask may have given all of them to one while the other was started again.
+    # 55 tiles of training pairs and 40 of test images. Only tiles in flight were computed again, three for
+    # each worker; while one restarts, Dask may have given all of them to the other.
     flying = 3 if executor == "processes" else 3 * 2
     assert len(set(times)) == 95 and len(times) - 95 <= flying * len(killed)
     require_same(alone, folder)
@@ -172,7 +172,7 @@ def test_shares_are_even_and_leave_nothing_out():
 
 
 def test_shares_that_are_ended_in_the_middle_cost_their_tiles_in_flight(alone, folder, faults):
-    """Each by another signal; one beside them does not notice, and who comes later does what is left."""
+    """A different signal ends each; another share does not notice, and a later process computes the rest."""
     run, usual = folder / "run", ("compute", "shared.yaml", "--output", "run", "--shard")
     signals = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
     for signum in signals:

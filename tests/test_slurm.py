@@ -1,4 +1,4 @@
-"""A real Slurm of one node: job arrays of shares, jobs that are workers, cancelled and out of time."""
+"""A real one-node Slurm: arrays of shares, and jobs that are workers, cancelled or out of time."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What one process computes."""
+    """The matrices computed by a single process."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "array.yaml").write_text(CONFIG)
     run = Run(folder / "run")
@@ -65,7 +65,7 @@ def submit(environment, folder, *options):
 
 
 def lines(run):
-    """Lines of all journals."""
+    """The lines of all journals."""
     files = (run.gram / FOLDER).glob("*.jsonl") if run.gram.exists() else ()
     return [json.loads(line) for file in files for line in file.read_text().split("\n") if line.endswith("}")]
 
@@ -109,7 +109,7 @@ def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_re
     assert said and all("ended by SIGTERM: finished tiles are stored" in text for text in said), said
     submit(slurm, folder)
     until(lambda: not one_node.queued(slurm))
-    assert len(tiles(run)) == len(set(tiles(run))) == TILES  # the second array computed nothing again
+    assert len(tiles(run)) == len(set(tiles(run))) == TILES  # the second array repeated nothing
     for found, right in zip(matrices(run), alone, strict=True):
         np.testing.assert_array_equal(found, right)
     solved = program(slurm, folder, "solve", "run")
@@ -117,7 +117,7 @@ def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_re
 
 
 def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder, faults):
-    """Slurm tells it half a minute before its limit; where that is too soon to begin, it gets more."""
+    """Slurm warns it half a minute before its time limit; if it had no tile by then, it gets more time."""
     faults("a job out of time (Slurm)")
     script = program(slurm, folder, "slurm-script", "array.yaml", "--output", "run", "--shards", 1,
                      "--set", "dataset.train=1400", "--set", "dataset.test=360")  # fmt: skip
@@ -151,13 +151,13 @@ def test_jobs_that_are_workers_come_again_after_they_were_cancelled(slurm, alone
     for found, right in zip(matrices(run), alone, strict=True):
         np.testing.assert_array_equal(found, right)
     until(lambda: not one_node.queued(slurm))
-    assert not list(folder.glob(".cntk-bench-*"))  # certificates
-    told = (run.path / "log.txt").read_text()  # of the cancelled jobs, and of those in their place
+    assert not list(folder.glob(".cntk-bench-*"))  # the certificates are removed
+    told = (run.path / "log.txt").read_text()  # from the cancelled jobs and from their replacements
     assert told.count(f": worker begun: for process {process.pid} on ") > len(running)
 
 
 def test_jobs_of_either_kind_write_to_an_object_store(slurm, alone, folder, monkeypatch):
-    """An array that is cancelled, then jobs that are workers; who they are stands in no script and no log."""
+    """An array that is cancelled, then jobs that are workers; no script and no log contains credentials."""
     for name in ("moto", "obstore", "dask_jobqueue"):
         pytest.importorskip(name, reason="not installed: pip install 'cntk-bench[cluster]'")
     place, run = f"s3://{s3.BUCKET}/slurm", Run(folder / "objects")
@@ -180,11 +180,11 @@ def test_jobs_of_either_kind_write_to_an_object_store(slurm, alone, folder, monk
         for found, right in zip(matrices(run), alone, strict=True):
             np.testing.assert_array_equal(found, right)
         journals = [Bucket(place).get(one.name)[0] for one in Bucket(place).list("journals")]
-        assert sum(len(text.splitlines()) for text in journals) == TILES  # none was computed again
+        assert sum(len(text.splitlines()) for text in journals) == TILES  # no tile was computed twice
     until(lambda: not one_node.queued(slurm))
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert {"array.sh", "record.json"} < {file.name for file in files} and list(folder.glob("slurm-*.out"))
-    told = (run.path / "log.txt").read_text()  # searched with the other files
+    told = (run.path / "log.txt").read_text()  # this file is searched with the others
     assert told.count("asked: cntk-bench compute") == 3 and ": worker begun: " in told
     said = [script.stdout, done.stdout, done.stderr]
     for text in (*said, *(file.read_bytes().decode("latin1") for file in files)):

@@ -1,4 +1,4 @@
-"""Jobs that never become workers, with programs in the place of Slurm's (`test_slurm.py`: the real ones)."""
+"""Jobs that never become workers, with stand-ins for Slurm's programs (`test_slurm.py` has the real ones)."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from cntk_bench.executors import Workers
 pytest.importorskip("dask_jobqueue", reason="not installed: pip install 'cntk-bench[cluster]'")
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 
-# A job is a process whose file in jobs/ has its number. The file `how` has a word for each submission.
+# A job is a process, whose id is in the file jobs/NUMBER. The file `how` has a word for each submission.
 SBATCH = """#!/bin/bash
 cd "$SLURM" || exit 1
 how=$(head -n 1 how); sed -i 1d how
@@ -43,7 +43,7 @@ exit 0
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A folder of programs; gives what says how submissions go."""
+    """A folder with the programs; returns a function that sets how submissions go."""
     from cntk_bench.executors import jobs
 
     folder = tmp_path / "slurm"
@@ -91,4 +91,4 @@ def test_a_job_that_ends_before_it_begins_is_asked_for_again(slurm, folder, capl
     assert caplog.text.count("it ended before it could begin") == 1
     script = (tmp_path / "slurm" / "scripts" / "101").read_text()
     assert "umask 077" in script and "PRIVATE KEY" not in script
-    assert not list(tmp_path.glob(".cntk-bench-*"))  # certificates
+    assert not list(tmp_path.glob(".cntk-bench-*"))  # the certificates are removed

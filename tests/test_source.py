@@ -1,4 +1,4 @@
-"""Config files: all mistakes at once, each with its place; and files that extend others."""
+"""Config files: all mistakes are reported at once, each with its place; and files that extend others."""
 
 import os
 import re
@@ -25,7 +25,7 @@ network:
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write a file into the folder in which the test runs."""
+    """A function that writes a file into the folder where the test runs."""
     monkeypatch.chdir(tmp_path)
 
     def write(name, text):
@@ -101,7 +101,7 @@ def test_names_that_nothing_has_are_told_beside_others(write):
     assert "  c.yaml line 5: backend gpu is unknown: use one of auto, cuda, cpu" in told
     assert "  c.yaml line 5: executor slrum is unknown: did you mean slurm?" in told
     kept = config.load(write("kept.yaml", "solve: {solver: theirs}\n"), kept=True)
-    assert kept.solve.solver == "theirs"  # a run of another machine is looked at all the same
+    assert kept.solve.solver == "theirs"  # a run from another machine can still be looked at
     assert "solver theirs is unknown" in fail("init", "new.yaml", "--from", "kept.yaml")
 
 
@@ -156,7 +156,7 @@ def test_a_config_begins_with_what_it_extends(write):
     assert (found.name, found.dataset.train, found.dataset.test, found.dataset.seed) == ("top", None, 7, 9)
     assert (found.kernel.depths, found.kernel.columns, found.solve.ridge) == ((6,), ("CNTK-V",), "loo")
     alone = write("alone.yaml", config.dump(found))
-    assert config.load(alone) == found  # what a run keeps needs no other file
+    assert config.load(alone) == found  # a run's config needs no other file
     assert "extends" not in config.dump(found)
 
 

@@ -1,4 +1,4 @@
-"""Readouts and Specs: what is accepted, what is refused, which displacements are run."""
+"""Readouts and Specs: what is accepted, what is refused, and which displacements are computed."""
 
 import pytest
 from hypothesis import given
@@ -17,11 +17,11 @@ from cntk_bench.kernels.spec import Readout, Spec
         (("ntk", "lap", 3), "pool 'lap'"),
         (("ntk", "lap:-1", 3), "pool 'lap:-1'"),
         (("ntk", "lap:1.5", 3), "pool 'lap:1.5'"),
-        (("ntk", "lap:01", 3), "pool 'lap:01'"),  # one name for one pool
+        (("ntk", "lap:01", 3), "pool 'lap:01'"),  # each pool has only one name
         (("ntk", None, 3), "pool None"),
         (("ntk", "v", 3, "first"), "train 'first'"),
         (("ntk", "v", 1), "depth 1"),
-        (("ntk", "gap", 2), "depth 2"),  # "hidden" by default: identically zero
+        (("ntk", "gap", 2), "depth 2"),  # trains "hidden" by default, so it would be identically zero
         (("ntk", "v", 2, "hidden"), "depth 2"),
         (("nngp", "v", 1), "depth 1"),
         (("ntk", "v", 3.0), "depth 3.0"),

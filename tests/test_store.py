@@ -1,4 +1,4 @@
-"""The store against plain arrays, and against every kind of damage."""
+"""The store against plain arrays, and with every kind of damage."""
 
 import errno
 import json
@@ -161,9 +161,9 @@ def test_wrong_shape_and_writing_without_the_lock(empty):
         empty.write(tile, np.zeros((2, 3, 3), np.float32))
 
 
-# Damage: never a traceback, never a wrong number, and mended by writing again
+# Damage: never a traceback, never a wrong number, and repaired by writing again
 
-TILE = Tile("train", 2, 1)  # ragged: 1 x 3
+TILE = Tile("train", 2, 1)  # a partial tile, 1 x 3
 
 
 def flip(path):
@@ -177,7 +177,7 @@ def truncate(path):
 
 
 def consistent(path):
-    """Another number under a right checksum: only the digest can tell."""
+    """Another number with a correct checksum, which only the digest shows."""
     array = zarr.open_group(path.parents[1], mode="r+")[path.parent.name]
     array[1, TILE.rows(PLAN), TILE.cols(PLAN)] = 3.0
 
@@ -200,7 +200,7 @@ def test_damaged_chunk(full, damage):
         full.read(TILE)
     with pytest.raises(VerificationError, match="train-2-1"):
         matrix.matrix(full, "train", 1)
-    assert (matrix.matrix(full, "train", 0) == TRAIN[0]).all()  # the other readout's chunk is sound
+    assert (matrix.matrix(full, "train", 0) == TRAIN[0]).all()  # the chunks of the other readout are sound
     with full.alone():
         full.discard(TILE)
     assert stores.open(full.path).progress.missing() == [TILE]
@@ -299,7 +299,7 @@ def test_the_lower_triangle_alone(full):
 
 
 def test_the_images_used_are_kept(full, tmp_path):
-    """Also where a store was made without them."""
+    """Even if a store was first made without them."""
     bare = growth.create(tmp_path / "new", PLAN, ATTRIBUTES, Images(LABELS))
     assert bare.images().indices is bare.images().digests is None and bare.images().fingerprint is None
     for store in (full, growth.ensure(bare.path, PLAN, ATTRIBUTES, IMAGES)):
@@ -311,7 +311,7 @@ def test_the_images_used_are_kept(full, tmp_path):
 
 
 def test_the_numerics_version_decides_and_the_source_does_not(tmp_path):
-    """A store made before there was a numerics version holds the bits of version 1, whatever its source."""
+    """Stores older than numerics versions count as version 1, whatever their source."""
     old = {**ATTRIBUTES, "source": "0123"}
     del old["numerics"]
     growth.create(tmp_path / "old", PLAN, old, IMAGES)
@@ -320,7 +320,7 @@ def test_the_numerics_version_decides_and_the_source_does_not(tmp_path):
         growth.ensure(tmp_path / "old", PLAN, {**ATTRIBUTES, "numerics": 2}, IMAGES)
 
 
-# Links, moves and strays
+# Links, moves and stray files
 
 
 @pytest.mark.parametrize("name", ["lock", "journals"])
@@ -348,7 +348,7 @@ def test_arrays_that_are_links_are_refused(full, tmp_path):
 @pytest.mark.parametrize("moment", ["before the tile", "before its line"])
 @pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
 def test_a_store_moved_while_it_is_written(empty, tmp_path, monkeypatch, how, moment):
-    """What was logged is there, wherever it is now; and the same command begins or goes on."""
+    """What the log lists is there, wherever the store is now; the same command begins or goes on."""
     first, second = PLAN.tiles()[:2]
 
     def disturb():
@@ -397,7 +397,7 @@ def test_stray_chunks_are_set_aside_and_anything_else_is_not_touched(tmp_path, c
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_torn_record(empty, cut):
-    """A line without its end is not there; it hides neither those before it nor those of other writers."""
+    """A line without its end does not count; it hides neither earlier lines nor other writers' lines."""
     fill(empty, PLAN.tiles()[:3])
     log = log_of(empty)
     log.write_bytes(log.read_bytes()[:-cut])
@@ -514,7 +514,7 @@ def test_what_a_store_never_knew_of_its_images_is_no_damage(tmp_path):
 @pytest.mark.parametrize("name", images.NAMES["labels"])
 @pytest.mark.parametrize("size", [0, 4])
 def test_labels_of_a_wrong_number_are_damaged(full, name, size):
-    """More are none too many: growing the store may have been interrupted."""
+    """Too few are damage; too many are not, as growing the store may have been interrupted."""
     full.group.create_array(name, data=np.zeros(size, int), overwrite=True)
     with pytest.raises(VerificationError, match="labels .* run `compute` again to restore them"):
         _ = stores.open(full.path).labels
@@ -553,7 +553,7 @@ def one_line(error, *words):
     text = str(error.value)
     assert "\n" not in text and error.value.exit_code == 2
     for word in words:
-        assert (word.name if isinstance(word, Path) else word) in text  # a long path is shown cut
+        assert (word.name if isinstance(word, Path) else word) in text  # long paths are shown shortened
     return text
 
 
@@ -574,7 +574,7 @@ def test_another_computation_is_refused_with_the_differences_in_words(full):
 
 
 def test_labels_of_the_same_images_are_those_of_the_data(full):
-    """Whatever was written over them: they decide no number of a kernel."""
+    """Whatever the store had: labels do not affect the kernels."""
     relabelled = Images((LABELS[0][::-1], LABELS[1]), IMAGES.indices, IMAGES.digests)
     assert growth.labels_fit(full, IMAGES) and not growth.labels_fit(full, relabelled)
     again = growth.ensure(full.path, PLAN, ATTRIBUTES, relabelled)
@@ -656,7 +656,7 @@ def test_taken_or_unwritable_path(tmp_path, kind):
     with pytest.raises(UserError) as error:
         growth.ensure(path / "sub" if kind == "below a file" else path, PLAN, ATTRIBUTES, IMAGES)
     one_line(error, path, "cannot write", "output directory")
-    assert os.listdir(tmp_path) == ["taken"]  # nothing left behind, nothing lost
+    assert os.listdir(tmp_path) == ["taken"]  # nothing is left behind or lost
     assert (path / "thesis.txt" if path.is_dir() else path).read_text() == "precious"
 
 
@@ -688,7 +688,7 @@ def test_lock_sees_what_others_wrote(empty):
 
 
 def test_no_file_stays_open_after_a_lock(full):
-    fill(full, [TILE])  # what Python and zarr open once
+    fill(full, [TILE])  # Python and zarr open some files only once
     before = os.listdir("/proc/self/fd")
     fill(full, [TILE])
     with pytest.raises(KeyboardInterrupt), full.shared():
@@ -717,7 +717,7 @@ def test_lock_is_freed_by_sigkill(full):
 
 
 class Failing:
-    """Makes the n-th write or flush fail, whichever comes; counts them all."""
+    """Makes the n-th write or flush fail, counting all of them together."""
 
     def __init__(self, monkeypatch, code):
         self.left, self.count, self.code, self.lock = -1, 0, code, threading.Lock()
@@ -746,22 +746,22 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
     failing = Failing(monkeypatch, code)
     reference = growth.create(tmp_path / "reference", PLAN, ATTRIBUTES, IMAGES)
     steps = failing.count
-    for step in range(1, steps + 1):  # while creating: nothing is left
+    for step in range(1, steps + 1):  # a failure while creating leaves nothing behind
         failing.left = step
         with pytest.raises(UserError, match=words):
             growth.create(tmp_path / "broken", PLAN, ATTRIBUTES, IMAGES)
-        assert os.listdir(tmp_path) == ["reference"] or step == steps  # the last: flushing the name
+        assert os.listdir(tmp_path) == ["reference"] or step == steps  # the last step flushes the name itself
     first, second = PLAN.tiles()[:2]
     with reference.shared():
         failing.count = 0
         reference.write(first, block_of(first))
         steps = failing.count
-        for step in range(1, steps + 1):  # while writing a tile: the others stay
+        for step in range(1, steps + 1):  # a failure while writing a tile leaves the others
             failing.left = step
             with pytest.raises(UserError, match=words):
                 reference.write(second, block_of(second))
             assert reference.progress.missing()[0] == second
-            if step < steps:  # a record whose flush fails may still be there, and be right
+            if step < steps:  # if the line was written but not flushed, it may be found, and is right
                 assert stores.open(reference.path).progress.missing()[0] == second
         reference.write(second, block_of(second))
     again = stores.open(reference.path)
@@ -770,7 +770,7 @@ def test_a_write_that_fails_anywhere(tmp_path, monkeypatch, code, words):
 
 
 def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """A power cut must leave a whole store or none."""
+    """After a power cut there must be a whole store or none."""
     events, rename = [], Path.rename
     monkeypatch.setattr(growth, "flush", events.append)
     monkeypatch.setattr(Path, "rename", lambda *names: (events.append(names), rename(*names)))
@@ -781,7 +781,7 @@ def test_a_new_store_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch
 
 
 def test_flushed_before_it_is_recorded(empty, monkeypatch):
-    """A power cut must not leave a line in the log without its chunks."""
+    """A power cut must not leave a line in the log whose chunks are missing."""
     events, append = [], journal.Journal.append
     monkeypatch.setattr(chunks, "flush", lambda path: events.append(str(path.relative_to(empty.path))))
     monkeypatch.setattr(journal.Journal, "append", lambda *args: (events.append("line"), append(*args)))
@@ -792,7 +792,7 @@ def test_flushed_before_it_is_recorded(empty, monkeypatch):
 
 
 def test_a_line_that_is_only_half_written(empty, monkeypatch):
-    """A disk that fills within the log's line: the torn line hides neither earlier nor later ones."""
+    """The disk fills in the middle of a line: this torn line hides neither earlier nor later ones."""
     first, second = PLAN.tiles()[:2]
     fill(empty, [first])
     write, written = os.write, []
@@ -814,7 +814,7 @@ def test_a_line_that_is_only_half_written(empty, monkeypatch):
 
 
 def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
-    """Each line is written and flushed before another writer's: the disk takes a byte at a time."""
+    """The disk takes one byte at a time, but each line is complete before another writer's begins."""
     write = os.write
 
     def slow(handle, data):
@@ -831,7 +831,7 @@ def test_lines_of_two_writers_do_not_mix(empty, monkeypatch):
 @given(st.binary(max_size=400), st.integers(0, 10**6), st.booleans())
 @settings(max_examples=60)
 def test_a_damaged_log_never_gives_a_wrong_number(filled, junk, place, overwrite):
-    """Bytes written anywhere into the log: every tile reads right, or is damaged, or is not done."""
+    """With bytes written anywhere into the log, every tile is right, or damaged, or not done."""
     (log,) = (filled / "journals").iterdir()
     whole = log.read_bytes()
     place %= len(whole)

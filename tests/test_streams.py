@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, broken off or of another encoding; errors that nobody foresaw."""
+"""Standard streams that are closed, full, broken or of another encoding; and unforeseen errors."""
 
 import errno
 import itertools
@@ -20,7 +20,7 @@ needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there i
 
 
 def shell(line, **environment):
-    """A shell's line, in which $cntk is the command; its exit code and what it printed."""
+    """Run a line in bash, in which $cntk is the program; returns exit code and output."""
     environment = (
         os.environ | {"PYTHONPATH": str(REPOSITORY), "cntk": f"{sys.executable} -m cntk_bench"} | environment
     )
@@ -210,7 +210,7 @@ def test_debug_raises_what_went_wrong():
 
 @pytest.mark.parametrize("megabytes", [60, 100, 200, 400, 800])
 def test_little_memory_is_one_line_at_once(tmp_path, megabytes):
-    """Too little for the libraries; with 200 MiB, one of them once tried for ever."""
+    """This is too little for the libraries; with 200 MiB, one of them used to retry for ever."""
     line = f"ulimit -v {1024 * megabytes}; $cntk compute {QUICKSTART} --output {tmp_path}/x"
     done = shell(line)
     assert done.returncode == 2 and done.stdout == "" and not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Sweeps, as a user meets them: one Gram, every solve kept, and what is solved is not solved again."""
+"""Sweeps, as users meet them: a single Gram, every solve is kept, and nothing is solved twice."""
 
 import json
 import shutil
@@ -29,7 +29,8 @@ OVER = ("--over", "dataset.train=[16,24]", "--over", "solve.ridge=[1e-3,1]")
 @pytest.fixture
 def called(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cntk_bench.report.write", lambda past, folder: None)  # other tests draw figures
+    # Figures are drawn in other tests.
+    monkeypatch.setattr("cntk_bench.report.write", lambda past, folder: None)
     (tmp_path / "swept.yaml").write_text(CONFIG)
 
     def call(*arguments):
@@ -41,7 +42,7 @@ def called(capsys, monkeypatch, tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What is computed, and with which settings is solved."""
+    """The sizes that are computed, and the settings of each solve."""
     tasks, asked, compute, solve = [], [], grams.compute, stage.solve
 
     def computing(job, wanted, sizes, *more):
@@ -65,7 +66,7 @@ def test_one_gram_every_solve_kept_and_each_is_what_a_run_of_its_own_is(called, 
     tasks, asked = calls
     code, out, err = called("sweep", "swept.yaml", *OVER, "--output", "out")
     assert code == 0, err
-    assert tasks == [(24, 30)]  # computed once, for the largest
+    assert tasks == [(24, 30)]  # computed once, for the larger size
     assert asked == [(16, 1e-3), (16, 1.0), (24, 1e-3), (24, 1.0)]
     assert "Comparison of 4 solves" in out and out.count("FC-NTK") >= 8
     made = list(asked)
@@ -87,7 +88,7 @@ def test_one_gram_every_solve_kept_and_each_is_what_a_run_of_its_own_is(called, 
     assert (tmp_path / "out" / "sweep" / "table.txt").read_text().strip() in out
     assert "Least leave-one-out error" in (tmp_path / "out" / "sweep" / "index.html").read_text()
     assert Run(tmp_path / "out").config().dataset.train == 24
-    # The same again, and one value more: nothing is computed, and only that is solved.
+    # Again with one more value: nothing is computed, and only the new value is solved.
     before = {path: path.read_bytes() for path in (tmp_path / "out" / "solves").rglob("*") if path.is_file()}
     del tasks[:], asked[:]
     more = ("--over", "dataset.train=[16,24]", "--over", "solve.ridge=[1e-3,1,5]")
@@ -158,14 +159,14 @@ def test_what_decides_the_images_makes_runs_of_their_own(called, tmp_path):
         assert folder == f"dataset.seed={row['settings']['dataset.seed']}"
         kept = json.loads((tmp_path / "out" / folder / "solves" / number / "solve.json").read_text())
         assert kept["settings"]["solve"]["normalize"] == row["settings"]["solve.normalize"]
-    # Other test images: no difference across seeds.
+    # Different seeds have different test images, so there is no difference between them.
     assert all((row["difference"] is None) == (row["settings"]["dataset.seed"] == 1 or row["runs"][0] ==
                "dataset.seed=0@1") for row in found)  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", ["standardize", "[contrast,zca]"])
 def test_training_images_that_prepare_themselves_make_runs_of_their_own(called, tmp_path, steps):
-    """Another number of them prepares every image otherwise: no Gram serves two."""
+    """If the training images determine the preparation, each number of them needs its own Gram matrices."""
     given = ("--set", "preprocess.statistics=subset", "--set", f"dataset.preprocess={steps}")
     over = ("--over", "dataset.train=[16,24]", "--over", "dataset.test=[20,30]")
     code, out, err = called("sweep", "swept.yaml", "--set", "solve.ridge=1.0", "--set", "kernel.depths=[1]",
@@ -205,7 +206,7 @@ def test_a_step_of_some_combinations_is_enough(tmp_path):
 
 
 def test_test_images_of_a_file_are_told_by_their_digests(called, tmp_path):
-    """Two runs of one .npz, of other numbers of test images: those in common are found by their pixels."""
+    """Two runs on one .npz have different numbers of test images; common ones are found by their pixels."""
     rng = np.random.default_rng(0)
     x, y = rng.random((80, 4, 4, 1)).astype(np.float32), np.arange(80) % 2
     x[y == 1] += 0.25
@@ -237,12 +238,12 @@ def test_other_images_are_solved_again(called, calls, tmp_path):
         np.savez(tmp_path / "mine.npz", x_train=x[:30], y_train=y[:30], x_test=x[30:], y_test=y[30:])
         shutil.rmtree(tmp_path / "out" / "gram.zarr", ignore_errors=True)
         code, _, err = called("sweep", "swept.yaml", *given, "--over", "solve.ridge", "--output", "out")
-        assert code in (0, 2), err  # random labels: some may be in doubt
+        assert code in (0, 2), err  # labels are random, so some solves may be in doubt
         assert len(calls[1]) == 2 * (seed + 1)
 
 
 def test_the_best_is_chosen_by_leave_one_out_and_not_by_the_test_images(tmp_path):
-    """The ridge of the least error has the worst test accuracy; one of a lesser error is in doubt."""
+    """The ridge with the least trusted error has the worst test accuracy; a smaller error is in doubt."""
     cases = ((0.3, 0.95, True), (0.1, 0.4, True), (0.05, 0.99, False))
     made = []
     for place, (error, share, trusted) in enumerate(cases):
@@ -252,7 +253,7 @@ def test_the_best_is_chosen_by_leave_one_out_and_not_by_the_test_images(tmp_path
     *_, table = sweep.compared(made)
     (note,) = [note for note in table.notes if note.startswith("Least leave-one-out")]
     assert "(a@2)" in note and "0.10000" in note and "no part in this choice" in note
-    *_, table = sweep.compared(made[:1])  # nothing to choose
+    *_, table = sweep.compared(made[:1])  # there is no choice
     assert not any(note.startswith("Least") for note in table.notes)
 
 
@@ -268,7 +269,7 @@ def test_errors_of_other_training_images_are_not_compared(tmp_path):
 
 
 def test_errors_of_other_data_sets_are_not_compared(called, tmp_path):
-    """Of the same labels in the same places, and of the same test images; prepared alike, and otherwise."""
+    """Other training images are not compared, though labels and test images agree; other preparation is."""
     rng = np.random.default_rng(0)
     x, y = rng.random((60, 4, 4)).astype(np.float32), np.arange(60) % 2
     for name, noise in (("a", 0), ("b", 0.3)):
@@ -311,7 +312,7 @@ def test_what_is_computed_for_a_sweep(tmp_path):
     assert computed("kernel.columns=[FC-NTK,[FC-NNGP,RBF]]", "kernel.depths=[[3,2],5]") == [
         (24, 30, 1, ("FC-NTK", "FC-NNGP", "RBF"), (2, 3, 5))
     ]
-    # Draws of other sizes are other images: the Gram of each, the largest first.
+    # Draws of another size are other images: each size has its own Gram, the largest first.
     assert [one[:3] for one in computed("dataset.train=[10,20]", "dataset.draws=[1,3]")] == [
         (20, 30, 3), (10, 30, 3), (20, 30, 1), (10, 30, 1)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What processes that do not know of each other take from a store's missing tiles."""
+"""Which of a store's missing tiles are taken by processes that do not know of each other."""
 
 import fcntl
 import os
@@ -17,12 +17,12 @@ from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import Plan
 
-PLAN = Plan(n_train=20, n_test=9, tile=1, readouts=1)  # 210 tiles, and 180
+PLAN = Plan(n_train=20, n_test=9, tile=1, readouts=1)  # 210 training tiles and 180 test tiles
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(tasks, "REFRESH", -1.0)  # it is always looked again
+    monkeypatch.setattr(tasks, "REFRESH", -1.0)  # so progress is always read again
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def gram(tmp_path):
 
 
 def worked(folder, speeds, flying, seed):
-    """How often each tile is done by processes that begin at one moment, each with so many tiles at once."""
+    """How often each tile is done if processes begin together, each with `flying` tiles in flight."""
     dice, done = random.Random(seed), Counter()
     (folder / "journals").mkdir(exist_ok=True)
     walks = [
@@ -62,7 +62,7 @@ def test_nothing_is_done_twice_but_what_is_in_flight(tmp_path, quick, monkeypatc
     monkeypatch.setattr(tasks, "_dice", random.Random(seed))
     done = worked(tmp_path, speeds, flying, seed)
     assert set(done) == set(PLAN.tiles())
-    # At the end, each process may begin what each other one has in flight.
+    # At the end, each process may begin any tile that another one has in flight.
     assert sum(done.values()) - len(done) <= flying * len(speeds) * (len(speeds) - 1)
 
 

@@ -1,4 +1,4 @@
-"""`init` writes a config that explains itself; `plan` tells money; progress off a terminal is lines."""
+"""`init` writes a config that explains itself; `plan` estimates prices; progress without a terminal."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def planned(tmp_path, *more):
 @pytest.mark.parametrize("workers", [1, 3, 50])
 def test_money_is_that_of_all_workers_until_the_last_ends_and_of_one_for_the_solve(tmp_path, workers):
     found = planned(tmp_path, "--workers", workers, "--price-per-hour", 7200)
-    last = -(-found["tiles"] // workers) / found["tiles"]  # of all tiles, whoever has most
+    last = -(-found["tiles"] // workers) / found["tiles"]  # the largest share of the tiles that a worker has
     for end in ("low", "high"):
         seconds = workers * last * found["time_compute"][end] + found["time_solve"][end]
         assert found["money"][end] == pytest.approx(2 * seconds)

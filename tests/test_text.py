@@ -1,4 +1,4 @@
-"""Text from outside becomes fit for a terminal, and stays the text where it was fit already."""
+"""Text from outside is made safe for terminals, and is not changed where it is safe already."""
 
 import pytest
 from hypothesis import given
@@ -68,7 +68,7 @@ def test_a_value_that_is_no_string_is_shown_by_its_repr():
     [(19, "abcdefghi ... vwxyz"), (20, "abcdefghi ... uvwxyz"), (25, "abcdefghijkl ... stuvwxyz")],
 )
 def test_of_what_is_too_long_the_middle_is_left_out(shorten, most, shown):
-    """Three fifths of what is left come from the beginning, two from the end."""
+    """Three fifths of the shown characters are from the beginning, two fifths from the end."""
     assert shorten("abcdefghijklmnopqrstuvwxyz", most) == shown
 
 

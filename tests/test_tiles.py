@@ -1,4 +1,4 @@
-"""Tile geometry against brute force over single entries."""
+"""The geometry of tiles, against brute force over single entries."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_impossible_sizes(sizes):
 
 
 def test_too_many_tiles_are_refused_before_they_are_made():
-    # a triangle of 1414 rows has 1,000,405 tiles, one of 1413 has 998,991
+    # A triangle of 1414 rows has 1,000,405 tiles; one of 1413 rows has 998,991.
     assert Plan(1413, 0, 1, 1).count == len(Plan(1413, 0, 1, 1).tiles()) == 998_991 <= LIMIT == 1_000_000
     with pytest.raises(UserError, match="compute.tile 1 makes 1,000,405 tiles.*use at least 8"):
         Plan(1414, 0, 1, 1)
@@ -64,7 +64,7 @@ def test_too_many_tiles_are_refused_before_they_are_made():
     assert Plan(50_000, 10_000, 48, 1).count <= LIMIT
     with pytest.raises(UserError, match="use at least 48$"):
         Plan(50_000, 10_000, 40, 1)
-    with pytest.raises(UserError, match="use at least"):  # at once, however many there would be
+    with pytest.raises(UserError, match="use at least"):  # refused at once, for any number of tiles
         Plan(10**18, 0, 1, 1)
 
 
@@ -78,7 +78,7 @@ def test_auto_tile(n_train, n_test, work, tile_work):
     side = auto_tile(n_train, n_test, work, tile_work)
     plan = Plan(n_train, n_test, side, 5)
     assert side % 16 == 0 and SMALLEST <= side <= LARGEST
-    if side > SMALLEST:  # no more than the intended work, unless tiles would be too many
+    if side > SMALLEST:  # at most the intended work, unless that means too many tiles
         assert side**2 * work < 2 * tile_work or len(plan.tiles()) > MOST / 2
         assert len(plan.tiles()) > FEWEST / 2
     assert len(plan.tiles()) < 2 * MOST
@@ -100,7 +100,7 @@ def test_auto_tile_is_rounded_to_the_nearest_multiple_of_16(edge, side):
 
 @pytest.mark.parametrize(("draw", "side"), [(10, 30), (20, 16), (40, 16), (80, 16), (160, 32), (640, 32)])
 def test_auto_tile_of_draws_computes_few_pairs_that_nobody_needs(draw, side):
-    """CNTK-GAP at depth 15 on a CPU, which computes 16 columns at a time: counted tile by tile."""
+    """CNTK-GAP at depth 15 on a CPU, which computes 16 columns at once: the work is counted tile by tile."""
     chosen = auto_tile(10 * draw, 1000, 15 * 2**20, 2 * 10**10, 10)
     assert chosen == side
     needed = 10 * draw * (draw + 1) / 2 + 1000 * 10 * draw

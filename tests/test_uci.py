@@ -1,4 +1,4 @@
-"""The small-data protocol of scripts/uci.py: its kernels, its choices, its figures."""
+"""The small-data protocol of scripts/uci.py: its kernels, choices and figures."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ import uci  # noqa: E402
 
 
 def by_matrices(x, depth, fixed):
-    """The recursion on whole matrices, c_sigma = 1, without 1 / n_0: Theta begins at layer fixed + 1."""
+    """The recursion on whole matrices, c_sigma = 1, without 1 / n_0; layers above `fixed` are trained."""
     S = x.astype("f8") @ x.T.astype("f8")
     theta = np.zeros_like(S)
     for layer in range(1, depth + 1):
@@ -62,7 +62,7 @@ def test_the_choice_is_made_on_one_half_against_the_other(monkeypatch):
 
     monkeypatch.setattr(uci, "accuracy", accuracy)
     y, kernels = np.arange(40) % 4, {"a": np.eye(40), "b": np.eye(40)}
-    assert uci.chosen(kernels, y, seed=0) == ("b", 1.0)  # the first of equals
+    assert uci.chosen(kernels, y, seed=0) == ("b", 1.0)  # the first of equally good ones
     train, test = calls[0]
     assert sorted([*train, *test]) == list(range(40)) and len(train) == 20
     assert np.bincount(y[train]).tolist() == [5] * 4
@@ -81,7 +81,7 @@ def test_an_accuracy_is_that_of_a_support_vector_machine():
 
 
 def test_figures_over_data_sets():
-    """By hand: bests 100, 80, 90; ranks 1 2 1.5, 2 1 1.5, 3 3 3."""
+    """By hand: the best are 100, 80, 90; ranks are 1 2 1.5, 2 1 1.5, 3 3 3."""
     found = uci.summary({"a": [100, 70, 90], "b": [96, 80, 90], "c": [89, 68, 85.6]})
     assert found["a"] == pytest.approx({"mean": 260 / 3, "P90": 200 / 3, "P95": 200 / 3, "rank": 1.5})
     assert found["b"] == pytest.approx({"mean": 266 / 3, "P90": 100, "P95": 100, "rank": 1.5})
@@ -96,7 +96,8 @@ def test_the_whole_protocol_on_iris(capsys, monkeypatch, tmp_path):
     uci.main()
     table = (tmp_path / "uci-sklearn.md").read_text()
     assert table in capsys.readouterr().out and "| NTK | 9" in table and "± nan" not in table
-    assert len(json.loads((tmp_path / "uci-sklearn.json").read_text())["results"]) == 5  # iris once
+    # iris is included only once.
+    assert len(json.loads((tmp_path / "uci-sklearn.json").read_text())["results"]) == 5
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `verify` allows an entry: sound numbers pass, also where terms cancel, and wrong ones do not."""
+"""The tolerance of `verify`: right numbers pass, even where terms cancel; wrong ones do not."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ BACKENDS = {"cpu": cpu.Backend, "cuda": lambda spec: cuda.Backend(spec, Emulator
 
 
 def compared(K, x, readouts=READOUTS):
-    """An `Entry` for every stored number of a Gram matrix of x."""
+    """An `Entry` for every stored number of a Gram matrix of x, as `verify` compares it."""
     plan, tile = Plan(len(x), len(x), len(x), len(readouts)), Tile("test", 0, 0)
     pairs = ((i, j) for i in range(len(x)) for j in range(i + 1))
     return [
@@ -39,7 +39,7 @@ def compared(K, x, readouts=READOUTS):
 
 
 def one_pixel():
-    """Kernels of opposite images are exactly 0 at some readouts, and their terms cancel at others."""
+    """For opposite images, some kernels are exactly 0, and terms of others cancel."""
     return np.array([0.3, -0.3, 1, -1, 0.7, -0.999, 1e-3, 0], "f4").reshape(-1, 1, 1, 1)
 
 
@@ -50,7 +50,7 @@ def opposite():
 
 
 def opposite_flat():
-    """Angles that differ from pi by what float32 can hardly tell."""
+    """Flat images whose angles are so near to pi that float32 can hardly tell."""
     x = np.full((5, 1, 6, 6), 1.234, "f4")
     x[1] *= -1
     x[2, 0, ::2, ::3] += 1 / 64
@@ -60,7 +60,7 @@ def opposite_flat():
 
 
 def disjoint():
-    """Where one image is bright, the other is black."""
+    """Each image is black where another is bright."""
     x = np.zeros((3, 1, 9, 9), "f4")
     x[0, 0, 0, 0], x[1, 0, 8, 8], x[2, 0, :4] = 1, -1, 0.5
     return x
@@ -93,7 +93,7 @@ def test_an_entry_of_zero_may_not_hold_a_thousandth_of_the_diagonal():
 
 
 def test_an_entry_of_v_that_is_a_hundred_thousandth_off_is_noticed():
-    """Relative to the diagonal, on every pair of ordinary images, and on none of the others."""
+    """An error of 1e-5 of the diagonal is noticed at every pair; rounding to float32 is not."""
     x = ordinary(4, 3, 5)
     readouts = tuple(r for r in READOUTS if r.pool == "v")
     K = reference.gram(x, readouts=readouts)

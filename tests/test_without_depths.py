@@ -1,4 +1,4 @@
-"""Columns without depths: one cell, told once, apart from the rows of the depths; in every format."""
+"""Columns without depths: a single cell, shown once, apart from the rows by depth, in every format."""
 
 import csv
 import io
@@ -127,7 +127,7 @@ def test_the_plot_has_a_level_line(monkeypatch):
     line = {line.get_label(): line for line in axes.lines}["RBF"]
     assert set(line.get_ydata()) == {44.0} and line.get_linestyle() == ":"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["3", "21"]
-    assert [43.5, 44.5] in [list(line.get_ydata()) for line in axes.lines]  # its bar
+    assert [43.5, 44.5] in [list(line.get_ydata()) for line in axes.lines]  # its error bar
 
 
 def test_what_a_reader_must_know_names_the_column_alone():

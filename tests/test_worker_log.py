@@ -1,4 +1,4 @@
-"""What workers in other processes write into the log of the run that they work for."""
+"""What workers in other processes write to the log of their run."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ def stored(error=None):
 
 @contextmanager
 def worker(raised=None, at="start"):
-    """One whose task "bad" fails: when it is begun, computed or stored; or which cannot begin at all."""
+    """A worker whose task "bad" fails when it is begun, computed or stored; or that cannot begin at all."""
     if at == "enter":
         raise raised
 
@@ -50,7 +50,7 @@ def file(tmp_path):
 
 
 def told(file):
-    """What each line says; all of them are this process's."""
+    """The text of each line; all lines must be from this process."""
     found = [HEAD.fullmatch(line) for line in file.read_text().splitlines()]
     assert {(line[1], line[2]) for line in found} == {(str(os.getpid()), os.uname().nodename)}
     return [line[3] for line in found]
@@ -89,7 +89,7 @@ def test_an_error_that_nobody_foresaw_is_told_once_and_where_it_arose(file, at):
 
 @pytest.mark.parametrize("at", ["start", "end", "store"])
 def test_an_error_is_told_where_the_worker_goes_on(file, at):
-    """As a worker of Dask does, which hands errors to whoever waits for the task."""
+    """Dask's workers go on like this, and hand errors to whoever waits for the task."""
     with logged.logged(worker(UserError("the disk is full: make room"), at), file, ELSEWHERE) as start:
         with pytest.raises(UserError):
             start("bad")().result()
@@ -136,6 +136,7 @@ def test_a_lock_that_others_keep_delays_a_line_and_loses_none(file, monkeypatch)
         fcntl.flock(held, fcntl.LOCK_EX)
         log.append(file, b"first\n")
         log.append(file, b"second\n")
-        assert file.read_text() == "first\nsecond\n"  # nobody puts away what another may be writing
+        # A log that another process may be writing is not rotated.
+        assert file.read_text() == "first\nsecond\n"
     log.append(file, b"third\n")
     assert file.read_text() == "third\n" and file.with_name("log.1.txt").read_text() == "first\nsecond\n"

@@ -1,4 +1,4 @@
-"""A server, a place on it for a store, and a small store with what is in it."""
+"""Fixtures with an S3 server and a place for a store, and a small store with known content."""
 
 import json
 
@@ -29,20 +29,20 @@ def server():
 
 @pytest.fixture
 def direct(server, monkeypatch):
-    """The server is asked."""
+    """Requests go straight to the server."""
     for name, value in s3.environment(server).items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def place(direct, request, tmp_path):
-    """The URL of a store that is not there yet."""
+    """The URL of a store that does not exist yet."""
     return f"s3://{s3.BUCKET}/{request.module.__name__}/{tmp_path.name}"
 
 
 @pytest.fixture
 def front(server, direct, monkeypatch):
-    """One before it is asked, whose faults can be chosen."""
+    """A server in front of the real one, whose faults tests can choose."""
     front = s3.Front(server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
     monkeypatch.setattr(buckets, "FIRST_PAUSE", 0.01)
@@ -62,7 +62,7 @@ def made(bucket, plan=PLAN):
 
 
 def block_of(tile, plan=PLAN):
-    """Numbers of its own; of fewer images, the first of them."""
+    """Each tile's own numbers; with fewer images, a part of them."""
     numbers = np.random.default_rng([len(tile.part), tile.row, tile.col]).standard_normal((2, 4, 4))
     h, w = tile.shape(plan)[1:]
     return numbers.astype(np.float32)[:, :h, :w]
@@ -75,7 +75,7 @@ def fill(grams, tiles=None):
 
 
 def whole(bucket):
-    """Whether a store, read anew, has every tile as it was written."""
+    """Check that a store, opened anew, has every tile as it was written."""
     grams = store.open(bucket)
     assert grams.progress.missing() == [] and grams.progress.disputed == set()
     for tile in grams.plan.tiles():
@@ -83,7 +83,7 @@ def whole(bucket):
 
 
 def written(bucket):
-    """Lines of finished tiles in all journals."""
+    """The finished tiles listed in all journals."""
     texts = [bucket.get(one.name)[0].decode() for one in bucket.list("journals")]
     return [json.loads(line)["tile"] for text in texts for line in text.split("\n") if line]
 

@@ -1,8 +1,8 @@
-"""A toy neural-tangents, and the little of JAX that it is called with, in NumPy, after their documentation.
+"""A toy neural-tangents, and the few parts of JAX that our calls need, in NumPy, after their documentation.
 
 Kernels follow neural-tangents' conventions: inputs are averaged over channels, weights have the deviation
-W_std / sqrt(fan in) and biases b_std, and a layer's kernel function maps a `Kernel`, or two arrays of inputs,
-to a `Kernel`.
+W_std / sqrt(fan in), biases have b_std, and a layer's kernel function maps a `Kernel`, or two arrays of
+inputs, to a `Kernel`.
 """
 
 import os
@@ -17,7 +17,7 @@ VERSIONS = {"jax": "0.4.30", "neural_tangents": "0.6.5"}
 
 @dataclass
 class Kernel:
-    """nngp, ntk: (n, m, P, P, P, P), of vectors (n, m); variances: (n, P, P) and (m, P, P), or (n,), (m,)."""
+    """Shapes: nngp, ntk (n, m, P, P, P, P), variances (n, P, P) and (m, P, P); for vectors without P."""
 
     nngp: np.ndarray
     ntk: np.ndarray
@@ -28,7 +28,7 @@ class Kernel:
 
 
 def _shifted(a, axes):
-    """The sum of a over common shifts by -1, 0 and 1 along some axes, zero outside."""
+    """Sum of a shifted by -1, 0 and 1 along all of some axes at once; outside there are zeros."""
     padded = np.pad(a, [(1, 1) if axis in axes else (0, 0) for axis in range(a.ndim)])
     return sum(
         padded[tuple(slice(s, s + a.shape[axis]) if axis in axes else slice(None) for axis in range(a.ndim))]
@@ -46,7 +46,7 @@ def _inputs(x, z):
 
 
 def _layer(propagate):
-    """As neural-tangents' layers are: (init, apply, kernel)."""
+    """A layer in neural-tangents' form: (init, apply, kernel)."""
 
     def kernel(x, z=None, **more):
         return propagate(x if z is None else _inputs(x, z), **more)
@@ -61,7 +61,7 @@ def conv(seen):
         def propagate(kernel, diagonal_spatial=False):
             seen.append(diagonal_spatial)
 
-            def sums(a):  # of pairs of pixels that are shifted together
+            def sums(a):  # over pairs of pixels that are shifted together
                 return _shifted_pairs(a) * W_std**2 / 9
 
             nngp = sums(kernel.nngp)
@@ -74,7 +74,7 @@ def conv(seen):
 
 
 def _shifted_pairs(a):
-    return _shifted(_shifted(a, {2, 4}), {3, 5})  # rows of both, then columns of both
+    return _shifted(_shifted(a, {2, 4}), {3, 5})  # rows of both images, then columns of both
 
 
 def Relu():
@@ -121,7 +121,7 @@ def AvgPool(window, strides, padding):
 
 
 def modules():
-    """Name -> module; and what they saw: settings, threads that XLA would start, diagonal of convolutions."""
+    """Name -> module; and what they were given: settings, XLA's threads, `diagonal_spatial`."""
     seen = SimpleNamespace(settings={}, threads=[], diagonal=[])
     jax, package, stax = map(ModuleType, ("jax", "neural_tangents", "neural_tangents.stax"))
     jax.config = SimpleNamespace(update=seen.settings.__setitem__)

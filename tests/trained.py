@@ -1,4 +1,4 @@
-"""A small run with networks, and the command line that trains it, for what several test files look at."""
+"""A small run with networks, and the command line that trains it, for several test files."""
 
 import json
 import os
@@ -26,14 +26,14 @@ network: {width: 16, rates: [5, 30], trials: 2, batch: 16, epochs: 4, epochs_aft
 
 
 def write(tmp_path, monkeypatch):
-    """Go to a folder with the config in it."""
+    """Write the config into a folder and go there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.yaml").write_text(CONFIG)
     return tmp_path
 
 
 def call(*arguments, code=0):
-    """Standard output of a command, or its one line of error where another code is expected."""
+    """A command's standard output or, if an error is expected, its one line."""
     done = CliRunner().invoke(program.cli, [*map(str, arguments)])
     if code == 0:
         assert done.exit_code == 0 and (done.return_value or 0) == 0, (done.output, done.exception)
@@ -56,7 +56,7 @@ def material(run="runs/nets", *overrides):
 
 
 def digests(run="runs/nets"):
-    """Every network's weights where they were kept, and predictions: by label."""
+    """By label, every network's predictions, history of losses and accuracies, and epoch reached."""
     found = {}
     for _, _, some in jobs(*material(run)):
         for job in some:

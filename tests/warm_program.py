@@ -1,11 +1,12 @@
 """The program cntk-bench in processes that are forked from one that has imported and compiled everything.
 
 Starting Python, and importing what most commands need, takes longer than most commands of the documentation.
-`Warm` starts such a process, and `script` writes the command that asks it: as the installed command does, it
-has the caller's arguments, folder, environment and standard streams, and ends as the program ended. Where the
-caller changes PYTHONPATH, so that other modules might be imported, the program is started as usual.
+`Warm` starts such a process, and `script` writes a command that asks it to run the program. As with the
+installed command, it has the caller's arguments, folder, environment and standard streams; the command
+ends with its exit code. If the caller changes PYTHONPATH, other modules may be meant, so the program is
+started as usual.
 
-Run as a program, with the path of a socket, it is that process.
+Run as a program, with the path of a socket, this module is that process.
 """
 
 import json
@@ -36,7 +37,7 @@ sys.exit(status)
 
 
 class Warm:
-    """That process, until `close`; its socket is in a folder, whose path must be short."""
+    """The warm process, until `close`; its socket is in `folder`, whose path must be short."""
 
     def __init__(self, folder: Path, environment: dict[str, str]):
         self._socket, self._environment = folder / "program", environment
@@ -47,12 +48,12 @@ class Warm:
             time.sleep(0.05)
 
     def script(self) -> str:
-        """The text of a command that does what cntk-bench does."""
+        """The text of a command that behaves like cntk-bench."""
         path = self._environment.get("PYTHONPATH")
         return CLIENT.format(python=sys.executable, path=path, socket=str(self._socket))
 
     def close(self) -> None:
-        """End it; commands go on to their ends."""
+        """End the process; running commands are not interrupted."""
         self._process.terminate()
         self._process.wait()
 
@@ -64,7 +65,7 @@ def main() -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{path}-")
         server.listen(16)
-        os.rename(f"{path}-", path)  # there once it listens
+        os.rename(f"{path}-", path)  # so the path exists only once it listens
         while True:
             asking, _ = server.accept()
             if os.fork() == 0:
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def warm_up() -> None:
-    """Import what the documentation's commands import, and compile."""
+    """Import what the commands in the documentation import, and compile."""
     import cntk_bench.estimators  # noqa: F401
     from cntk_bench.report import page  # noqa: F401
 
@@ -100,14 +101,14 @@ def compile_kernels() -> None:
 
 
 def reap(*_: object) -> None:
-    """Forget those who have answered; their time counts as ours."""
+    """Collect processes that have answered; their CPU time then counts as ours."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def answer(asking: socket.socket) -> None:
-    """Run a command, and tell the asker how it ended; never returns."""
+    """Run a command and tell the client how it ended; never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, streams, _, _ = socket.recv_fds(asking, 1, 3)
     request = json.loads(asking.makefile().readline())
@@ -121,11 +122,11 @@ def answer(asking: socket.socket) -> None:
 
 
 def command(request: dict, streams: list[int]) -> None:
-    """The program, as the installed command runs it; never returns."""
+    """Run the program as the installed command does; never returns."""
     for number, handle in enumerate(streams):
         os.dup2(handle, number)
         os.close(handle)
-    # As a fresh interpreter has them: ours know of what was there before whether one can seek in it.
+    # As in a fresh interpreter: our streams remember whether earlier ones could seek.
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.chdir(request["folder"])
@@ -143,7 +144,7 @@ def command(request: dict, streams: list[int]) -> None:
 
 
 def ended() -> int:
-    """The exit code of the program, called as the installed command calls it."""
+    """Exit code of the program, called as by the installed command."""
     from cntk_bench import cli
 
     try:

@@ -38,7 +38,7 @@ def choose(
         left.append(variance.mean())
         if (
             left[-1] < 1e-6
-        ):  # the rounding of kernels: what is left is none of the images'
+        ):  # what is left is the kernels' rounding, nothing of the images
             break
     return {
         "index": np.array(index),

@@ -24,7 +24,7 @@ def posterior(
 
     def likelihood(
         ridge: float,
-    ) -> float:  # without its constant; of the scale that makes it largest
+    ) -> float:  # the log-likelihood without its constant, at the best scale
         shifted = eigenvalues + ridge * unit
         return (
             -(

@@ -1,7 +1,7 @@
-"""What pages take from the program itself: its commands, the keys of its configs, its exit codes.
+"""Parts of pages that are generated from the program itself: commands, keys of configs, exit codes.
 
-A page says where by a comment of its own line, such as <!-- generated: commands -->. So nothing here is
-written twice, and a key without a word on what it means stops the build.
+A page marks the place with a comment on a line of its own, such as <!-- generated: commands -->. So these
+facts are written only once; a key whose meaning is not described stops the build.
 """
 
 import inspect
@@ -19,7 +19,7 @@ MEANINGS = Path(__file__).parents[1] / "reference" / "meanings.yaml"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Fill in the marks whenever a page is read."""
+    """Replace the marks whenever a page is read."""
     app.connect("source-read", _filled)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -31,7 +31,7 @@ def _filled(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def commands() -> str:
-    """Every command: its arguments, what it does, its options."""
+    """Every command: its arguments, what it does, and its options."""
     from cntk_bench.cli.program import NAME, cli
 
     return "\n".join(_command(NAME, name, cli.commands[name]) for name in sorted(cli.commands))
@@ -49,7 +49,7 @@ def _command(program: str, name: str, command: click.Command) -> str:
 
 
 def _joined(text: str) -> str:
-    """Paragraphs as single lines, so that no line of prose begins like a list."""
+    """Each paragraph on one line, so that no line of prose can be mistaken for a list item."""
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n")).replace("*", r"\*")
 
 
@@ -62,7 +62,7 @@ def exit_codes() -> str:
 
 
 def keys() -> str:
-    """Every key of a config, section by section in the order of the meanings: default, values, meaning."""
+    """Every key of a config, section by section in the meanings' order: default, values, meaning."""
     from cntk_bench.config.config import Config
 
     meanings, lines = yaml.safe_load(MEANINGS.read_text("utf-8")), []

@@ -1,4 +1,4 @@
-"""Formulas as MathML, made by docutils when the pages are built: browsers show them without any script."""
+"""Formulas as MathML, which docutils makes when the pages are built; browsers show it without any script."""
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -26,7 +26,7 @@ def _block(self: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def _converted(node: nodes.Element, as_block: bool) -> str:
-    """The MathML of a node's LaTeX; where docutils does not know it, a warning, and the LaTeX itself."""
+    """A node's LaTeX as MathML; if docutils cannot convert it, warn and return the LaTeX itself."""
     tex = node.astext().strip()
     try:
         return latex2mathml.tex2mathml(tex, as_block=as_block)

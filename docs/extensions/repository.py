@@ -1,7 +1,7 @@
-"""Links to files of the repository that are no pages: shown as the file's path, for there is no web address.
+"""Links to repository files that are not pages are replaced by the file's path, as there is no web address.
 
-A page links to such files relative to itself, as a reader of the repository needs it; in the built pages,
-which stand alone, the path from the repository's root is what can be followed.
+A page links to such files relative to itself, as readers of the repository need. The built pages stand
+alone, so they show the path from the repository's root instead.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = DOCS.parent
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Look at links before Sphinx would copy the files that they lead to."""
+    """Handle these links before Sphinx would copy the files that they lead to."""
     app.connect("doctree-read", _shown, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -1,7 +1,7 @@
 """A stand-in for the GPU: the kernels' own source text, compiled for the CPU and run over NumPy arrays.
 
-`Emulator` offers what `cntk_bench.backends.cuda.Gpu` offers, so that the backend's host code runs
-unchanged. The compiler is $CXX, g++, c++ or clang++, or that of the `ziglang` package.
+`Emulator` has the interface of `cntk_bench.backends.cuda.Gpu`, so that the backend's host code runs
+unchanged. The compiler is $CXX, g++, c++ or clang++, or else that of the `ziglang` package.
 """
 
 import atexit
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
-FORWARD, REVERSED, SHUFFLED = range(3)  # the turns of lanes and warps between two barriers
-SHARED_LIMIT = 227 * 1024  # bytes a block of an H200 may have
+FORWARD, REVERSED, SHUFFLED = range(3)  # the order in which lanes and warps take turns between barriers
+SHARED_LIMIT = 227 * 1024  # bytes that a block of an H200 may use
 FLAGS = ("-std=c++14", "-O2", "-w", "-shared", "-fPIC", "-ffp-contract=fast", "-march=native")
 
-# One entry point a kernel: ctypes calls it with the arguments' addresses.
+# One entry point for each kernel: ctypes calls it with the arguments' addresses.
 ENTRY = """
 extern "C" const char* launch_{name}(unsigned blocks, unsigned threads, size_t shared_bytes, void** arguments,
                                      int order, uint64_t seed)
@@ -49,10 +49,10 @@ def compiler() -> tuple[str, ...] | None:
 
 
 def source_for_cpu(text: str) -> str:
-    """The kernels' text between the header and one entry point a kernel."""
+    """The kernels' text, preceded by the header and followed by an entry point for each kernel."""
     storage, shared, limit = "", "nullptr", "0"
     dynamic = re.search(r"extern __shared__ (\w+) (\w+)\[\];", text)
-    if dynamic:  # C++ wants to be told where that memory is
+    if dynamic:  # in C++ this memory needs a definition
         kind, shared = dynamic.groups()
         storage = (
             f'extern "C" {{ alignas(16) thread_local {kind} {shared}[{SHARED_LIMIT} / sizeof({kind})]; }}\n'
@@ -72,7 +72,7 @@ def workshop() -> Path:
 
 
 class Library:
-    """One text with one set of -D options; the compiler runs in the background until it is needed."""
+    """One source text compiled with one set of -D options, in the background until it is needed."""
 
     def __init__(self, text, defines):
         stem = workshop() / str(len(list(workshop().glob("*.cpp"))))
@@ -98,13 +98,13 @@ class Emulator:
     Parameters
     ----------
     order : {FORWARD, REVERSED, SHUFFLED}
-        In which order lanes and warps take turns between two barriers.
+        The order in which lanes and warps take turns between two barriers.
     seed : int
-        Of the order SHUFFLED.
+        The seed of the order SHUFFLED.
     ulps : int
         How far a fast quotient or square root may be off, in units of the last place.
     free_bytes, shared_bytes : int
-        The memory it claims to have, and that of a multiprocessor.
+        The free memory that it reports, and the shared memory of a multiprocessor.
     """
 
     def __init__(self, order=FORWARD, seed=1, ulps=0, free_bytes=1 << 30, shared_bytes=228 << 10):
@@ -116,7 +116,7 @@ class Emulator:
         return np.ascontiguousarray(array)
 
     def empty(self, shape, dtype):
-        return np.full(shape, np.nan, dtype)  # what is never written shows
+        return np.full(shape, np.nan, dtype)  # NaN, so that elements which are never written show up
 
     def download_later(self, array):
         return lambda: array
@@ -138,7 +138,7 @@ class Emulator:
             self.launches.append((name, blocks))
             entry = getattr(compiled.loaded, f"launch_{name}")
             entry.restype = ctypes.c_char_p
-            # As in CUDA, an argument travels as the address of its value; an array's value is its address.
+            # As in CUDA, arguments are passed by the address of their value; an array's value is its address.
             values = [np.intp(a.ctypes.data) if a.ndim else a for a in arguments]
             values = [np.atleast_1d(value) for value in values]
             addresses = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))

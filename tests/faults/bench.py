@@ -1,4 +1,4 @@
-"""A small run, what must hold of it after any fault, and the counts of faults survived."""
+"""A small run, what must hold for it after any fault, and the counts of survived faults."""
 
 import json
 import shutil
@@ -27,11 +27,11 @@ class Bench:
     """Where faults are injected.
 
     commands : the command line.
-    folder : for the runs of one test.
+    folder : holds the runs of one test.
     config : the path of a config.
-    whole : the run directory of a finished run of it.
-    many : how many injections of a kind, about.
-    counts : kind -> injections, and what went wrong, kept until they are reported.
+    whole : the directory of a finished run of that config.
+    many : roughly how many faults of a kind are injected.
+    counts : for each kind, how many were injected and what went wrong, kept until reported.
     node : pytest's item of the test.
     """
 
@@ -50,7 +50,7 @@ class Bench:
         return shutil.copytree(self.whole, run, symlinks=True)
 
     def begun(self, tiles: int = 5, name: str = "run") -> Path:
-        """A fresh run of which so many tiles are finished."""
+        """A fresh run in which only this many tiles are finished."""
         run = self.copy(name)
         for stale in ("solves", "solutions", "report"):
             shutil.rmtree(run / stale)
@@ -62,11 +62,11 @@ class Bench:
         return self.commands.call("compute", self.config, "--output", run, **more)
 
     def choose(self, number: int, rng: np.random.Generator) -> list[int]:
-        """Which of so many calls to fail at: `many` of them, or all."""
+        """The numbers of the calls, out of `number`, that shall fail: `many` of them, or all."""
         return sorted(rng.choice(np.arange(1, number + 1), min(self.many, number), replace=False).tolist())
 
     def survive(self, kind: str, what: str, check: Callable[[], str | None]) -> None:
-        """Count one injection; `check` tells what went wrong, or None."""
+        """Count one injection; `check` returns what went wrong, or None."""
         number, wrong = self.counts.setdefault(kind, (0, []))
         problem = check()
         if problem:
@@ -74,7 +74,7 @@ class Bench:
         self.counts[kind] = (number + 1, wrong)
 
     def report(self, kind: str, section: str = "one process") -> None:
-        """Fail the test if an injection of this kind was not survived; count them for the table."""
+        """Add this kind to the table, and fail the test if any of its injections was not survived."""
         number, wrong = self.counts.pop(kind)
         fault_table.note(self.node, section, kind, number, number - len(wrong))
         assert number, f"no injection of the kind {kind}"
@@ -82,7 +82,7 @@ class Bench:
 
 
 def manners(done: Done, allowed: tuple[int, ...] = (0, 2)) -> str | None:
-    """What is wrong with how a command ended, whatever was done to it."""
+    """What is wrong with how a command ended; these rules hold whatever was done to it."""
     if done.status not in allowed:
         return f"exit {done.status} of {' '.join(done.arguments)[-200:]}: {done.stderr[-300:]}"
     if "Traceback" in done.stderr or "fault of cntk-bench" in done.stderr:
@@ -105,14 +105,14 @@ def grams(run: Path) -> dict[str, np.ndarray]:
 
 
 def same_bits(run: Path, whole: Path) -> str | None:
-    """Whether a run holds the numbers of the finished one, to the last bit."""
+    """None if a run has the same numbers as the finished one, to the last bit; else what is wrong."""
     ours, theirs = grams(run), grams(whole)
     equal = all(np.array_equal(ours[part], theirs[part], equal_nan=True) for part in ours)
     return None if equal else "other numbers"
 
 
 def logged(run: Path) -> list[str]:
-    """Names of the tiles that the journals say were finished; torn lines are passed over."""
+    """Names of the tiles that the journals list as finished; torn lines are skipped."""
     names = []
     for log in sorted((run / "gram.zarr" / "journals").glob("*")):
         for line in log.read_text("utf-8", "replace").split("\n"):

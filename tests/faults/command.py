@@ -12,15 +12,15 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
-COUNT = 10**9  # a first call that never comes: the calls are only counted
+COUNT = 10**9  # no command makes so many calls: they are only counted, and none fails
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at calls `first` .. `last` of one of `calls` on a path that contains `part`, or ends
-    with it where `part` ends with "$".
+    """What happens at calls `first` to `last` among `calls` whose path contains `part`
+    (or ends with it, if `part` ends with "$").
 
-    what : the errno that the call fails with; or, below 0, the signal that the process gets before it.
+    what : if positive, the errno with which the call fails; if negative, minus the signal sent before it.
     """
 
     calls: str
@@ -38,7 +38,7 @@ class Fault:
 class Done:
     """How a command ended: `status` is its exit code, minus the signal that killed it, or "hangs".
 
-    matched : calls that a fault's names and path fitted.
+    matched : the number of calls that matched a fault's names and path.
     """
 
     arguments: tuple[str, ...]
@@ -49,7 +49,7 @@ class Done:
 
 
 class Commands:
-    """Runs commands one after another; what they print goes through files in `folder`.
+    """Runs commands one after another; their output goes through files in `folder`.
 
     `warm`: arguments of `warm.py`.
     """
@@ -77,9 +77,9 @@ class Commands:
     ) -> Done:
         """Run `cntk-bench ARGUMENTS`.
 
-        closed : standard streams that it is started without.
+        closed : standard streams that are closed when it starts.
         limits : names of resource limits, such as RLIMIT_NOFILE, and their values.
-        meanwhile : called while a fault of SIGSTOP holds the command still.
+        meanwhile : called while a SIGSTOP fault holds the command still.
         drawn : whether the table's figure is drawn, half of a solve's time; else a placeholder is written.
         """
         out, err, count = (self.folder / name for name in ("stdout", "stderr", "matched"))

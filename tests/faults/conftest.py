@@ -1,4 +1,4 @@
-"""The fault suite: faults of every kind, injected into the real command line."""
+"""Fixtures of the fault suite, which injects faults of every kind into the real command line."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from command import Commands, build_shim  # noqa: E402
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, request):
-    """A warm command line and a finished run."""
+    """A bench with a warm command line and a finished run."""
     pytest.importorskip("ziglang", reason="no C compiler: install the extra [test]")
     if not sys.platform.startswith("linux"):
         pytest.skip("the preloaded library is for Linux")

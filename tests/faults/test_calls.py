@@ -45,7 +45,7 @@ COMMANDS = {"compute": begun, "run": new, "solve": finished("solve"), "verify --
 
 
 def places(bench, prepare, calls, rng):
-    """Calls of a command to fail at: (call's number, kind of call), of every kind of call some."""
+    """Where a command shall fail: (kind of call, number of the call), a few for every kind."""
     for call in calls.split():
         run, arguments = prepare(bench)
         counted = bench.commands.call(*arguments, fault=Fault(call, str(run), COUNT, COUNT, errno.EIO))
@@ -55,7 +55,7 @@ def places(bench, prepare, calls, rng):
 
 
 def recovers(bench, run, before=()):
-    """The same computation again, without a fault: the same bits, and nothing finished is done twice."""
+    """Compute again without a fault: the bits must be the same, no finished tile computed twice."""
     done = bench.compute(run)
     if done.status != 0:
         return f"does not go on: {done.stderr}"
@@ -76,7 +76,7 @@ def test_a_write_that_fails(bench, command):
     rng, kind = np.random.default_rng(1), f"a write fails in {command}"
     for call, number in places(bench, COMMANDS[command], WRITING, rng):
         run, arguments = COMMANDS[command](bench)
-        code, last = rng.choice(FULL), rng.choice([number, COUNT])  # once, or from then on
+        code, last = rng.choice(FULL), rng.choice([number, COUNT])  # this call alone, or all from it on
         fault = Fault(call, str(run), number, int(last), int(code))
 
         def check(run=run, arguments=arguments, fault=fault):
@@ -98,10 +98,11 @@ def test_a_signal_anywhere(bench, command, name):
 
         def check(run=run, arguments=arguments, fault=fault):
             done = bench.commands.call(*arguments, fault=fault)
-            ended = done.status == 0 and done.matched < fault.first  # threads open files more often or less
+            # How many calls there are varies a little with threads.
+            ended = done.status == 0 and done.matched < fault.first
             allowed = (-number,) if name == "SIGKILL" and not ended else (0, *INTERRUPTED)
             wrong = manners(done, allowed)
-            if command == "verify --repair":  # what it discarded is computed anew
+            if command == "verify --repair":  # the discarded tiles are computed anew
                 return wrong or again(bench, run)
             return wrong or recovers(bench, run, logged(run))
 
@@ -120,7 +121,7 @@ def again(bench, run):
     "command", [("verify",), ("verify", "--repair"), ("solve",), ("status",), ("table",)]
 )
 def test_a_read_that_fails(bench, command):
-    """Nothing that could not be read is taken for damaged: no tile is computed again."""
+    """What cannot be read is not taken for damage: no tile is discarded or computed again."""
     rng, kind = np.random.default_rng(3), f"a read fails in {' '.join(command)}"
     prepare = finished(*command)
     before = json.dumps(logged(bench.whole))

@@ -1,4 +1,4 @@
-"""A clock that is set while two processes compute: back by hours, or forwards by days, on one or on both."""
+"""A clock that is set, hours back or days ahead, while two processes compute: for one or for both of them."""
 
 import itertools
 import json
@@ -18,14 +18,14 @@ from cntk_bench.grams.journal import FOLDER
 
 HOUR, DAY = 3600, 86400
 TRAIN, TEST, TILE = 60, 20, 4
-FLYING = 4  # tiles that a process has at once: computed, and being written
+FLYING = 4  # tiles that a process has in flight: being computed or written
 TILES = (TRAIN // TILE) * (TRAIN // TILE + 1) // 2 + (TRAIN // TILE) * (TEST // TILE)
 MORE = ("--set", f"dataset.train={TRAIN}", "--set", f"dataset.test={TEST}", "--set", f"compute.tile={TILE}")
 JUMPS = {("back by 5 hours", "one"): -5 * HOUR, ("forwards by 3 days", "both"): 3 * DAY}
 
 
 class Clock:
-    """A clock of some processes, which can be set."""
+    """A clock that some processes share and that can be set."""
 
     def __init__(self, file):
         self.file = file
@@ -59,7 +59,7 @@ def whole(shared, tmp_path_factory):
 
 
 def stopped_in_the_middle(run, processes):
-    """Stop each process once it has finished some tiles, so that none is ahead of the others."""
+    """Stop each process once it has finished a few tiles, so that none gets far ahead of the others."""
     left, end = list(processes), time.monotonic() + 300
     while left:
         assert time.monotonic() < end
@@ -73,7 +73,7 @@ def stopped_in_the_middle(run, processes):
 
 
 def misled(bench, clock, run):
-    """What is wrong with what `status` says of two processes at work, by the clock of one of them."""
+    """What is wrong with what `status` says of two working processes, by the clock of one of them."""
     said = ended(begin(bench, clock, "status", run))
     seconds = re.search(r" pairs per second and process, (\d+) (s|min) left with 2 processes\n", said.stdout)
     wrong = not seconds or int(seconds[1]) > 120 or said.stdout.count(" process ") != 2

@@ -1,4 +1,4 @@
-"""Files of a run that are damaged, missing, or something else than a file."""
+"""Files of a run that are damaged, missing, or replaced by something that is not a file."""
 
 import os
 import shutil
@@ -78,7 +78,7 @@ COMMANDS = (("status",), ("table",), ("solves",), ("verify", "--sample", "2"), (
 
 
 def holds_right_numbers(run, whole):
-    """Whatever `verify` passed: every finished tile has the finished run's numbers."""
+    """None if every finished tile that `verify` passed has the finished run's numbers; else what is wrong."""
     theirs, found = grams(whole), store.open(run / "gram.zarr")
     for tile in found.progress.done():
         block = theirs[tile.part][:, tile.rows(found.plan), tile.cols(found.plan)]
@@ -89,7 +89,7 @@ def holds_right_numbers(run, whole):
 
 @pytest.mark.parametrize("what", FILES)
 def test_a_damaged_file(bench, what):
-    """Every command tells it in a line or is right without that file; and a store is mended or refused."""
+    """Every command says so in a line or is right without the file; a store is mended or refused."""
     rng, kind = np.random.default_rng(4), f"damaged {what}"
     for name, damage in DAMAGES.items():
         for _ in range(max(1, bench.many // 3)):
@@ -157,7 +157,7 @@ HOSTILE = {
 
 
 def test_a_stale_or_hostile_lock(bench):
-    """A lock that nobody holds keeps nobody out, whatever stands in it."""
+    """A lock file that no process holds keeps nobody out, whatever it contains."""
     kind = "stale and hostile locks"
     for what, content in HOSTILE.items():
         for place in ("lock", "gram.zarr/lock"):
@@ -215,7 +215,7 @@ def test_a_planted_link_is_never_written_through(bench, command):
 
 
 def test_nothing_of_a_finished_run_is_touched_by_reading(bench):
-    """status, table and solves change no file; verify changes the record alone."""
+    """status, table and solves change no file; verify changes only the record and the lock."""
     kind = "commands that only read"
     run = bench.copy()
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
@@ -226,7 +226,7 @@ def test_nothing_of_a_finished_run_is_touched_by_reading(bench):
             wrong = manners(bench.commands.call(command, run), (0,))
             after = {file: file.stat().st_mtime_ns for file in run.rglob("*") if file.is_file()}
             changed = {file for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
-            if command == "verify":  # which the record tells of
+            if command == "verify":  # it adds itself to the record
                 changed -= {run / "record.json", run / "lock"}
             return wrong or (changed and "files were changed") or None
 

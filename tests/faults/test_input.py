@@ -1,4 +1,4 @@
-"""Hostile configs, overrides, names, records and data files: one line each, and nothing left behind."""
+"""Hostile configs, overrides, names, records and data files: one line each, and nothing is left behind."""
 
 import io
 import json
@@ -53,7 +53,7 @@ SETS = (
 
 
 def refused(bench, *arguments, **more):
-    """One line, exit code 2, and no directory left."""
+    """None if a command is refused with one line and code 2, leaving no directory; else what is wrong."""
     output = bench.folder / "output"
     shutil.rmtree(output, ignore_errors=True)
     done = bench.commands.call(*arguments, "--output", output, **more)
@@ -118,7 +118,7 @@ def npz(**arrays):
 
 
 def claimed(shape):
-    """A .npz whose header claims a shape that its data do not have."""
+    """An .npz file whose header claims a shape that its data do not have."""
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (63 - (10 + len(header)) % 64) + b"\n"
     array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
@@ -130,7 +130,7 @@ def claimed(shape):
 
 
 def bomb():
-    """A .npz of a few megabytes that would take terabytes."""
+    """An .npz file of a small size whose first array decompresses to 200 MiB."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("x_train.npy", "w", force_zip64=True) as member:
@@ -196,13 +196,13 @@ NAMES = (
 
 
 def test_names_of_folders_and_files(bench):
-    """A run in a folder of any name works in every command, or is refused before anything is computed."""
+    """In a folder of any name, every command works on a run, or the run is refused before it is computed."""
     kind = "names of folders and files"
     for name in NAMES:
         folder = bench.folder / f"x{name}"
         folder.mkdir()
         config = folder / f"{name}.yaml"
-        config.write_text(CONFIG.partition("\n")[2])  # named by its file
+        config.write_text(CONFIG.partition("\n")[2])  # without a name in it, the run is named after the file
 
         def check(folder=folder, config=config):
             run = folder / "run"
@@ -225,7 +225,7 @@ RUBBISH = (
 
 
 def test_a_strangers_record(bench):
-    """Any value in any place of a record: a table without control characters, or one line."""
+    """Any value anywhere in a record: either a table without control characters, or one line."""
     kind, rng = "strangers' records", np.random.default_rng(7)
     whole = json.loads((bench.whole / "record.json").read_text())
 

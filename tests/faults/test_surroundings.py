@@ -1,4 +1,4 @@
-"""Where the command is started: locales, streams, homes, plotting settings, other people's programs."""
+"""Commands in odd surroundings: locales, streams, homes, plotting settings, other people's programs."""
 
 import os
 import resource
@@ -69,7 +69,7 @@ def test_streams_that_are_closed(bench):
 
 
 def test_limits(bench):
-    """Few open files: one line, or it works."""
+    """With few open files allowed, a command works or fails with one line."""
     kind = "few open files"
     for most in (40, 64, 100):
 

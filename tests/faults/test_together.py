@@ -1,4 +1,4 @@
-"""Two commands on one run at the same moment, and runs that are moved away while they are written."""
+"""Two commands on one run at the same moment, and runs that are moved while they are written."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from command import Commands, Fault
 
 @pytest.fixture
 def second(bench, tmp_path_factory):
-    """Another warm command line, beside the first."""
+    """A second warm command line beside the first."""
     folder = tmp_path_factory.mktemp("second")
     commands = Commands(folder, bench.commands.folder / "shim.so")
     yield commands
@@ -22,7 +22,7 @@ def second(bench, tmp_path_factory):
 
 
 def both(bench: Bench, second: Commands, one, other):
-    """Run two commands at once; how they ended."""
+    """Run two commands at once, and return how they ended."""
     ended = {}
 
     def run(commands, arguments, name):
@@ -40,7 +40,7 @@ def both(bench: Bench, second: Commands, one, other):
 
 
 def consistent(run):
-    """Whether a run's record, solutions and solves tell of the same solve."""
+    """None if a run's record, solutions and solves describe the same solve; else what is wrong."""
     record = json.loads((run / "record.json").read_text())
     for solution in record["solutions"]:
         name = f"{solution['column']}-{solution['depth']}.npz"
@@ -96,7 +96,7 @@ def test_two_commands_at_once(bench, second, state):
 
 @pytest.mark.parametrize("how", ["moved", "removed", "replaced"])
 def test_a_run_that_is_moved_while_it_is_written(bench, how):
-    """What the log calls finished is there, wherever the run is; the same command goes on or begins anew."""
+    """What the log lists is there, wherever the run is now; the same command goes on or begins anew."""
     rng, kind = np.random.default_rng(6), f"a run is {how} while it is written"
     elsewhere = bench.folder / "elsewhere"
 

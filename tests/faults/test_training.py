@@ -1,4 +1,4 @@
-"""Faults while networks are trained, a checkpoint after every step, and in the files that they leave."""
+"""Faults while networks are trained with a checkpoint after every step, and in the files that this leaves."""
 
 import errno
 import shutil
@@ -23,11 +23,11 @@ CALLS = "write rename"
 
 @pytest.fixture(scope="module")
 def warm(shared, tmp_path_factory):
-    """The bench of a finished run with networks; commands are forked from a process that has PyTorch."""
+    """A bench with a finished run of networks; commands are forked from a process with PyTorch."""
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("training")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # a process that has begun threads cannot be forked
+        patch.setenv("OMP_NUM_THREADS", "1")  # a process that has started threads cannot be forked
         commands = Commands(folder, shared.commands.folder / "shim.so", 60.0, WARM)
     (folder / "nets.yaml").write_text(CONFIG)
     done = commands.call("run", folder / "nets.yaml", "--output", folder / "whole")
@@ -43,20 +43,20 @@ def nets(warm, tmp_path, request):
 
 
 def untrained(nets: Bench):
-    """The place of a run of which nothing is there."""
+    """The path of a run of which nothing exists yet."""
     run = nets.folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     return run
 
 
 def left(run):
-    """What training has left of every network, whole files with all their bits, by name."""
+    """Every file that training has left, by name, with its whole content."""
     files = {str(file.relative_to(run)): file for file in (run / "networks").rglob("*") if file.is_file()}
     return {name: b"" if file.name == "lock" else file.read_bytes() for name, file in files.items()}
 
 
 def recovers(nets: Bench, run, command="train"):
-    """The same again, without a fault: the same bits, and nothing beside them."""
+    """Train again without a fault: the same bits, and no other files."""
     wrong = manners(nets.commands.call(command, nets.config, "--output", run), (0,))
     if wrong:
         return wrong
@@ -113,7 +113,7 @@ NO_FILES = ("a folder", "a dangling link", "a link to itself", "a pipe")
 
 @pytest.mark.parametrize("what", ["result", "checkpoint", "progress.json", "lock"])
 def test_a_damaged_file_of_a_network(nets, what):
-    """Looking at it tells it in a line; training goes on to the same bits, or a line says what to remove."""
+    """Commands say so in a line; training goes on to the same bits, or a line says what to remove."""
     rng, kind = np.random.default_rng(3), f"damaged {what} of a network"
     looks = ("status", "verify", "solve") if what == "result" else ("status",)
     for name, damage in DAMAGES.items():
@@ -122,7 +122,7 @@ def test_a_damaged_file_of_a_network(nets, what):
         run = nets.copy()
         file = rng.choice(sorted(map(str, run.glob(f"networks/*/*/{what}"))))
         damage(run / file, rng)
-        if what != "result":  # then the others are read
+        if what != "result":  # the other files are read only without a result
             (run / file).with_name("result").unlink()
 
         def check(run=run, name=name):

@@ -1,4 +1,4 @@
-"""Faults while processes of its own compute a run: in them, or in the one that hands out tiles."""
+"""Faults while a run is computed by worker processes: in a worker, or in the process that hands out tiles."""
 
 import errno
 import signal
@@ -14,7 +14,7 @@ from cntk_bench.grams.journal import writers
 
 CALLS = "create write fsync rename"
 CREW = ("--executor", "processes", "--set", "compute.workers=2")
-FLYING = 2 * AHEAD  # tiles that two workers have
+FLYING = 2 * AHEAD  # tiles in flight with two workers
 
 
 def compute(bench, run, **more):
@@ -22,7 +22,7 @@ def compute(bench, run, **more):
 
 
 def sound(bench, run, before, allowed):
-    """What is wrong with a run that is complete: numbers, finished tiles that are done again, predictions."""
+    """What is wrong with a complete run: its numbers or predictions, or finished tiles computed again."""
     names = logged(run)
     if sorted(set(names)) != sorted(logged(bench.whole)) or len(names) - TILES > allowed:
         return f"{len(names)} tiles computed, {len(set(names))} different ones"
@@ -37,7 +37,7 @@ def sound(bench, run, before, allowed):
 
 
 def test_a_worker_that_is_killed_anywhere(bench):
-    """The others compute what it had, and the one that lost it says so and ends well."""
+    """The others compute its tiles; the process that lost it says so and ends well."""
     rng, kind = np.random.default_rng(7), "SIGKILL of a worker at a system call (processes)"
     for call in rng.permutation(CALLS.split())[: bench.many]:
         run, place = bench.begun(3), int(rng.integers(1, 5))
@@ -58,7 +58,7 @@ def test_a_worker_that_is_killed_anywhere(bench):
 
 
 def test_a_signal_anywhere_in_the_process_that_hands_out_tiles(bench):
-    """Its workers finish what they do, and end; the same command goes on."""
+    """Its workers finish what they have begun, and end; the same command then goes on."""
     rng, kinds, calls, run = np.random.default_rng(8), [], f"{CALLS} open", bench.begun(3)
     counted = compute(bench, run, fault=Fault(calls, str(run), COUNT, COUNT, errno.EIO))
     for name in ("SIGKILL", "SIGINT", "SIGTERM"):
@@ -74,7 +74,7 @@ def test_a_signal_anywhere_in_the_process_that_hands_out_tiles(bench):
                 wrong = manners(done, allowed)
                 if not wrong and number != signal.SIGKILL and writers(run / "gram.zarr"):
                     wrong = "workers are left"
-                while writers(run / "gram.zarr"):  # of a killed one they finish what they do
+                while writers(run / "gram.zarr"):  # workers of a killed process finish what they have begun
                     time.sleep(0.02)
                 before = logged(run)
                 wrong = wrong or manners(compute(bench, run), (0,))

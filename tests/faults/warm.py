@@ -1,11 +1,11 @@
-"""The real command line in a process that is forked from a warm one: milliseconds instead of seconds.
+"""The real command line in a process forked from a warm one: milliseconds instead of seconds.
 
-Run as a program, with `shim.c` preloaded, it imports and compiles everything once. Then, for every JSON line
-on its standard input, it forks a child that arms the shim and calls `cntk_bench.cli.console` as the installed
-command does, and answers with a JSON line: the child's exit code, or minus the signal that ended it, or
-"stopped" where a fault stops it; the next line then lets it go on.
+Run as a program, with `shim.c` preloaded, it imports and compiles everything once. For every JSON line on its
+standard input it then forks a child, which arms the shim and calls `cntk_bench.cli.console` as the installed
+command does. The answer is a JSON line: the child's exit code, minus the signal that ended it, or "stopped"
+where a fault stops it; in that case the next line lets it go on.
 
-Its arguments are modules to import, too, and constants to set, such as package.module.NAME=0.
+Its arguments are further modules to import, and constants to set, such as package.module.NAME=0.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ def warm_up():
     """Import what every command imports, and compile the kernels that the runs use."""
     from cntk_bench.report import sketch
 
-    # Figures of HTML pages take seconds, and are drawn as the table's own figure is.
+    # Drawing the figures of HTML pages takes seconds; placeholders are used.
     sketch.drawn = lambda make, kind: ("data:image/png;base64,", 1, 1)
     for argument in sys.argv[1:]:
         name, _, value = argument.partition("=")
@@ -60,7 +60,7 @@ def warm_up():
 
 
 def command(request):
-    """Never returns. What the child prints goes to files, as its standard streams."""
+    """Run the command in the child, which prints to files; never returns."""
     from cntk_bench import report
     from cntk_bench.system import files
 
@@ -69,14 +69,14 @@ def command(request):
     os.environ.update(request["environment"])
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-    for number in request["closed"]:  # as an interpreter that is started without them
+    for number in request["closed"]:  # as in an interpreter started without these streams
         os.close(number)
         setattr(sys, ("stdin", "stdout", "stderr")[number], None)
     for name, most in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (most, most))
     if not request["drawn"]:
         report.plot = lambda _, path: files.write_whole(path, b"a figure") or True
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background have it ignored
     sys.argv = ["cntk-bench", *request["arguments"]]
     shim = ctypes.CDLL(None)
     if request["fault"]:
@@ -98,7 +98,7 @@ def command(request):
 
 
 def wait(child, request):
-    """The child's exit code, or minus the signal that ended it; it may take `patience` seconds."""
+    """Exit code of the child, minus its signal, "stopped", or "hangs" after `patience` seconds."""
     limit = time.monotonic() + request["patience"]
     while True:
         done, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
