@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pickles import Bomb
 from publishers import CLASSES, binaries, images, labels, md5, pickles
 
 from cntk_bench import data
@@ -32,16 +33,6 @@ IDX = (
 
 def idx(array):
     return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-class Bomb:
-    """A pickle that leaves a trace when it is loaded."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
 
 
 # Synthetic archives: each function returns the archive's x_train (n, C, P, P), y_train, x_test, y_test.

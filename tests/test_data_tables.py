@@ -3,10 +3,10 @@
 import io
 import pickle
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pickles import Bomb
 from PIL import Image
 
 from cntk_bench import data
@@ -155,16 +155,6 @@ def test_other_columns_and_splits(tmp_path):
     refused("row 1 of .* has the split 'dev': use train or test", path)
     path.write_bytes(b"file,label\na.png,\xff\xfe")
     refused("is not UTF-8: save it as CSV in UTF-8", path)
-
-
-class Bomb:
-    """A pickle that leaves a trace when it is loaded."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
 
 
 @pytest.mark.parametrize("name", WRITERS)

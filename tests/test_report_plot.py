@@ -30,7 +30,7 @@ def test_plots_are_images_and_repeatable(tmp_path):
         assert (tmp_path / name).read_bytes() == first
 
 
-def drawn(past, monkeypatch=None, **how):
+def drawn(past, **how):
     """The axes of a record's figure."""
     return plotting.figure(past, **how).axes[0]
 

@@ -278,7 +278,7 @@ class TestJitter:
             assert error <= 3 * shift + 2 * rounding + 1e-7
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
-    def test_what_cannot_be_solved_says_so(self, dtype, monkeypatch):
+    def test_a_solution_is_doubted_exactly_if_its_residual_is_large(self, dtype, monkeypatch):
         """Equal images of two classes, too little jitter: solved well, or doubted for the residual."""
         K, y, _, _ = problem(60)
         index = np.r_[0:60, 7]
@@ -287,7 +287,7 @@ class TestJitter:
         monkeypatch.setattr(cholesky, "_factor_block", lambda a, own, tolerance: np.linalg.cholesky(
             a + np.diag(8 * np.finfo(a.dtype).eps * own).astype(a.dtype)).T.copy())  # fmt: skip
         solution = ridge.solve(K[np.ix_(index, index)], labels, classes=3, dtype=dtype)
-        if solution.chosen.doubt is not None:
+        if dtype == "float32" or solution.chosen.doubt is not None:
             assert solution.chosen.largest_residual > fit_room.RESIDUAL
             assert "raise solve.ridge" in solution.chosen.doubt
         else:
@@ -769,9 +769,7 @@ class TestRounding:
 
     def test_a_ridge_that_cannot_be_solved_costs_only_itself(self):
         K, y, _, _ = problem()
-        K = K - 1.5 * np.eye(len(K))  # not positive definite without a ridge
-        K += 2.0 * np.trace(abs(K)) / len(K) * np.eye(len(K)) * 0
-        K[np.diag_indices(len(K))] = 0.5
+        K[np.diag_indices(len(K))] = 0.5  # not positive definite without a ridge
         solution = ridge.solve(K, y, classes=3, ridge=[0.0, 10.0])
         assert [fit.ridge for fit in solution.path] == [10.0] and solution.chosen.doubt is None
         with pytest.raises(UserError, match="not positive definite"):
