@@ -44,7 +44,7 @@ def ended(process, codes=(0,)):
 def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, faults):  # noqa: F811
     faults(f"two coordinators at one moment, each on a machine with {kind} (processes)")
     for out, err in map(ended, both(kind, folder)):
-        assert out.split("\n\nEverything")[0] == alone[0] and err.count("\n") <= 2, err
+        assert out.split("\n\nAll results")[0] == alone[0] and err.count("\n") <= 2, err
     times, run = computed(folder / "run"), folder / "run"
     # At the end, each may have tiles in flight that the other computes, too; more begin between two looks.
     assert len(times) == TILES and times.total() - TILES <= 3 * FLYING, times.total()

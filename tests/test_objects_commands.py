@@ -37,7 +37,7 @@ def test_all_of_them_say_what_they_say_of_a_store_on_disk(place, tmp_path, monke
     runs, said = {"disk": tmp_path / "disk", "objects": tmp_path / "objects"}, {}
     for name, run in runs.items():
         kept = ("--set", f"compute.store={place}") if name == "objects" else ()
-        table = succeed("run", tmp_path / "small.yaml", "--output", run, *kept).split("\nEverything")[0]
+        table = succeed("run", tmp_path / "small.yaml", "--output", run, *kept).split("\nAll results")[0]
         succeed("export", run, *ONE, "--to", tmp_path / f"{name}.npz")
         said[name] = [
             table,

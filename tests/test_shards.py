@@ -53,7 +53,7 @@ def folder(tmp_path):
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     (folder / "shared.yaml").write_text(CONFIG)
-    table = ended(begin(folder, "run", "shared.yaml", "--output", "run")).split("\n\nEverything")[0]
+    table = ended(begin(folder, "run", "shared.yaml", "--output", "run")).split("\n\nAll results")[0]
     return table, matrices(folder / "run")
 
 
