@@ -227,7 +227,7 @@ REFUSED = {
     "channels: true": "dataset.channels is true: expected 1 for grey",
     "test_share: 1": "dataset.test_share is 1: expected a number between 0 and 1",
     "test_share: 0.0": "dataset.test_share is 0.0: expected a number between",
-    "labels: 3": "dataset.labels is 3: expected a table of file and label",
+    "labels: 3": "dataset.labels is 3: expected a table of files and labels",
     "labels: ''": "dataset.labels is '': it is empty",
     "classes: [cat]": "expected a list of at least two different labels or names",
     "classes: [cat, cat]": "expected a list of at least two different labels or names",
