@@ -122,8 +122,8 @@ def test_alone_it_is_the_only_table(tmp_path):
     assert report.plot(past, tmp_path / "a.png") and report.plot(past, tmp_path / "a.svg")
 
 
-def test_the_plot_has_a_level_line(monkeypatch):
-    axes = drawn(mixed(), monkeypatch)
+def test_the_plot_has_a_level_line():
+    axes = drawn(mixed())
     line = {line.get_label(): line for line in axes.lines}["RBF"]
     assert set(line.get_ydata()) == {44.0} and line.get_linestyle() == ":"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["3", "21"]
