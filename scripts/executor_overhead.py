@@ -71,6 +71,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.tasks < 2:
         parser.error("--tasks: give at least 2, between whose ends the time is measured")
+    if asked.output:  # fails now, not after the measurements
+        asked.output.mkdir(parents=True, exist_ok=True)
     names = asked.executors.split(",")
     found = [
         measured(name, asked.tasks, asked.seconds, 1 if name == "local" else asked.workers) for name in names
@@ -86,7 +88,6 @@ def main() -> None:
         )
     print("\n".join(lines))
     if asked.output:
-        asked.output.mkdir(parents=True, exist_ok=True)
         stamp = provenance.stamp()
         (asked.output / "executor-overhead.json").write_text(
             json.dumps({"made": stamp, "measured": found}, indent=2) + "\n"

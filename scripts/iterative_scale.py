@@ -158,8 +158,10 @@ def table(facts: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def begun(words: str) -> dict:
+def begun(words: str, output: Path | None) -> dict:
     """What is kept of a script called with these arguments: machine, versions, commit, and no rows yet."""
+    if output:  # fails now, not after the first size
+        output.mkdir(parents=True, exist_ok=True)
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
     made = {"arguments": words, "commit": provenance.commit(), "ridge": RIDGE, "threads": threads}
     return {"machine": provenance.machine(), "versions": provenance.versions(), "made": made, "rows": []}
@@ -169,7 +171,6 @@ def tell(facts: dict, text: str, output: Path | None, name: str) -> None:
     """Print the table, and write it, after each size: the next one may take hours."""
     print(text)
     if output:
-        output.mkdir(parents=True, exist_ok=True)
         (output / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
         (output / f"{name}.md").write_text(text)
 
@@ -188,7 +189,7 @@ def main() -> None:
     words = " ".join(map(str, arguments.sizes))
     if arguments.streamed:
         words += f" --streamed {' '.join(map(str, arguments.streamed))}"
-    facts = begun(words)
+    facts = begun(words, arguments.output)
     sizes = [(n, SOLVERS) for n in arguments.sizes] + [(n, ("cg",)) for n in arguments.streamed]
     for n, solvers in sizes:
         facts["rows"] += measured(n, solvers)

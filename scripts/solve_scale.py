@@ -195,7 +195,7 @@ def main() -> None:
     words = " ".join(map(str, arguments.sizes))
     words += "" if arguments.memory is None else f" --memory {arguments.memory:g}"
     words += "" if arguments.repeat == 1 else f" --repeat {arguments.repeat}"
-    facts = begun(words)
+    facts = begun(words, arguments.output)
     for n in arguments.sizes:
         facts["rows"].append(measured(n, arguments.memory, arguments.repeat))
         tell(facts, table(facts), arguments.output, "solve-scale")

@@ -261,11 +261,13 @@ def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray 
 def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], str | None]:
     """Return learning curves for the solve's images, and why others are not shown."""
     files = sorted((run.path / "curve").glob("*.json"))[:CURVES]
-    read = {file.name: sealed.read(file) for file in files}
-    found = [one for one in read.values() if one is not None and isinstance(one.get("data"), dict)]
-    if len(found) < len(read):
-        broken = ", ".join(name for name, one in read.items() if one not in found)
-        return [], f"Learning curves are damaged, or of another version ({broken}): run `curve` again"
+    found, broken = [], []
+    for file in files:
+        one = sealed.read(file) or {}
+        found.append(one) if isinstance(one.get("data"), dict) else broken.append(file.name)
+    if broken:
+        names = ", ".join(broken)
+        return [], f"Learning curves are damaged, or of another version ({names}): run `curve` again"
     key = "images" if "images" in data else "fingerprint"
     same = [one for one in found if one["data"].get(key) == data.get(key) and one.get("points")]
     shown = [one for one in same if _size(one["data"]) == _size(data)]

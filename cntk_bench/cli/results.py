@@ -103,7 +103,6 @@ def _line(solve: dict) -> tuple[str, ...]:
     facts = _facts(solve)
     doubted = [one["accuracy"] for one in solve["solutions"] if not is_trusted(one)]
     bounds = [f"{score:.2f}{DOUBTED * (score in doubted)}" for score in facts["accuracy"] or ()]
-    least, most = bounds or (None, None)
     ridge = facts["ridge"]
     cells = (
         facts["solve"],
@@ -111,7 +110,7 @@ def _line(solve: dict) -> tuple[str, ...]:
         " ".join(map(str, ridge)) if isinstance(ridge, list) else ridge,
         facts["precision"],
         facts["device"],
-        None if not bounds else f"{least} %" if least == most else f"{least} to {most} %",
+        f"{' to '.join(dict.fromkeys(bounds))} %" if bounds else None,
     )
     return tuple("-" if cell is None else short(str(cell), 40) for cell in cells)
 
