@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cntk_bench.kernels import definition as reference
     from cntk_bench.kernels.spec import Readout
     from cntk_bench.regression import paired
-    from cntk_bench.runs.opened import open_run
+    from cntk_bench.runs.access import open_run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -60,7 +60,7 @@ _PUBLIC = {
     "diagonal": ("grams.direct", "diagonal"),
     "gram": ("grams.direct", "gram"),
     "load_images": ("data.dataset", "load"),
-    "open_run": ("runs.opened", "open_run"),
+    "open_run": ("runs.access", "open_run"),
     "paired": ("regression.paired", None),
     "reference": ("kernels.definition", None),
     "store": ("grams.store", None),

@@ -90,7 +90,7 @@ PARAMETERS = """
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _as_value_error() -> Iterator[None]:
     """Raise a UserError as a ValueError."""
     try:
         yield
@@ -229,7 +229,7 @@ class _KernelRegression(BaseEstimator):
         if shape not in (None, self.image_shape_):
             raise ValueError(f"X has images of shape {shape}, and was fitted to {self.image_shape_}")
         found = []
-        with _told():
+        with _as_value_error():
             for start in range(0, len(rows), BLOCK):
                 block = rows[start : start + BLOCK]
                 if self.image_shape_ is not None:
@@ -268,7 +268,7 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
             raise ValueError(
                 f"y has one class, {short(self.classes_.tolist()[0])}: labels of at least two are needed"
             )
-        with _told():
+        with _as_value_error():
             K = self._gram(rows, k)
             self._keep(ridge.solve(K, labels, classes=k, ridge=self.ridge, error=_error(K)))
         return self
@@ -309,7 +309,7 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
         self._flat = y.ndim == 1
         targets = np.asarray(y, np.float64).reshape(len(rows), -1)
         self.n_outputs_ = targets.shape[1]
-        with _told():
+        with _as_value_error():
             K = self._gram(rows, self.n_outputs_)
             self._keep(ridge.regress(K, targets, ridge=self.ridge, error=_error(K)))
         return self

@@ -26,7 +26,7 @@ from cntk_bench.backends import create
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, matrix, store, stream
 from cntk_bench.grams.compute import Job
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.stream import Stored
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.records import provenance
@@ -49,7 +49,7 @@ def made(folder: Path, n: int) -> None:
     x = x.astype(np.float32).reshape(n + TEST, FEATURES, 1, 1)
     spec = Spec([READOUT], FEATURES, 1)
     plan = grams.make_plan(spec, n, TEST, "cpu", TILE)
-    images = Images((labels[:n], labels[n:]))
+    images = ImageFacts((labels[:n], labels[n:]))
     target = growth.create(folder / "gram.zarr", plan, {"readouts": [str(READOUT)]}, images)
     grams.compute(Job(target, lambda spec: create("cpu", spec), x[:n], x[n:], None, create("cpu", spec)))
 

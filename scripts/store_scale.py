@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cntk_bench.grams import growth, store  # noqa: E402
-from cntk_bench.grams.images import Images  # noqa: E402
+from cntk_bench.grams.image_facts import ImageFacts  # noqa: E402
 from cntk_bench.grams.journal import FOLDER  # noqa: E402
 from cntk_bench.grams.lines import Line  # noqa: E402
 from cntk_bench.grams.tiles import Plan  # noqa: E402
@@ -57,7 +57,7 @@ def written(folder: Path, tiles: int, readouts: int, kind: str) -> store.Store:
     """A store of about so many tiles, all of them logged by several writers."""
     n = SIDE * int((2 * tiles + 0.25) ** 0.5 - 0.5)
     plan = Plan(n, 0, SIDE, readouts)
-    labels = Images((np.zeros(n, int), np.zeros(0, int)))
+    labels = ImageFacts((np.zeros(n, int), np.zeros(0, int)))
     gram = growth.create(folder / "gram.zarr", plan, {"readouts": [f"r{i}" for i in range(readouts)]}, labels)
     (gram.path / FOLDER).mkdir()
     logs = [(gram.path / FOLDER / f"w{i}.jsonl").open("w") for i in range(WRITERS)]

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from test_cli import call
 
 from cntk_bench import columns
-from cntk_bench.columns import Asked, baseline, distances, gaussian
+from cntk_bench.columns import Request, baseline, distances, gaussian
 from cntk_bench.columns.baseline import Baseline
 from cntk_bench.errors import UserError
 from cntk_bench.report import table
@@ -270,7 +270,7 @@ def test_a_doubt_names_the_key_of_the_baselines_too(tmp_path):
 
 
 def asked(n, memory=None, features=32, **settings):
-    return Asked(n, features, 10, memory, lambda name: Baseline(**settings))
+    return Request(n, features, 10, memory, lambda name: Baseline(**settings))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_draw_is_to_a_column_as_a_run_of_its_own(tmp_path, monkeypatch):
     kept = np.load(run.solutions / "PIECE-3.npz")
     np.testing.assert_array_equal(kept["draw"], [1, 1, 2, 2, 3, 3])
     np.testing.assert_array_equal(kept["predicted"], np.repeat([[y] * M for _, y in of_draws], 2, 0))
-    fingerprint = images.kept(data.load("digits", train=N, test=M)).fingerprint  # as if it were alone
+    fingerprint = images.image_facts(data.load("digits", train=N, test=M)).fingerprint  # as if it were alone
     assert cell["draws"][0]["print"] == fingerprint == solved["data"]["images_of_draws"][0]
     # The first draw equals a run without draws, so there is nothing to train.
     assert training.train(run, run.config(("dataset.draws=1",))) == 0

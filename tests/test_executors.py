@@ -16,7 +16,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, matrix, store
 from cntk_bench.grams.compute import Job, Task
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.journal import FOLDER
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.records.directory import Run
@@ -117,7 +117,7 @@ def test_an_error_of_a_worker_is_the_same_line(tmp_path):
 
 
 def facts(n):
-    return Images((np.zeros(n, int), np.zeros(0, int)))
+    return ImageFacts((np.zeros(n, int), np.zeros(0, int)))
 
 
 def test_a_pickled_job_is_small_and_holds_no_open_file(tmp_path):

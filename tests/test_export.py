@@ -10,7 +10,7 @@ import pytest
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs import export
-from cntk_bench.runs.opened import Gram
+from cntk_bench.runs.access import Gram
 
 RNG = np.random.default_rng(0)
 GRAM = Gram(

@@ -22,7 +22,7 @@ from cntk_bench.grams import direct, growth, matrix
 from cntk_bench.grams import store as stores
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.compute import Job, Task
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec
@@ -32,7 +32,7 @@ X_TRAIN, X_TEST = (
     np.random.default_rng(s).normal(size=(n, 2, 3, 3)).astype("f4") for s, n in ((1, 11), (2, 5))
 )
 PLAN = Plan(11, 5, 3, len(READOUTS))
-IMAGES = Images((np.arange(11) % 2, np.arange(5) % 2))
+IMAGES = ImageFacts((np.arange(11) % 2, np.arange(5) % 2))
 
 
 class Fake:

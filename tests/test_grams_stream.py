@@ -11,7 +11,7 @@ import pytest
 
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import growth, matrix, store, stream
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.regression import placement
@@ -23,7 +23,7 @@ READOUTS = ["ntk-v-3-all", "ntk-gap-3-hidden"]
 def written(folder, n, m, tile, kernel, readouts=READOUTS):
     """A store filled with kernel(rows, cols, readout), as float32."""
     plan = Plan(n, m, tile, len(readouts))
-    labels = Images((np.arange(n) % 10, np.arange(m) % 10))
+    labels = ImageFacts((np.arange(n) % 10, np.arange(m) % 10))
     found = growth.create(folder / "gram.zarr", plan, {"readouts": readouts}, labels)
     with found.shared():
         for one in plan.tiles():

@@ -10,7 +10,7 @@ import pytest
 from cntk_bench import open_run
 from cntk_bench.config import config
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import growth, images, matrix, store
+from cntk_bench.grams import growth, image_facts, matrix, store
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
@@ -424,7 +424,7 @@ def test_open_run_gives_whole_symmetric_matrices(run):
 )
 def test_a_column_without_a_matrix_of_its_own_is_told(run, monkeypatch, readouts, words):
     own = SimpleNamespace(name="own", needs=lambda depth: readouts)
-    monkeypatch.setattr("cntk_bench.runs.opened.find", lambda name: own)
+    monkeypatch.setattr("cntk_bench.runs.access.find", lambda name: own)
     with pytest.raises(UserError, match=words):
         open_run(run.path).gram("own", 3)
 
@@ -482,7 +482,9 @@ def test_nothing_is_solved_with_labels_that_changed(relabelled):
 def test_a_full_disk_takes_no_labels(run, monkeypatch):
     there = store.open(run.gram)
     known = there.images()
-    more = images.Images(*(tuple(np.r_[a, a] for a in getattr(known, name)) for name in images.NAMES))
+    more = image_facts.ImageFacts(
+        *(tuple(np.r_[a, a] for a in getattr(known, name)) for name in image_facts.NAMES)
+    )
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -490,9 +492,9 @@ def test_a_full_disk_takes_no_labels(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(there.group["y_train"]), "__setitem__", full)
         with pytest.raises(OSError):
-            images.write(there.group, more, there.path)
+            image_facts.write(there.group, more, there.path)
     kept = store.open(run.gram).images()
-    for name in images.NAMES:
+    for name in image_facts.NAMES:
         assert all(map(np.array_equal, getattr(known, name), getattr(kept, name)))
 
 

@@ -13,7 +13,7 @@ import pytest
 from test_cli import call
 
 from cntk_bench.cli import progress
-from cntk_bench.columns import Asked, baseline
+from cntk_bench.columns import Request, baseline
 from cntk_bench.columns.baseline import Baseline
 from cntk_bench.config import config
 from cntk_bench.errors import UserError
@@ -167,7 +167,7 @@ def test_what_a_killed_solve_had_half_written_is_removed_by_the_next(run, monkey
 def test_words_are_printed_now_and_then(monkeypatch, capsys):
     shown, now = [], [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    tell = progress.told(lambda count, said: shown.append(said))
+    tell = progress.reporter(lambda count, said: shown.append(said))
     for second in range(0, 65, 5):
         now[0] = float(second)
         tell(f"after {second}")
@@ -300,7 +300,7 @@ class TestPlacement:
 def test_baselines_hold_their_matrices(monkeypatch):
     """Baselines choose bandwidths by leave-one-out; lack of memory is told before anything is computed."""
     monkeypatch.setattr(memory, "available", lambda device="cpu": 10**9)
-    few, many = (Asked(n, 64, 10, None, lambda name: Baseline()) for n in (5000, 50_000))
+    few, many = (Request(n, 64, 10, None, lambda name: Baseline()) for n in (5000, 50_000))
     baseline.column("RBF").require(few)
     with pytest.raises(UserError, match="column LAPLACE with 50,000 training images needs 10.2 GiB"):
         baseline.column("LAPLACE").require(many)

@@ -6,7 +6,7 @@ import pytest
 from cntk_bench import Readout
 from cntk_bench.grams import growth, layout, store
 from cntk_bench.grams.compute import make_plan
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.tiles import PARTS, Tile
 from cntk_bench.kernels.spec import Spec
@@ -30,7 +30,7 @@ def test_the_plan(plan):
 
 def test_it_is_made_opened_shared_out_and_followed(plan, tmp_path):
     labels = np.arange(N) % 10, np.arange(M) % 10
-    made = growth.create(tmp_path / "gram.zarr", plan, {"readouts": [str(READOUT)]}, Images(labels))
+    made = growth.create(tmp_path / "gram.zarr", plan, {"readouts": [str(READOUT)]}, ImageFacts(labels))
     grams = store.open(made.path)
     assert grams.sizes == (N, M) and not grams.progress.done()
     np.testing.assert_array_equal(grams.labels[0], labels[0])

@@ -20,8 +20,8 @@ from cntk_bench.kernels.spec import Readout  # noqa: E402
 from cntk_bench.networks.architecture import Architecture  # noqa: E402
 from cntk_bench.networks.empirical import nngp, ntk  # noqa: E402
 from cntk_bench.records.directory import Run  # noqa: E402
+from cntk_bench.report import converge as report  # noqa: E402
 from cntk_bench.report import listing as listings  # noqa: E402
-from cntk_bench.report import widths as report  # noqa: E402
 
 TOY = """
 name: toy

@@ -13,8 +13,8 @@ from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
 from cntk_bench.grams.tiles import Tile
-from cntk_bench.system import accounts
 from cntk_bench.system import bucket as buckets
+from cntk_bench.system import credentials
 from cntk_bench.system.bucket import Bucket
 
 pytest.importorskip("moto", reason="moto is not installed")
@@ -180,7 +180,7 @@ def test_credentials_of_standard_files(bucket, front, monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_PROFILE", "lab")
-    monkeypatch.setattr(accounts, "RENEWED", 0.0)
+    monkeypatch.setattr(credentials, "RENEWED", 0.0)
 
     def write(name, section, **entries):
         parser = configparser.ConfigParser()

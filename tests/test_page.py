@@ -263,7 +263,7 @@ def _left_out(K, Y, shift, i):
 
 
 def _gram(run, depth):
-    from cntk_bench.runs.opened import open_run
+    from cntk_bench.runs.access import open_run
 
     gram = open_run(run.path).gram("CNTK-V", depth)
     return gram.train, gram.test, np.eye(10)[gram.y_train] - 0.1

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cntk_bench.grams import growth, journal, lines, store, tasks
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.journal import Journal, writer_name, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
@@ -178,7 +178,7 @@ def test_seconds_that_no_clock_can_have_said_count_as_none(tmp_path, seconds):
 
 def test_writers_that_are_alive_are_counted(tmp_path):
     gram = growth.create(
-        tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, Images((np.zeros(7, int), np.zeros(5, int)))
+        tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, ImageFacts((np.zeros(7, int), np.zeros(5, int)))
     )
     assert writers(gram.path) == []
     journals = [Journal(gram.path, writer_name()) for _ in range(3)]
@@ -194,7 +194,7 @@ def test_writers_that_are_alive_are_counted(tmp_path):
 
 @pytest.mark.parametrize("number", range(3))
 def test_each_process_begins_elsewhere_and_does_all(tmp_path, number):
-    labels = Images((np.zeros(7, int), np.zeros(5, int)))
+    labels = ImageFacts((np.zeros(7, int), np.zeros(5, int)))
     gram = growth.create(tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, labels)
     found = list(tasks.pending(gram, (0, 1), gram.sizes, (number, 3)))
     assert sorted(map(str, (task.tile for task in found))) == sorted(map(str, PLAN.tiles()))
@@ -204,7 +204,7 @@ def test_each_process_begins_elsewhere_and_does_all(tmp_path, number):
 
 def test_what_others_finish_meanwhile_is_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "REFRESH", -1.0)
-    labels = Images((np.zeros(7, int), np.zeros(5, int)))
+    labels = ImageFacts((np.zeros(7, int), np.zeros(5, int)))
     gram = growth.create(tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, labels)
     other = store.open(gram.path)
     found = tasks.pending(gram, (0, 1), gram.sizes)
@@ -362,7 +362,7 @@ def test_counts_are_those_of_the_tiles(tmp_path):
 
 
 def test_what_a_writer_reads_of_itself_is_not_counted_twice(tmp_path):
-    labels = Images((np.zeros(7, int), np.zeros(5, int)))
+    labels = ImageFacts((np.zeros(7, int), np.zeros(5, int)))
     gram = growth.create(tmp_path / "g", PLAN, {"readouts": ["a", "b"]}, labels)
     with gram.shared():
         for tile in PLAN.tiles():

@@ -14,7 +14,7 @@ from cntk_bench.backends import cpu, scaling
 from cntk_bench.grams import compute, growth
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.compute import Job
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec
@@ -195,7 +195,7 @@ def test_compute_refuses_what_gram_refuses(tmp_path):
         x = ordinary(6, 1, 4) * np.float32(scale)
         plan = Plan(6, 0, 2, len(readouts))
         grams = growth.create(
-            tmp_path / str(scale), plan, {"readouts": [str(r) for r in readouts]}, Images(labels)
+            tmp_path / str(scale), plan, {"readouts": [str(r) for r in readouts]}, ImageFacts(labels)
         )
         with pytest.raises(UserError, match=words):
             compute.compute(Job(grams, partial(backends.create, "cpu"), x, x[:0]))

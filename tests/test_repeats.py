@@ -7,7 +7,7 @@ from test_grams_stream import READOUTS
 from cntk_bench import Readout, gram, reference
 from cntk_bench.data import load
 from cntk_bench.grams import growth, matrix, repeats
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.regression import stream
@@ -22,7 +22,7 @@ def made(tmp_path):
     """A store whose triangle has no two equal entries."""
     plan = Plan(N, M, 8, 2)
     labels = np.arange(N) % 10, np.arange(M) % 10
-    images = Images(labels, labels, (DIGESTS, np.zeros(M, np.int64)))
+    images = ImageFacts(labels, labels, (DIGESTS, np.zeros(M, np.int64)))
     store = growth.create(tmp_path / "gram.zarr", plan, {"readouts": READOUTS}, images)
     with store.shared():
         for one in plan.tiles():

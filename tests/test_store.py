@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import chunks, growth, images, journal, matrix
+from cntk_bench.grams import chunks, growth, image_facts, journal, matrix
 from cntk_bench.grams import store as stores
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.system import files
 
@@ -34,7 +34,7 @@ ATTRIBUTES = {
     "data": "ab12",
 }
 LABELS = np.arange(7) % 3, np.arange(5) % 3
-IMAGES = Images(LABELS, (np.arange(7) + 10, np.arange(5) + 20), (np.arange(7) + 100, np.arange(5) + 200))
+IMAGES = ImageFacts(LABELS, (np.arange(7) + 10, np.arange(5) + 20), (np.arange(7) + 100, np.arange(5) + 200))
 RNG = np.random.default_rng(0)
 TRAIN = RNG.random((2, 7, 7), np.float32)
 TRAIN += TRAIN.transpose(0, 2, 1)
@@ -132,7 +132,7 @@ def test_bytes_of_the_plan(full):
 
 def test_no_test_images(tmp_path):
     plan = Plan(4, 0, 3, 2)
-    store = growth.create(tmp_path / "s", plan, ATTRIBUTES, Images((np.zeros(4, int), np.zeros(0, int))))
+    store = growth.create(tmp_path / "s", plan, ATTRIBUTES, ImageFacts((np.zeros(4, int), np.zeros(0, int))))
     with store.shared():
         for tile in plan.tiles():
             store.write(tile, TRAIN[:, tile.rows(plan), tile.cols(plan)])
@@ -300,7 +300,7 @@ def test_the_lower_triangle_alone(full):
 
 def test_the_images_used_are_kept(full, tmp_path):
     """Even if a store was first made without them."""
-    bare = growth.create(tmp_path / "new", PLAN, ATTRIBUTES, Images(LABELS))
+    bare = growth.create(tmp_path / "new", PLAN, ATTRIBUTES, ImageFacts(LABELS))
     assert bare.images().indices is bare.images().digests is None and bare.images().fingerprint is None
     for store in (full, growth.ensure(bare.path, PLAN, ATTRIBUTES, IMAGES)):
         for name in ("labels", "indices", "digests"):
@@ -506,12 +506,12 @@ def test_damage_of_what_is_kept_of_the_images_is_told_and_mended(full, name, how
 
 
 def test_what_a_store_never_knew_of_its_images_is_no_damage(tmp_path):
-    store = growth.create(tmp_path / "g", PLAN, ATTRIBUTES, Images(LABELS))
+    store = growth.create(tmp_path / "g", PLAN, ATTRIBUTES, ImageFacts(LABELS))
     store.require_images()
     assert store.images().indices is None
 
 
-@pytest.mark.parametrize("name", images.NAMES["labels"])
+@pytest.mark.parametrize("name", image_facts.NAMES["labels"])
 @pytest.mark.parametrize("size", [0, 4])
 def test_labels_of_a_wrong_number_are_damaged(full, name, size):
     """Too few are damage; too many are not, as growing the store may have been interrupted."""
@@ -567,7 +567,7 @@ def test_another_computation_is_refused_with_the_differences_in_words(full):
     assert "backend is cpu there, cuda here" in refused(full.path, asked={**ATTRIBUTES, "backend": "cuda"})
     assert "numerics is 1 there, 2 here" in refused(full.path, asked={**ATTRIBUTES, "numerics": 2})
     assert "tile is 3 there, 2 here" in refused(full.path, Plan(7, 5, 2, 2))
-    others = Images(LABELS, IMAGES.indices, (IMAGES.digests[0], IMAGES.digests[1] + (np.arange(5) == 2)))
+    others = ImageFacts(LABELS, IMAGES.indices, (IMAGES.digests[0], IMAGES.digests[1] + (np.arange(5) == 2)))
     assert "the first test image that differs is number 2" in refused(full.path, facts=others)
     seeded = {**ATTRIBUTES, "images": {"data_set": "digits", "seed": 3}}
     assert "its test images are others (seed is 0 there, 3 here)" in refused(full.path, PLAN, seeded, others)
@@ -575,7 +575,7 @@ def test_another_computation_is_refused_with_the_differences_in_words(full):
 
 def test_labels_of_the_same_images_are_those_of_the_data(full):
     """Whatever the store had: labels do not affect the kernels."""
-    relabelled = Images((LABELS[0][::-1], LABELS[1]), IMAGES.indices, IMAGES.digests)
+    relabelled = ImageFacts((LABELS[0][::-1], LABELS[1]), IMAGES.indices, IMAGES.digests)
     assert growth.labels_fit(full, IMAGES) and not growth.labels_fit(full, relabelled)
     again = growth.ensure(full.path, PLAN, ATTRIBUTES, relabelled)
     np.testing.assert_array_equal(again.labels[0], LABELS[0][::-1])

@@ -12,7 +12,7 @@ import pytest
 
 from cntk_bench.grams import growth, store, tasks
 from cntk_bench.grams.flight import Flight, flight
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.tiles import Plan
@@ -27,7 +27,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def gram(tmp_path):
-    labels = Images((np.zeros(20, int), np.zeros(9, int)))
+    labels = ImageFacts((np.zeros(20, int), np.zeros(9, int)))
     return growth.create(tmp_path / "g", PLAN, {"readouts": ["a"]}, labels)
 
 

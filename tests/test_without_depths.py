@@ -9,7 +9,7 @@ from records import record
 from test_report_plot import drawn
 
 from cntk_bench import columns, report
-from cntk_bench.columns import Asked, kernel
+from cntk_bench.columns import Request, kernel
 from cntk_bench.errors import UserError
 from cntk_bench.records import record as records
 
@@ -58,7 +58,7 @@ def test_it_has_one_cell_whatever_the_depths(flat):
 
 
 def test_a_column_says_beforehand_that_it_cannot_be_filled(flat):
-    asked = [Asked(n, 4, 2, None, lambda name: None) for n in (5, 6)]
+    asked = [Request(n, 4, 2, None, lambda name: None) for n in (5, 6)]
     columns.require(["CNTK-V", "flat"], lambda: asked[0])
     with pytest.raises(UserError, match="too many"):
         columns.require(["CNTK-V", "flat"], lambda: asked[1])

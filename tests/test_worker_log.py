@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.executors import logged
+from cntk_bench.executors import worker_log
 from cntk_bench.system import log
 
 ELSEWHERE = ("other-machine", 1)
@@ -57,7 +57,7 @@ def told(file):
 
 
 def test_a_worker_tells_of_its_beginning_its_warnings_and_its_end(file):
-    with logged.logged(worker(), file, ELSEWHERE) as start:
+    with worker_log.logged(worker(), file, ELSEWHERE) as start:
         for task in "ab":
             start(task)().result()
         logging.getLogger("cntk_bench.grams").warning("the disk is slow")
@@ -73,7 +73,7 @@ def test_a_worker_tells_of_its_beginning_its_warnings_and_its_end(file):
 def test_an_error_that_nobody_foresaw_is_told_once_and_where_it_arose(file, at):
     error = ZeroDivisionError("of s3://ada:hunter2@store, {'token': 'abc123'}")
     with pytest.raises(ZeroDivisionError):
-        with logged.logged(worker(error, at), file, ELSEWHERE) as start:
+        with worker_log.logged(worker(error, at), file, ELSEWHERE) as start:
             start("good")().result()
             start("bad")().result()
     lines = told(file)
@@ -90,7 +90,7 @@ def test_an_error_that_nobody_foresaw_is_told_once_and_where_it_arose(file, at):
 @pytest.mark.parametrize("at", ["start", "end", "store"])
 def test_an_error_is_told_where_the_worker_goes_on(file, at):
     """Dask's workers go on like this, and hand errors to whoever waits for the task."""
-    with logged.logged(worker(UserError("the disk is full: make room"), at), file, ELSEWHERE) as start:
+    with worker_log.logged(worker(UserError("the disk is full: make room"), at), file, ELSEWHERE) as start:
         with pytest.raises(UserError):
             start("bad")().result()
         start("good")().result()
@@ -101,14 +101,14 @@ def test_an_error_is_told_where_the_worker_goes_on(file, at):
 @pytest.mark.parametrize("error", [EOFError(), BrokenPipeError(32, "Broken pipe")])
 def test_a_worker_whose_command_was_killed_says_so(file, error):
     with pytest.raises(type(error)):
-        with logged.logged(worker(), file, ELSEWHERE):
+        with worker_log.logged(worker(), file, ELSEWHERE):
             raise error
     assert told(file)[1] == "error: the process that it works for has gone"
 
 
 def test_the_process_that_made_the_job_has_a_log_of_its_own(file):
     for where, home in ((file, log.place()), (None, ELSEWHERE)):
-        with logged.logged(worker(), where, home) as start:
+        with worker_log.logged(worker(), where, home) as start:
             start("a")().result()
     assert not file.exists()
 
@@ -122,7 +122,7 @@ def test_a_log_that_cannot_be_written_stops_no_worker(file, tmp_path, monkeypatc
     elif place == "full":
         monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     where = tmp_path / "nowhere" / "log.txt" if place == "no folder" else file
-    with logged.logged(worker(), where, ELSEWHERE) as start:
+    with worker_log.logged(worker(), where, ELSEWHERE) as start:
         start("a")().result()
     assert not (tmp_path / "victim").exists() and (place == "full" or not where.exists())
 

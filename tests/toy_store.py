@@ -7,7 +7,7 @@ import pytest
 import s3
 
 from cntk_bench.grams import growth, store
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system import bucket as buckets
 from cntk_bench.system.bucket import Bucket
@@ -18,7 +18,7 @@ ASKED = {"readouts": ["a", "b"], "backend": "cpu", "numerics": 1, "dtype": "floa
 
 def facts(n_train, n_test):
     both = np.arange(n_train) % 3, np.arange(n_test) % 3
-    return Images(both, both, both)
+    return ImageFacts(both, both, both)
 
 
 @pytest.fixture(scope="module")

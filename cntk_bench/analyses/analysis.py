@@ -18,8 +18,8 @@ from cntk_bench.records import record, sealed
 from cntk_bench.regression.fit import checked, targets
 from cntk_bench.report.published import deviation, elsewhere, published
 from cntk_bench.report.rows import run as comparable
+from cntk_bench.runs.access import OpenRun
 from cntk_bench.runs.export import npz
-from cntk_bench.runs.opened import OpenRun
 from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
 from cntk_bench.text import short
 

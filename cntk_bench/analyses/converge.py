@@ -66,7 +66,7 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
     for kind, depth, width in product(how.kinds, how.depths, sorted(how.widths)):
         finite.require(kind, depth, width, loaded, how)
     asked = {key: value for key, value in how.model_dump(mode="json").items() if key not in WHICH}
-    asked |= {"fingerprint": images.kept(loaded).fingerprint}
+    asked |= {"fingerprint": images.image_facts(loaded).fingerprint}
     stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
     folder = folder_of(run)
     require_no_link(folder)

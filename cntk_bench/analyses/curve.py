@@ -13,7 +13,7 @@ from cntk_bench.analyses import analysis, extrapolation
 from cntk_bench.errors import UserError
 from cntk_bench.regression import nested, placement, prediction
 from cntk_bench.runs import draws, images, scoring
-from cntk_bench.runs.opened import OpenRun
+from cntk_bench.runs.access import OpenRun
 
 
 def sizes(n: int, classes: int) -> list[int]:

@@ -11,7 +11,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import none_now, numbers
-from cntk_bench.report import curve, flow, notes, page_figures, posterior, style, widths
+from cntk_bench.report import converge, curve, flow, notes, page_figures, posterior, style
 from cntk_bench.report.findings import Findings
 from cntk_bench.report.sketch import Sketch
 from cntk_bench.runs.solve import solved
@@ -123,7 +123,7 @@ def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
             yield _drawing(f"{name}-{file.stem}", of, facts, file)
     yield from _curves(run) if "curve" in wanted else ()
     for file, facts in _kept(run, "converge") if "converge" in wanted else ():
-        yield _drawing("converge", widths, facts, file)
+        yield _drawing("converge", converge, facts, file)
 
 
 def _curves(run: Run) -> Iterator[Drawing]:

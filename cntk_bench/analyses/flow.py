@@ -11,7 +11,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.regression import eigen, flow, placement, prediction, sensitivity, stream
 from cntk_bench.regression.eigen import Spectrum
 from cntk_bench.runs import scoring
-from cntk_bench.runs.opened import OpenRun
+from cntk_bench.runs.access import OpenRun
 
 STOPS = ("loo", "validation", "none")
 ENDED = 5.0  # l t for the smallest eigenvalue l: exp(-5) = 0.7 % of its direction is left

@@ -17,7 +17,7 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import calibration, eigen, placement, prediction
 from cntk_bench.regression import posterior as gp
 from cntk_bench.runs import images, scoring, stored
-from cntk_bench.runs.opened import OpenRun
+from cntk_bench.runs.access import OpenRun
 
 LEVELS = (0.5, 0.9, 0.95)  # of the intervals that the table shows
 DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # levels in the figure
@@ -48,7 +48,7 @@ def own_kernels(
         If the images are not the run's, or cannot be read.
     """
     loaded = images.load(settings)
-    growth.require_images(opened.store, images.asked(settings, loaded), images.kept(loaded))
+    growth.require_images(opened.store, images.asked(settings, loaded), images.image_facts(loaded))
     readouts = tuple(dict.fromkeys(opened.readout(*cell) for cell in cells))
     name = stored.backend_name("auto", opened.run)
     found = direct.diagonal(loaded.x_test, readouts=readouts, backend=name, progress=progress)

@@ -27,6 +27,6 @@ def main(last: bool = False) -> None:
     except KeyboardInterrupt as stopped:  # while the program starts or ends
         from cntk_bench.cli import failures, streams
 
-        message, code = failures.told(stopped)
+        message, code = failures.message_and_code(stopped)
         streams.complain_at_length(message or "interrupted")
     sys.exit(code)

@@ -14,7 +14,7 @@ from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.report.listing import Listing
-    from cntk_bench.runs.opened import OpenRun
+    from cntk_bench.runs.access import OpenRun
 
 
 def _of_run(command: options.Command) -> options.Command:
@@ -194,7 +194,7 @@ COMMANDS = (flow, posterior, curve)
 
 def _opened(directory: str, train: int | None, every: bool = False) -> "OpenRun":
     """Open a run, and report what is not analysed; `every` draw is, unless `train` is given."""
-    from cntk_bench.runs.opened import open_run
+    from cntk_bench.runs.access import open_run
 
     opened = open_run(options.path(directory, "RUN"))
     logfile.begin(opened.run.path)

@@ -37,18 +37,18 @@ _BY_NUMBER = {
 }
 
 
-def told(error: BaseException) -> tuple[str | None, int]:
+def message_and_code(error: BaseException) -> tuple[str | None, int]:
     """Return the message for an exception that ended a command (None if none is needed) and the exit code.
 
     The message is one line, except that several mistakes have a line each.
     """
     if isinstance(error, Mistakes):
         return f"error: {error}", error.exit_code
-    message, code = _told(error)
+    message, code = _message_and_code(error)
     return None if message is None else one_line(message), code
 
 
-def _told(error: BaseException) -> tuple[str | None, int]:
+def _message_and_code(error: BaseException) -> tuple[str | None, int]:
     if isinstance(error, click.exceptions.Exit):
         return None, error.exit_code
     if isinstance(error, click.ClickException):  # bad usage

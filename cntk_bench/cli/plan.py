@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cntk_bench.cli import document, objects, options, streams, units
+from cntk_bench.cli import document, options, streams, traffic, units
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
@@ -127,7 +127,7 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
         solving += ", which this machine does not have free"
     solving += f", by {cost.solve.words}"
     disk = {"disk": f"{units.size(cost.disk)} of {units.size(cost.disk_free)} free"}
-    kept = objects.lines(cost, where.gram, workers) if isinstance(where.gram, Bucket) else disk
+    kept = traffic.lines(cost, where.gram, workers) if isinstance(where.gram, Bucket) else disk
     document.add(run=where.path, **_facts(cost, worker.name, workers))
     for name, value in {
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",

@@ -13,11 +13,11 @@ from cntk_bench.cli import (
     analyses,
     comparing,
     configs,
+    converge,
     costs,
     document,
     failures,
     figures,
-    finite,
     logfile,
     page,
     plan,
@@ -52,7 +52,7 @@ def cli() -> None:
     """
 
 
-for room in (stages, results, figures, page, comparing, analyses, finite, plan, costs, configs):
+for room in (stages, results, figures, page, comparing, analyses, converge, plan, costs, configs):
     for command in room.COMMANDS:
         cli.add_command(command)
 
@@ -86,7 +86,7 @@ def _ended(arguments: list[str]) -> int:
         if document.asked():
             streams.put(document.text(code))
     except (Exception, KeyboardInterrupt) as error:
-        message, code = failures.told(error)
+        message, code = failures.message_and_code(error)
         if "--debug" in arguments and not isinstance(error, click.ClickException | click.exceptions.Exit):
             logfile.end(1, message, error)
             raise

@@ -90,7 +90,7 @@ def _shown(title: str, unit: str | None) -> Iterator[Callable]:
         yield advance
 
 
-def told(advance: Callable) -> Callable[[str], None]:
+def reporter(advance: Callable) -> Callable[[str], None]:
     """Return what shows words beside a bar, and prints them as well, at most every half minute."""
     last = -float("inf")
 

@@ -201,7 +201,7 @@ def export(directory: str, column: str, depth: int, target: str, draw: int) -> N
     The arrays are train (n, n), test (m, n), both float64, y_train, y_test, train_index and test_index.
     """
     from cntk_bench.runs import export as formats
-    from cntk_bench.runs.opened import open_run
+    from cntk_bench.runs.access import open_run
 
     file = options.path(target, "--to")
     formats.require(file)

@@ -229,7 +229,7 @@ def _solve(where: "Run", settings: "Config") -> int:
     logfile.begin(where.path)
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
-        solved = stage.solve(where, settings, lambda *_: advance(1), progress.told(advance))
+        solved = stage.solve(where, settings, lambda *_: advance(1), progress.reporter(advance))
     document.add(run=where.path, solve=solved["solve"], rows=report.rows(solved))
     streams.say(report.table(solved))
     pages.write_after_solve(where, settings, solved["solve"])

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from cntk_bench.columns import baseline, kernel, network
 from cntk_bench.columns.baseline import Baseline
-from cntk_bench.columns.column import Asked, Cell, Column, Curve, Given, Job, Material, Trained
+from cntk_bench.columns.column import Cell, Column, Curve, Inputs, Job, Material, Request, Trained
 from cntk_bench.columns.network import Network
 from cntk_bench.columns.section import Section
 from cntk_bench.errors import UserError
@@ -27,7 +27,18 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = ["Asked", "Cell", "Column", "Curve", "Given", "Job", "Material", "Section", "Sections", "Trained"]
+__all__ = [
+    "Request",
+    "Cell",
+    "Column",
+    "Curve",
+    "Inputs",
+    "Job",
+    "Material",
+    "Section",
+    "Sections",
+    "Trained",
+]
 __all__ += ["cells", "decides", "find", "has_depth", "is_foreign", "readouts", "require", "section"]
 __all__ += ["section_names", "trained"]
 
@@ -100,11 +111,11 @@ def cells(names: Iterable[str], depths: Sequence[int]) -> tuple[tuple[str, int |
     return tuple((name, depth) for name in names for depth in (depths if has_depth(find(name)) else (None,)))
 
 
-def require(names: Iterable[str], asked: Callable[[], Asked]) -> None:
-    """Raise UserError if a column's cells cannot be filled here; `asked` is called only if needed."""
+def require(names: Iterable[str], request: Callable[[], Request]) -> None:
+    """Raise UserError if a column's cells cannot be filled here; `request` is called only if needed."""
     checks = [found.require for name in names if hasattr(found := find(name), "require")]
     if checks:
-        known = asked()
+        known = request()
         for check in checks:
             check(known)
 

@@ -26,7 +26,7 @@ from pydantic import Field, StrictFloat, StrictInt
 
 from cntk_bench.columns import distances
 from cntk_bench.columns import kernel as kernels
-from cntk_bench.columns.column import Asked, Cell, Given
+from cntk_bench.columns.column import Cell, Inputs, Request
 from cntk_bench.columns.section import RIDGES, Ridges, Section
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
@@ -86,38 +86,38 @@ class BaselineColumn:
         """No readouts."""
         return ()
 
-    def require(self, asked: Asked) -> None:
+    def require(self, request: Request) -> None:
         """Raise UserError if its library is missing, or there are too many images for it."""
         from cntk_bench.regression import placement
 
-        n, free = asked.n_train, asked.memory * GIB if asked.memory is not None else memory.available()
+        n, free = request.n_train, request.memory * GIB if request.memory is not None else memory.available()
         if self.name == "GPYTORCH-GP":
             require_gpytorch()
         if self.name.endswith("-GP"):
-            most = asked.section("baseline").gp_images
+            most = request.section("baseline").gp_images
             if n > most:
                 raise UserError(
                     f"column {self.name} with {n:,} training images: each of its many steps takes n^3 "
                     f"operations, so baseline.gp_images is {most:,}: use fewer training images, leave the "
                     "column out, or raise baseline.gp_images"
                 )
-            needed = 8 * n**2 * (GP_MATRICES + 2 * asked.classes * (self.name == "SKLEARN-GP"))
+            needed = 8 * n**2 * (GP_MATRICES + 2 * request.classes * (self.name == "SKLEARN-GP"))
         elif self.name == "LINEAR":
-            needed = 8 * (4 * n * asked.features + 3 * min(n, asked.features) ** 2)
+            needed = 8 * (4 * n * request.features + 3 * min(n, request.features) ** 2)
         else:
-            # One matrix at a time, as for kernel columns, but always whole; `given.dtype` may be float32.
-            needed = placement.predict(n, classes=asked.classes, device="cpu", dtype="float32").host
+            # One matrix at a time, as for kernel columns, but always whole; `inputs.dtype` may be float32.
+            needed = placement.predict(n, classes=request.classes, device="cpu", dtype="float32").host
         if needed > free:
             raise UserError(
                 f"column {self.name} with {n:,} training images needs {needed / GIB:.1f} GiB and "
                 f"{free / GIB:.1f} GiB are free: use fewer training images, or leave the column out"
             )
 
-    def fill(self, depth: int | None, given: Given) -> Cell:
+    def fill(self, depth: int | None, inputs: Inputs) -> Cell:
         """Fit, and predict."""
         started = time.perf_counter()
         module, function, _ = FILLED[self.name]
-        found = getattr(import_module(f"cntk_bench.columns.{module}"), function)(given)
+        found = getattr(import_module(f"cntk_bench.columns.{module}"), function)(inputs)
         return replace(
             found,
             facts={**found.facts, "seconds": time.perf_counter() - started},
@@ -140,18 +140,18 @@ def require_gpytorch() -> None:
         ) from None
 
 
-def rbf(given: Given) -> Cell:
+def rbf(inputs: Inputs) -> Cell:
     """Kernel ridge regression with exp(-gamma |x - z|^2)."""
-    return _kernel_ridge(given, lambda d, s: np.exp(-d / (2 * s**2)), lambda s: {"gamma": 1 / (2 * s**2)})
+    return _kernel_ridge(inputs, lambda d, s: np.exp(-d / (2 * s**2)), lambda s: {"gamma": 1 / (2 * s**2)})
 
 
-def laplace(given: Given) -> Cell:
+def laplace(inputs: Inputs) -> Cell:
     """Kernel ridge regression with exp(-|x - z| / s)."""
-    return _kernel_ridge(given, lambda d, s: np.exp(-np.sqrt(d) / s))
+    return _kernel_ridge(inputs, lambda d, s: np.exp(-np.sqrt(d) / s))
 
 
 def _kernel_ridge(
-    given: Given,
+    inputs: Inputs,
     kernel: Callable[..., np.ndarray],
     more: Callable[[float], dict] = lambda s: {},
 ) -> Cell:
@@ -159,17 +159,17 @@ def _kernel_ridge(
     from cntk_bench.regression import prediction
     from cntk_bench.regression.ridge import rank
 
-    how, (x, z) = given.section("baseline"), given.images()
+    how, (x, z) = inputs.section("baseline"), inputs.images()
     vectors = distances.flattened(x)
     centre = vectors.mean(0)  # changes no distance, and makes their rounding errors smaller
     vectors -= centre
     unit = distances.median(vectors)
-    error = distances.ERROR if given.dtype == "float64" else prediction.STORED
+    error = distances.ERROR if inputs.dtype == "float64" else prediction.STORED
     best, tried, refused = None, [], None
     for bandwidth in how.bandwidths:
-        matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), given.dtype)
+        matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), inputs.dtype)
         try:
-            solution = kernels.solved(given, matrix, how.ridge, error=error)
+            solution = kernels.solved(inputs, matrix, how.ridge, error=error)
         except UserError as problem:  # other bandwidths may work
             refused = refused or UserError(_of_baseline(problem))
             continue
@@ -201,14 +201,14 @@ def _of_baseline(problem: object) -> str:
     return str(problem).replace("solve.ridge", "baseline.ridge")
 
 
-def linear(given: Given) -> Cell:
+def linear(inputs: Inputs) -> Cell:
     """Ridge regression with an intercept; its ridge relative to the mean diagonal of the centred X X^T."""
     from sklearn.linear_model import RidgeCV
 
     from cntk_bench.regression import ridge
     from cntk_bench.regression.fit import targets
 
-    how, (x, z) = given.section("baseline"), given.images()
+    how, (x, z) = inputs.section("baseline"), inputs.images()
     values = [value for value in ridge.ridges(how.ridge) if value > 0]
     if isinstance(how.ridge, str):
         values += [10.0**power for power in range(1, int(np.log10(ridge.LARGEST)) + 1)]
@@ -219,7 +219,7 @@ def linear(given: Given) -> Cell:
     if not unit > 0:
         raise UserError("column LINEAR: all training images are equal: use others")
     model = RidgeCV([value * unit for value in values], store_cv_results=True)
-    model.fit(vectors, targets(given.y_train, given.classes))
+    model.fit(vectors, targets(inputs.y_train, inputs.classes))
     errors = model.cv_results_.mean((0, 1))
     chosen = int(errors.argmin())
     scores = np.concatenate([model.predict(block) for block in distances.blocks(z)])

@@ -11,7 +11,7 @@ from cntk_bench.kernels.spec import Readout
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is known about a table before anything is computed.
 
     n_train, features, classes : int
@@ -19,7 +19,7 @@ class Asked:
     memory : float or None
         The config's `solve.memory` in GiB; None for all that is free.
     section : callable
-        As `Given.section`.
+        As `Inputs.section`.
     """
 
     n_train: int
@@ -55,7 +55,7 @@ class Material(Protocol):
         """Return the run's folder for what training leaves of a cell; it may not exist yet."""
 
 
-class Given(Material, Protocol):
+class Inputs(Material, Protocol):
     """The data and matrices that a cell may be filled from.
 
     how : the config's section `solve`.
@@ -166,7 +166,7 @@ class Column(Protocol):
         Keys of the config, or their prefixes, that decide its cells, images aside, such as ("solve.ridge",
         "mine."). A sweep over any other key is refused, and a comparison does not show it. By default, all
         of `solve` and of the sections that columns add.
-    require : callable (asked : Asked) -> None
+    require : callable (request : Request) -> None
         Raises a UserError if the column's cells cannot be filled here: a library is missing, or there are
         too many images. It is called before anything is computed, and again before anything is
         solved, so that no hours are lost.
@@ -179,7 +179,7 @@ class Column(Protocol):
     def needs(self, depth: int | None) -> tuple[Readout, ...]:
         """Return the readouts whose Gram matrices a depth needs; UserError if the depth is impossible."""
 
-    def fill(self, depth: int | None, given: Given) -> Cell:
+    def fill(self, depth: int | None, inputs: Inputs) -> Cell:
         """Fill the cell of a depth; None stands for the only cell of a column without depths."""
 
 
@@ -257,7 +257,7 @@ class Trained(Column, Protocol):
     """
 
     def require_training(self, section: Callable[[str], Any]) -> None:
-        """Raise UserError if a library or device for training is missing; `section` as in `Given`."""
+        """Raise UserError if a library or device for training is missing; `section` as in `Inputs`."""
 
     def jobs(self, depth: int, material: Material) -> Sequence[Job]:
         """Return the pieces of training of a cell; always the same for the same config and images."""

@@ -1,12 +1,12 @@
 """Upper bounds on what training a network takes, from some timed steps on this machine."""
 
-import resource
 from math import prod
 from typing import Any
 
 from cntk_bench.columns.column import Effort
 from cntk_bench.columns.training import Training
 from cntk_bench.networks.recipe import points
+from cntk_bench.system import memory
 
 CHECKPOINTS = 3  # copies of a checkpoint in memory while it is written
 FILE, ARRAY = 4096, 320  # approximate overhead in bytes of a file, and of each array in it
@@ -47,7 +47,7 @@ def effort(job: Training, seconds: float = 1.0) -> Effort:
     layer = net.width * (1 if net.kind == "fc" else net.size**2)
     left = empirical.ACTIVATIONS * (net.depth - 1) * layer * (min(recipe.batch or n, n) - found.images)
     blocks = COPIES * min(training.BLOCK[device.type], layer * max(n, m))
-    so_far = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    so_far = memory.peak()
     if device.type == "cuda":
         so_far = torch.cuda.max_memory_allocated(device)
     return Effort(

@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from cntk_bench.columns import distances
 from cntk_bench.columns.baseline import notes
-from cntk_bench.columns.column import Cell, Given
+from cntk_bench.columns.column import Cell, Inputs
 from cntk_bench.regression.fit import targets
 from cntk_bench.text import one_line
 
@@ -32,15 +32,15 @@ NAMES = ("scale", "bandwidth", "noise")
 GAIN = 0.1  # of log marginal likelihood per output: a smaller one is negligible
 
 
-def sklearn(given: Given) -> Cell:
+def sklearn(inputs: Inputs) -> Cell:
     """Fit by scikit-learn: L-BFGS on the log marginal likelihood."""
     import warnings
 
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    x, unit, blocks = _images(given)
-    y = targets(given.y_train, given.classes)
+    x, unit, blocks = _images(inputs)
+    y = targets(inputs.y_train, inputs.classes)
     kernel = ConstantKernel(1.0, SCALES) * RBF(1.0, BANDWIDTHS) + WhiteKernel(NOISE, NOISES)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -58,7 +58,7 @@ def sklearn(given: Given) -> Cell:
     said += dict.fromkeys(one_line(warning.message, 100).rstrip(".") for warning in others)
     scores = np.concatenate([model.predict(block) for block in blocks])
     return _cell(
-        given,
+        inputs,
         scores,
         found(x),
         unit,
@@ -72,16 +72,16 @@ def sklearn(given: Given) -> Cell:
     )
 
 
-def gpytorch(given: Given) -> Cell:
+def gpytorch(inputs: Inputs) -> Cell:
     """Fit by GPyTorch: Adam on the log marginal likelihood, by Cholesky factors in float64."""
     import gpytorch as library
     import torch
 
-    how = given.section("baseline")
-    x, unit, blocks = _images(given)
-    device = "cuda" if given.device == "cuda" and torch.cuda.is_available() else "cpu"
+    how = inputs.section("baseline")
+    x, unit, blocks = _images(inputs)
+    device = "cuda" if inputs.device == "cuda" and torch.cuda.is_available() else "cpu"
     inputs = torch.tensor(x, device=device)
-    outputs = torch.tensor(targets(given.y_train, given.classes).T.copy(), device=device)  # (k, n)
+    outputs = torch.tensor(targets(inputs.y_train, inputs.classes).T.copy(), device=device)  # (k, n)
 
     class Model(library.models.ExactGP):
         def __init__(self, likelihood: Any):
@@ -111,7 +111,7 @@ def gpytorch(given: Given) -> Cell:
             covariance = model.kernel(inputs).to_dense().cpu().numpy()
     noise = float(likelihood.noise.detach())
     return _cell(
-        given,
+        inputs,
         np.stack(scores, 1),
         covariance + noise * np.eye(len(x)),
         unit,
@@ -200,9 +200,9 @@ def gain(first: np.ndarray, second: np.ndarray, free: Collection[int]) -> float:
     return float(g @ np.linalg.lstsq(information, g, rcond=None)[0]) / 2
 
 
-def _images(given: Given) -> tuple[np.ndarray, float, list[np.ndarray]]:
+def _images(inputs: Inputs) -> tuple[np.ndarray, float, list[np.ndarray]]:
     """Return training vectors (n, d), centred, over their median distance; it; blocks of test vectors."""
-    train, test = given.images()
+    train, test = inputs.images()
     x = distances.flattened(train)
     centre = x.mean(0)
     x -= centre
@@ -211,7 +211,7 @@ def _images(given: Given) -> tuple[np.ndarray, float, list[np.ndarray]]:
 
 
 def _cell(
-    given: Given,
+    inputs: Inputs,
     scores: np.ndarray,
     covariance: np.ndarray,
     unit: float,
@@ -229,7 +229,7 @@ def _cell(
     ends : which of `NAMES` are at the end of their range, where no derivative need be zero.
     remedy : what a user can do if the likelihood is not at a maximum.
     """
-    y = targets(given.y_train, given.classes)
+    y = targets(inputs.y_train, inputs.classes)
     facts: dict[str, Any] = {
         "ridge": noise / scale,
         "scale": scale,
@@ -242,10 +242,10 @@ def _cell(
     inverse = cho_solve(cho_factor(covariance, lower=True), np.eye(len(y)))
     left_out = inverse @ y / inverse.diagonal()[:, None]  # y_i - f_{-i}(x_i)
     facts["loo_error"] = float((left_out**2).mean())
-    facts["loo_accuracy"] = float(((y - left_out).argmax(1) == given.y_train).mean())
+    facts["loo_accuracy"] = float(((y - left_out).argmax(1) == inputs.y_train).mean())
     first, second = slopes(covariance, y, inverse, scale, noise)
     facts["gain"] = gain(first, second, [i for i, name in enumerate(NAMES) if name not in ends])
-    if facts["gain"] > GAIN * given.classes:
+    if facts["gain"] > GAIN * inputs.classes:
         more = f"its log marginal likelihood is at no maximum, {facts['gain']:.3g} more are near: {remedy}"
         note = notes(note, more)
     facts["note"] = note

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench import regression
-from cntk_bench.columns.column import Cell, Given
+from cntk_bench.columns.column import Cell, Inputs
 from cntk_bench.errors import UserError
 from cntk_bench.kernels import pool
 from cntk_bench.kernels.spec import Readout
@@ -60,13 +60,13 @@ class KernelColumn:
         assert depth is not None  # a kernel column has depths
         return (Readout(self.kernel, self.pool, depth, **self.more),)
 
-    def fill(self, depth: int | None, given: Given) -> Cell:
+    def fill(self, depth: int | None, inputs: Inputs) -> Cell:
         """Solve the regression, and predict."""
         from cntk_bench.regression import normalize, prediction
 
         (readout,) = self.needs(depth)
-        solution, more = _solution(given, readout, f"{self.name} at depth {depth}")
-        test = given.test(readout)
+        solution, more = _solution(inputs, readout, f"{self.name} at depth {depth}")
+        test = inputs.test(readout)
         if "scale" in more:
             test = normalize.scaled_blocks(test, more["scale"])
         chosen = solution.chosen
@@ -80,60 +80,60 @@ class KernelColumn:
                 "path": [asdict(fit) for fit in solution.path],
             }
         )
-        facts |= {"normalize": given.how.normalize} if more else {}
+        facts |= {"normalize": inputs.how.normalize} if more else {}
         arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
         arrays |= {"outputs": found.outputs} | ({"path_predicted": found.others} if others else {})
         return Cell(found.classes, facts, found.undecided, arrays)
 
 
-def _solution(given: Given, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:
+def _solution(inputs: Inputs, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:
     """Solve with a readout's matrix; return the solution, and "scale" if kernels get a unit diagonal."""
     from cntk_bench.regression import normalize, stream
 
-    method, scaled = given.place.method, given.how.normalize == "unit_diagonal"
+    method, scaled = inputs.place.method, inputs.how.normalize == "unit_diagonal"
     if method not in regression.ITERATIVE:
-        gram = given.train(readout)
+        gram = inputs.train(readout)
         more = {"scale": normalize.unit_diagonal(gram)} if scaled else {}
-        return solved(given, gram, given.how.ridge, given.how.leave_one_out), more
+        return solved(inputs, gram, inputs.how.ridge, inputs.how.leave_one_out), more
     from cntk_bench.regression.attempts import How
 
     streamed = method == "cg"
-    train: Any = given.stream(readout) if streamed else given.train(readout)
+    train: Any = inputs.stream(readout) if streamed else inputs.train(readout)
     own = stream.diagonal(train) if streamed else train.diagonal()
     more = {"scale": normalize.of_diagonal(own)} if scaled else {}
-    held = {"device": given.device, "overwrite": True, "leave_one_out": given.how.leave_one_out}
-    of = {"rank": given.place.rank} if streamed else held
+    held = {"device": inputs.device, "overwrite": True, "leave_one_out": inputs.how.leave_one_out}
+    of = {"rank": inputs.place.rank} if streamed else held
     how = How(
-        given.how.tolerance,
-        given.how.iterations,
-        given.kept(readout),
-        lambda words: given.tell(f"{cell}: {words}"),
+        inputs.how.tolerance,
+        inputs.how.iterations,
+        inputs.kept(readout),
+        lambda words: inputs.tell(f"{cell}: {words}"),
     )
     solve = regression.solver(method)
     return solve(
-        train, given.y_train, classes=given.classes, ridge=given.how.ridge, how=how, **of, **more
+        train, inputs.y_train, classes=inputs.classes, ridge=inputs.how.ridge, how=how, **of, **more
     ), more
 
 
 def solved(
-    given: Given, gram: np.ndarray, ridge: Any, leave_one_out: bool = True, error: float | None = None
+    inputs: Inputs, gram: np.ndarray, ridge: Any, leave_one_out: bool = True, error: float | None = None
 ) -> Any:
     """Solve with a train Gram matrix (n, n), which may be overwritten; ours always by a Cholesky factor.
 
     `error` is the relative error of the matrix's entries, if they are not stored kernels.
     """
-    name = given.how.solver
+    name = inputs.how.solver
     ours = name in (regression.AUTO, *regression.ITERATIVE)
     more: dict[str, Any] = {} if leave_one_out else {"leave_one_out": False}  # another package's may not know
     if ours and error is not None:
         more["error"] = error
     return regression.solver("cholesky" if ours else name)(
         gram,
-        given.y_train,
-        classes=given.classes,
+        inputs.y_train,
+        classes=inputs.classes,
         ridge=ridge,
-        device=given.device,
-        dtype=given.dtype,
+        device=inputs.device,
+        dtype=inputs.dtype,
         overwrite=True,
         **more,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, field_validator
 
 from cntk_bench import networks
-from cntk_bench.columns.column import Cell, Curve, Given, Material
+from cntk_bench.columns.column import Cell, Curve, Inputs, Material
 from cntk_bench.columns.section import Section
 from cntk_bench.columns.training import Training
 from cntk_bench.errors import UserError
@@ -162,11 +162,11 @@ class NetworkColumn:
             for rate in how.of(self.name)
         }
 
-    def fill(self, depth: int | None, given: Given) -> Cell:
+    def fill(self, depth: int | None, inputs: Inputs) -> Cell:
         """The predictions of every rate's networks; the one shown is chosen as `network.choose` says."""
         assert depth is not None
-        how: Network = given.section("network")
-        held_out = how.held_out(len(given.y_train))
+        how: Network = inputs.section("network")
+        held_out = how.held_out(len(inputs.y_train))
         common: dict[str, Any] = {
             "width": how.width,
             "kappa": how.kappa,
@@ -176,7 +176,7 @@ class NetworkColumn:
         if len(held_out):
             common["held_out"] = len(held_out)
         candidates, curves, failures = [], {}, []
-        for rate, jobs in self._by_rate(depth, given).items():
+        for rate, jobs in self._by_rate(depth, inputs).items():
             sound: dict[int, Result] = {}
             for trial, job in enumerate(jobs):
                 result = job.result()
@@ -186,7 +186,7 @@ class NetworkColumn:
                 else:
                     failures.append({"rate": rate, "trial": trial, **result.failure})
             if sound:
-                candidates.append(_candidate(rate, sound, given.y_train[held_out]))
+                candidates.append(_candidate(rate, sound, inputs.y_train[held_out]))
         left_out: dict[str, Any] = {"failures": failures} if failures else {}
         nothing = np.empty((0, 0), np.int64)
         if not candidates:

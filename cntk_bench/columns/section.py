@@ -2,7 +2,7 @@
 
 A family defines a class with the section's keys as fields, each with a description that completes
 "expected ..." in an error, and makes it a field of `columns.Sections`; another package registers its own
-under the entry point group `cntk_bench.sections`. A column reads it by `given.section(name)`.
+under the entry point group `cntk_bench.sections`. A column reads it by `inputs.section(name)`.
 """
 
 from collections.abc import Callable
@@ -27,10 +27,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-WHOLE = "whole"  # pydantic error type of messages that name the key and the value themselves
+# pydantic error types: of messages that name the key and the value themselves, and of reasons alone
+WHOLE, REASON = "whole", "reason"
 
 
-def told(check: Callable) -> Callable:
+def refused(kind: str, reason: object) -> PydanticCustomError:
+    """Return what a validator raises: an error of the kind `WHOLE` or `REASON`."""
+    return PydanticCustomError(kind, "{reason}", {"reason": str(reason)})
+
+
+def as_validation_error(check: Callable) -> Callable:
     """Turn a validator's UserError into one of pydantic's, to be reported beside all others of a file."""
 
     @wraps(check)
@@ -38,6 +44,6 @@ def told(check: Callable) -> Callable:
         try:
             return check(*given)
         except UserError as error:
-            raise PydanticCustomError(WHOLE, "{reason}", {"reason": str(error)}) from None
+            raise refused(WHOLE, error) from None
 
     return checked

@@ -83,8 +83,8 @@ class Training:
             if found.failure is not None:
                 words = f"failed at step {found.failure['step']}: {found.failure['reason']}"
             return Done(self._of_this_limit(found), words)
-        told = self._files.told()
-        return Done(False, _words(told["epoch"], told["loss"], told["accuracy"]) if told else "")
+        past = self._files.progress()
+        return Done(False, _words(past["epoch"], past["loss"], past["accuracy"]) if past else "")
 
     def _of_this_limit(self, found: Result) -> bool:
         """Whether the config's limit of epochs leads to this result.

@@ -12,7 +12,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams import store
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.records import cells, record, solves
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solved
@@ -61,7 +61,7 @@ class Entry:
         return found if len(found) == self.data["n_test"] == len(np.unique(found)) else None
 
     @cached_property
-    def stored(self) -> Images | None:
+    def stored(self) -> ImageFacts | None:
         """What the run's Gram store knows of the solve's images; None if there is none or it has others."""
         if self.run is None:
             return None

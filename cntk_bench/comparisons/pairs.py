@@ -105,7 +105,7 @@ def compare(found: Sequence[Alike], against: str | None = None) -> list[dict]:
     for first, second in chosen:
         result = tested(first, second)
         if result is not None and result.test != paired.NONE:
-            out.append(_told(first, second, result))
+            out.append(_facts(first, second, result))
     if not out:
         raise UserError(
             "none of these can be paired: the predictions (RUN/solves/N/*.npz), or test images or draws in "
@@ -156,7 +156,7 @@ def _differing(first: Alike, second: Alike) -> set[str]:
     return found
 
 
-def _told(first: Alike, second: Alike, result: Paired) -> dict[str, Any]:
+def _facts(first: Alike, second: Alike, result: Paired) -> dict[str, Any]:
     doubts = [why for one in (first, second) if (why := _doubt(one))]
     found = asdict(result) | {"p": None if doubts else result.p}
     sides = {"first": _side(first, second), "second": _side(second, first)}

@@ -165,12 +165,13 @@ def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
 
 def _same_training(first: Entry, second: Entry) -> bool:
     """Whether two solves have the same training images: in one run by index, else by `same_images`, too."""
-    told = []
+    identities = []
     for data in (first.data, second.data):
         places = data.get("train_index") or data["fingerprint"]
-        told.append((data["name"], data["n_train"], data.get("draws"), data.get("classes_used"), places))
+        sizes = data["n_train"], data.get("draws")
+        identities.append((data["name"], *sizes, data.get("classes_used"), places))
     here = first.run is not None and second.run is not None and first.run.path == second.run.path
-    return told[0] == told[1] and (here or same_images.same_training(first, second))
+    return identities[0] == identities[1] and (here or same_images.same_training(first, second))
 
 
 def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[int]) -> list[str]:
@@ -205,14 +206,14 @@ def keep(
         folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
 
-    def told(run: Run, one: Combination) -> dict:
+    def row(run: Run, one: Combination) -> dict:
         relative = str(run.path.relative_to(place(given)))
         return {"run": relative, "values": dict(one.values)}
 
     facts = {
         "format": FORMAT,
-        "solves": [told(run, one) | {"solve": number} for run, one, number in made],
-        "failed": [told(run, one) | {"reason": reason} for run, one, reason in failed],
+        "solves": [row(run, one) | {"solve": number} for run, one, number in made],
+        "failed": [row(run, one) | {"reason": reason} for run, one, reason in failed],
     }
     write_json(folder / "sweep.json", record.plain(facts))
     write_json(folder / "table.json", record.plain(list(rows)))

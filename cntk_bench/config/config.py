@@ -26,7 +26,7 @@ from pydantic import (
 
 from cntk_bench import columns
 from cntk_bench.columns import Section
-from cntk_bench.columns.section import RIDGES, Ridges, told
+from cntk_bench.columns.section import RIDGES, Ridges, as_validation_error
 from cntk_bench.config import mistakes, names, source, yaml12
 from cntk_bench.config.sections import Converge, Count, Dataset, Preprocess, Slurm
 from cntk_bench.errors import UserError
@@ -54,7 +54,7 @@ class Kernel(Section):
 
     @field_validator("columns", "depths")
     @classmethod
-    @told
+    @as_validation_error
     def _once(cls, values: tuple, info: ValidationInfo) -> tuple:
         value, times = Counter(values).most_common(1)[0]
         if times > 1:
@@ -63,14 +63,14 @@ class Kernel(Section):
 
     @field_validator("columns")
     @classmethod
-    @told
+    @as_validation_error
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             columns.find(name)  # an unknown column raises
         return names
 
     @model_validator(mode="after")
-    @told
+    @as_validation_error
     def _possible(self) -> "Kernel":
         cells = len(self.columns) * len(self.depths)
         if cells > MOST:
@@ -123,7 +123,7 @@ class Compute(Section):
 
     @field_validator("store")
     @classmethod
-    @told
+    @as_validation_error
     def _possible(cls, store: str | None) -> str | None:
         if store is not None:
             Bucket(store)  # an impossible URL raises
@@ -158,7 +158,7 @@ class Solve(Section):
     )
 
     @model_validator(mode="after")
-    @told
+    @as_validation_error
     def _together(self) -> "Solve":
         no = {
             ("refined", "float64"): "factors in float32: leave out solve.precision, or use cholesky",

@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from pydantic import BaseModel
 
 from cntk_bench import backends, data, executors, regression
-from cntk_bench.columns.section import WHOLE
+from cntk_bench.columns.section import REASON, WHOLE
 from cntk_bench.config.source import EXTENDS, show
 from cntk_bench.errors import Mistakes, UserError
 from cntk_bench.text import one_line, short
@@ -58,7 +58,7 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
     value = raw
     for part in key.split("."):
         value = value[part]
-    if error["type"] == "told":
+    if error["type"] == REASON:
         problem = error["msg"]
     elif error["type"] == "less_than_equal":
         problem = f"use at most {error['ctx']['le']:,}"

@@ -13,10 +13,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from cntk_bench import data
-from cntk_bench.columns.section import Section, told
+from cntk_bench.columns.section import REASON, Section, as_validation_error, refused
 from cntk_bench.config import names
 from cntk_bench.errors import UserError
 from cntk_bench.system import paths
@@ -30,7 +29,7 @@ def _path(value: Any) -> str:
     try:
         return paths.expanded(paths.from_utf8(value))
     except UserError as error:
-        raise PydanticCustomError("told", "{reason}", {"reason": str(error)}) from None
+        raise refused(REASON, error) from None
 
 
 def _grey_or_colour(channels: int) -> int:
@@ -100,7 +99,7 @@ class Dataset(Section):
         try:
             found = data.steps(preprocess)
         except UserError as error:
-            raise PydanticCustomError("told", "{reason}", {"reason": str(error)}) from None
+            raise refused(REASON, error) from None
         return (
             found[0] if len(found) == 1 else found or "none"
         )  # one spelling, so that equal runs compare equal
@@ -154,7 +153,7 @@ class Slurm(Section):
 
     @field_validator("environment", "directives")
     @classmethod
-    @told
+    @as_validation_error
     def _no_secrets(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
         if any(map(SECRET.search, lines)):  # not repeated in the message
             raise UserError(
@@ -219,5 +218,5 @@ class Converge(Section):
     def _possible(cls, depths: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if "GAP" in info.data.get("kinds", ()) and min(depths) < 3:
             reason = "GAP trains neither its first nor its last layer: use at least 3"
-            raise PydanticCustomError("told", "{reason}", {"reason": reason})
+            raise refused(REASON, reason)
         return depths

@@ -30,11 +30,12 @@ def efforts(run: Run, settings: Config, loaded: Dataset) -> list[Cell]:
 
     Pieces that were begun count as if they were not.
     """
-    material = Material(run, settings, images.facts(settings, loaded, images.kept(loaded)), loaded)
+    facts = images.record_facts(settings, loaded, images.image_facts(loaded))
+    material = Material(run, settings, facts, loaded)
     found = []
     for name, depth, some in jobs(settings, material):
         left = sum(not job.done().finished for job in some)
-        told = getattr(some[0], "effort", None) if some else None
-        each = told() if told is not None and left else None
+        effort = getattr(some[0], "effort", None) if some else None
+        each = effort() if effort is not None and left else None
         found.append(Cell(f"{name} at depth {depth}", len(some), left, each))
     return found

@@ -22,7 +22,7 @@ import numpy as np
 from cntk_bench.config.config import Solve
 from cntk_bench.costs.span import Span
 from cntk_bench.grams import growth, matrix
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
@@ -153,8 +153,8 @@ def _scratch(side: int) -> Iterator[Store]:
         scratch = tempfile.TemporaryDirectory(prefix="cntk-bench-")
     with scratch as path:
         plan = Plan(2 * side, side, side, 1)
-        labels = np.zeros(2 * side, int), np.zeros(side, int)
-        store = growth.create(Path(path) / "gram.zarr", plan, {"readouts": ["ntk-v-1-all"]}, Images(labels))
+        facts = ImageFacts((np.zeros(2 * side, int), np.zeros(side, int)))
+        store = growth.create(Path(path) / "gram.zarr", plan, {"readouts": ["ntk-v-1-all"]}, facts)
         block = np.random.default_rng(0).random((1, side, side), np.float32)
         with writing(folder), store.shared():
             for tile in plan.tiles():

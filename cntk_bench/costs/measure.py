@@ -21,12 +21,12 @@ from cntk_bench.executors.local import WAITING
 from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, stream
 from cntk_bench.grams.compute import Job
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import SIDE_BY_SIDE, Plan
 from cntk_bench.kernels.spec import Spec
 from cntk_bench.regression import AUTO, placement
 from cntk_bench.regression.placement import Place
-from cntk_bench.runs.given import chosen_place
+from cntk_bench.runs.inputs import chosen_place
 from cntk_bench.system import memory
 from cntk_bench.system.files import writing
 
@@ -148,7 +148,7 @@ def stage(
                 f"{plan.bytes / 2**30:.1f} GiB: free space there, or use another --scratch"
             )
         labels = np.zeros(n, int), np.zeros(0, int)
-        target = growth.create(Path(path) / "gram.zarr", plan, attributes, Images(labels))
+        target = growth.create(Path(path) / "gram.zarr", plan, attributes, ImageFacts(labels))
         started = time.perf_counter()
         grams.compute(Job(target, lambda _: backend, images, images[:0]))
         elapsed = time.perf_counter() - started

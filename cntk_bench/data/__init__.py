@@ -1,6 +1,6 @@
 """Data sets: images (n, C, P, P) float32 and labels (n,) int64, checked, ordered and prepared.
 
-Start from `dataset`; `sources` lists what can be read. `digits`, `npz`, `mapped` (.npy), `folder` (with
+Start from `dataset`; `sources` lists what can be read. `digits`, `npz`, `npy` (.npy), `folder` (with
 `picture` and `table`) and `official` (with `cifar`, `binary`, `idx` and `download`) each read one kind of
 source; all of them share `checks`, `classes` and `order`. `preparation` lists the preprocessing steps, two of
 which are in `scaling` and `whitening`.

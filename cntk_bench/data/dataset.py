@@ -46,7 +46,7 @@ class Dataset:
         The unprepared pixels of x_train and x_test. If given, they and `recipe` identify the images, because
         prepared pixels may differ in the last bits between machines.
     recipe : str
-        How `originals` were prepared (`Recipe.told`).
+        How `originals` were prepared (`Recipe.description`).
     draws : int
         Number of draws in x_train, which holds them one after another, all of one size.
     fitted_on : int, optional
@@ -75,14 +75,14 @@ class Dataset:
     test_images: str = ""
 
     @property
-    def told_by(self) -> tuple[np.ndarray, np.ndarray]:
+    def identifying_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """The pixels that, together with `recipe`, identify the training and test images."""
         return self.originals or (self.x_train, self.x_test)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the recipe and of the types, shapes and bytes of images and labels."""
-        digest, (x_train, x_test) = hashlib.sha256(self.recipe.encode()), self.told_by
+        digest, (x_train, x_test) = hashlib.sha256(self.recipe.encode()), self.identifying_pixels
         for array in (x_train, self.y_train, x_test, self.y_test):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -144,7 +144,7 @@ def load(
     ----------
     name : str
         "digits" (8x8, ships with scikit-learn), "npz" (a file of yours), "npy" (a folder of memory-mapped
-        arrays, `mapped`), "folder" (a folder of pictures, `folder`), or "cifar10", "cifar100", "svhn",
+        arrays, `npy`), "folder" (a folder of pictures, `folder`), or "cifar10", "cifar100", "svhn",
         "mnist", "fashion-mnist" (download with `fetch` first); spellings such as "CIFAR-10" work, too.
     path : path-like, optional
         The file of "npz"; the folder of "npy" and "folder"; the folder that an official data set was
@@ -226,10 +226,11 @@ def load(
     else:
         measured = x_train if used is None else Some(x_train, from_train)
     prepare = preparation.fitted(measured, recipe)
-    told: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
     if not recipe.plain:
-        told = {"originals": (x_train[train_index], x_test[test_index]), "recipe": recipe.told(measured)}
-        told |= {"fitted_on": len(measured)} if recipe.fits else {}
+        identity["originals"] = x_train[train_index], x_test[test_index]
+        identity["recipe"] = recipe.description(measured)
+        identity |= {"fitted_on": len(measured)} if recipe.fits else {}
     return Dataset(
         name=name,
         x_train=prepared(x_train, train_index, prepare),
@@ -243,5 +244,5 @@ def load(
         draws=int(draws),
         class_names=class_names and tuple(class_names[label] for label in picked),
         test_images=of_places(x_test, y_test[first_test], test_index),
-        **told,
+        **identity,
     )

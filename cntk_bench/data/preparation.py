@@ -113,7 +113,7 @@ class Recipe:
             used["contrast_floor"] = self.contrast_floor
         return used
 
-    def told(self, training: Images) -> str:
+    def description(self, training: Images) -> str:
         """Describe in one line what determines the result: the steps, and the images they are fitted on.
 
         Unlike prepared pixels, whose last bits differ between machines (eigenvectors, sums over many pixels),

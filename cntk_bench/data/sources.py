@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cntk_bench.data import digits, folder, mapped, npz, official
+from cntk_bench.data import digits, folder, npy, npz, official
 from cntk_bench.data.folder import Layout
 from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
@@ -19,7 +19,7 @@ FOLDER = "folder"
 READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
     "digits": digits.read,
     "npz": npz.read,
-    "npy": mapped.read,
+    "npy": npy.read,
     FOLDER: folder.read,
     **{name: partial(official.read, name) for name in official.FETCHABLE},
 }

@@ -22,7 +22,7 @@ import numpy as np
 from cntk_bench import backends, executors
 from cntk_bench.backends import Backend
 from cntk_bench.errors import UserError
-from cntk_bench.executors import Workers, logged
+from cntk_bench.executors import Workers, worker_log
 from cntk_bench.grams.direct import checked, finite
 from cntk_bench.grams.donor import Donor
 from cntk_bench.grams.flight import flight
@@ -90,15 +90,15 @@ class Job:
     def __getstate__(self) -> dict:
         return {**vars(self), "ready": None}
 
-    def worker(self) -> AbstractContextManager[logged.Start]:
+    def worker(self) -> AbstractContextManager[worker_log.Start]:
         """Context manager that yields a function `start`; leaving it waits until everything is written.
 
         `start(task)` returns a function that ends the task, which returns a future of its being stored.
         """
-        return logged.logged(self._worker(), self.log, self.home)
+        return worker_log.logged(self._worker(), self.log, self.home)
 
     @contextmanager
-    def _worker(self) -> Iterator[logged.Start]:
+    def _worker(self) -> Iterator[worker_log.Start]:
         with (
             cores.limited(self.threads),
             self.store.shared(),
@@ -204,11 +204,11 @@ def compute(
         If another process changes the store, the disk is full, or a tile has values that are not finite.
     """
     store = job.store
-    with store.shared(), flight(store.path, store.plan) as told:
+    with store.shared(), flight(store.path, store.plan) as in_progress:
         wanted = tuple(range(store.plan.readouts)) if readouts is None else tuple(readouts)
         sizes = sizes or store.sizes
         _require_images(job, sizes)
-        tasks = pending(store, wanted, sizes, store.among(), draws, shard, told)
+        tasks = pending(store, wanted, sizes, store.among(), draws, shard, in_progress)
         _run(job, tasks, report, executor, workers)
         store.progress.refresh()  # workers may have been other processes
 

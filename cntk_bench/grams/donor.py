@@ -12,7 +12,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams import description
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
@@ -29,10 +29,10 @@ class Donor:
         The other store.
     attributes : dict
         Attributes of the store to be computed.
-    facts : Images
-        Images of the store to be computed, with digests.
-    there : Images, optional
-        Images of the other store; by default as read from it. Needed for format 1, which has no digests.
+    facts : ImageFacts
+        Facts of the store to be computed, with digests.
+    there : ImageFacts, optional
+        Facts of the other store; by default as read from it. Needed for format 1, which has no digests.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class Donor:
         If nothing can be taken: the numbers would differ, or no training image is the same.
     """
 
-    def __init__(self, store: Store, attributes: dict, facts: Images, there: Images | None = None):
+    def __init__(self, store: Store, attributes: dict, facts: ImageFacts, there: ImageFacts | None = None):
         self.store = store
         where = short(str(store.path))
         found = description.differences(store.attributes, attributes, description.BITS)

@@ -95,8 +95,8 @@ class Flight:
 @contextmanager
 def flight(store: Path | Bucket, plan: Plan) -> Iterator[Flight]:
     """Yield a `Flight` for the store at a place, and close it at the end."""
-    told = Flight(None if isinstance(store, Bucket) else store / FOLDER, plan)
+    announced = Flight(None if isinstance(store, Bucket) else store / FOLDER, plan)
     try:
-        yield told
+        yield announced
     finally:
-        told.close()
+        announced.close()

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import chunks, description, images, objects
+from cntk_bench.grams import chunks, description, image_facts, objects
 from cntk_bench.grams.chunks import zarr
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
@@ -31,7 +31,7 @@ CONVERT = (
 )
 
 
-def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: ImageFacts) -> Store:
     """Make a new store, atomically.
 
     Parameters
@@ -42,7 +42,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
     plan : Plan
     asked : mapping
         As for `description.attributes`.
-    facts : Images
+    facts : ImageFacts
 
     Raises
     ------
@@ -54,7 +54,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         zarr.storage.MemoryStore(files), attributes=description.attributes(plan, asked), zarr_format=3
     )
     chunks.create(group, plan)
-    images.write(group, facts)
+    image_facts.write(group, facts)
     if isinstance(path, Bucket):
         objects.create(path, files)
         return open(path)
@@ -89,7 +89,7 @@ def _locked(fresh: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: Images) -> Store:
+def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: ImageFacts) -> Store:
     """Open the store of a computation, creating it if it does not exist and growing it if it lacks something.
 
     A store may hold more than is asked for: further readouts, and images after those asked for.
@@ -116,7 +116,7 @@ def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
     return store
 
 
-def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
+def _lacks(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> bool:
     """Whether a store must be changed to hold what is asked for."""
     larger = plan.n_train > store.plan.n_train or plan.n_test > store.plan.n_test
     older = store.attributes["cntk_bench_format"] < description.FORMAT
@@ -126,22 +126,22 @@ def _lacks(store: Store, plan: Plan, asked: Mapping, facts: Images) -> bool:
         known = store.images()
     except VerificationError:
         return True
-    if any(getattr(known, name) is None and getattr(facts, name) is not None for name in images.NAMES):
+    if any(getattr(known, name) is None and getattr(facts, name) is not None for name in image_facts.NAMES):
         return True
     return not labels_fit(store, facts)
 
 
-def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: Images) -> None:
+def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: ImageFacts) -> None:
     """Refuse a store of another computation, with the differences in words."""
     _refuse(store, description.differences(store.attributes, {**asked, "tile": plan.tile}), asked, facts)
 
 
-def require_images(store: Store, asked: Mapping[str, Any], facts: Images) -> None:
+def require_images(store: Store, asked: Mapping[str, Any], facts: ImageFacts) -> None:
     """Refuse images that are not the store's, with the differences in words; `asked` has images and data."""
     _refuse(store, [], asked, facts)
 
 
-def _refuse(store: Store, found: list[str], asked: Mapping, facts: Images) -> None:
+def _refuse(store: Store, found: list[str], asked: Mapping, facts: ImageFacts) -> None:
     unknown = [] if found else _unknown_images(store, asked, facts)
     found = [*found, *(unknown or _differing_images(store, asked, facts))]
     if found:
@@ -149,7 +149,7 @@ def _refuse(store: Store, found: list[str], asked: Mapping, facts: Images) -> No
         raise UserError(f"{short(str(store.path))} holds another computation: {'; '.join(found)}: {remedy}")
 
 
-def _unknown_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
+def _unknown_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[str]:
     """Describe how sizes differ, if that makes it impossible to tell whether the images do (format 1)."""
     if "data" not in store.attributes or store.attributes["data"] == asked.get("data"):
         return []
@@ -157,7 +157,7 @@ def _unknown_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
     return description.differences(store.attributes, sizes, description.NAMES)
 
 
-def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
+def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[str]:
     """Describe how the store's images and ours differ; empty if one list begins with the other."""
     if "data" in store.attributes:  # format 1, which has a single digest of all images
         if store.attributes["data"] == asked.get("data"):
@@ -179,27 +179,27 @@ def _differing_images(store: Store, asked: Mapping, facts: Images) -> list[str]:
     return []
 
 
-def labels_fit(store: Store, facts: Images) -> bool:
+def labels_fit(store: Store, facts: ImageFacts) -> bool:
     """Whether the store's labels equal ours, for the images that both have."""
     sizes = _common(store, facts)
     pairs = zip(store.images(sizes).labels, facts.first(sizes).labels, strict=True)
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
-def _common(store: Store, facts: Images) -> tuple[int, int]:
+def _common(store: Store, facts: ImageFacts) -> tuple[int, int]:
     """Numbers of training and test images that both have."""
     (n_train, n_test), (others, tests) = store.sizes, facts.sizes
     return min(n_train, others), min(n_test, tests)
 
 
-def _grow(store: Store, plan: Plan, asked: Mapping, facts: Images) -> None:
+def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> None:
     """Enlarge a store. The group's attributes, which decide what it holds, are written last, atomically."""
     readouts = (*store.readouts, *(name for name in asked["readouts"] if name not in store.readouts))
     n_train, n_test = max(plan.n_train, store.plan.n_train), max(plan.n_test, store.plan.n_test)
     new = Plan(n_train, n_test, store.plan.tile, len(readouts))
     with writing(store.path):
         store.chunks.resize(new)
-        images.write(store.group, facts, store.path)
+        image_facts.write(store.group, facts, store.path)
 
     def change(there: dict) -> dict:
         past = {name: value for name, value in there.items() if name != "data"}

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams import images as of_images
-from cntk_bench.grams import repeats
+from cntk_bench.grams import image_facts, repeats
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
 
@@ -150,7 +149,7 @@ def images(plan: Plan, draw: Draw) -> slice:
 
 def leaders(store: "Store", plan: Plan, draw: Draw) -> np.ndarray | None:
     """`repeats.leaders` for the training images of a draw."""
-    known = of_images.read(store.path, store.group, "digests", (plan.n_train, plan.n_test))
+    known = image_facts.read(store.path, store.group, "digests", (plan.n_train, plan.n_test))
     return repeats.leaders(known and known[0][images(plan, draw)])
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from cntk_bench.grams import layout, lines
 from cntk_bench.grams.journal import FIRST, FOLDER, decoded, tail, unreadable
 from cntk_bench.grams.lines import SHIFT, Line
-from cntk_bench.grams.merged import Merged
 from cntk_bench.grams.segments import Logs
+from cntk_bench.grams.tile_states import TileStates
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
 
@@ -36,7 +36,7 @@ class Counts:
     seconds: float
 
 
-class Progress(Merged):
+class Progress(TileStates):
     """The merged journals of a store; thread-safe.
 
     Parameters

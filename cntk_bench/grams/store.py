@@ -2,7 +2,7 @@
 
     PATH/zarr.json       the group; its attributes say what is computed (`description`)
     PATH/train, test     the numbers (`chunks`)
-    PATH/y_train, ...    what is known about the images (`images`)
+    PATH/y_train, ...    what is known about the images (`image_facts`)
     PATH/journals/*      a journal of finished tiles per writer (`journal`, merged by `progress`)
     PATH/flying/*        the tiles that each writer is computing now (`flight`)
     PATH/lock            shared by processes that compute; exclusive for one that changes what the store holds
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import chunks, description, images
+from cntk_bench.grams import chunks, description, image_facts
 from cntk_bench.grams import matrix as matrices
 from cntk_bench.grams.chunks import Chunks, Unreadable, zarr
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.journal import Journal, among, writer_name, writers
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
@@ -124,7 +124,7 @@ class Store:
             )
         return self.readouts.index(str(readout))
 
-    def images(self, sizes: tuple[int, int] | None = None) -> Images:
+    def images(self, sizes: tuple[int, int] | None = None) -> ImageFacts:
         """Read what is known about the first images of either set, all by default.
 
         Raises
@@ -132,11 +132,11 @@ class Store:
         VerificationError
             If the labels are damaged.
         """
-        return images.read_all(self.path, self.group, sizes or self.sizes)
+        return image_facts.read_all(self.path, self.group, sizes or self.sizes)
 
     def require_images(self) -> None:
         """Raise VerificationError if what the store keeps about its images is damaged."""
-        images.require_whole(self.path, self.group, self.sizes)
+        image_facts.require_whole(self.path, self.group, self.sizes)
 
     @property
     def labels(self) -> tuple[np.ndarray, np.ndarray]:

@@ -184,7 +184,7 @@ class Folder:
         }
         write_whole(self.path / "progress.json", json.dumps(said) + "\n")
 
-    def told(self) -> dict[str, Any] | None:
+    def progress(self) -> dict[str, Any] | None:
         """The progress: epoch, loss and accuracy (0 to 1); None if no valid progress file is there."""
         try:
             found = json.loads(read_plain(self.path / "progress.json", 2**16))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.records import cells, record, shown
+from cntk_bench.records import cells, mirror, record
 from cntk_bench.records.directory import Run
 from cntk_bench.system.files import flush, remove_partial, require_no_link, write_json, writing
 from cntk_bench.text import one_line, short
@@ -118,11 +118,11 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
             flush(run.solves)
             record.save(new, run.record)
         except BaseException:
-            if number not in _told(record.load(run.record)):
+            if number not in _published(record.load(run.record)):
                 place.rename(folder)
             raise
         shutil.rmtree(place / cells.CELLS, ignore_errors=True)
-        shown.show(run, place)
+        mirror.show(run, place)
         return new
 
 
@@ -145,13 +145,13 @@ def settle(run: Run) -> None:
 def _settle(run: Run) -> None:
     for number in list(_unsettled(run)):
         place, past = run.solves / str(number), record.load(run.record)
-        if number not in _told(past):
+        if number not in _published(past):
             try:
                 record.save(_telling(past, number, read_solve(run, number)), run.record)
             except UserError as error:  # the solve is damaged
                 log.warning("solve %d: %s", number, one_line(error, 200))
                 continue
-            shown.show(run, place)
+            mirror.show(run, place)
         shutil.rmtree(place / cells.CELLS, ignore_errors=True)
 
 
@@ -163,7 +163,7 @@ def _unsettled(run: Run) -> Iterator[int]:
             yield number
 
 
-def _told(past: dict) -> set:
+def _published(past: dict) -> set:
     return {stage.get("solve") for stage in past["stages"]}
 
 
@@ -172,13 +172,13 @@ def show_last(run: Run) -> None:
     with run.lock(math.inf), writing(run.path):
         number = record.load(run.record).get("solve")
         place = run.solves / str(number)
-        if number in numbers(run) and not shown.is_shown(run, place):
+        if number in numbers(run) and not mirror.is_shown(run, place):
             _remove_leftovers(run)
-            shown.show(run, place)
+            mirror.show(run, place)
 
 
 def _remove_leftovers(run: Run) -> None:
     """Remove files and folders that killed processes left."""
     cells.remove_useless(run)
     remove_partial(run.path)
-    shown.remove_halves(run)
+    mirror.remove_halves(run)

@@ -80,7 +80,7 @@ def _values(rows: Sequence[dict], key: str) -> set[str]:
 def _texts(rows: Sequence[dict], key: str) -> list[str]:
     """A setting of each row, as `told`; a dash where a row does not have it."""
     there = [place for place, row in enumerate(rows) if key in row["settings"]]
-    said = dict(zip(there, told([rows[place]["settings"][key] for place in there]), strict=True))
+    said = dict(zip(there, texts([rows[place]["settings"][key] for place in there]), strict=True))
     return [said.get(place, "-") for place in range(len(rows))]
 
 
@@ -109,7 +109,7 @@ def _row(row: Mapping, varying: Mapping[str, str]) -> dict:
     return found
 
 
-def told(values: Sequence[Any]) -> list[str]:
+def texts(values: Sequence[Any]) -> list[str]:
     """Settings as short texts; different ones whose short texts are equal are written with all digits."""
     brief, whole = [words(value) for value in values], [words(value, whole=True) for value in values]
     alike: dict[str, set[str]] = {}

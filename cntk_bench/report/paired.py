@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cntk_bench.report.compared import told
+from cntk_bench.report.compared import texts
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, MISSING, count
 from cntk_bench.text import short
@@ -82,7 +82,8 @@ def _row(pair: Mapping) -> dict[str, Any]:
 def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:
     depth = "" if same_depth or side["depth"] is None else f" at depth {side['depth']}"
     there = other["settings"]
-    settings = [f"{key}={told([value, there.get(key, value)])[0]}" for key, value in side["settings"].items()]
+    pairs = {key: (value, there.get(key, value)) for key, value in side["settings"].items()}
+    settings = [f"{key}={texts(pair)[0]}" for key, pair in pairs.items()]
     return " ".join([f"{short(side['column'], 40)}{depth}", *settings])
 
 

@@ -18,7 +18,7 @@ from cntk_bench.grams import compute as grams
 from cntk_bench.grams import description, growth, store
 from cntk_bench.grams.compute import Job, Task
 from cntk_bench.grams.donor import Donor
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.records import record
@@ -69,9 +69,9 @@ def compute(
     loaded = images.load(settings)
     if len(loaded.x_train) // loaded.draws < 2:
         raise UserError("dataset.train is 1: a regression needs at least 2 images")
-    columns.require(settings.kernel.columns, lambda: images.told(settings, loaded))
-    kept = images.kept(loaded)
-    facts = images.facts(settings, loaded, kept)
+    columns.require(settings.kernel.columns, lambda: images.request(settings, loaded))
+    kept = images.image_facts(loaded)
+    facts = images.record_facts(settings, loaded, kept)
     if not settings.kernel.readouts:
         make(run)
         begin(run, settings, facts, None)
@@ -128,7 +128,7 @@ def compute(
         grams.compute(job, wanted, sizes, done, executor, draws, crew, shard)
     finally:  # however it ends, the tiles finished by then are kept
         stage |= {"seconds": time.perf_counter() - started, "peak_memory": memory.peak()}
-        stage |= _told(target, finished, donor is not None)
+        stage |= _counts(target, finished, donor is not None)
         with run.lock(math.inf):
             run.update(lambda past: record.with_stage(past, stage))
 
@@ -142,7 +142,7 @@ def _tell_moved(before: Run, run: Run) -> None:
         )  # fmt: skip
 
 
-def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
+def _donor(run: Run, settings: Config, asked: dict, kept: ImageFacts) -> Donor:
     """Another run's store as a donor; for one of format 1, the missing digests of images are computed."""
     there = store.open(run.gram)
     known = there.images()
@@ -152,7 +152,7 @@ def _donor(run: Run, settings: Config, asked: dict, kept: Images) -> Donor:
         except UserError:  # the data set has fewer images
             loaded = None
         if loaded and loaded.fingerprint == there.attributes["data"]:
-            known = images.kept(loaded)
+            known = images.image_facts(loaded)
     return Donor(there, asked, kept, known)
 
 
@@ -175,7 +175,7 @@ def _foretell(donor: Donor, target: Store, tasks: list[Task]) -> None:
         )  # fmt: skip
 
 
-def _told(target: Store, finished: list[Task], took: bool) -> dict:
+def _counts(target: Store, finished: list[Task], took: bool) -> dict:
     """What the record says about finished tasks: pairs computed, and tiles at least partly taken."""
     with suppress(UserError):  # unreadable journals; the error that ended `compute` says more
         target.progress.refresh()  # workers may have been other processes

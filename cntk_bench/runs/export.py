@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.runs.opened import Gram
+from cntk_bench.runs.access import Gram
 from cntk_bench.system.files import remove_partial, whole, writing
 from cntk_bench.text import short
 

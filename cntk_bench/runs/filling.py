@@ -5,7 +5,7 @@ import numpy as np
 from cntk_bench import columns
 from cntk_bench.columns import Cell
 from cntk_bench.errors import UserError
-from cntk_bench.runs.given import Given
+from cntk_bench.runs.inputs import RunInputs
 from cntk_bench.text import one_line, short
 
 # Keys of a solution that scoring fills: a column's facts must have other names.
@@ -13,7 +13,7 @@ SCORED = {"column", "depth", "accuracy", "standard_error", "accuracies", "spread
           "chosen", "draws"}  # fmt: skip
 
 
-def filled(name: str, depth: int | None, given: Given) -> Cell:
+def filled(name: str, depth: int | None, inputs: RunInputs) -> Cell:
     """Fill a cell, and check it.
 
     Raises
@@ -23,7 +23,7 @@ def filled(name: str, depth: int | None, given: Given) -> Cell:
     """
     where = "" if depth is None else f" at depth {depth}"
     try:
-        cell = columns.find(name).fill(depth, given)
+        cell = columns.find(name).fill(depth, inputs)
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -31,7 +31,7 @@ def filled(name: str, depth: int | None, given: Given) -> Cell:
             raise
         reason = one_line(f"{type(error).__name__}: {error}", 120)
         raise UserError(f"column {name} failed{where} ({reason}): mend that package") from error
-    problem = _problem(cell, len(given.y_test), given.classes)
+    problem = _problem(cell, len(inputs.y_test), inputs.classes)
     if problem is not None:
         raise UserError(f"column {name} gives {problem}{where and f',{where}'}: mend the column")
     return cell

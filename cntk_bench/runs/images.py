@@ -4,10 +4,10 @@ from math import prod
 from pathlib import Path
 
 from cntk_bench import data
-from cntk_bench.columns import Asked
+from cntk_bench.columns import Request
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset, Recipe
-from cntk_bench.grams.images import Images, digests
+from cntk_bench.grams.image_facts import ImageFacts, digests
 
 FETCHED = "data"  # folder of official data sets if the config names no path
 
@@ -43,19 +43,20 @@ def with_path(settings: Config) -> Config:
     return settings.model_copy(update={"dataset": settings.dataset.model_copy(update=whole)})
 
 
-def kept(images: Dataset) -> Images:
+def image_facts(images: Dataset) -> ImageFacts:
     """What a Gram store keeps about images: labels, indices and digests."""
-    return Images(
+    x_train, x_test = images.identifying_pixels
+    return ImageFacts(
         labels=(images.y_train, images.y_test),
         indices=(images.train_index, images.test_index),
-        digests=(digests(images.told_by[0], images.recipe), digests(images.told_by[1], images.recipe)),
+        digests=(digests(x_train, images.recipe), digests(x_test, images.recipe)),
     )
 
 
-def told(settings: Config, images: Dataset) -> Asked:
+def request(settings: Config, images: Dataset) -> Request:
     """The facts that columns get before anything is computed."""
     n, *shape = images.x_train.shape
-    return Asked(n // images.draws, prod(shape), images.classes, settings.solve.memory, settings.section)
+    return Request(n // images.draws, prod(shape), images.classes, settings.solve.memory, settings.section)
 
 
 def described(settings: Config) -> dict:
@@ -102,19 +103,22 @@ def of_draw(draw: int, n: int) -> slice:
     return slice(draw * n, (draw + 1) * n)
 
 
-def of_draws(images: Dataset, known: Images) -> list[str]:
-    """Fingerprint of each draw's images, equal to that of a run with only this draw; `known`: as `kept`."""
+def of_draws(images: Dataset, known: ImageFacts) -> list[str]:
+    """Fingerprint of each draw's images, equal to that of a run with only this draw.
+
+    known : what a store keeps about all of them (`image_facts`)
+    """
     n, found = len(images.x_train) // images.draws, []
     assert known.digests is not None
     for draw in range(images.draws):
         some = of_draw(draw, n)
         (y, y_test), (x, x_test) = known.labels, known.digests
-        found.append(str(Images((y[some], y_test), digests=(x[some], x_test)).fingerprint))
+        found.append(str(ImageFacts((y[some], y_test), digests=(x[some], x_test)).fingerprint))
     return found
 
 
-def facts(settings: Config, images: Dataset, known: Images) -> dict:
-    """Facts about images for the record; `known` is what a store keeps about them (`kept`)."""
+def record_facts(settings: Config, images: Dataset, known: ImageFacts) -> dict:
+    """Facts about images for the record; `known` is what a store keeps about them (`image_facts`)."""
     return {
         "name": images.name,
         "fingerprint": images.fingerprint,

@@ -29,7 +29,7 @@ class Material:
     run : Run
     settings : Config
     facts : dict
-        The record's facts about the images (`images.facts`).
+        The record's facts about the images (`images.record_facts`).
     loaded : Dataset, optional
         The images, if they are already loaded; by default loaded when first needed.
     """
@@ -80,9 +80,9 @@ class Material:
     def fingerprint(self) -> str:
         """See `columns.Material`."""
         if self.draws == 1:
-            return self.facts.get("images") or str(images.kept(self.loaded).fingerprint)
-        known = self.facts.get("images_of_draws") or images.of_draws(self.loaded, images.kept(self.loaded))
-        return known[self._draw]
+            return self.facts.get("images") or str(images.image_facts(self.loaded).fingerprint)
+        known = self.facts.get("images_of_draws")
+        return (known or images.of_draws(self.loaded, images.image_facts(self.loaded)))[self._draw]
 
     def folder(self, name: str, depth: int) -> Path:
         """See `columns.Material`."""

@@ -16,7 +16,7 @@ from cntk_bench.regression import AUTO, SOLVERS
 from cntk_bench.runs import candidates, draws
 from cntk_bench.runs.export import npz
 from cntk_bench.runs.filling import filled
-from cntk_bench.runs.given import Given
+from cntk_bench.runs.inputs import RunInputs
 from cntk_bench.runs.scoring import scored
 from cntk_bench.system import memory
 from cntk_bench.system.files import write_whole
@@ -54,20 +54,20 @@ def solve(
         If something that the cells need was not computed yet, or a cell cannot be solved.
     """
     started = time.perf_counter()
-    given = Given(run, settings, tell)
+    inputs = RunInputs(run, settings, tell)
     stage = record.stage(
         "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
     )
     if settings.kernel.readouts:
-        place = given.place
+        place = inputs.place
         stage |= {"device": place.device, "precision": place.dtype, "solver": place.method}
-        stage |= {"memory": place.host, "grams": given.fingerprints()}
+        stage |= {"memory": place.host, "grams": inputs.fingerprints()}
     solutions = []
-    asked = {"code": provenance.code(), "images": given.facts["fingerprint"]}
+    asked = {"code": provenance.code(), "images": inputs.facts["fingerprint"]}
     decides = "settings", "versions", "device", "precision", "solver", "grams"
     asked |= {key: stage[key] for key in decides if key in stage}
-    columns.require(settings.kernel.columns, given.asked)
-    with new_solve(run, asked) as folder, given:
+    columns.require(settings.kernel.columns, inputs.request)
+    with new_solve(run, asked) as folder, inputs:
         for name, depth in settings.kernel.cells:
             # Reuse cells of an interrupted call, but not those of other packages, which may have changed.
             ours = settings.solve.solver in (AUTO, *SOLVERS) and not columns.is_foreign(name)
@@ -75,16 +75,16 @@ def solve(
             if solution is None:
                 shown: list[tuple[Cell, dict]] = []
                 curves: dict[str, Curve] = {}
-                for draw, part in enumerate(given.each_draw(), 1):
+                for draw, part in enumerate(inputs.each_draw(), 1):
                     whole = filled(name, depth, part)
-                    shown.append(candidates.shown(whole, given.y_test, scored))
-                    curves |= draws.curves(whole.curves, draw, given.draws)
+                    shown.append(candidates.shown(whole, inputs.y_test, scored))
+                    curves |= draws.curves(whole.curves, draw, inputs.draws)
                 cells, scores = zip(*shown, strict=True)
-                score = scores[0] if given.draws == 1 else draws.merged(scores, len(given.y_test))
-                arrays = draws.arrays(cells) | {"y_test": given.y_test}
+                score = scores[0] if inputs.draws == 1 else draws.merged(scores, len(inputs.y_test))
+                arrays = draws.arrays(cells) | {"y_test": inputs.y_test}
                 write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
                 for of, curve in curves.items():
-                    drawn = candidates.drawn(curve, given.y_test, given.classes)
+                    drawn = candidates.drawn(curve, inputs.y_test, inputs.classes)
                     write_whole(folder / f"{stem(name, depth)}-curve-{of}.json", drawn)
                 solution = record.plain({"column": name, "depth": depth, **score})
                 keep_cell(folder, solution)
@@ -93,7 +93,7 @@ def solve(
                 progress((name, depth))
         stage |= {"seconds": time.perf_counter() - started, "peak_memory": memory.peak()}
         return publish(
-            run, folder, record.plain(stage | {"data": given.facts, "solutions": solutions}), report.write
+            run, folder, record.plain(stage | {"data": inputs.facts, "solutions": solutions}), report.write
         )
 
 

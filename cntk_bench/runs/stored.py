@@ -92,7 +92,7 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
     } | images.asked(settings, loaded)
 
 
-def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
+def require_images_and_labels(target: Store, settings: Config, loaded: Dataset) -> None:
     """Refuse a store of other images or labels.
 
     Raises
@@ -102,7 +102,7 @@ def require_same(target: Store, settings: Config, loaded: Dataset) -> None:
     VerificationError
         If its labels differ.
     """
-    kept = images.kept(loaded)
+    kept = images.image_facts(loaded)
     growth.require_images(target, images.asked(settings, loaded), kept)
     if not growth.labels_fit(target, kept):
         raise VerificationError(
@@ -117,7 +117,8 @@ def mended(run: Run, settings: Config, loaded: Dataset) -> tuple[Store, str]:
     readouts = tuple(map(Readout.parse, there["readouts"]))
     plan = Plan(len(loaded.x_train), len(loaded.x_test), there["tile"], len(readouts))
     spec = Spec(readouts, *loaded.x_train.shape[1:3])
-    return growth.ensure(run.gram, plan, attributes(spec, settings, loaded, name), images.kept(loaded)), name
+    asked = attributes(spec, settings, loaded, name)
+    return growth.ensure(run.gram, plan, asked, images.image_facts(loaded)), name
 
 
 def convert(run: Run, settings: Config, loaded: Dataset) -> None:

@@ -66,8 +66,8 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
         return 0
     require(settings)
     loaded = images.load(settings)
-    kept = images.kept(loaded)
-    facts = images.facts(settings, loaded, kept)
+    kept = images.image_facts(loaded)
+    facts = images.record_facts(settings, loaded, kept)
     if description.exists(run.gram):
         growth.require_images(store.open(run.gram), images.asked(settings, loaded), kept)
     material = Material(run, settings, facts, loaded)

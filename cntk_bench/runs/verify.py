@@ -17,13 +17,13 @@ from cntk_bench.grams import compute as grams
 from cntk_bench.grams import store
 from cntk_bench.grams import verify as audit
 from cntk_bench.grams.compute import Job
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.verify import Verification
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
-from cntk_bench.runs.stored import mended, require_same
+from cntk_bench.runs.stored import mended, require_images_and_labels
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -49,11 +49,11 @@ def verify(
     loaded = None
     if sample or repair:
         loaded = images.load(settings, *target.sizes)  # the store may hold more than was last asked for
-        _require_labels(run, target, images.kept(loaded))
+        _require_labels(run, target, images.image_facts(loaded))
         if repair:
             target, name = mended(run, settings, loaded)
         else:
-            require_same(target, settings, loaded)
+            require_images_and_labels(target, settings, loaded)
     draws = _draws(run, target)
     found = _check(target, loaded, sample, draws, progress)
     if repair and found.damaged and loaded is not None:
@@ -70,7 +70,7 @@ def verify(
     return found
 
 
-def _require_labels(run: Run, target: Store, known: Images) -> None:
+def _require_labels(run: Run, target: Store, known: ImageFacts) -> None:
     """Refuse data whose labels differ from the store's, if these are known to be sound: the record agrees."""
     facts = record.computed(record.load(run.record)) if run.record.exists() else {}
     try:

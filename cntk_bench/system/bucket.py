@@ -1,8 +1,8 @@
 """Objects under a URL s3://BUCKET/PREFIX on any S3-compatible server, with obstore (extra `cluster`).
 
-The server's address and our credentials come from the environment or AWS's own files (`accounts`), never from
-our settings. Messages have only the status and code of a server's answer, since the rest may contain parts of
-what was signed.
+The server's address and our credentials come from the environment or AWS's own files (`credentials`), never
+from our settings. Messages have only the status and code of a server's answer, since the rest may contain
+parts of what was signed.
 
 Requests that fail by the server's fault, or get no answer, are retried with growing pauses, at most `RETRIES`
 times and for `LONGEST` seconds. So a request may arrive twice, and late: writers use each name only once, or
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.system import accounts
+from cntk_bench.system import credentials
 from cntk_bench.text import one_line, short
 
 RETRIES = 12  # of a request, at most
@@ -92,7 +92,7 @@ class Bucket:
             If obstore is not installed, or there are no credentials.
         """
         patience = HURRIED if self._hurried else (TIMEOUT, RETRIES, LONGEST)
-        return _client(self.name, self.prefix, accounts.found(), accounts.provider(), *patience)
+        return _client(self.name, self.prefix, credentials.found(), credentials.provider(), *patience)
 
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Read an object's bytes and its tag, which changes with the bytes; None if there is no object."""
@@ -181,17 +181,18 @@ class Bucket:
         try:
             yield
         except (BaseError, OSError) as error:
-            raise self._told(error) from None
+            raise self._explained(error) from None
 
-    def _told(self, error: Exception) -> UserError:
+    def _explained(self, error: Exception) -> UserError:
         status, code = _status(error)
         if status in (400, 401, 403) and code is None:
             code = self._why()
-        where = f"{short(self.url)} at {accounts.host()}"
+        host = credentials.host()
+        where = f"{short(self.url)} at {host}"
         said = " ".join(map(str, filter(None, (status, code))))
         if code == "NoSuchBucket" or status == 404:
             return UserError(
-                f"there is no bucket {short(self.name)} at {accounts.host()}: make it, or mend compute.store "
+                f"there is no bucket {short(self.name)} at {host}: make it, or mend compute.store "
                 "or AWS_ENDPOINT_URL"
             )
         if status in (301, 307) or code in REGIONAL:

@@ -79,7 +79,7 @@ def _unwarned() -> Iterator[None]:
 
 
 @contextmanager
-def _settings_told(name: str, settings: str) -> Iterator[None]:
+def _settings_named(name: str, settings: str) -> Iterator[None]:
     """Turn errors of a library that cannot read its settings into a UserError; an ImportError passes."""
     try:
         yield
@@ -99,7 +99,7 @@ def numba() -> None:
         If it cannot be imported because of its settings.
     """
     with (
-        _settings_told("Numba", ".numba_config.yaml in the current folder, and variables NUMBA_*"),
+        _settings_named("Numba", ".numba_config.yaml in the current folder, and variables NUMBA_*"),
         _unwarned(),
     ):
         importlib.import_module("numba")
@@ -116,7 +116,7 @@ def zarr() -> ModuleType:
     if _ours:
         for name in [name for name in os.environ if name.startswith("ZARR_")]:
             del os.environ[name]
-    with _settings_told("Zarr", "its settings (~/.config/zarr, ZARR_CONFIG)"), hidden_if_broken("cupy"):
+    with _settings_named("Zarr", "its settings (~/.config/zarr, ZARR_CONFIG)"), hidden_if_broken("cupy"):
         import zarr
     if _ours:
         zarr.config.refresh(paths=[], env={})

@@ -42,7 +42,7 @@ def devices() -> list[str]:
 
 
 @contextmanager
-def full_memory_told() -> Iterator[None]:
+def full_memory_explained() -> Iterator[None]:
     """Turn an out-of-memory error of the GPU into a UserError of one line."""
     try:
         yield
@@ -74,7 +74,7 @@ def launched(
         If the GPU's memory is full.
     """
     found, (n, m) = [], shape
-    with full_memory_told():
+    with full_memory_explained():
         for i in range(0, n, side):
             for j in range(0, min(m, i + 1) if symmetric else m, side):
                 rows, columns = slice(i, i + side), slice(j, j + side)
@@ -86,7 +86,7 @@ def launched(
 def downloaded(blocks: Launched) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Yield the rows, columns and numbers of the blocks that `launched` returned, as each block arrives."""
     for rows, columns, download in blocks:
-        with full_memory_told():
+        with full_memory_explained():
             numbers = download()
         yield rows, columns, numbers
 

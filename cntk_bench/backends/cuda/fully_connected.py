@@ -10,7 +10,7 @@ import numpy as np
 
 from cntk_bench.backends import fully_connected
 from cntk_bench.backends.cuda import sources as cuda_sources
-from cntk_bench.backends.cuda.device import Gpu, downloaded, full_memory_told, launched
+from cntk_bench.backends.cuda.device import Gpu, downloaded, full_memory_explained, launched
 from cntk_bench.kernels.spec import Spec
 
 SIDE = 16  # pairs along a side of a block of threads
@@ -74,7 +74,7 @@ class FullyConnected(fully_connected.FullyConnected):
     def prepare(self, images: np.ndarray) -> Vectors:
         """Images (n, C, P, P) -> vectors on the device."""
         values, scales = fully_connected.vectors(images)
-        with full_memory_told():
+        with full_memory_explained():
             on_device = self.gpu.upload(values)
             squares = self.gpu.empty((len(values),), np.float64)
             count, features = np.int32(len(values)), np.int32(self.spec.features)

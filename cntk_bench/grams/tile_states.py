@@ -19,7 +19,7 @@ TOGETHER = 4
 Key = tuple[str, int, int]  # part, number of the tile, readout
 
 
-class Merged:
+class TileStates:
     """Which tiles are done, for which readouts, and with which digests.
 
     Memory: 12 bytes per tile and readout, 20 if it is less than a whole tile, and 8 per tile.

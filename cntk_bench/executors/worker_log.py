@@ -60,7 +60,7 @@ class _Lines(logging.Handler):
     def __init__(self, file: Path) -> None:
         super().__init__(logging.WARNING)
         self.file, self.done = file, 0
-        self._told: list[BaseException] = []
+        self._reported: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.add(record.levelname.lower(), self.format(record))
@@ -72,9 +72,9 @@ class _Lines(logging.Handler):
 
     def failed(self, error: BaseException, task: Any = None) -> None:
         """Log an error once, however often it is seen while it propagates; with traceback if no UserError."""
-        if error in self._told or isinstance(error, GeneratorExit):
+        if error in self._reported or isinstance(error, GeneratorExit):
             return
-        self._told.append(error)
+        self._reported.append(error)
         if isinstance(error, EOFError | ConnectionError):
             self.add("error", "the process that it works for has gone")
             return

@@ -165,11 +165,11 @@ def open_run(path: str | Path) -> OpenRun:
         raise UserError(f"the columns of {where} need no Gram matrix: compute one that does, such as CNTK-V")
     sizes = facts["n_train"], facts["n_test"]
     opened = OpenRun(run, store.open(run.gram), sizes, record.draws(facts))
-    require_same(opened.store, facts, record.sizes(facts))
+    require_images_of_record(opened.store, facts, record.sizes(facts))
     return opened
 
 
-def require_same(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
+def require_images_of_record(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
     """Refuse a store whose images are not the record's; this also works for format 1, without digests."""
     here, there = facts.get("images"), grams.images(sizes).fingerprint
     if here is None or there is None:

@@ -24,7 +24,7 @@ from cntk_bench.system.bucket import Bucket, Unreachable, reaching
 from cntk_bench.system.files import is_plain
 from cntk_bench.text import short
 
-NAMES = {  # attribute of `Images` -> the arrays of the two sets
+NAMES = {  # attribute of `ImageFacts` -> the arrays of the two sets
     "labels": ("y_train", "y_test"),
     "indices": ("train_index", "test_index"),
     "digests": ("train_image", "test_image"),
@@ -34,7 +34,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageFacts:
     """Labels, indices and digests of images: each a pair of arrays (n_train,) and (n_test,), int64.
 
     labels : the images' classes.
@@ -51,11 +51,11 @@ class Images:
         """(n_train, n_test)."""
         return len(self.labels[0]), len(self.labels[1])
 
-    def first(self, sizes: tuple[int, int]) -> "Images":
+    def first(self, sizes: tuple[int, int]) -> "ImageFacts":
         """The same for only the first images of either set."""
         n, m = sizes
         pairs = {name: getattr(self, name) for name in NAMES}
-        return Images(**{name: pair and (pair[0][:n], pair[1][:m]) for name, pair in pairs.items()})
+        return ImageFacts(**{name: pair and (pair[0][:n], pair[1][:m]) for name, pair in pairs.items()})
 
     @property
     def fingerprint(self) -> str | None:
@@ -78,7 +78,7 @@ def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
     return out
 
 
-def write(group: Any, pairs: Images, path: Path | Bucket | None = None) -> None:
+def write(group: Any, pairs: ImageFacts, path: Path | Bucket | None = None) -> None:
     """Write what is known over what is there; arrays that are longer keep their remaining entries.
 
     In a store on disk, at `path`, a link or file in the place of an array is set aside.
@@ -125,7 +125,7 @@ def _can_be_read(array: Any, path: Path | Bucket | None) -> bool:
     return True
 
 
-def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:
+def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> ImageFacts:
     """Read what is known about the first images of either set; parameters and errors as for `read`.
 
     Raises
@@ -138,7 +138,7 @@ def read_all(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> Images:
         raise VerificationError(
             f"the labels in {short(str(path))} are damaged: run `compute` again to restore them"
         )
-    return Images(labels, indices, digests)
+    return ImageFacts(labels, indices, digests)
 
 
 def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pair | None:

@@ -15,7 +15,8 @@ def converge(config: str, overrides: tuple[str, ...], backend: str | None, outpu
     an interrupted call. Writes RUN/converge: tables, JSON and figures.
     """
     from cntk_bench.analyses import converge as stage
-    from cntk_bench.report import listing, widths
+    from cntk_bench.report import converge as tables
+    from cntk_bench.report import listing
 
     settings, where = options.settings(config, overrides, backend, output)
     logfile.begin(where.path)
@@ -26,9 +27,9 @@ def converge(config: str, overrides: tuple[str, ...], backend: str | None, outpu
             stopped.add_note("networks measured until then are kept; the same command goes on from there")
             raise
     folder = stage.folder_of(where)
-    widths.write(result, folder)
+    tables.write(result, folder)
     document.add(run=where.path, folder=folder, result=result)
-    streams.say(listing.written(widths.listing(result)))
+    streams.say(listing.written(tables.listing(result)))
     streams.say(f"tables and figures are in {folder}")
     doubts = [f"{s['kind']} {s['measure']}: {s['doubt']}" for s in result["slopes"] if s["doubt"]]
     if not doubts:

@@ -11,7 +11,7 @@ import pytest
 from test_data_hostile import HEADERS
 
 from cntk_bench import data
-from cntk_bench.data import mapped, preparation, scaling
+from cntk_bench.data import npy, preparation, scaling
 from cntk_bench.errors import UserError
 
 RNG = np.random.default_rng(4)
@@ -73,16 +73,16 @@ def test_fortran_order_is_told_where_it_does_not_fit_into_memory(tmp_path, monke
     some = arrays()
     some["x_train"] = np.asfortranarray(some["x_train"])
     folder = put(tmp_path / "folder", some)
-    mapped.read(folder)
+    npy.read(folder)
     assert not caplog.messages
     monkeypatch.setattr("cntk_bench.system.memory.available", lambda: some["x_test"].nbytes - 1)
-    mapped.read(folder)
+    npy.read(folder)
     (said,) = caplog.messages  # no message about the test images, which are in C order
     assert "x_train.npy is larger than the free memory and in Fortran order" in said
 
 
 def test_images_stay_on_the_disk(tmp_path):
-    x_train, y_train, *_ = mapped.read(put(tmp_path / "folder", arrays()))
+    x_train, y_train, *_ = npy.read(put(tmp_path / "folder", arrays()))
     assert isinstance(x_train.base, np.memmap) and not x_train.flags.writeable
     assert type(y_train) is np.ndarray and y_train.flags.owndata
 
@@ -97,7 +97,7 @@ def test_a_choice_of_images_is_fitted_as_their_copy(steps):
     assert len(some) == 1201 and some.shape == x[index].shape and some.dtype == x.dtype
     one, other = (preparation.fitted(images, recipe) for images in (some, x[index]))
     assert np.array_equal(one(x[:400]), other(x[:400]))
-    assert recipe.told(some) == recipe.told(x[index])
+    assert recipe.description(some) == recipe.description(x[index])
 
 
 # Run in a process that may use little memory of its own; pages of a mapped file do not count.

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cntk_bench.columns import Asked
+from cntk_bench.columns import Request
 from cntk_bench.config.config import Config, Solve
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.grams import growth, matrix, store, stream
-from cntk_bench.grams.images import Images
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout
@@ -23,8 +23,8 @@ from cntk_bench.records.directory import Run
 from cntk_bench.regression import placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import images
+from cntk_bench.runs.access import require_images_of_record
 from cntk_bench.runs.material import Material, jobs
-from cntk_bench.runs.opened import require_same
 from cntk_bench.runs.train import require_trained
 from cntk_bench.system.files import require_no_link
 from cntk_bench.text import short
@@ -52,8 +52,8 @@ def chosen_place(how: Solve, n: int, classes: int, plan: Plan | None) -> Place:
     )
 
 
-class Given(Material):
-    """What a run's columns can use (`columns.Given`), for one draw of its training images.
+class RunInputs(Material):
+    """What a run's columns can use (`columns.Inputs`), for one draw of its training images.
 
     Use it as a context manager, in which matrices are read ahead.
 
@@ -75,7 +75,7 @@ class Given(Material):
         # The config may have been edited since; the record says what was computed.
         self._same = record.asked(past, run.config().sections(*sections)) == asked
         if not self._same:
-            self.facts = images.facts(settings, self.loaded, self._kept)
+            self.facts = images.record_facts(settings, self.loaded, self._kept)
         self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
         if self._grams is not None:
             if not self._same:
@@ -84,7 +84,7 @@ class Given(Material):
                     record.asked(past, run.config().sections(*sections))["dataset"], asked["dataset"]
                 )
             else:
-                require_same(self._grams, self.facts, self.sizes)
+                require_images_of_record(self._grams, self.facts, self.sizes)
             for readout in self._needed:  # if one is missing, fail now, not after hours
                 matrix.require_done(self._grams, readout, self.sizes, self.draws)
         # The store's labels are those of the record; other data may label the same images differently.
@@ -107,7 +107,7 @@ class Given(Material):
 
     @property
     def y_train(self) -> np.ndarray:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         return self._labels[0][self._part]
 
     @property
@@ -134,12 +134,12 @@ class Given(Material):
 
     @property
     def device(self) -> str:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         return self._held.device
 
     @property
     def dtype(self) -> str:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         return self._held.dtype
 
     def fingerprints(self) -> dict[str, str]:
@@ -149,19 +149,19 @@ class Given(Material):
             for readout in self._needed
         }
 
-    def __enter__(self) -> "Given":
+    def __enter__(self) -> "RunInputs":
         self._reader = ThreadPoolExecutor(1)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
 
-    def asked(self) -> Asked:
+    def request(self) -> Request:
         """The facts that columns get before anything is solved."""
-        return images.told(self._settings, self.loaded)
+        return images.request(self._settings, self.loaded)
 
     def train(self, readout: Readout) -> np.ndarray:
-        """See `columns.Given`. For a GPU, the next matrix is read while one is solved, if memory allows."""
+        """See `columns.Inputs`. For a GPU, the next matrix is read while one is solved, if memory allows."""
         found = self._ahead.pop(readout, None)
         loaded = found.result() if found else self._load(readout)
         following = self._needed[self._needed.index(readout) + 1 :]
@@ -171,17 +171,17 @@ class Given(Material):
         return loaded
 
     def stream(self, readout: Readout) -> Stored:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         return Stored(self._grams, readout, sizes=self.sizes, draw=(self._draw, self.draws))
 
     def kept(self, readout: Readout) -> Path:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         require_no_link(self._run.iterations)
         of_draw = f"-draw-{self._draw + 1}" if self.draws > 1 else ""
         return self._run.iterations / f"{str(readout).replace(':', '-')}{of_draw}.npz"
 
     def tell(self, words: str) -> None:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         self._tell(words)
 
     def _load(self, readout: Readout) -> np.ndarray:
@@ -192,7 +192,7 @@ class Given(Material):
         )
 
     def test(self, readout: Readout) -> Iterable[np.ndarray]:
-        """See `columns.Given`."""
+        """See `columns.Inputs`."""
         draw = self._draw, self.draws
         if self.place.method == "cg":
             return stream.test_blocks(self._grams, readout, sizes=self.sizes, draw=draw)
@@ -209,5 +209,5 @@ class Given(Material):
         return loaded
 
     @cached_property
-    def _kept(self) -> Images:
-        return images.kept(self.loaded)
+    def _kept(self) -> ImageFacts:
+        return images.image_facts(self.loaded)
