@@ -94,7 +94,7 @@ def compile_kernels() -> None:
     from cntk_bench import Readout, gram
     from cntk_bench.costs import measure  # noqa: F401
     from cntk_bench.regression import prediction, ridge  # noqa: F401
-    from cntk_bench.runs import compute, opened, solve, status, verify  # noqa: F401
+    from cntk_bench.runs import access, compute, solve, status, verify  # noqa: F401
 
     images = np.random.default_rng(0).standard_normal((2, 1, 8, 8)).astype("f4")
     gram(images, readouts=[Readout("ntk", "v", 3), Readout("ntk", "gap", 3)], backend="cpu")
