@@ -25,7 +25,7 @@ from cntk_bench.data import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.grams.direct import gram
 from cntk_bench.kernels.spec import Readout, is_integer
-from cntk_bench.regression import placement, prediction, ridge, symmetry
+from cntk_bench.regression import checks, placement, prediction, ridge
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
@@ -192,7 +192,7 @@ class _KernelRegression(BaseEstimator):
         if self.kernel == PRECOMPUTED:
             if rows.shape[1] != n:
                 raise ValueError(f"X has shape {rows.shape}: a precomputed kernel is n x n to fit")
-            if not symmetry.is_symmetric(rows):
+            if not checks.is_symmetric(rows):
                 raise ValueError("X is not symmetric: a precomputed kernel to fit is K(x_i, x_j), all of it")
             return rows
         assert self.image_shape_ is not None  # None only if precomputed

@@ -25,7 +25,7 @@ from test_cli import call
 
 import cntk_bench
 from cntk_bench import CNTKClassifier, CNTKRegressor, Readout, data, estimators, gram, open_run
-from cntk_bench.regression import ridge, symmetry
+from cntk_bench.regression import checks, ridge
 from cntk_bench.system import memory
 
 BOTH = (CNTKClassifier, CNTKRegressor)
@@ -271,7 +271,7 @@ def test_a_matrix_rounded_in_float32_is_symmetric_enough(digits, monkeypatch):
     x, y = digits[0].x_train.reshape(40, -1), digits[0].y_train
     K = x.astype(np.float32) @ x.T.astype(np.float32)
     K[3, 5] *= 1 + 1e-6
-    monkeypatch.setattr(symmetry, "BLOCK", 7)
+    monkeypatch.setattr(checks, "BLOCK", 7)
     CNTKClassifier(kernel="precomputed", ridge=0.1).fit(K, y)
     K[38, 2] += 0.01 * abs(K).max()
     with pytest.raises(ValueError, match="not symmetric"):

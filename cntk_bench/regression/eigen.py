@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
 from cntk_bench.errors import UserError
+from cntk_bench.regression import checks
 from cntk_bench.regression.prediction import STORED
 
 MOST = 32_700  # images: LAPACK counts the workspace of evd, 2 n^2 numbers, in 32 bits
@@ -77,23 +78,14 @@ def eigenvalues(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
 
 
 def _decomposed(gram: np.ndarray, overwrite: bool, with_vectors: bool) -> Spectrum:
-    gram = np.asarray(gram)
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
-        raise UserError(f"a Gram matrix of shape {gram.shape} has no eigenvalues: it must be n x n, n >= 2")
+    gram = checks.square(gram, "has no eigenvalues")
     n = len(gram)
     if n > MOST:
         raise UserError(f"{n:,} training images are too many to decompose: use {MOST:,} at most")
     for row in range(n):  # the upper triangle may hold anything
-        if not np.isfinite(gram[row, : row + 1]).all():
-            raise UserError(
-                f"the train Gram matrix holds NaN or infinity (first in row {row}): "
-                "verify and repair what it came from"
-            )
-    mean_diagonal = float(gram.diagonal().mean(dtype=np.float64))
-    if not mean_diagonal > 0:
-        raise UserError(f"the train Gram matrix has mean diagonal {mean_diagonal:g}: a kernel's is positive")
-    usable = overwrite and gram.dtype == np.float64 and gram.flags.c_contiguous and gram.flags.writeable
-    work = gram if usable else np.array(gram, np.float64, order="C")
+        checks.require_finite(gram[row : row + 1, : row + 1], row)
+    mean_diagonal = checks.mean_diagonal(gram.diagonal())
+    work = checks.writable(gram, np.dtype(np.float64), overwrite)
     try:
         # The transpose is in Fortran's order, so that LAPACK works in place; its upper triangle is read.
         how: dict[str, Any] = {"lower": False, "overwrite_a": True, "check_finite": False, "driver": "evd"}

@@ -63,19 +63,6 @@ class Fit:
     moved: float = float("nan")
 
 
-def checked(labels: np.ndarray, n: int, classes: int) -> np.ndarray:
-    """The labels of n images; UserError if they are not 0 .. classes - 1."""
-    labels = np.asarray(labels)
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
-        raise UserError(f"labels of shape {labels.shape} and type {labels.dtype}: {n} integers are needed")
-    if classes < 2:
-        raise UserError(f"{classes} classes: regression needs at least 2")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise UserError(f"label {wrong[0]} is outside 0 .. {classes - 1}: mend the labels")
-    return labels
-
-
 def targets(labels: np.ndarray, classes: int, dtype: DTypeLike = "float64") -> np.ndarray:
     """Labels (n,) -> one-hot minus 0.1, an array (n, classes)."""
     return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import attempts, fit, partial, stream
+from cntk_bench.regression import attempts, checks, fit, partial, stream
 from cntk_bench.regression.attempts import Found, How, Problem
 from cntk_bench.regression.checkpoint import Checkpoint
 from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.conjugate import Product
-from cntk_bench.regression.fit import Fit, checked
+from cntk_bench.regression.fit import Fit
 from cntk_bench.regression.prediction import STORED
 from cntk_bench.regression.ridge import Solution, loaded, ridges
 from cntk_bench.regression.stream import Piece, Stream
@@ -78,7 +78,7 @@ def cg(
         As `ridge.solve`; and if there are several ridges.
     """
     started, value = time.perf_counter(), one_ridge(ridge, "cg")
-    labels = checked(labels, matrix.n, classes)
+    labels = checks.labels(labels, matrix.n, classes)
     own = stream.diagonal(matrix)
     y = fit.targets(labels, classes)
     problem = _problem(matrix, partial_of(stream.times, matrix), y, own, scale, value, error)
@@ -117,7 +117,7 @@ def refined(
     """
     started, value = time.perf_counter(), one_ridge(ridge, "refined")
     with loaded(gram, device, "float32", overwrite) as (factor, unit, _, norm):
-        labels = checked(labels, len(factor.matrix), classes)
+        labels = checks.labels(labels, len(factor.matrix), classes)
         own = fit.diagonal(factor)
         if scale is not None:
             scale = scale * unit**0.5  # of a power of four: exact

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import LARGEST_RIDGE, cholesky
+from cntk_bench.regression import LARGEST_RIDGE, checks, cholesky
 from cntk_bench.regression.cholesky import Array, Cholesky, Device
-from cntk_bench.regression.fit import Fit, checked, fit, targets
+from cntk_bench.regression.fit import Fit, fit, targets
 from cntk_bench.regression.prediction import STORED
 from cntk_bench.text import one_line, short
 
@@ -123,8 +123,8 @@ def solve(
         If shapes, labels or ridges are wrong, if `gram` holds NaN or infinity, or if it is not
         positive definite even with the largest jitter.
     """
-    gram = _square(gram)
-    labels = checked(labels, len(gram), classes)
+    gram = checks.square(gram)
+    labels = checks.labels(labels, len(gram), classes)
     y = targets(labels, classes)
     return _path(gram, y, labels, ridge, device, dtype, overwrite, leave_one_out, error)
 
@@ -160,7 +160,7 @@ def regress(
     UserError
         As `solve`; if y is not finite or of another shape.
     """
-    gram, y = _square(gram), np.asarray(y, np.float64)
+    gram, y = checks.square(gram), np.asarray(y, np.float64)
     if y.ndim != 2 or len(y) != len(gram) or not y.size or not np.isfinite(y).all():
         raise UserError(f"targets of shape {y.shape}: {len(gram)} rows of finite numbers are needed")
     size = np.ldexp(1.0, np.frexp(abs(y).max(0))[1] - 1)  # a power of two, so that no square leaves the range
@@ -215,7 +215,7 @@ def prepared(
 ) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
     """As `loaded`, for classes: yields the checked labels, too, after the factor."""
     with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
-        yield factor, checked(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
+        yield factor, checks.labels(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def loaded(
     The factor's matrix, and the last two, are those of `gram` divided by the unit. Errors of a GPU within
     this context become UserErrors of one line. Parameters and errors are as for `solve`.
     """
-    gram = _square(gram)
+    gram = checks.square(gram)
     with _device_errors(device):
         hardware = Device.named(device)
         factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
@@ -236,13 +236,6 @@ def loaded(
         if unit != 1:
             factor.matrix /= unit
         yield factor, unit, mean_diagonal / unit, norm / unit
-
-
-def _square(gram: np.ndarray) -> np.ndarray:
-    gram = np.asarray(gram)
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or len(gram) < 2:
-        raise UserError(f"a Gram matrix of shape {gram.shape} cannot be solved: it must be n x n, n >= 2")
-    return gram
 
 
 def _unit(mean_diagonal: float) -> float:
@@ -287,23 +280,14 @@ def _device_errors(device: str) -> Iterator[None]:
 def _inspect(factor: Cholesky) -> tuple[float, float]:
     """Mean diagonal and 1-norm of a Gram matrix; UserError if it is not finite or the mean not positive."""
     sums = factor.absolute_row_sums()
-    if not np.isfinite(sums).all():
-        row = int(np.flatnonzero(~np.isfinite(sums))[0])
-        raise UserError(
-            f"the train Gram matrix holds NaN or infinity (first in row {row}): "
-            "verify and repair what it came from"
-        )
-    mean_diagonal = float(factor.matrix.diagonal().mean(dtype=np.float64))
-    if not mean_diagonal > 0:
-        raise UserError(f"the train Gram matrix has mean diagonal {mean_diagonal:g}: a kernel's is positive")
-    return mean_diagonal, float(sums.max())
+    checks.require_finite(sums)
+    return checks.mean_diagonal(factor.matrix.diagonal()), float(sums.max())
 
 
 def _load(gram: np.ndarray, xp: ModuleType, dtype: np.dtype, overwrite: bool) -> Array:
     """`gram` as a C-ordered device array that may be written to."""
     if xp is np:
-        usable = overwrite and gram.dtype == dtype and gram.flags.c_contiguous and gram.flags.writeable
-        return gram if usable else np.array(gram, dtype, order="C")
+        return checks.writable(gram, dtype, overwrite)
     out = xp.empty(gram.shape, dtype)
     for start in range(0, len(gram), cholesky.BLOCK):
         rows = slice(start, start + cholesky.BLOCK)

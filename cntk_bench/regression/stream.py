@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cntk_bench.errors import UserError
+from cntk_bench.regression import checks
 
 Piece = tuple[slice, slice, np.ndarray]
 SIDE = 1024  # largest side of a piece, where that can be chosen
@@ -111,9 +111,8 @@ def diagonal(matrix: Stream) -> np.ndarray:
         out[across] = block.diagonal()
     if matrix.leader is not None:
         out = out[matrix.leader]
-    _require_finite(out, 0)
-    if not out.mean() > 0:
-        raise UserError(f"the train Gram matrix has mean diagonal {out.mean():g}: a kernel's is positive")
+    checks.require_finite(out)
+    checks.mean_diagonal(out)  # raises
     return out
 
 
@@ -129,7 +128,7 @@ def closest(matrix: Stream, own: np.ndarray) -> float:
     """
     found = 0.0
     for across, down, block in matrix.pieces():
-        _require_finite(block.sum(axis=0, dtype=np.float64), down.start)
+        checks.require_finite(block.sum(axis=0, dtype=np.float64), down.start)
         shares = block.astype(np.float64)
         shares *= shares
         shares /= own[across, None]
@@ -147,12 +146,3 @@ def closest(matrix: Stream, own: np.ndarray) -> float:
 def _within(chosen: np.ndarray, part: slice) -> np.ndarray:
     """Indices of those chosen rows that lie within a slice."""
     return np.flatnonzero((chosen >= part.start) & (chosen < part.stop))
-
-
-def _require_finite(values: np.ndarray, first: int) -> None:
-    if not np.isfinite(values).all():
-        row = first + int(np.flatnonzero(~np.isfinite(values))[0])
-        raise UserError(
-            f"the train Gram matrix holds NaN or infinity (first in row {row}): "
-            "verify and repair what it came from"
-        )
