@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky, iterative, placement, prediction, ridge
+from cntk_bench.regression import cholesky, iterative, loading, placement, prediction, ridge
 from cntk_bench.regression import fit as fit_room
 from cntk_bench.system import memory
 
@@ -297,8 +297,8 @@ class TestJitter:
         K, y, _, _ = problem()
         fit = ridge.fit
 
-        def doubtful(factor, labels, classes, value, *rest):
-            alpha, found = fit(factor, labels, classes, value, *rest)
+        def doubtful(matrix, y, labels, value, **rest):
+            alpha, found = fit(matrix, y, labels, value, **rest)
             if value < 0.5:
                 found = replace(found, doubt="not solved", loo_error=-1.0 if value else float("nan"))
             return alpha, found
@@ -804,7 +804,7 @@ class TestSmallThings:
     def test_a_gram_is_loaded_row_block_by_row_block(self):
         gram = np.random.default_rng(0).random((20, 20), np.float32)
         device = SimpleNamespace(empty=np.zeros, asarray=np.asarray)
-        loaded = ridge._load(gram, device, np.dtype("float64"), False)
+        loaded = loading._load(gram, device, np.dtype("float64"), False)
         assert loaded.dtype == np.float64 and (loaded == gram).all()
 
     def test_images_that_are_equal_to_some_test_images_only_are_two(self):

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike
 from cntk_bench.errors import UserError
 from cntk_bench.regression import sensitivity
 from cntk_bench.regression.cholesky import Cholesky, NotPositiveDefinite
+from cntk_bench.regression.loading import Loaded
 from cntk_bench.regression.prediction import STORED
 
 JITTERS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
@@ -68,13 +69,41 @@ def targets(labels: np.ndarray, classes: int, dtype: DTypeLike = "float64") -> n
     return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A solution of (K + S) alpha = Y with one jitter.
+
+    jitter, moved : as in `Fit`.
+    shift : what ridge and jitter add to the diagonal, the diagonal (n,) of S.
+    smallest_pivot : of the factor of K + S.
+    alpha : (n, k), dual coefficients.
+    residual : (n, k), Y - (K + S) alpha.
+    """
+
+    jitter: float
+    shift: np.ndarray
+    smallest_pivot: float
+    alpha: np.ndarray
+    residual: np.ndarray
+    moved: float
+
+    @property
+    def largest_residual(self) -> float:
+        """The largest entry of the residual, in magnitude."""
+        return float(np.abs(self.residual).max())
+
+    @property
+    def distance(self) -> float:
+        """As the function `distance`: the smaller, the better."""
+        return distance(self.largest_residual, self.moved)
+
+
 def fit(
-    factor: Cholesky,
+    matrix: Loaded,
     y: np.ndarray,
     labels: np.ndarray | None,
     ridge: float,
-    mean_diagonal: float,
-    norm: float,
+    *,
     leave_one_out: bool = True,
     error: float = STORED,
 ) -> tuple[np.ndarray, Fit]:
@@ -82,16 +111,14 @@ def fit(
 
     Parameters
     ----------
-    factor : Cholesky
-        Of the Gram matrix K (n, n).
+    matrix : Loaded
+        The Gram matrix K (n, n).
     y : (n, k) float64
         Targets, of magnitude about one.
     labels : (n,) int, or None
         The classes, if these are the targets of classes.
     ridge : float
         Relative to the mean diagonal.
-    mean_diagonal, norm : float
-        Mean diagonal and 1-norm of K.
     leave_one_out : bool
         Whether leave-one-out figures are wanted, which cost as many operations as the factor.
     error : float
@@ -106,50 +133,43 @@ def fit(
     UserError
         If not even the largest jitter makes it positive definite.
     """
-    started = time.perf_counter()
+    started, factor = time.perf_counter(), matrix.factor
     own = diagonal(factor)
 
-    def made(
-        jitter: float,
-        shift: np.ndarray,
-        smallest: float,
-        alpha: np.ndarray,
-        residual: np.ndarray,
-        moved: float,
-    ) -> Fit:
+    def figures(attempt: Attempt) -> Fit:
         inverse_diagonal = factor.inverse_diagonal() if leave_one_out else None
         # y_i - f_{-i}(x_i)
-        left_out = None if inverse_diagonal is None else alpha / inverse_diagonal[:, None]
-        largest = float(np.abs(residual).max())
+        left_out = None if inverse_diagonal is None else attempt.alpha / inverse_diagonal[:, None]
         return Fit(
             ridge=ridge,
-            jitter=jitter,
+            jitter=attempt.jitter,
             loo_error=float("nan") if left_out is None else float((left_out**2).mean()),
             loo_accuracy=accuracy(y, left_out, labels),
-            condition=(norm + float(shift.max())) * inverse_norm(factor, inverse_diagonal),
-            residual=float(np.linalg.norm(residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
-            largest_residual=largest,
-            smallest_pivot=smallest / mean_diagonal,
+            condition=(matrix.norm + float(attempt.shift.max())) * inverse_norm(factor, inverse_diagonal),
+            residual=float(np.linalg.norm(attempt.residual) / (np.linalg.norm(y) or 1)),  # targets may be 0
+            largest_residual=attempt.largest_residual,
+            smallest_pivot=attempt.smallest_pivot / matrix.mean_diagonal,
             seconds=time.perf_counter() - started,
-            doubt=untrusted(largest, moved) or _unfinished(left_out),
-            moved=moved,
+            doubt=untrusted(attempt.largest_residual, attempt.moved) or _unfinished(left_out),
+            moved=attempt.moved,
         )
 
-    best, least = None, np.inf
-    for jitter, shift, smallest in factored(factor, ridge, mean_diagonal):
+    best = None
+    for jitter, shift, smallest in factored(factor, ridge, matrix.mean_diagonal):
         alpha, residual = refined(factor, y, shift)
         moved = sensitivity.moved(factor.times, alpha, own, error)
-        far = distance(float(np.abs(residual).max()), moved)
-        attempt = jitter, shift, smallest, alpha, residual, moved
-        if best is None or far < least:
-            best, least = attempt, far
-        if far <= 1:
-            found = made(*attempt)
+        attempt = Attempt(jitter, shift, smallest, alpha, residual, moved)
+        if best is None or attempt.distance < best.distance:
+            best = attempt
+        if attempt.distance <= 1:
+            found = figures(attempt)
             if found.doubt is None:
                 return alpha, found
     assert best is not None  # there is one factor at least
-    factor.factor(best[1], tolerance(factor))  # whose figures are reported; later attempts have replaced it
-    return best[3], made(*best)
+    factor.factor(
+        best.shift, tolerance(factor)
+    )  # whose figures are reported; later attempts have replaced it
+    return best.alpha, figures(best)
 
 
 def factored(

@@ -33,8 +33,9 @@ from cntk_bench.regression.checkpoint import Checkpoint
 from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.conjugate import Product
 from cntk_bench.regression.fit import Fit
+from cntk_bench.regression.loading import loaded
 from cntk_bench.regression.prediction import STORED
-from cntk_bench.regression.ridge import Solution, loaded, ridges
+from cntk_bench.regression.ridge import Solution, ridges
 from cntk_bench.regression.stream import Piece, Stream
 
 USUAL = How()
@@ -116,7 +117,8 @@ def refined(
         needed a jitter that the solution has not, or where they are not wanted.
     """
     started, value = time.perf_counter(), one_ridge(ridge, "refined")
-    with loaded(gram, device, "float32", overwrite) as (factor, unit, _, norm):
+    with loaded(gram, device, "float32", overwrite) as matrix:
+        factor, unit = matrix.factor, matrix.unit
         labels = checks.labels(labels, len(factor.matrix), classes)
         own = fit.diagonal(factor)
         if scale is not None:
@@ -132,7 +134,7 @@ def refined(
                 left_out = problem.scale[:, None] * alpha / inverse[:, None]  # y_i - f_{-i}(x_i)
                 more["loo_error"] = float((left_out**2).mean())
                 more["loo_accuracy"] = fit.accuracy(problem.y * problem.scale[:, None], left_out, labels)
-            more["condition"] = (norm + float(shift.max())) * fit.inverse_norm(factor, inverse)
+            more["condition"] = (matrix.norm + float(shift.max())) * fit.inverse_norm(factor, inverse)
             more["smallest_pivot"] = smallest / problem.mean
         alpha = alpha / unit if scale is None else alpha / scale[:, None]
         return _solution(problem, found, how, alpha, started, **more)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import sensitivity
+from cntk_bench.regression import checks, sensitivity
 from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.fit import diagonal, distance, factored, refined, targets, untrusted
-from cntk_bench.regression.ridge import prepared, ridges
+from cntk_bench.regression.loading import loaded
+from cntk_bench.regression.ridge import ridges
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ def solve(
     """
     (value,) = ridges(float(ridge))
     chosen = sorted(set(sizes))
-    with prepared(gram, labels, classes, device, dtype, overwrite) as (factor, labels, unit, mean, _):
-        n = len(labels)
+    with loaded(gram, device, dtype, overwrite) as matrix:
+        factor, mean = matrix.factor, matrix.mean_diagonal
+        n = len(factor.matrix)
+        labels = checks.labels(labels, n, classes)
         if not chosen or not 2 <= chosen[0] <= chosen[-1] <= n:
             wrong = next((size for size in chosen if not 2 <= size <= n), "none")
             raise UserError(f"size {wrong} is not possible: use numbers of training images from 2 to {n}")
@@ -91,7 +94,7 @@ def solve(
 
     def part(m: int, alpha: np.ndarray, residual: float, moved: float) -> Part:
         own_ridge = value * mean / own[:m].mean()
-        return Part(m, alpha / unit, own_ridge, jitter, residual, untrusted(residual, moved), moved)
+        return Part(m, alpha / matrix.unit, own_ridge, jitter, residual, untrusted(residual, moved), moved)
 
     return tuple(part(m, *one) for m, one in zip(chosen, found, strict=True))
 

@@ -17,20 +17,18 @@ section 5.4.2. One Cholesky factor per ridge, not one eigendecomposition for all
 eigendecomposition costs some ten times a factor and needs three times the memory.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import LARGEST_RIDGE, checks, cholesky
-from cntk_bench.regression.cholesky import Array, Cholesky, Device
+from cntk_bench.regression import LARGEST_RIDGE, checks
 from cntk_bench.regression.fit import Fit, fit, targets
+from cntk_bench.regression.loading import loaded
 from cntk_bench.regression.prediction import STORED
-from cntk_bench.text import one_line, short
+from cntk_bench.text import short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LARGEST = 1e4  # up to which "loo" goes: there the diagonal dominates, and larger ridges change no class
@@ -125,8 +123,17 @@ def solve(
     """
     gram = checks.square(gram)
     labels = checks.labels(labels, len(gram), classes)
-    y = targets(labels, classes)
-    return _path(gram, y, labels, ridge, device, dtype, overwrite, leave_one_out, error)
+    return _path(
+        gram,
+        targets(labels, classes),
+        labels,
+        ridge=ridge,
+        device=device,
+        dtype=dtype,
+        overwrite=overwrite,
+        leave_one_out=leave_one_out,
+        error=error,
+    )
 
 
 def regress(
@@ -168,7 +175,17 @@ def regress(
     scale, largest = y.std(0), abs(y).max(0)
     scale = np.where(scale > 1e-9 * largest, scale, largest)
     scale[scale == 0] = 1
-    found = _path(gram, y / scale, None, ridge, device, dtype, overwrite, error=error)
+    found = _path(
+        gram,
+        y / scale,
+        None,
+        ridge=ridge,
+        device=device,
+        dtype=dtype,
+        overwrite=overwrite,
+        leave_one_out=True,
+        error=error,
+    )
     return replace(found, alpha=found.alpha * scale * size, alphas=())
 
 
@@ -176,75 +193,38 @@ def _path(
     gram: np.ndarray,
     y: np.ndarray,
     labels: np.ndarray | None,
+    *,
     ridge: float | str | Sequence[float],
     device: str,
     dtype: str,
     overwrite: bool,
-    leave_one_out: bool = True,
-    error: float = STORED,
+    leave_one_out: bool,
+    error: float,
 ) -> Solution:
     """Fit every ridge to targets y (n, k), and choose."""
     values = list(ridges(ridge))
     leave_one_out = leave_one_out or len(values) > 1  # it chooses
-    with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
-        best, path, alphas, refused = None, [], [], None
+    path: list[Fit] = []
+    alphas: list[np.ndarray] = []
+    refused = None
+    with loaded(gram, device, dtype, overwrite) as matrix:
         for value in values:  # the list may grow
             try:
-                found = fit(factor, y, labels, value, mean_diagonal, norm, leave_one_out, error)
+                alpha, found = fit(matrix, y, labels, value, leave_one_out=leave_one_out, error=error)
             except UserError as problem:  # it cannot be solved; others of the path may be
                 refused = refused or problem
                 continue
-            path.append(found[1])
-            alphas.append(found[0] / unit)
-            if best is None or rank(found[1]) < rank(best[1]):
-                best = found
-            largest = value == values[-1] == best[1].ridge
+            path.append(found)
+            alphas.append(alpha / matrix.unit)
+            largest = value == values[-1] and min(path, key=rank) is found
             if isinstance(ridge, str) and largest and 10 * value <= LARGEST:
                 values.append(10 * value)
-    if best is None:
+    if not path:
         assert refused is not None  # there is one ridge at least
         raise refused
-    alpha, chosen = best
+    best = min(path, key=rank)
     kept = tuple(alphas) if len(path) > 1 else ()
-    return Solution(alpha / unit, chosen, tuple(path), _edge(chosen.ridge, values), alphas=kept)
-
-
-@contextmanager
-def prepared(
-    gram: np.ndarray, labels: np.ndarray, classes: int, device: str, dtype: str, overwrite: bool
-) -> Iterator[tuple[Cholesky, np.ndarray, float, float, float]]:
-    """As `loaded`, for classes: yields the checked labels, too, after the factor."""
-    with loaded(gram, device, dtype, overwrite) as (factor, unit, mean_diagonal, norm):
-        yield factor, checks.labels(labels, len(factor.matrix), classes), unit, mean_diagonal, norm
-
-
-@contextmanager
-def loaded(
-    gram: np.ndarray, device: str, dtype: str, overwrite: bool
-) -> Iterator[tuple[Cholesky, float, float, float]]:
-    """Load a matrix to be factored; yields it as a `Cholesky`, its unit, mean diagonal and 1-norm.
-
-    The factor's matrix, and the last two, are those of `gram` divided by the unit. Errors of a GPU within
-    this context become UserErrors of one line. Parameters and errors are as for `solve`.
-    """
-    gram = checks.square(gram)
-    with _device_errors(device):
-        hardware = Device.named(device)
-        factor = Cholesky(_load(gram, hardware.xp, np.dtype(dtype), overwrite), hardware)
-        mean_diagonal, norm = _inspect(factor)
-        unit = _unit(mean_diagonal)
-        if unit != 1:
-            factor.matrix /= unit
-        yield factor, unit, mean_diagonal / unit, norm / unit
-
-
-def _unit(mean_diagonal: float) -> float:
-    """The number to divide a matrix near the ends of float32's range by; else 1.
-
-    It is a power of four, so that the factor is divided by a power of two, and no digit changes.
-    """
-    exponent = int(np.frexp(mean_diagonal)[1]) // 2 * 2
-    return 1.0 if abs(exponent) < 32 else float(np.ldexp(1.0, exponent))
+    return Solution(alphas[path.index(best)], best, tuple(path), _edge(best.ridge, values), alphas=kept)
 
 
 def rank(one: Fit) -> tuple:
@@ -259,37 +239,3 @@ def _edge(ridge: float, values: Sequence[float]) -> str | None:
     if ridge == max(values):
         return "largest" if ridge < LARGEST else None  # a larger one changes nothing
     return "smallest" if ridge == min(values) > 0 else None
-
-
-@contextmanager
-def _device_errors(device: str) -> Iterator[None]:
-    """Turn the errors of a GPU that fails, or is full, into a UserError of one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if device != "cuda":
-            raise
-        raise UserError(
-            f"the GPU failed in the solve ({one_line(error, 120) or type(error).__name__}): "
-            "free its memory, or use --set solve.device=cpu"
-        ) from error
-
-
-def _inspect(factor: Cholesky) -> tuple[float, float]:
-    """Mean diagonal and 1-norm of a Gram matrix; UserError if it is not finite or the mean not positive."""
-    sums = factor.absolute_row_sums()
-    checks.require_finite(sums)
-    return checks.mean_diagonal(factor.matrix.diagonal()), float(sums.max())
-
-
-def _load(gram: np.ndarray, xp: ModuleType, dtype: np.dtype, overwrite: bool) -> Array:
-    """`gram` as a C-ordered device array that may be written to."""
-    if xp is np:
-        return checks.writable(gram, dtype, overwrite)
-    out = xp.empty(gram.shape, dtype)
-    for start in range(0, len(gram), cholesky.BLOCK):
-        rows = slice(start, start + cholesky.BLOCK)
-        out[rows] = xp.asarray(gram[rows])
-    return out
