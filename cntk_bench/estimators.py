@@ -25,7 +25,7 @@ from cntk_bench.data import scaling
 from cntk_bench.errors import UserError
 from cntk_bench.grams.direct import gram
 from cntk_bench.kernels.spec import Readout, is_integer
-from cntk_bench.regression import checks, placement, prediction, ridge
+from cntk_bench.regression import checks, placement, prediction, ridge, sensitivity
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 from cntk_bench.text import short
@@ -102,7 +102,7 @@ def _error(gram: np.ndarray) -> float:
     """Return the relative error of a matrix's entries: that of stored kernels if float32, else rounding."""
     with np.errstate(over="ignore"):
         narrow = (gram == gram.astype(np.float32)).all()
-    return prediction.STORED if narrow else float(np.finfo(np.float64).eps)
+    return sensitivity.KERNEL_ERROR if narrow else float(np.finfo(np.float64).eps)
 
 
 def _own(problem: object) -> str:

@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import eigen, flow, prediction, ridge
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.targets import shifted_one_hot
 
 
 def problem(n=24, m=10, duplicates=0, seed=0):
@@ -16,7 +16,7 @@ def problem(n=24, m=10, duplicates=0, seed=0):
     x[n - duplicates : n] = x[:duplicates]
     labels = rng.integers(0, 3, n)
     gram = 3.0 * np.exp(-0.4 * np.sqrt(((x[:, None] - x) ** 2).sum(-1)))
-    return gram[:n, :n], targets(labels, 3), gram[n:, :n], labels
+    return gram[:n, :n], shifted_one_hot(labels, 3), gram[n:, :n], labels
 
 
 def integrated(K, y, time, r=0.0):

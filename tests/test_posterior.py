@@ -8,7 +8,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import direct
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import calibration, eigen, posterior
-from cntk_bench.regression.prediction import STORED
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 
 def problem(n=40, m=15, seed=0):
@@ -64,7 +64,7 @@ class TestPosterior:
         np.testing.assert_allclose(got.variance, assumed.scale * exact, rtol=1e-8)
 
     def test_the_error_of_variances_is_what_stored_kernels_make(self):
-        """Monte Carlo: kernels get independent relative errors with standard deviation STORED."""
+        """Monte Carlo: kernels get independent relative errors with standard deviation KERNEL_ERROR."""
         _, y, K, K_test, own = problem(30)
         own = own[:15]
         spectrum = eigen.decompose(K)
@@ -78,8 +78,8 @@ class TestPosterior:
 
         for _ in range(200):
             noise = np.tril(rng.standard_normal(K.shape))
-            noise = (noise + np.tril(noise, -1).T) * STORED
-            test, itself = (v * (1 + STORED * rng.standard_normal(v.shape)) for v in (K_test, own))
+            noise = (noise + np.tril(noise, -1).T) * KERNEL_ERROR
+            test, itself = (v * (1 + KERNEL_ERROR * rng.standard_normal(v.shape)) for v in (K_test, own))
             draws.append(variance(A + K * noise, test, itself))
         measured = assumed.scale * np.std(draws, axis=0)
         ratio = got.error / measured

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.regression import cholesky, iterative, loading, placement, prediction, ridge
+from cntk_bench.regression import cholesky, iterative, loading, placement, prediction, ridge, sensitivity
 from cntk_bench.regression import fit as fit_room
 from cntk_bench.system import memory
 
@@ -818,10 +818,10 @@ class TestSmallThings:
 
     @pytest.mark.parametrize(("share", "undecided"), [(0.9, 1), (1.1, 0)])
     def test_an_image_is_undecided_where_its_margin_is_below_the_noise(self, share, undecided):
-        """A score has the noise STORED sqrt(sum (K alpha)^2); a margin has that of both scores."""
+        """A score has the noise KERNEL_ERROR sqrt(sum (K alpha)^2); a margin has that of both scores."""
         block = np.array([[3.0, 4.0]])
-        scores = np.array([12.0, 12.0 * (1 - share * np.sqrt(2) * prediction.STORED)])
-        # With single products as scores, the noise is STORED times the score.
+        scores = np.array([12.0, 12.0 * (1 - share * np.sqrt(2) * sensitivity.KERNEL_ERROR)])
+        # With single products as scores, the noise is KERNEL_ERROR times the score.
         alpha = np.diag(scores / block[0])
         assert prediction.predict(alpha, [block]).undecided == undecided
 

@@ -16,7 +16,7 @@ from cntk_bench.grams import matrix
 from cntk_bench.grams.stream import Stored
 from cntk_bench.records import record, sealed
 from cntk_bench.regression import checks
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.report.published import deviation, elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.access import OpenRun
@@ -90,7 +90,7 @@ def truth(opened: OpenRun) -> tuple[np.ndarray, np.ndarray, int]:
     """Return targets of the training images (n, k), labels of the test images (m,), and k."""
     y_train, y_test = opened.labels
     classes = data(opened)["classes"]
-    return targets(checks.labels(y_train, len(y_train), classes), classes), y_test, classes
+    return shifted_one_hot(checks.labels(y_train, len(y_train), classes), classes), y_test, classes
 
 
 def lower(

@@ -33,7 +33,7 @@ from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
 from cntk_bench.grams import direct
 from cntk_bench.kernels.spec import Readout
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.system import memory
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def measure(
     weights = net.weights(first_seed, dtype)
     trained = {name: weights[name] for name in net.trained}
     x = torch.tensor(images.x_train, dtype=dtype)
-    y = torch.tensor(targets(images.y_train, images.classes)[:, : how.outputs], dtype=dtype)
+    y = torch.tensor(shifted_one_hot(images.y_train, images.classes)[:, : how.outputs], dtype=dtype)
     before = empirical.ntk(net, weights, x, memory=most).numpy()
     found: dict[str, float | None] = dict.fromkeys(MEASURES)
     found["error"] = _relative(before, factor**2 * exact.ntk)

@@ -10,6 +10,7 @@ from cntk_bench.analyses import analysis
 from cntk_bench.errors import UserError
 from cntk_bench.regression import eigen, flow, placement, prediction, sensitivity, stream
 from cntk_bench.regression.eigen import Spectrum
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.runs import scoring
 from cntk_bench.runs.access import OpenRun
 
@@ -133,7 +134,7 @@ def _points(
 ) -> list[dict]:
     """Losses and accuracies on training and test images at absolute times; one pass over the test images."""
     y, y_test, classes = analysis.truth(opened)
-    labels, goal = y.argmax(axis=1), analysis.targets(y_test, classes)
+    labels, goal = y.argmax(axis=1), shifted_one_hot(y_test, classes)
     alpha = np.concatenate([flow.coefficients(spectrum, y, t, ridge) for t in listed], axis=1)
     times = partial(stream.times, analysis.streamed(opened, column, depth))
     moved = sensitivity.moved_each(times, alpha, len(listed))

@@ -16,6 +16,7 @@ from cntk_bench.grams import direct, growth
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import calibration, eigen, placement, prediction
 from cntk_bench.regression import posterior as gp
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.runs import images, scoring, stored
 from cntk_bench.runs.access import OpenRun
 
@@ -132,7 +133,7 @@ def _judged(
     mean: np.ndarray, variance: np.ndarray, shown: np.ndarray, y_test: np.ndarray, classes: int
 ) -> dict:
     """Score predictions of the targets, with variances (m,), and class probabilities against the truth."""
-    goal = analysis.targets(y_test, classes)
+    goal = shifted_one_hot(y_test, classes)
     accuracy, error = scoring.accuracy(mean.argmax(axis=1) == y_test)
     table, ece = calibration.reliability(shown, y_test)
     with np.errstate(divide="ignore"):  # infinite if the true class has probability zero

@@ -156,7 +156,7 @@ def _kernel_ridge(
     more: Callable[[float], dict] = lambda s: {},
 ) -> Cell:
     """Fit kernel(squared distances, s) with the bandwidth and ridge of least leave-one-out error."""
-    from cntk_bench.regression import prediction
+    from cntk_bench.regression import prediction, sensitivity
     from cntk_bench.regression.ridge import rank
 
     how, (x, z) = inputs.section("baseline"), inputs.images()
@@ -164,7 +164,7 @@ def _kernel_ridge(
     centre = vectors.mean(0)  # changes no distance, and makes their rounding errors smaller
     vectors -= centre
     unit = distances.median(vectors)
-    error = distances.ERROR if inputs.dtype == "float64" else prediction.STORED
+    error = distances.ERROR if inputs.dtype == "float64" else sensitivity.KERNEL_ERROR
     best, tried, refused = None, [], None
     for bandwidth in how.bandwidths:
         matrix = distances.train(vectors, partial(kernel, s=bandwidth * unit), inputs.dtype)
@@ -206,7 +206,7 @@ def linear(inputs: Inputs) -> Cell:
     from sklearn.linear_model import RidgeCV
 
     from cntk_bench.regression import ridge
-    from cntk_bench.regression.fit import targets
+    from cntk_bench.regression.targets import shifted_one_hot
 
     how, (x, z) = inputs.section("baseline"), inputs.images()
     values = [value for value in ridge.ridges(how.ridge) if value > 0]
@@ -219,7 +219,7 @@ def linear(inputs: Inputs) -> Cell:
     if not unit > 0:
         raise UserError("column LINEAR: all training images are equal: use others")
     model = RidgeCV([value * unit for value in values], store_cv_results=True)
-    model.fit(vectors, targets(inputs.y_train, inputs.classes))
+    model.fit(vectors, shifted_one_hot(inputs.y_train, inputs.classes))
     errors = model.cv_results_.mean((0, 1))
     chosen = int(errors.argmin())
     scores = np.concatenate([model.predict(block) for block in distances.blocks(z)])

@@ -23,7 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 from cntk_bench.columns import distances
 from cntk_bench.columns.baseline import notes
 from cntk_bench.columns.column import Cell, Inputs
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.text import one_line
 
 SCALES, BANDWIDTHS, NOISES = (1e-3, 1e3), (1e-2, 1e2), (1e-6, 10.0)  # ranges of c, s and v
@@ -40,7 +40,7 @@ def sklearn(inputs: Inputs) -> Cell:
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     x, unit, blocks = _images(inputs)
-    y = targets(inputs.y_train, inputs.classes)
+    y = shifted_one_hot(inputs.y_train, inputs.classes)
     kernel = ConstantKernel(1.0, SCALES) * RBF(1.0, BANDWIDTHS) + WhiteKernel(NOISE, NOISES)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -81,7 +81,7 @@ def gpytorch(inputs: Inputs) -> Cell:
     x, unit, blocks = _images(inputs)
     device = "cuda" if inputs.device == "cuda" and torch.cuda.is_available() else "cpu"
     inputs = torch.tensor(x, device=device)
-    outputs = torch.tensor(targets(inputs.y_train, inputs.classes).T.copy(), device=device)  # (k, n)
+    outputs = torch.tensor(shifted_one_hot(inputs.y_train, inputs.classes).T.copy(), device=device)  # (k, n)
 
     class Model(library.models.ExactGP):
         def __init__(self, likelihood: Any):
@@ -229,7 +229,7 @@ def _cell(
     ends : which of `NAMES` are at the end of their range, where no derivative need be zero.
     remedy : what a user can do if the likelihood is not at a maximum.
     """
-    y = targets(inputs.y_train, inputs.classes)
+    y = shifted_one_hot(inputs.y_train, inputs.classes)
     facts: dict[str, Any] = {
         "ridge": noise / scale,
         "scale": scale,

@@ -241,14 +241,14 @@ class Training:
         import torch
 
         from cntk_bench.networks.training import Images
-        from cntk_bench.regression.fit import targets
+        from cntk_bench.regression.targets import shifted_one_hot
 
         (x, z), y = self.material.images(), self.material.y_train
         held_out = self.how.held_out(len(y))
         kept = np.setdiff1d(np.arange(len(y)), held_out)
         arrays = (
             x[kept],
-            targets(y[kept], self.material.classes, "float32"),
+            shifted_one_hot(y[kept], self.material.classes, "float32"),
             y[kept],
             np.concatenate([x[held_out], z]),
         )

@@ -15,7 +15,7 @@ from scipy.linalg import LinAlgError, eigh
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import checks
-from cntk_bench.regression.prediction import STORED
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 MOST = 32_700  # images: LAPACK counts the workspace of evd, 2 n^2 numbers, in 32 bits
 MATRICES = 3  # n x n matrices at the peak
@@ -30,7 +30,7 @@ class Spectrum:
     mean_diagonal : trace(K) / n, the unit of ridges, and of the reciprocals of times.
     zeros : how many eigenvalues are zero.
     noise : how far eigenvalues may be off because K was stored as float32, about: the spectral norm of a
-        symmetric matrix of independent errors of size STORED trace(K) / n, sqrt(n) times that size.
+        symmetric matrix of independent errors of size KERNEL_ERROR trace(K) / n, sqrt(n) times that size.
     """
 
     values: np.ndarray
@@ -97,9 +97,9 @@ def _decomposed(gram: np.ndarray, overwrite: bool, with_vectors: bool) -> Spectr
         raise UserError(
             f"the train Gram matrix could not be decomposed ({error}): use fewer training images"
         ) from error
-    noise = STORED * n**0.5 * mean_diagonal
+    noise = KERNEL_ERROR * n**0.5 * mean_diagonal
     rounding = n * np.finfo(np.float64).eps * values[-1]
-    explained = max(STORED * float(np.linalg.norm(values)), rounding)  # Weyl: no eigenvalue moves further
+    explained = max(KERNEL_ERROR * float(np.linalg.norm(values)), rounding)  # Weyl: none moves further
     if values[0] < -explained:
         raise UserError(
             f"the train Gram matrix is not positive semi-definite: an eigenvalue is {values[0]:.3g}, beyond "

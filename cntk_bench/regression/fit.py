@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import sensitivity
 from cntk_bench.regression.cholesky import Cholesky, NotPositiveDefinite
 from cntk_bench.regression.loading import Loaded
-from cntk_bench.regression.prediction import STORED
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 JITTERS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 
@@ -64,11 +63,6 @@ class Fit:
     moved: float = float("nan")
 
 
-def targets(labels: np.ndarray, classes: int, dtype: DTypeLike = "float64") -> np.ndarray:
-    """Labels (n,) -> one-hot minus 0.1, an array (n, classes)."""
-    return np.eye(classes, dtype=dtype)[labels] - np.asarray(0.1, dtype)
-
-
 @dataclass(frozen=True)
 class Attempt:
     """A solution of (K + S) alpha = Y with one jitter.
@@ -105,7 +99,7 @@ def fit(
     ridge: float,
     *,
     leave_one_out: bool = True,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
 ) -> tuple[np.ndarray, Fit]:
     """Solve with the smallest jitter whose solution can be trusted; else return the solution nearest to it.
 

@@ -34,9 +34,10 @@ from cntk_bench.regression.cholesky import Cholesky
 from cntk_bench.regression.conjugate import Product
 from cntk_bench.regression.fit import Fit
 from cntk_bench.regression.loading import loaded
-from cntk_bench.regression.prediction import STORED
 from cntk_bench.regression.ridge import Solution, ridges
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 from cntk_bench.regression.stream import Piece, Stream
+from cntk_bench.regression.targets import shifted_one_hot
 
 USUAL = How()
 
@@ -50,7 +51,7 @@ def cg(
     rank: int,
     scale: np.ndarray | None = None,
     how: How = USUAL,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
 ) -> Solution:
     """Solve one ridge on a streamed matrix.
 
@@ -81,7 +82,7 @@ def cg(
     started, value = time.perf_counter(), one_ridge(ridge, "cg")
     labels = checks.labels(labels, matrix.n, classes)
     own = stream.diagonal(matrix)
-    y = fit.targets(labels, classes)
+    y = shifted_one_hot(labels, classes)
     problem = _problem(matrix, partial_of(stream.times, matrix), y, own, scale, value, error)
     told = hashlib.sha256(f"{matrix.identity} {classes} {value!r} ".encode())
     told.update(labels.astype("<i8").tobytes() + problem.scale.tobytes())
@@ -104,7 +105,7 @@ def refined(
     leave_one_out: bool = True,
     scale: np.ndarray | None = None,
     how: How = USUAL,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
 ) -> Solution:
     """Solve one ridge with a factor in float32.
 
@@ -124,7 +125,7 @@ def refined(
         if scale is not None:
             scale = scale * unit**0.5  # of a power of four: exact
         held = _InMemory(factor)
-        problem = _problem(held, factor.times, fit.targets(labels, classes), own, scale, value, error)
+        problem = _problem(held, factor.times, shifted_one_hot(labels, classes), own, scale, value, error)
         jitter, shift, smallest = next(fit.factored(factor, value, problem.mean, problem.scale))
         found = attempts.solved(problem, lambda _: _of(factor), how, Checkpoint(None, ""))
         alpha, more = found.outcome.x, {"solver": "refined", "factor_jitter": jitter}

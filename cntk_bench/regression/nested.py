@@ -16,9 +16,10 @@ import numpy as np
 from cntk_bench.errors import UserError
 from cntk_bench.regression import checks, sensitivity
 from cntk_bench.regression.cholesky import Cholesky
-from cntk_bench.regression.fit import diagonal, distance, factored, refined, targets, untrusted
+from cntk_bench.regression.fit import diagonal, distance, factored, refined, untrusted
 from cntk_bench.regression.loading import loaded
 from cntk_bench.regression.ridge import ridges
+from cntk_bench.regression.targets import shifted_one_hot
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def solve(
         if not chosen or not 2 <= chosen[0] <= chosen[-1] <= n:
             wrong = next((size for size in chosen if not 2 <= size <= n), "none")
             raise UserError(f"size {wrong} is not possible: use numbers of training images from 2 to {n}")
-        y = targets(labels, classes)
+        y = shifted_one_hot(labels, classes)
         own = diagonal(factor)
         best, least = None, np.inf
         for jitter, shift, _smallest in factored(factor, value, mean):

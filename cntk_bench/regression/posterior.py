@@ -17,9 +17,9 @@ log p(y) = -(n k (1 + log(2 pi s)) + k log det A) / 2, a function of r alone, wh
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", chapters 2 and 5.
 
 Variances are differences of nearly equal numbers where a test image is close to training images, and K holds
-rounding errors of float32. To first order, and as if they were independent, they move a variance by s STORED
-times the root of the sum of squares of K_**, 2 (sum_i K_*i^2 w_i^2)^(1/2) and sum_i w_i^2 K_ii, where
-w = A^-1 K_*^T: its `error`. A variance is never taken as less than that.
+rounding errors of float32. To first order, and as if they were independent, they move a variance by s e times
+the root of the sum of squares of K_**, 2 (sum_i K_*i^2 w_i^2)^(1/2) and sum_i w_i^2 K_ii, where e is
+`sensitivity.KERNEL_ERROR` and w = A^-1 K_*^T: its `error`. A variance is never taken as less than that.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from scipy.optimize import minimize_scalar
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression.eigen import Spectrum
-from cntk_bench.regression.prediction import STORED
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 LEAST, MOST = 1e-8, 1e4  # ridges among which the likeliest is sought, relative to the mean diagonal
 STEPS = 4  # per decade, before the best is refined
@@ -159,7 +159,7 @@ def posterior(
     inverse = (across / shifted) @ spectrum.vectors.T  # w of each image
     diagonal = np.einsum("ij,ij,j->i", spectrum.vectors, spectrum.vectors, spectrum.values)
     parts = (own, 2 * np.sqrt(((block * inverse) ** 2).sum(axis=1)), inverse**2 @ diagonal)
-    error = assumed.scale * STORED * np.sqrt(sum(part**2 for part in parts))
+    error = assumed.scale * KERNEL_ERROR * np.sqrt(sum(part**2 for part in parts))
     variance = assumed.scale * reduced
     negative = int((variance < -4 * error).sum())
     return Posterior(block @ alpha, np.maximum(variance, error), error, negative)

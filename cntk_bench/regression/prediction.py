@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cntk_bench.errors import UserError
-
-STORED = 2.0**-23  # approximate relative error of an ordinary stored kernel: the backends', and float32's
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def predict(
     alpha: np.ndarray,
     blocks: Iterable,
     residual: float = 0.0,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
     others: Sequence[np.ndarray] = (),
 ) -> Prediction:
     """Classes of m test images whose Gram rows (h, n) come in blocks, in order.
@@ -61,7 +60,9 @@ def predict(
     return Prediction(classes, undecided, whole, by_others)
 
 
-def scored(alpha: np.ndarray, block: np.ndarray, error: float = STORED) -> tuple[np.ndarray, np.ndarray]:
+def scored(
+    alpha: np.ndarray, block: np.ndarray, error: float = KERNEL_ERROR
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores block @ alpha (h, q) for alpha (n, q), and their standard deviations due to kernels' errors.
 
     Raises

@@ -25,9 +25,10 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import LARGEST_RIDGE, checks
-from cntk_bench.regression.fit import Fit, fit, targets
+from cntk_bench.regression.fit import Fit, fit
 from cntk_bench.regression.loading import loaded
-from cntk_bench.regression.prediction import STORED
+from cntk_bench.regression.sensitivity import KERNEL_ERROR
+from cntk_bench.regression.targets import shifted_one_hot
 from cntk_bench.text import short
 
 LOO_RIDGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -84,7 +85,7 @@ def solve(
     dtype: str = "float64",
     overwrite: bool = False,
     leave_one_out: bool = True,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
 ) -> Solution:
     """Fit every ridge asked for and choose the one of least leave-one-out squared error.
 
@@ -125,7 +126,7 @@ def solve(
     labels = checks.labels(labels, len(gram), classes)
     return _path(
         gram,
-        targets(labels, classes),
+        shifted_one_hot(labels, classes),
         labels,
         ridge=ridge,
         device=device,
@@ -144,7 +145,7 @@ def regress(
     device: str = "cpu",
     dtype: str = "float64",
     overwrite: bool = False,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
 ) -> Solution:
     """As `solve`, for real targets.
 

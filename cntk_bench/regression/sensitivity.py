@@ -15,8 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cntk_bench.regression.prediction import STORED
-
+KERNEL_ERROR = 2.0**-23  # approximate relative error of a stored kernel: the backends', and float32's
 MOVED = 1e-2  # of a target; less noise than this on all scores changes no accuracy noticeably
 MOST = 1024  # rows compared at most, those of the largest coefficients; or n / 8 if that is more
 ENTRIES = 2**22  # numbers of the rows that are compared at a time, at most, but 16 rows at least
@@ -26,7 +25,7 @@ def moved(
     times: Callable[..., np.ndarray],
     alpha: np.ndarray,
     own: np.ndarray,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
     weight: np.ndarray | float = 1.0,
 ) -> float:
     """How far errors of kernels move the targets that are fitted: root mean square, in units of targets.
@@ -61,7 +60,7 @@ def moved_each(
     times: Callable[..., np.ndarray],
     alpha: np.ndarray,
     count: int,
-    error: float = STORED,
+    error: float = KERNEL_ERROR,
     weight: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """As `moved`, for several solutions side by side, alpha (n, count k): (count,).

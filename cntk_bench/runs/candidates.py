@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.columns import Cell, Curve
-from cntk_bench.regression.fit import targets
+from cntk_bench.regression.targets import shifted_one_hot
 
 
 def shown(cell: Cell, y_test: np.ndarray, score: Callable[[Cell, np.ndarray], dict]) -> tuple[Cell, dict]:
@@ -58,7 +58,7 @@ def drawn(curve: Curve, y_test: np.ndarray, classes: int) -> str:
         "test_accuracy": nothing,
     }
     if curve.outputs is not None:
-        errors = curve.outputs - targets(y_test, classes)
+        errors = curve.outputs - shifted_one_hot(y_test, classes)
         found["test_loss"] = np.square(errors).mean((1, 2)).tolist()
         found["test_accuracy"] = (100 * (curve.outputs.argmax(2) == y_test).mean(1)).tolist()
     return json.dumps(found, allow_nan=False) + "\n"
