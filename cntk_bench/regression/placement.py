@@ -1,6 +1,7 @@
 """Where and how a solve runs, decided before anything is loaded: method, device, precision and memory."""
 
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,12 +178,9 @@ def streamed(n: int, *, classes: int, free: int, streaming: int) -> Place:
     `streaming` is what reading takes, in bytes, with `stream.PIECES` copies of a piece in float64.
     """
     fixed = 8 * n * classes * conjugate.VECTORS + streaming + BLAS_BUFFERS
-    low, high = 0, n // partial.SHARE_OF_N
-    while low < high:  # the largest rank whose factor fits
-        middle = (low + high + 1) // 2
-        fits = fixed + partial.memory(n, middle) <= free
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return Place("cpu", "float64", fixed + partial.memory(n, low), 0, "cg", low)
+    ranks = range(1, n // partial.SHARE_OF_N + 1)
+    largest = bisect_right(ranks, free - fixed, key=lambda rank: partial.memory(n, rank))  # that fits, or 0
+    return Place("cpu", "float64", fixed + partial.memory(n, largest), 0, "cg", largest)
 
 
 def require(needed: int, n: int, what: str, limit: float | None = None) -> None:
