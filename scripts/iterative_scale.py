@@ -32,7 +32,6 @@ from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.records import provenance
 from cntk_bench.regression import iterative, partial, placement, prediction, ridge
 from cntk_bench.regression.attempts import How
-from cntk_bench.regression.stream import Held
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
 
@@ -59,7 +58,7 @@ def solved(folder: Path, solver: str) -> dict:
     gram = store.open(folder / "gram.zarr")
     n, labels = gram.plan.n_train, gram.labels[0]
     small, some = np.eye(64, dtype=np.float32), np.arange(64) % CLASSES
-    iterative.cg(Held(small), some, classes=CLASSES, rank=8)  # libraries are loaded
+    iterative.cg(Stored(gram, 0, sizes=(64, 1)), some, classes=CLASSES, rank=8)  # libraries are loaded
     iterative.refined(small, some, classes=CLASSES)
     next(iter(gram_blocks(gram, "cg", sizes=(64, 1))))
     more: dict = {"streaming": stream.memory(gram.plan)}

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from held import Held
 from scipy.sparse.linalg import LinearOperator
 from scipy.sparse.linalg import cg as scipy_cg
 
 from cntk_bench.errors import UserError
 from cntk_bench.regression import conjugate, partial, stream
 from cntk_bench.regression.cholesky import NotPositiveDefinite
-from cntk_bench.regression.stream import Held
 
 
 def kernel(n=90, seed=0, width=3.0):

@@ -294,7 +294,7 @@ def test_the_seconds_of_tiles_add_up_to_the_runs(tmp_path, monkeypatch):
     (log,) = (store.path / "journals").iterdir()
     seconds = sorted(json.loads(line)["seconds"] for line in filter(None, log.read_text().split("\n")))
     assert seconds == list(range(1, 1 + len(PLAN.tiles())))
-    assert stores.open(store.path).progress.seconds == sum(seconds)
+    assert stores.open(store.path).progress.counts().seconds == sum(seconds)
 
 
 def test_a_tile_is_started_before_the_one_before_it_is_ended(tmp_path):

@@ -155,7 +155,7 @@ from scipy.linalg import solve
 from cntk_bench.grams import store, stream
 from cntk_bench.regression import iterative, placement, prediction
 from cntk_bench.regression.attempts import How
-from cntk_bench.regression.stream import Held
+from held import Held
 from cntk_bench.system.memory import peak
 folder, limit = Path(sys.argv[1]), float(sys.argv[2])
 K = np.exp(-np.abs(np.subtract.outer(np.arange(64.0), np.arange(64.0))))
@@ -196,6 +196,7 @@ def test_memory_is_bounded_by_the_setting(tmp_path):
 
     written(tmp_path, n, m, 512, kernel, READOUTS[:1])
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", SOLVE, str(tmp_path), str(limit)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

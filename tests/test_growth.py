@@ -338,7 +338,7 @@ def test_a_run_of_format_1_opens_is_converted_and_grows(run, tmp_path, first):
     before = matrices(run)
     as_format_1(run)
     old = store.open(run.gram)
-    assert old.progress.missing() == [] and old.progress.seconds == old.plan.count
+    assert old.progress.missing() == [] and old.progress.counts().seconds == old.plan.count
     assert solving.solve(run, run.config())["solutions"] and verifying.verify(run, run.config(), 5, False).ok
     with pytest.raises(UserError, match="training images are 40 there, 20 here.*run `compute` on it once"):
         solving.solve(run, run.config(("dataset.train=20",)))
@@ -390,7 +390,7 @@ def test_rounds_of_format_1_are_told_by_the_order(run):
         log.write_text("".join(f"\n{line}\n" for line in lines))
         progress = store.open(run.gram).progress
         assert [str(tile) for tile in progress.missing()] == ["train-0-0"] * (tile_is == "missing")
-        assert progress.seconds == progress.counts().all_tiles - (tile_is == "missing")
+        assert progress.counts().seconds == progress.counts().all_tiles - (tile_is == "missing")
         assert progress.disputed == set()
         if tile_is == "done":
             assert np.isfinite(matrices(run)["ntk-v-3-all", "train"]).all()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from held import Held
 from scipy.spatial.distance import cdist
 from test_ridge import fake_cupy  # noqa: F401
 
@@ -33,7 +34,6 @@ from cntk_bench.regression import (
     stream,
 )
 from cntk_bench.regression.attempts import How
-from cntk_bench.regression.stream import Held
 
 N, M = 150, 60
 PROGRESS = r"iteration \d+: relative residual \d\.\de[+-]\d\d \(largest of 10 classes\)"
@@ -438,7 +438,7 @@ import sys
 import numpy as np
 from cntk_bench.regression import checkpoint, iterative
 from cntk_bench.regression.attempts import How
-from cntk_bench.regression.stream import Held
+from held import Held
 checkpoint.SECONDS = 0.0
 K, labels = np.load(sys.argv[1] + "/K.npy"), np.load(sys.argv[1] + "/labels.npy")
 file, slowly = __import__("pathlib").Path(sys.argv[1] + "/state.npz"), sys.argv[2] == "slowly"
@@ -453,6 +453,7 @@ def test_a_killed_solve_goes_on_to_the_same_bits(real, tmp_path):
     np.save(tmp_path / "K.npy", K)
     np.save(tmp_path / "labels.npy", labels)
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
     def start(how):
         return subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), how], env=environment)

@@ -264,7 +264,7 @@ def test_bits_do_not_depend_on_threads_or_on_how_many_images_there_are(load):
 @pytest.fixture
 def rounding(monkeypatch):
     """Simulates another machine: eigenvalues and eigenvectors just as good, but with other last bits."""
-    exact = whitening.decomposed
+    exact = whitening.eigh
 
     def perturbed(covariance, **more):
         values, vectors = exact(covariance, **more)
@@ -273,7 +273,7 @@ def rounding(monkeypatch):
         vectors += 1e-15 * noise.standard_normal(vectors.shape)
         return values, vectors
 
-    monkeypatch.setattr(whitening, "decomposed", perturbed)
+    monkeypatch.setattr(whitening, "eigh", perturbed)
 
 
 def test_images_are_the_same_where_eigenvectors_are_rounded_otherwise(load, request):

@@ -32,13 +32,13 @@ def computed(folder, *overrides, run="run", source=None):
 
 def another_machine(monkeypatch):
     """Simulate another machine: eigenvectors get other last bits."""
-    exact, noise = whitening.decomposed, np.random.default_rng(0)
+    exact, noise = whitening.eigh, np.random.default_rng(0)
 
     def perturbed(covariance, **more):
         values, vectors = exact(covariance, **more)
         return values, vectors + 1e-15 * noise.standard_normal(vectors.shape)
 
-    monkeypatch.setattr(whitening, "decomposed", perturbed)
+    monkeypatch.setattr(whitening, "eigh", perturbed)
 
 
 def test_a_whitened_run_goes_on_and_grows_on_another_machine(tmp_path, monkeypatch):

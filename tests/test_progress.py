@@ -173,7 +173,7 @@ def test_only_what_is_new_is_read(tmp_path, monkeypatch):
 def test_seconds_that_no_clock_can_have_said_count_as_none(tmp_path, seconds):
     line = str(done(FIRST, 1, 2, seconds=2.0))
     odd = json.dumps(json.loads(str(done(LAST, 1, 2))) | {"seconds": seconds})
-    assert written(tmp_path, [line, odd]).seconds == 2.0
+    assert written(tmp_path, [line, odd]).counts().seconds == 2.0
 
 
 def test_writers_that_are_alive_are_counted(tmp_path):
@@ -253,7 +253,7 @@ def test_lines_of_every_kind_are_merged_at_once(tmp_path, monkeypatch, kind):
     every = [line for n, tile in enumerate(PLAN.tiles()) for line in KINDS[kind](tile, n + 1)]
     progress = written(tmp_path, every)
     assert progress.missing() == [] and progress.disputed == set()
-    assert progress.seconds == (0 if kind == "taken" else 0.5 * PLAN.count)
+    assert progress.counts().seconds == (0 if kind == "taken" else 0.5 * PLAN.count)
     assert [progress.digests(tile, 1) for tile in PLAN.tiles()] == [{n + 2} for n in range(PLAN.count)]
     # All 12 tiles in both parts take few calls.
     assert len(parsed) <= 4 and len(merged) <= 6 and min(merged) >= 6
@@ -330,7 +330,7 @@ def test_threads_that_write_and_read_at_once_lose_nothing(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert progress.missing() == [] and progress.seconds == len(tiles)
+    assert progress.missing() == [] and progress.counts().seconds == len(tiles)
 
 
 def test_counts_are_those_of_the_tiles(tmp_path):

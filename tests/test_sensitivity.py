@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from held import Held
 
 from cntk_bench import Readout, gram
 from cntk_bench.data import load
 from cntk_bench.regression import iterative, nested, normalize, ridge, sensitivity
 from cntk_bench.regression.attempts import How
-from cntk_bench.regression.stream import Held
 
 N, M = 60, 40
 TWICE = [(3, 40), (10, 47)]  # pairs of places with the same image

@@ -106,7 +106,7 @@ def test_tiles_and_records(full):
     for tile in PLAN.tiles():
         assert (again.read(tile) == block_of(tile)).all()
         assert (again.read(tile, [1]) == block_of(tile)[1:]).all()
-    assert again.progress.seconds == 0.5 * PLAN.count
+    assert again.progress.counts().seconds == 0.5 * PLAN.count
     assert again.plan == PLAN
     assert again.attributes["images"] == ATTRIBUTES["images"]
     assert all((a == b).all() for a, b in zip(again.labels, LABELS, strict=True))

@@ -160,18 +160,11 @@ def test_tiles_cover_every_pair_once(n_train, n_test, tile, readouts):
 
 
 @pytest.mark.parametrize("plan", [Plan(11, 5, 3, 2), Plan(8, 0, 8, 1), Plan(1, 7, 2, 1)])
-def test_numbers_and_names_of_tiles(plan):
+def test_numbers_of_tiles(plan):
     for part in ("train", "test"):
         tiles = plan.tiles(part)
         assert [plan.number(tile) for tile in tiles] == list(range(plan.count_of(part)))
         assert [plan.tile_at(part, n) for n in range(len(tiles))] == tiles
-        assert [Tile.parse(str(tile)) for tile in tiles] == tiles
     for tile in (Tile("train", 0, 1), Tile("train", 99, 0), Tile("test", 0, 99), Tile("test", 99, 0)):
         with pytest.raises(KeyError):
             plan.number(tile)
-
-
-@pytest.mark.parametrize("name", ["train-1", "train-01-0", "valid-0-0", "train-0--1", "train-0-0\n", ""])
-def test_what_is_no_tiles_name(name):
-    with pytest.raises(ValueError, match="is no tile"):
-        Tile.parse(name)

@@ -27,7 +27,6 @@ class Backend(Protocol):
 
     name: str
     spec: Spec
-    numerics: int  # version of the results' exact bits, raised by hand when they change
 
     @property
     def source(self) -> str:
@@ -90,7 +89,8 @@ def tile_work(name: str) -> int:
 
 
 def numerics(name: str) -> int:
-    """The version of the bits of a backend's results, except for fully connected kernels."""
+    """The version of the exact bits of a backend's results, except for fully connected kernels; it is raised
+    by hand when they change."""
     return module(name).NUMERICS
 
 

@@ -90,7 +90,7 @@ class Composed:
 
     def __init__(self, spec: Spec, parts: list[Part]):
         self.spec, self.parts = spec, parts
-        self.name, self.numerics = parts[0].backend.name, parts[0].backend.numerics
+        self.name = parts[0].backend.name
         place = {
             (part.flip, readout): (number, index)
             for number, part in enumerate(parts)

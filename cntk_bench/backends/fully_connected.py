@@ -94,7 +94,6 @@ class FullyConnected:
         [:, i, j] with i >= j are used
     """
 
-    numerics = NUMERICS
     name: str
     _numbers: Callable[[Any, Any, bool], Callable[[], np.ndarray]]
 

@@ -59,7 +59,7 @@ class Scaled:
     def __init__(self, backend: "Backend") -> None:
         self.dimmest = dimmest(backend.spec)
         self.backend = backend
-        self.spec, self.name, self.numerics = backend.spec, backend.name, backend.numerics
+        self.spec, self.name = backend.spec, backend.name
         self.limit, self.tile_bytes = backend.limit, backend.tile_bytes
 
     @property

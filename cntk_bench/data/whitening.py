@@ -30,8 +30,6 @@ USUAL = 1e-100, 1e100  # pixels between these can be squared and summed within f
 MATRICES = 5  # d x d float64 matrices in memory at the peak: 360 MiB for 3 x 32 x 32 pixels
 
 Parts = Callable[[], Iterable[np.ndarray]]
-# Eigenvalues and eigenvectors (columns) of a symmetric matrix, of which it may overwrite the lower triangle.
-decomposed = eigh
 
 
 def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -73,9 +71,7 @@ def fitted(parts: Parts, regularizer: float) -> Callable[[np.ndarray], np.ndarra
         covariance, count = _covariance(parts, mean, varies, unit)
         mean_variance = float(np.trace(covariance)) / d
         ridge = regularizer * mean_variance
-        values, vectors = decomposed(
-            covariance, lower=True, driver="evd", overwrite_a=True, check_finite=False
-        )
+        values, vectors = eigh(covariance, lower=True, driver="evd", overwrite_a=True, check_finite=False)
         values[: max(0, len(values) - (count - 1))] = 0  # eigenvalues ascend
         values, known = np.maximum(values, 0), values[-(count - 1) :]
         least = EXACT * np.finfo(float).eps * values[-1]

@@ -202,11 +202,6 @@ class Progress(TileStates):
                 sums[name] += value.item() if isinstance(value, np.generic) else value
         return Counts(**sums)
 
-    @property
-    def seconds(self) -> float:
-        """Time spent computing what is done, summed over writers; lines with nothing new do not count."""
-        return float(sum(seconds.sum() for seconds in self._seconds.values()))
-
 
 def _between(found: Sequence[Any]) -> Iterator[list]:
     """Split lines, in order, before and after each one that retracts a tile."""

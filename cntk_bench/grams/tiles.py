@@ -1,6 +1,5 @@
 """Division of Gram matrices into square tiles: geometry, symmetry and sizes, without numbers or I/O."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
@@ -60,14 +59,6 @@ class Tile:
 
     def __str__(self) -> str:
         return f"{self.part}-{self.row}-{self.col}"
-
-    @classmethod
-    def parse(cls, name: str) -> "Tile":
-        """Parse a tile's name as `str` gives it, such as "train-3-1"; ValueError for any other string."""
-        found = re.fullmatch(r"(train|test)-(0|[1-9]\d{0,8})-(0|[1-9]\d{0,8})", name)
-        if not found:
-            raise ValueError(f"{name!r} is no tile")
-        return cls(found[1], int(found[2]), int(found[3]))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ from cntk_bench.kernels import pairs
 from cntk_bench.kernels.spec import Readout
 
 
-def gram(
-    x: np.ndarray, z: np.ndarray | None = None, *, readouts: Iterable[Readout], backend: str = "reference"
-) -> np.ndarray:
+def gram(x: np.ndarray, z: np.ndarray | None = None, *, readouts: Iterable[Readout]) -> np.ndarray:
     """As `definition.gram`, for plain convolutional readouts: images (n, C, P, P) and (m, C, P, P) -> float64
     (len(readouts), n, m)."""
     return pairs.gram(pair, x, z, readouts)

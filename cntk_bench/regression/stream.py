@@ -6,7 +6,6 @@ memory. Each makes one pass over the pieces, and needs the memory of `PIECES` of
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -42,30 +41,6 @@ class Stream(Protocol):
         They come in the same order each time. A piece on the diagonal has equal rows and cols, and both of
         its halves; `diagonal` asks for those alone.
         """
-
-
-@dataclass(frozen=True)
-class Held:
-    """A matrix (n, n) in memory as a stream: only its lower triangle is read, `side` rows at a time."""
-
-    matrix: np.ndarray
-    side: int = SIDE
-    identity: str = ""
-    leader: None = None
-
-    @property
-    def n(self) -> int:
-        """Its size."""
-        return len(self.matrix)
-
-    def pieces(self, diagonal: bool = False) -> Iterator[Piece]:
-        """As `Stream`."""
-        for start in range(0, self.n, self.side):
-            rows = slice(start, min(start + self.side, self.n))
-            if start and not diagonal:
-                yield rows, slice(0, start), self.matrix[rows, :start]
-            corner = np.tril(self.matrix[rows, rows])
-            yield rows, rows, corner + np.tril(corner, -1).T
 
 
 def times(matrix: Stream, b: np.ndarray, squared: bool = False) -> np.ndarray:

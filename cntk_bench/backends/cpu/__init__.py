@@ -87,7 +87,6 @@ class Backend:
     """The CPU backend for one spec; see `cntk_bench.backends.Backend`."""
 
     name = "cpu"
-    numerics = NUMERICS
 
     def __init__(self, spec: Spec):
         self.spec = spec

@@ -71,7 +71,6 @@ class Backend:
     """
 
     name = "cuda"
-    numerics = NUMERICS
 
     def __init__(self, spec: Spec, gpu: Gpu | None = None) -> None:
         if spec.size > LANES:
