@@ -2,9 +2,10 @@
 
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
 follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
-the module from another package under the entry point group `cntk_bench.backends`. An optional second class,
-`FullyConnected`, computes plain fully connected readouts. `families` combines them for flips and for specs
-of several families. "auto" chooses only among the backends of this package.
+the module from another package under the entry point group `cntk_bench.backends`. Optional are `TOGETHER`
+(see `together`), and a second class, `FullyConnected`, which computes plain fully connected readouts.
+`families` combines the two for flips and for specs of several families. "auto" chooses only among the
+backends of this package.
 """
 
 from collections.abc import Callable
@@ -86,6 +87,11 @@ def devices(name: str) -> list[str]:
 def tile_work(name: str) -> int:
     """Entry-layers that a tile should hold: a second of work or more, so that its overhead is small."""
     return module(name).TILE_WORK
+
+
+def together(name: str) -> int:
+    """Number of images z whose kernels with x are computed at once, in the time of one: `TOGETHER`, or 1."""
+    return getattr(module(name), "TOGETHER", 1)
 
 
 def numerics(name: str) -> int:

@@ -22,7 +22,7 @@ from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, stream
 from cntk_bench.grams.compute import Job
 from cntk_bench.grams.image_facts import ImageFacts
-from cntk_bench.grams.tiles import SIDE_BY_SIDE, Plan
+from cntk_bench.grams.tiles import SMALLEST, Plan
 from cntk_bench.kernels.spec import Spec
 from cntk_bench.regression import AUTO, placement
 from cntk_bench.regression.placement import Place
@@ -31,7 +31,6 @@ from cntk_bench.system import memory
 from cntk_bench.system.files import writing
 
 IMAGES = 4096  # made-up images, to time a backend on
-LEAST = 16  # least side of a timed tile: a CPU computes so many pairs at once, in one pair's time
 USUAL = Solve()
 # Factor by which a computation may exceed the slowest short measurement, which does not see what begins later
 # on this machine: an assumption, not a bound. Runs of 15 and 12 minutes in `results/`, of the same kernels on
@@ -79,9 +78,10 @@ def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int =
     runs : int
         Timed repetitions of that tile.
     """
+    least = max(SMALLEST, backends.together(backend.name))  # in a smaller tile, pairs cost more
     _times(backend, images[:1])
     side, (elapsed,) = 1, _times(backend, images[:1])
-    while (elapsed < seconds / 2 or side < LEAST) and side < len(images):
+    while (elapsed < seconds / 2 or side < least) and side < len(images):
         side = min(2 * side, len(images))
         (elapsed,) = _times(backend, images[:side])
     return Rate(side**2, tuple(_times(backend, images[:side], runs)))
@@ -237,7 +237,7 @@ def cost(
         else:
             place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
-    together = SIDE_BY_SIDE if backend.name == "cpu" else 1
+    together = backends.together(backend.name)
     measured = rate(backend, images[: max(tiles.tile // together, 1) * together], runs=5)
     # The peak of this process so far, which has loaded the images and compiled; plus tiles.
     tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written

@@ -44,7 +44,8 @@ def make_plan(
 ) -> Plan:
     """Make a plan for a spec, two set sizes and draws; by default with a tile size that suits the backend."""
     if tile is None:
-        tile = auto_tile(n_train, n_test, spec.work, backends.tile_work(backend), draws)
+        work, together = backends.tile_work(backend), backends.together(backend)
+        tile = auto_tile(n_train, n_test, spec.work, work, draws, together)
     # Tiles are stored whole, so one larger than the data would only waste disk space.
     plan = Plan(n_train, n_test, min(tile, max(n_train, n_test)), len(spec.readouts), draws)
     plan.require_few_files()

@@ -14,7 +14,6 @@ LIMIT = 1_000_000  # tiles of a store, at most: opening it then takes seconds
 FILES = 1_000_000  # files of a new store, at most: one per tile and readout
 PARTS = ("train", "test")
 SMALLEST, LARGEST = 16, 1024  # images along one side of a tile
-SIDE_BY_SIDE = 16  # images z that a CPU computes together with one x, as in `backends.cpu.lanes`
 
 
 @dataclass(frozen=True)
@@ -219,13 +218,13 @@ def _count(n_train: int, n_test: int, tile: int) -> int:
     return rows * (rows + 1) // 2 + below * rows
 
 
-def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int = 1) -> int:
+def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int = 1, together: int = 1) -> int:
     """Choose the side of a tile, from sizes and the backend only, so that any machine can resume a store.
 
     A tile holds a few seconds of work: little is lost by an interruption, and the overhead of a tile
     (a few milliseconds) is negligible. Two bounds take precedence: a computation has at least about
     100 tiles, to show progress and to resume, and at most about 20,000, because each tile is a file
-    per readout. The side is a multiple of 16 (`SIDE_BY_SIDE`), between 16 and 1,024, so that a
+    per readout. The side is a multiple of 16, between 16 and 1,024, so that a
     block's images and a tile's numbers stay within some 100 MB.
 
     With several draws, it is one of the sides from half of that to that, or a draw's own size: the side with
@@ -243,6 +242,9 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
         Entry-layers that a tile should hold.
     draws : int
         As for `Plan`.
+    together : int
+        Columns that the backend computes at once. Where it does not divide 16, its smallest multiple above 16
+        takes the place of 16 here.
 
     Returns
     -------
@@ -252,12 +254,13 @@ def auto_tile(n_train: int, n_test: int, work: int, tile_work: int, draws: int =
     draw = n_train // draws
     pairs = draws * _count(draw, 0, 1) + n_train * n_test
     area = max(min(tile_work // work, pairs // FEWEST), pairs // MOST)
-    nearest = (isqrt(area) + SIDE_BY_SIDE // 2) // SIDE_BY_SIDE * SIDE_BY_SIDE
-    side = min(max(nearest, SMALLEST), LARGEST)
+    step = -(-SMALLEST // together) * together
+    nearest = (isqrt(area) + step // 2) // step * step
+    side = max(step, min(nearest, LARGEST // step * step))
     if draws == 1:
         return side
     sides = {min(draw, side), *range(max(side // 2, SMALLEST), side + 1)}
     return min(
         sorted(sides, reverse=True),
-        key=lambda tile: Plan(n_train, n_test, tile, 1, draws).computed(SIDE_BY_SIDE),
+        key=lambda tile: Plan(n_train, n_test, tile, 1, draws).computed(step),
     )

@@ -14,6 +14,7 @@ from weakref import finalize
 import numpy as np
 
 from cntk_bench.backends import rings as all_rings
+from cntk_bench.backends import scaling
 from cntk_bench.backends.cpu import activation, lanes
 from cntk_bench.backends.cpu import layers as cpu_layers
 from cntk_bench.backends.cpu import planes as cpu_planes
@@ -27,10 +28,9 @@ __all__ = ["Backend", "FullyConnected", "available", "source"]
 
 NUMERICS = 2  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of work on two cores
+TOGETHER = lanes.LANES
 LEAST = 64  # rectangles per job, at least, so that laying out its images z costs little
 JOBS = 16  # per thread, so that none is left alone with the last job for long
-
-BRIGHTEST = 30  # images are scaled by powers of two until their brightest pixel is in 2^29 to 2^30, or below
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Backend:
         size = spec.size
         counts = np.array([pool.counts(size) for pool in spec.pools], np.float64)
         # n is below 9 C times the brightest pixels' product, and its square has to be a float32, too.
-        self.brightest = BRIGHTEST - max(0, ceil((log2(9 * spec.channels) - 2) / 2))
+        self.brightest = scaling.BRIGHTEST - max(0, ceil((log2(9 * spec.channels) - 2) / 2))
         self.scales = scales(spec, self.brightest)
         self.numbers = counts, self.scales, activation.CONSTANTS
         self.divisors = np.array([readout.pooling.divisor(size) ** 2 for readout in spec.readouts])
@@ -211,7 +211,7 @@ def _cancel(jobs: list[Future]) -> None:
 
 def source() -> str:
     """Digest (sha256, hex) of the code that decides the bits of the results."""
-    modules = (cpu_planes, cpu_layers, cpu_slabs, activation, lanes, all_rings)
+    modules = (cpu_planes, cpu_layers, cpu_slabs, activation, lanes, all_rings, scaling)
     files = (Path(__file__), *(Path(str(module.__file__)) for module in modules))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -16,9 +16,9 @@ from numba import njit
 
 from cntk_bench.backends import fully_connected
 from cntk_bench.backends.cpu.compilation import keep_code, wide_vectors
+from cntk_bench.backends.cpu.lanes import LANES
 from cntk_bench.system.cores import threads
 
-LANES = 16  # vectors z at once
 UNROLLED = 4  # features summed before a lane's sum is stored
 index = np.uint64  # a signed index would be checked for wraparound, which prevents vectorisation
 f64 = np.float64
