@@ -484,8 +484,8 @@ class TestMemory:
                 (tmp_path / folder / name).write_text(f"{number}\n")
             (tmp_path / folder / "memory.stat").write_text("anon 7\nactive_file 30\ninactive_file 50\n")
         membership.write_text("9:name=systemd:/\n4:cpu,memory:/job\n0::/user/job\n")
-        assert sorted(memory._groups(membership, tmp_path)) == [130, 380]
-        assert memory._groups(tmp_path / "absent", tmp_path) == []
+        assert sorted(memory._groups(tmp_path, membership)) == [130, 380]
+        assert memory._groups(tmp_path, tmp_path / "absent") == []
 
 
 class DeviceArray(np.ndarray):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench import __version__
+from cntk_bench.system import cores
 from cntk_bench.text import short
 
 LIBRARIES = (
@@ -47,12 +48,11 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Platform, CPU model, cores this process may use, memory in bytes, and GPU names."""
-    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     gpus = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
-        "cores": len(cores),
+        "cores": cores.bound(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [short(line) for line in gpus.splitlines()[:64]] if gpus else [],
     }

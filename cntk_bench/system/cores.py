@@ -3,9 +3,11 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cntk_bench.system import cgroups
 
 # Variables that schedulers and people set to limit a process's threads.
 VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "SLURM_CPUS_PER_TASK")
@@ -19,7 +21,6 @@ _FORMS = {
     "OMP_SCHEDULE": r"\s*(|((non)?monotonic:\s*)?(static|dynamic|guided|auto)(\s*,\s*\d+)?)\s*",
     "GOMP_CPU_AFFINITY": rf"\s*({_CPUS}([\s,]+{_CPUS})*)?\s*",
 }
-CGROUPS = Path("/sys/fs/cgroup")
 
 _asked: list[int] = []  # limits of the active `limited` contexts, of which the last one counts
 
@@ -71,27 +72,11 @@ def _number(text: str) -> int | None:
     return int(first) if first.isascii() and first.isdigit() and 0 < int(first) < 10**6 else None
 
 
-def _quota(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+def _quota(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> float | None:
     """CPU time that control groups allow, in cores: the strictest limit of this process's groups."""
-    limits = []
-    try:
-        lines = membership.read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if controllers == "":
-            limits += _up(root, path, _second_version)
-        elif "cpu" in controllers.split(","):
-            limits += _up(root / "cpu", path, _first_version) + _up(root / controllers, path, _first_version)
-    return min(limits, default=None)
-
-
-def _up(root: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """Limits of a group and of its ancestors; a container may see its own group as the root."""
-    parts = [part for part in path.split("/") if part and part != ".."]
-    found = (read(root.joinpath(*parts[:n])) for n in range(len(parts), -1, -1))
-    return [limit for limit in found if limit is not None]
+    folders = cgroups.folders("cpu", root, membership)
+    found = (read(folder) for folder in folders for read in (_second_version, _first_version))
+    return min((limit for limit in found if limit is not None), default=None)
 
 
 def _second_version(group: Path) -> float | None:

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 from cntk_bench.errors import UserError
+from cntk_bench.system import cgroups
 from cntk_bench.text import one_line
 
 GIB = 2**30
+# Files of a control group, of version 2 and of version 1: its limit, and what it uses.
+_LIMITS = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 def available(device: str = "cpu") -> int:
@@ -25,7 +28,7 @@ def available(device: str = "cpu") -> int:
     """
     if device == "cuda":
         return _gpu()
-    return min([_host(), *_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+    return min([_host(), *_groups()])
 
 
 def peak() -> int:
@@ -74,27 +77,14 @@ def _host() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _groups(membership: Path, root: Path) -> list[int]:
-    """Bytes left under the memory limit of each control group (v1 or v2) this process is in.
+def _groups(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> list[int]:
+    """Bytes left under the memory limit of each control group of this process that has one.
 
-    All ancestors are checked, since they limit, too, and a container may see its own group at the
-    root instead of at its path. Cached file pages are added, since they are freed on demand.
+    Cached file pages are added, since they are freed on demand.
     """
     left: list[int] = []
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return left
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, limit, usage = root, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            base, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        group = base / path.lstrip("/")
-        for folder in (group, *group.parents):
+    for folder in cgroups.folders("memory", root, membership):
+        for limit, usage in _LIMITS:
             try:
                 bytes_ = int((folder / limit).read_text()) - int((folder / usage).read_text())
                 stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
