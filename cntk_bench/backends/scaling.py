@@ -21,6 +21,7 @@ The upper end of the range is far away: T <= (L + 1) v, v <= 9 C 2^60, and the s
 float32 have at most 32^2 entries weighted by at most 32^2 each.
 """
 
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,8 @@ def dimmest(spec: Spec) -> float:
     """
     least, most = _dimmest(spec.size, spec.layers), 2.0 ** (BRIGHTEST - 1)
     if least > most:
-        fits = bisect_right(range(1, spec.layers), most, key=lambda layers: _dimmest(spec.size, layers))
+        tried = range(1, min(spec.layers, sys.maxsize))  # no range is longer
+        fits = bisect_right(tried, most, key=lambda layers: _dimmest(spec.size, layers))
         raise UserError(
             f"depth {spec.depths[-1]:.6g} is too deep for images of {spec.size} x {spec.size} pixels: each "
             "layer's zero padding shrinks their kernels, by then below float32's range; use depths up to "
