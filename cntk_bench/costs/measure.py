@@ -74,14 +74,14 @@ def rate(backend: Backend, images: np.ndarray, seconds: float = 1.0, runs: int =
     images : array (n, C, P, P), float32
         As many as the largest tile to be tried has along a side.
     seconds : float
-        The tile is enlarged until it takes about so long, or no images are left.
+        The tile is enlarged until it takes about so long, and is no smaller than a stored one, or until no
+        images are left.
     runs : int
         Timed repetitions of that tile.
     """
-    least = max(SMALLEST, backends.together(backend.name))  # in a smaller tile, pairs cost more
     _times(backend, images[:1])
     side, (elapsed,) = 1, _times(backend, images[:1])
-    while (elapsed < seconds / 2 or side < least) and side < len(images):
+    while (elapsed < seconds / 2 or side < SMALLEST) and side < len(images):
         side = min(2 * side, len(images))
         (elapsed,) = _times(backend, images[:side])
     return Rate(side**2, tuple(_times(backend, images[:side], runs)))
