@@ -89,6 +89,13 @@ def test_quota_of_control_groups_version_1(tmp_path, monkeypatch, files, expecte
     assert cores._quota(tmp_path, tmp_path / "membership") == expected
 
 
+def test_a_group_outside_of_what_a_container_sees(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    write(tmp_path, {"cgroup/a/cpu.max": "150000 100000", "a/cpu.max": "50000 100000"})
+    (tmp_path / "membership").write_text("0::/../a\n")
+    assert cores._quota(tmp_path / "cgroup", tmp_path / "membership") == 1.5
+
+
 def write(folder, files):
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -98,6 +98,13 @@ def test_auto_tile_is_rounded_to_the_nearest_multiple_of_16(edge, side):
     assert auto_tile(1000, 0, 1, edge**2) == side
 
 
+@pytest.mark.parametrize(("together", "multiple"), [(1, 16), (8, 16), (16, 16), (12, 24), (32, 32), (48, 48)])
+def test_auto_tile_is_a_multiple_of_what_a_backend_computes_at_once(together, multiple):
+    sides = {auto_tile(10**5, 0, 1, edge**2, together=together) for edge in range(1, 1500)}
+    assert sides == {side for side in range(multiple, LARGEST + 1, multiple) if side >= min(sides)}
+    assert auto_tile(10, 0, 1, 1, together=together) == multiple
+
+
 @pytest.mark.parametrize(("draw", "side"), [(10, 30), (20, 16), (40, 16), (80, 16), (160, 32), (640, 32)])
 def test_auto_tile_of_draws_computes_few_pairs_that_nobody_needs(draw, side):
     """CNTK-GAP at depth 15 on a CPU, which computes 16 columns at once: the work is counted tile by tile."""
