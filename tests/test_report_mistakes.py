@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from cntk_bench.errors import UserError
-from cntk_bench.report import confusion, misclassified, page_tables, spectrum, style
+from cntk_bench.report import confusion, looks, misclassified, page_tables, spectrum, style
 from cntk_bench.report.spectrum import Spectrum
 
 RNG = np.random.default_rng(0)
@@ -133,7 +133,7 @@ def test_eigenvalues_are_drawn_in_units_of_their_mean():
     np.testing.assert_allclose(above.get_xydata(), [[1, 100 / mean], [2, 10 / mean], [3, 1 / mean]])
     # Negative ones are left out.
     np.testing.assert_allclose(pale.get_ydata(), np.array([1, 0.001, 1e-9]) / mean)
-    assert pale.get_alpha() < 1 and above.get_color() == style.style("CNTK-GAP").colour
+    assert pale.get_alpha() < 1 and above.get_color() == looks.of("CNTK-GAP").colour
     np.testing.assert_allclose(ridge.get_ydata(), 0.1)
     (band,) = axes.patches
     np.testing.assert_allclose(band.get_y() + band.get_height(), 0.01 / mean)

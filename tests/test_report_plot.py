@@ -14,8 +14,8 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks, style
 from cntk_bench.report.notes import title
-from cntk_bench.report.style import style
 
 # The package's function `plot` hides the module of the same name.
 plotting = sys.modules["cntk_bench.report.plot"]
@@ -72,7 +72,7 @@ def test_lines_markers_and_colours_are_those_of_the_columns():
     # With fully connected networks, depths cannot count convolutions.
     assert axes.get_xlabel() == "depth (layers of weights)"
     for bars in axes.containers:
-        look, line = style(bars.get_label()), bars[0]
+        look, line = looks.of(bars.get_label()), bars[0]
         assert (line.get_color(), line.get_marker()) == (look.colour, look.marker)
         assert line.get_linestyle() == ("-" if look.line == "-" else "--")
 
@@ -251,3 +251,16 @@ def test_a_matplotlib_that_fails_costs_only_the_figures(tmp_path, monkeypatch, c
     }
     (message,) = caplog.messages
     assert message.startswith("no figure accuracy.png, Matplotlib cannot draw: ModuleNotFoundError: ")
+
+
+def test_places_of_axes_have_no_last_bits():
+    """The layout's solver varies in last bits between processes, and names in an SVG are hashes of places."""
+    with style.own_settings():
+        from matplotlib.figure import Figure
+
+        made = Figure(layout="constrained")
+        made.subplots(2, 2)
+        style.lay_out(made)
+    for axes in made.axes:
+        places = np.array(axes.get_position(original=True).bounds)
+        np.testing.assert_allclose(places, places.round(9), rtol=0, atol=1e-15)

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dash, decades, dress, finish, labelled
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import count
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
 
@@ -160,7 +161,7 @@ def _panel(axes: Any, result: dict, name: str) -> None:
             continue
         widths, means = [row["width"] for row in rows], [row[name] for row in rows]
         spread = [row[f"{name}_deviation"] or 0 for row in rows]
-        colour, marker, _ = style(LIMITS[kind])
+        colour, marker, _ = looks.of(LIMITS[kind])
         below = [
             min(s, 0.9 * m) for s, m in zip(spread, means, strict=True)
         ]  # a logarithm has no place for 0

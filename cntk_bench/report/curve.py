@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from cntk_bench.report import extrapolation
+from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, count, draws
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 from cntk_bench.text import exact, short
 
 PUBLISHED = "published"
@@ -188,7 +188,7 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
     axes: Any = made.add_subplot()
     depths = sorted({facts["depth"] for facts in results})
     for facts in results:
-        look = style(facts["column"])
+        look = looks.of(facts["column"])
         # Deeper is paler.
         strength = 1 - 0.7 * depths.index(facts["depth"]) / len(depths)
         label = cell_label(facts, results)
@@ -234,16 +234,16 @@ def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
     found = labelled([axes])
     labels = [cell_label(facts, results) for facts in results]
     kept = {label: found[label] for label in labels if label in found}
-    for words, looks in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
-                         (ELSEWHERE, RING)):  # fmt: skip
-        if any(label.endswith(f", {words}") for label in found):
-            kept[words] = Line2D([], [], color="0.35", **looks)
+    for what, look in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
+                       (ELSEWHERE, RING)):  # fmt: skip
+        if any(label.endswith(f", {what}") for label in found):
+            kept[what] = Line2D([], [], color="0.35", **look)
     return kept
 
 
 def _measured(axes: Any, facts: dict, strength: float, label: str) -> None:
     """The line of a cell, with its bars."""
-    look, points = style(facts["column"]), facts["points"]
+    look, points = looks.of(facts["column"]), facts["points"]
     axes.errorbar(
         [point["train"] for point in points],
         [point["accuracy"] for point in points],
@@ -260,7 +260,7 @@ def _measured(axes: Any, facts: dict, strength: float, label: str) -> None:
 def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
     """Rings where something was published, with bars of its deviation between draws where it has one."""
     beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
-    for place, words in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
+    for place, what in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
         known = []
         for one in [*facts["points"], *beyond]:
             value = _elsewhere(one).get("accuracy") if place == "elsewhere" else one["published"]
@@ -273,8 +273,8 @@ def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
                 sizes,
                 values,
                 [spread or 0.0 for spread in spreads] if barred else None,
-                label=f"{label}, {words}",
-                color=style(facts["column"]).colour,
+                label=f"{label}, {what}",
+                color=looks.of(facts["column"]).colour,
                 alpha=strength,
                 elinewidth=0.8,
                 **RING,

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import cell_name, count, number
-from cntk_bench.report.style import PALETTE, inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import exact, one_line, short
 
@@ -198,7 +199,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
     size = inches(width)
     made = Figure(figsize=(size, 0.45 * size + 1.3), layout="constrained")
     accuracy, loss = made.subplots(2, 1, sharex=True)
-    colour = style(facts["column"]).colour
+    colour = looks.of(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
     t = [point["relative_time"] for point in points]
     for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
@@ -261,7 +262,7 @@ def note(facts: dict) -> str:
 
 def _styles(number: int) -> list[tuple[str, str]]:
     """Colour and marker of each network's curve."""
-    return [(PALETTE[i % len(PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
+    return [(looks.PALETTE[i % len(looks.PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
 
 
 def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cntk_bench.report import networks
+from cntk_bench.report import looks, networks
 from cntk_bench.report.axes import (
     apart,
     cut,
@@ -16,7 +16,7 @@ from cntk_bench.report.axes import (
 )
 from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, rows
-from cntk_bench.report.style import Style, inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 
 PUBLISHED = "published"
 TALLEST = 12.0  # inches
@@ -116,7 +116,7 @@ def _against_depth(axes: Any, table: list[dict]) -> dict[str, Any]:
     levels = 0
     for column in dict.fromkeys(row["column"] for row in table):
         cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
-        look = style(column)
+        look = looks.of(column)
         level = next((row for row in cells if row["depth"] is None), None)
         if level:
             levels += 1
@@ -170,7 +170,7 @@ def _published(table: list[dict], line: Any) -> dict[str, Any]:
     }
 
 
-def _level(axes: Any, row: dict, look: Style, place: float) -> Any:
+def _level(axes: Any, row: dict, look: looks.Look, place: float) -> Any:
     """Draw a column without depths across the whole figure, its bar at a place from 0 to 1 along the axis."""
     error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
     line = look.line if look.line != "-" else ":"
@@ -187,7 +187,7 @@ def _below_each_other(made: Any, axes: Any, table: list[dict]) -> dict[str, Any]
     names = cut([row["column"] for row in cells], letters(72 * width * 0.42, 7))
     made.set_figheight(min(TALLEST, 0.55 + 0.2 * max(1, len(cells))))
     for place, row in enumerate(cells):
-        look = style(row["column"])
+        look = looks.of(row["column"])
         error = row["standard_error"]
         axes.errorbar(row["accuracy"], place, xerr=error, color=look.colour, marker=look.marker,
                       linestyle="none", elinewidth=0.8, label=row["column"])  # fmt: skip

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report import looks
 from cntk_bench.report.axes import LETTER, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, count, rows
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 from cntk_bench.report.windows import Kernels, beside, studied
 
 LEAST = 2.2  # inches of a panel; narrower ones stand below each other
@@ -108,7 +109,7 @@ def _lines(
     depths = sorted({depth for _, depth in values if depth is not None})
     for kernel, windows in kernels.items():
         plain = kernel.removesuffix("-FLIP")
-        look = style(f"{plain}-V{kernel.removeprefix(plain)}")
+        look = looks.of(f"{plain}-V{kernel.removeprefix(plain)}")
         for place, depth in enumerate(depths):
             cells = [
                 (c, (column, depth)) for c, column in sorted(windows.items()) if (column, depth) in values

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.regression.accuracy import standard_error
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, labelled
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, cell_name, count
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings, save
 from cntk_bench.text import short
 
 BESIDE = 5.0  # inches in which two panels have room beside each other
@@ -133,7 +134,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
     high = 0.48 * size if beside else 1.7 * size
     made = Figure(figsize=(size, high), layout="constrained")
     left, right = made.subplots(1, 2) if beside else made.subplots(2, 1)
-    colour, marker, _ = style(facts["column"])
+    colour, marker, _ = looks.of(facts["column"])
     bins = facts["reliability"]
     total = sum(one["count"] for one in bins)
     left.bar(

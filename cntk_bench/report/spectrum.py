@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dash, decades, dress, finish, labelled
-from cntk_bench.report.style import inches, own_settings, style
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 MARKS = 8  # markers along a line
@@ -72,7 +73,7 @@ def figure(
     for one in spectra:
         values, unit = _sorted(one)
         rank = np.arange(1, len(values) + 1)
-        look = style(one.column)
+        look = looks.of(one.column)
         line = dash(depths, one.depth) if one.depth is not None else look.line
         noise = (one.noise or 0) / unit
         kept = int(np.searchsorted(-values, -noise, "left"))  # those above the noise
