@@ -6,7 +6,7 @@ import json
 
 import pytest
 from records import record
-from test_report_plot import drawn
+from test_report_depth import drawn, saved
 
 from cntk_bench import columns, report
 from cntk_bench.columns import Request, kernel
@@ -119,7 +119,7 @@ def test_alone_it_is_the_only_table(tmp_path):
     for form in report.FORMATS:
         assert "44.0" in report.table(past, form)
     assert "depth   " not in report.table(past) and "ridge" in report.table(past).splitlines()[3]
-    assert report.plot(past, tmp_path / "a.png") and report.plot(past, tmp_path / "a.svg")
+    assert saved(past, tmp_path / "a", "png", "svg") == [tmp_path / "a.png", tmp_path / "a.svg"]
 
 
 def test_the_plot_has_a_level_line():

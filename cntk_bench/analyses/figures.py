@@ -29,7 +29,7 @@ class Drawing(NamedTuple):
     """One figure.
 
     name : of its file, without extension.
-    make : called with width and words (see `report.plot.figure`), returns the matplotlib Figure.
+    make : called with width and words (see `report.depth.figure`), returns the matplotlib Figure.
     title, note : what its caption must say if the figure is drawn without words.
     """
 
@@ -173,10 +173,9 @@ def write(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     files = [
-        folder / f"{one.name}.{kind}"
+        file
         for one in drawings
-        for kind in kinds
-        if style.save(folder / f"{one.name}.{kind}", partial(one.make, width=width, words=words))
+        for file in style.save(folder / one.name, partial(one.make, width=width, words=words), kinds)
     ]
     said = [f"{one.name}\n{one.title}. {one.note}\n" for one in drawings]
     write_whole(folder / CAPTIONS, "\n".join(said))

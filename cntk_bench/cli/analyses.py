@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def flow(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import flow as stage
     from cntk_bench.report import flow as report
+    from cntk_bench.report import style
 
     listed = None if times is None else _numbers(times, "--times", "0.1,1,10")
     _require_finite(ridge, "--ridge")
@@ -81,7 +83,7 @@ def flow(
     results = []
     for facts, kept in _each(opened, "flow", cells, one):
         results.append(facts)
-        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        style.save(kept.with_suffix(""), partial(report.figure, facts))
         if form != "csv":
             _print(report.listing(facts), form)
     if form == "csv":
@@ -117,7 +119,7 @@ def curve(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import curve as stage
     from cntk_bench.report import curve as report
-    from cntk_bench.report import extrapolation
+    from cntk_bench.report import extrapolation, style
 
     listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
     if ridge is not None:
@@ -130,7 +132,7 @@ def curve(
 
     results = [facts for facts, _ in _each(opened, "curve", cells, one)]
     folder = analysis.folder(opened, "curve")
-    report.draw(results, folder / "accuracy.png") and report.draw(results, folder / "accuracy.svg")
+    style.save(folder / "accuracy", partial(report.figure, results))
     _print(report.listing(results), form)
     code = _end(opened, "curve", results, form)
     refused = extrapolation.refusals(results)
@@ -164,6 +166,7 @@ def posterior(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import posterior as stage
     from cntk_bench.report import posterior as report
+    from cntk_bench.report import style
 
     if ridge is not None:
         _require_finite(ridge, "--ridge")
@@ -182,7 +185,7 @@ def posterior(
     results = []
     for facts, kept in _each(opened, "posterior", cells, one):
         results.append(facts)
-        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        style.save(kept.with_suffix(""), partial(report.figure, facts))
         if form == "text":
             _print(report.calibration(facts), form)
     _print(report.listing(results), form)

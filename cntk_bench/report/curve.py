@@ -1,13 +1,12 @@
 """Learning curves as a table and a figure: accuracy against the training images (`analyses.curve`)."""
 
-from pathlib import Path
 from typing import Any
 
 from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, count, draws
-from cntk_bench.report.style import inches, own_settings, save
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import exact, short
 
 PUBLISHED = "published"
@@ -156,7 +155,8 @@ def _of_sets(facts: dict) -> list[str]:
     ]
 
 
-def draw(results: list[dict], path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+@own_settings()
+def figure(results: list[dict], *, width: float | str = "page", words: bool = True) -> Any:
     """Accuracy against n, a line per cell, with bars of one standard error; published accuracies as rings.
 
     Of several draws the bars are of one deviation between draws. An extrapolation is a broken line.
@@ -165,22 +165,13 @@ def draw(results: list[dict], path: str | Path, *, width: float | str = "page", 
     ----------
     results : list of dict
         Of `analyses.curve.follow`, one for each cell.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(results, width=width, words=words))
-
-
-@own_settings()
-def figure(results: list[dict], *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)

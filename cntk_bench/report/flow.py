@@ -9,7 +9,7 @@ from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import cell_name, count, number
-from cntk_bench.report.style import inches, own_settings, save
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import exact, one_line, short
 
@@ -164,13 +164,8 @@ def _wrong(found: Any) -> str | None:
     return None
 
 
-def draw(
-    facts: dict,
-    path: str | Path,
-    *,
-    width: float | str = "page",
-    words: bool = True,
-) -> bool:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
     """Accuracy and loss against t, on training and test images, with the stopping time and the end marked.
 
     Parameters
@@ -178,22 +173,13 @@ def draw(
     facts : dict
         As `analyses.flow.follow` returns; its key "networks", if present, holds curves of finite networks
         (`network_curve`) to be drawn over it.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(facts, width=width, words=words))
-
-
-@own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)

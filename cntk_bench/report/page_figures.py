@@ -9,12 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from cntk_bench.report import confusion, curve, misclassified, pooling, ridges, spectrum
+from cntk_bench.report import confusion, curve, depth, misclassified, pooling, ridges, spectrum
 from cntk_bench.report.findings import Eigenvalues, Findings
 from cntk_bench.report.networks import draws_of
 from cntk_bench.report.page_tables import Table, confused, matrix, pairs
-from cntk_bench.report.plot import figure as by_depth  # the package's `plot` is a function
-from cntk_bench.report.plot import note as plot_note
 from cntk_bench.report.rows import MISSING, cell, cell_name, count, number, rows
 from cntk_bench.report.sketch import Sketch
 from cntk_bench.report.windows import studied
@@ -75,10 +73,10 @@ def accuracy(record: dict) -> Sketch | None:
             )
     if not found:
         return None
-    caption = f"Test accuracy against depth. {plot_note(record)}"
+    caption = f"Test accuracy against depth. {depth.note(record)}"
     alt = f"Test accuracy: {'; '.join(found)}. The numbers are in the table above."
     return Sketch(
-        "accuracy", caption, alt, lambda width, words: by_depth(record, width=width, words=bool(words))
+        "accuracy", caption, alt, lambda width, words: depth.figure(record, width=width, words=bool(words))
     )
 
 

@@ -1,6 +1,5 @@
 """The Gaussian process posterior as tables and a figure: coverage and calibration (`analyses.posterior`)."""
 
-from pathlib import Path
 from typing import Any
 
 from cntk_bench.regression.accuracy import standard_error
@@ -8,7 +7,7 @@ from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, labelled
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, cell_name, count
-from cntk_bench.report.style import inches, own_settings, save
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 BESIDE = 5.0  # inches in which two panels have room beside each other
@@ -104,29 +103,21 @@ def notes(results: list[dict]) -> list[str]:
     return said
 
 
-def draw(facts: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
     """Calibration of one cell: class probabilities against how often they are right; interval coverage.
 
     Parameters
     ----------
     facts : dict
         Of `analyses.posterior.infer`.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(facts, width=width, words=words))
-
-
-@own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)

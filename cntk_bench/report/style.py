@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 WIDTHS = {"column": 3.25, "text": 5.5, "page": 6.75}  # inches
 """Widths of figures: a column of ICML's two, the one of NeurIPS and ICLR, both columns of ICML."""
 NARROWEST, WIDEST = 2.0, 30.0  # inches
-KINDS = ("png", "svg", "pdf")
 UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
 SETTINGS = {
     # Letters as large as a caption's, or a little smaller, at the sizes of `WIDTHS`.
@@ -69,42 +69,45 @@ def inches(width: float | str) -> float:
     return found
 
 
-def save(path: str | Path, make: Callable[[], Any]) -> bool:
-    """Write a figure; where Matplotlib cannot draw, for whatever reason, warn, and write nothing.
+def save(stem: str | Path, make: Callable[[], Any], kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Draw a figure once, and write it in several kinds beside each other: STEM.png and STEM.svg.
+
+    Where Matplotlib cannot draw, for whatever reason, a warning says so, and this and further kinds are not
+    written.
 
     Parameters
     ----------
-    path : path-like
-        A file ending in .png, .svg or .pdf.
+    stem : path-like
+        The files' common name, without extension.
     make : callable
         Returns the matplotlib Figure.
+    kinds : sequence of {"png", "svg", "pdf"}
 
     Returns
     -------
-    bool
-        Whether there is a figure.
+    list of Path
+        The files written.
 
     Raises
     ------
     UserError
-        If the file cannot be written or is of another kind, or `make` raises one.
+        If a file cannot be written, or `make` raises one.
     """
-    path = Path(path)
-    kind = path.suffix[1:]
-    if kind not in KINDS:
-        endings = ", ".join(f".{one}" for one in KINDS)
-        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {endings}")
-    try:
-        with own_settings():
-            found = image(make(), kind)
-    except UserError:
-        raise
-    except Exception as error:  # somebody else's program, settings and fonts: the tables do without
-        reason = one_line(f"{type(error).__name__}: {error}", 150)
-        log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
-        return False
-    write_whole(path, found)
-    return True
+    files, drawn = [], cache(make)
+    for kind in kinds:
+        file = Path(f"{stem}.{kind}")
+        try:
+            with own_settings():
+                found = image(drawn(), kind)
+        except UserError:
+            raise
+        except Exception as error:  # somebody else's program, settings and fonts: the tables do without
+            reason = one_line(f"{type(error).__name__}: {error}", 150)
+            log.warning("no figure %s, Matplotlib cannot draw: %s", short(file.name), reason)
+            break
+        write_whole(file, found)
+        files.append(file)
+    return files
 
 
 def image(figure: Any, kind: str) -> bytes:

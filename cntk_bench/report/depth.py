@@ -1,6 +1,5 @@
 """Accuracy against depth, as a figure."""
 
-from pathlib import Path
 from typing import Any
 
 from cntk_bench.report import looks, networks
@@ -16,37 +15,10 @@ from cntk_bench.report.axes import (
 )
 from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, rows
-from cntk_bench.report.style import inches, own_settings, save
+from cntk_bench.report.style import inches, own_settings
 
 PUBLISHED = "published"
 TALLEST = 12.0  # inches
-
-
-def plot(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
-    """Write `figure` to a file.
-
-    Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
-
-    Parameters
-    ----------
-    record : dict
-        A record with solutions.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
-    width, words
-        As for `figure`.
-
-    Returns
-    -------
-    bool
-        Whether there is a figure.
-
-    Raises
-    ------
-    UserError
-        If nothing has been solved yet, or the file cannot be written or is of another kind.
-    """
-    return save(path, lambda: figure(record, width=width, words=words))
 
 
 @own_settings()
