@@ -137,8 +137,8 @@ def test_curves_of_one_size_and_several_ridges_say_which_is_which(run, tmp_path)
     copy = shutil.copytree(run, tmp_path / "copy")
     succeed("curve", copy, "--depth", "3", "--sizes", "20,30", "--ridge", "0.0")
     (drawing,) = figures.found(Run(copy), only=["curve"])[0]
-    assert drawing.name == "curve" and drawing.title.endswith("20 test images, ridge 0 or 0.1")
-    made = drawing.make(width="page", words=True)
+    assert drawing.name == "curve" and drawing.words[0].endswith("20 test images, ridge 0 or 0.1")
+    made = drawing.make(width="page", words=drawing.words)
     labels = [text.get_text() for legend in made.legends for text in legend.get_texts()]
     labels += [text.get_text() for text in (made.axes[0].get_legend() or made).texts]
     assert {"FC-NTK, depth 2, ridge 0.1", "FC-NTK, depth 3, ridge 0"} <= set(labels)

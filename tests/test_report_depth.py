@@ -18,9 +18,14 @@ from cntk_bench.report import depth, looks, style
 from cntk_bench.report.notes import title
 
 
+def figure(past, **how):
+    """A record's figure, with title and note."""
+    return depth.figure(past, words=(title(past), depth.note(past)), **how)
+
+
 def saved(past, stem, *kinds):
     """Write a record's figure; returns the files."""
-    return style.save(stem, lambda: depth.figure(past), kinds)
+    return style.save(stem, lambda: figure(past), kinds)
 
 
 def test_plots_are_images_and_repeatable_alone_and_together(tmp_path):
@@ -36,7 +41,7 @@ def test_plots_are_images_and_repeatable_alone_and_together(tmp_path):
 
 def drawn(past, **how):
     """The axes of a record's figure."""
-    return depth.figure(past, **how).axes[0]
+    return figure(past, **how).axes[0]
 
 
 def test_the_plot_draws_what_the_table_says():
@@ -112,7 +117,7 @@ def test_axes_say_what_they_are():
 
 
 def test_without_words_the_axis_says_what_bars_are():
-    axes = drawn(record(), words=False)
+    (axes,) = depth.figure(record()).axes
     assert axes.get_ylabel() == "test accuracy ± s.e. (%)"
     assert [text.get_text() for text in axes.figure.texts] == ["", ""]
 
@@ -180,8 +185,10 @@ def settings_of_all_kinds(path):
 DRAW = """
 import json, os, sys
 from cntk_bench.report import depth, style
+from cntk_bench.report.notes import title
 before, here = dict(os.environ), os.getcwd()
-style.save(sys.argv[2], lambda: depth.figure(json.loads(sys.argv[1])), ["png"])
+past = json.loads(sys.argv[1])
+style.save(sys.argv[2], lambda: depth.figure(past, words=(title(past), depth.note(past))), ["png"])
 assert (dict(os.environ), os.getcwd()) == (before, here)
 """
 

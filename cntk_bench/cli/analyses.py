@@ -83,7 +83,8 @@ def flow(
     results = []
     for facts, kept in _each(opened, "flow", cells, one):
         results.append(facts)
-        style.save(kept.with_suffix(""), partial(report.figure, facts))
+        words = report.title(facts), report.note(facts)
+        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
         if form != "csv":
             _print(report.listing(facts), form)
     if form == "csv":
@@ -132,7 +133,8 @@ def curve(
 
     results = [facts for facts, _ in _each(opened, "curve", cells, one)]
     folder = analysis.folder(opened, "curve")
-    style.save(folder / "accuracy", partial(report.figure, results))
+    words = report.title(results), report.note(results)
+    style.save(folder / "accuracy", partial(report.figure, results, words=words))
     _print(report.listing(results), form)
     code = _end(opened, "curve", results, form)
     refused = extrapolation.refusals(results)
@@ -185,7 +187,8 @@ def posterior(
     results = []
     for facts, kept in _each(opened, "posterior", cells, one):
         results.append(facts)
-        style.save(kept.with_suffix(""), partial(report.figure, facts))
+        words = report.title(facts), report.note(facts)
+        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
         if form == "text":
             _print(report.calibration(facts), form)
     _print(report.listing(results), form)

@@ -14,6 +14,7 @@ from pathlib import Path
 from cntk_bench.errors import UserError
 from cntk_bench.report import depth, formats, pooling, style
 from cntk_bench.report.formats import FORMATS
+from cntk_bench.report.notes import title
 from cntk_bench.report.rows import cell_name, rows
 from cntk_bench.report.windows import studied
 from cntk_bench.system.files import write_whole, writing
@@ -54,6 +55,7 @@ def write(record: dict, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for suffix, function in FORMATS.values():
         write_whole(folder / f"table.{suffix}", function(record))
-    style.save(folder / "accuracy", partial(depth.figure, record))
+    above = title(record)
+    style.save(folder / "accuracy", partial(depth.figure, record, words=(above, depth.note(record))))
     if studied(row["column"] for row in rows(record)):
-        style.save(folder / "windows", partial(pooling.figure, record))
+        style.save(folder / "windows", partial(pooling.figure, record, words=(above, pooling.note(record))))

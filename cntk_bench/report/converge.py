@@ -108,11 +108,12 @@ def write(result: dict, folder: Path) -> None:
     table = listing(result)
     write_whole(folder / "converge.txt", written(table))
     write_whole(folder / "converge.md", written(table, "markdown"))
-    style.save(folder / "converge", partial(figure, result), ("png", "svg", "pdf"))
+    words = title(result), note(result)
+    style.save(folder / "converge", partial(figure, result, words=words), ("png", "svg", "pdf"))
 
 
 @own_settings()
-def figure(result: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(result: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Every measure against width, log-log, with the deviation between networks, and the slope expected.
 
     Parameters
@@ -138,12 +139,7 @@ def figure(result: dict, *, width: float | str = "page", words: bool = True) -> 
         _panel(axes, result, name)
     for axes in panels[len(shown) :]:
         axes.remove()
-    finish(
-        made,
-        list(panels[: len(shown)]),
-        labelled(panels[: len(shown)]),
-        (title(result), note(result)) if words else None,
-    )
+    finish(made, list(panels[: len(shown)]), labelled(panels[: len(shown)]), words)
     return made
 
 

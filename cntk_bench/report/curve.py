@@ -156,7 +156,7 @@ def _of_sets(facts: dict) -> list[str]:
 
 
 @own_settings()
-def figure(results: list[dict], *, width: float | str = "page", words: bool = True) -> Any:
+def figure(results: list[dict], *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against n, a line per cell, with bars of one standard error; published accuracies as rings.
 
     Of several draws the bars are of one deviation between draws. An extrapolation is a broken line.
@@ -205,8 +205,7 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
     axes.set_ylabel("test accuracy (%)" if words else f"test accuracy ± {bar} (%)")
     percents(axes.yaxis)
     dress(axes)
-    said = (title(results), note(results)) if words else None
-    finish(made, [axes], _handles(results, axes), said)
+    finish(made, [axes], _handles(results, axes), words)
     return made
 
 

@@ -13,7 +13,6 @@ from cntk_bench.report.axes import (
     mark_doubted,
     percents,
 )
-from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, rows
 from cntk_bench.report.style import inches, own_settings
 
@@ -22,7 +21,7 @@ TALLEST = 12.0  # inches
 
 
 @own_settings()
-def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(record: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against depth, a line for each column, with bars of one standard error; published ones hollow.
 
     A column without depths is a broken level line, with its bar at the right end. If there are fewer than
@@ -34,8 +33,8 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
         A record with solutions.
     width : float or str
         Inches, or a name of `style.WIDTHS`.
-    words : bool
-        Whether the title stands above and `note` below; without, they belong in a caption.
+    words : (str, str), optional
+        Title above, and note below (`notes.title`, `note`); without, they belong in a caption.
 
     Returns
     -------
@@ -64,8 +63,7 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
         axes.set_ylabel(label)
         percents(axes.yaxis)
     dress(axes)
-    said = (title(record), note(record)) if words else None
-    finish(made, [axes], handles, said)
+    finish(made, [axes], handles, words)
     return made
 
 

@@ -165,7 +165,7 @@ def _wrong(found: Any) -> str | None:
 
 
 @own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy and loss against t, on training and test images, with the stopping time and the end marked.
 
     Parameters
@@ -236,8 +236,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         decades(axis)
     powers(top.xaxis)
     percents(accuracy.yaxis)
-    said = (title(facts), note(facts)) if words else None
-    finish(made, (accuracy, loss), labelled((accuracy, loss)), said)
+    finish(made, (accuracy, loss), labelled((accuracy, loss)), words)
     return made
 
 

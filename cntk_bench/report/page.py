@@ -81,7 +81,7 @@ def content(record: dict, found: Findings) -> dict[str, Any]:
     return {
         "name": short(record["name"].strip(), 120) or "a run",
         "lead": title(record).partition(": ")[2] or title(record),
-        "sections": {key: words for key, words in SECTIONS.items() if there.get(key, True)},
+        "sections": {key: heading for key, heading in SECTIONS.items() if there.get(key, True)},
         "summary": _summary(record, table),
         "tables": page_tables.accuracies(record),
         "notes": [(note, note.startswith(DOUBTED)) for note in notes(record)],

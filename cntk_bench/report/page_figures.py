@@ -73,11 +73,10 @@ def accuracy(record: dict) -> Sketch | None:
             )
     if not found:
         return None
-    caption = f"Test accuracy against depth. {depth.note(record)}"
+    note = depth.note(record)
+    caption = f"Test accuracy against depth. {note}"
     alt = f"Test accuracy: {'; '.join(found)}. The numbers are in the table above."
-    return Sketch(
-        "accuracy", caption, alt, lambda width, words: depth.figure(record, width=width, words=bool(words))
-    )
+    return Sketch("accuracy", caption, alt, partial(depth.figure, record), note=note)
 
 
 def windows(record: dict) -> Sketch | None:
@@ -85,11 +84,10 @@ def windows(record: dict) -> Sketch | None:
     kernels = studied(row["column"] for row in rows(record))
     if not kernels:
         return None
-    caption = f"Test accuracy against the pooling window. {pooling.note(record)}"
+    note = pooling.note(record)
+    caption = f"Test accuracy against the pooling window. {note}"
     alt = f"Accuracy against the pooling window of {', '.join(kernels)}. The numbers are in the table above."
-    return Sketch(
-        "windows", caption, alt, lambda width, words: pooling.figure(record, width=width, words=bool(words))
-    )
+    return Sketch("windows", caption, alt, partial(pooling.figure, record), note=note)
 
 
 def curves(found: Findings) -> Sketch | None:
@@ -110,17 +108,11 @@ def curves(found: Findings) -> Sketch | None:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # its source is not trusted
         log.warning("the learning curves of the run are damaged: run `curve` again")
         return None
-    words = frozenset(i for i, form in enumerate(listing.forms.values()) if form == "s" and i)
-    table = Table(listing.title, list(listing.forms), lines, words=words)
+    texts = frozenset(i for i, form in enumerate(listing.forms.values()) if form == "s" and i)
+    table = Table(listing.title, list(listing.forms), lines, text_columns=texts)
     caption = f"Test accuracy against the number of training images. {told_of}"
     alt = f"Learning curves: {'; '.join(told)}."
-    return Sketch(
-        "curves",
-        caption,
-        alt,
-        lambda width, words: curve.figure(results, width=width, words=bool(words)),
-        (table,),
-    )
+    return Sketch("curves", caption, alt, partial(curve.figure, results), (table,))
 
 
 def paths(found: Findings) -> Sketch | None:
@@ -130,7 +122,8 @@ def paths(found: Findings) -> Sketch | None:
     tables, told = [], []
     for path in found.paths:
         name = cell_name({"column": path.column, "depth": path.depth})
-        tables.append(Table(name, ridges.HEADS, ridges.cells(path), words=frozenset({len(ridges.HEADS) - 1})))
+        last = frozenset({len(ridges.HEADS) - 1})
+        tables.append(Table(name, ridges.HEADS, ridges.cells(path), text_columns=last))
         if path.chosen is not None:
             told.append(f"{name} {path.chosen:g}")
     ringed = ", so the ringed one need not be the best on them" if told else ""
@@ -188,7 +181,7 @@ def mistakes(found: Findings, names: Sequence[str]) -> Sketch | None:
         "The images shown, by their place in the data set's test set, counted from 0",
         ["place", "true class", "predicted class", "margin"],
         lines,
-        words=frozenset({1, 2}),
+        text_columns=frozenset({1, 2}),
     )
     first = f"{lines[0][1]} taken for {lines[0][2]}"
     alt = (

@@ -40,7 +40,7 @@ def costs(record: dict) -> Table:
                 _memory(one),
             ]
         )
-    return Table("Time and memory of each stage", [*heads, "peak memory"], rows, words=frozenset({1}))
+    return Table("Time and memory of each stage", [*heads, "peak memory"], rows, text_columns=frozenset({1}))
 
 
 def core_hours(stage: dict) -> float | None:
@@ -168,7 +168,7 @@ def fingerprints(record: dict) -> Table:
         rows += [
             [f"Gram {short(str(name), 40)}", _hexadecimal(one)] for name, one in list(grams.items())[:500]
         ]
-    return Table("SHA-256 of images and Gram matrices", ["of", "SHA-256"], rows, words=frozenset({1}))
+    return Table("SHA-256 of images and Gram matrices", ["of", "SHA-256"], rows, text_columns=frozenset({1}))
 
 
 def _hexadecimal(value: Any) -> str:

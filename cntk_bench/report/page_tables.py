@@ -35,14 +35,14 @@ class Table:
     heads : one for each column; the first column's cells are the heads of their rows.
     rows : texts; one that ends in `DOUBTED` is in doubt.
     groups : headings above the heads, (title, number of columns); empty for none.
-    words : which columns are text, not numbers.
+    text_columns : the places of the columns that are text, not numbers.
     """
 
     caption: str
     heads: list[str]
     rows: list[list[str]]
     groups: tuple[tuple[str, int], ...] = ()
-    words: frozenset[int] = frozenset()
+    text_columns: frozenset[int] = frozenset()
 
 
 def accuracies(record: dict) -> list[Table]:
@@ -110,9 +110,8 @@ def confused(counts: np.ndarray, names: Sequence[str], repeats: int = 1) -> Tabl
             share = [f"{100 * right / of:.1f}", f"{standard_error(right / of, of // repeats):.1f}"]
         rows.append([short(name, 30), str(of), str(right), *share, often])
     heads = ["class", "predictions" if repeats > 1 else "test images", "right", "right, %", "s.e.", TAKEN]
-    return Table(
-        "Test images of each class; a standard error of 0 is uninformative", heads, rows, words=frozenset({5})
-    )
+    caption = "Test images of each class; a standard error of 0 is uninformative"
+    return Table(caption, heads, rows, text_columns=frozenset({5}))
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Table:
@@ -130,4 +129,4 @@ def pairs(counts: np.ndarray, names: Sequence[str]) -> Table:
     places = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
     rows = [[short(names[i], 30), short(names[j], 30), str(wrong[i, j])] for i, j in places]
     heads = ["true class", "predicted class", "test images"]
-    return Table("The pairs of classes confused most often", heads, rows, words=frozenset({1}))
+    return Table("The pairs of classes confused most often", heads, rows, text_columns=frozenset({1}))

@@ -4,7 +4,6 @@ from typing import Any
 
 from cntk_bench.report import looks
 from cntk_bench.report.axes import LETTER, dress, finish, labelled, mark_doubted, percents
-from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, count, rows
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.report.windows import Kernels, beside, studied
@@ -13,7 +12,7 @@ LEAST = 2.2  # inches of a panel; narrower ones stand below each other
 
 
 @own_settings()
-def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(record: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against the half-width c, a line for each kernel and depth, with bars of one standard error.
 
     What was published for the same numbers of images is dashed; what was for others has its own panel.
@@ -62,9 +61,7 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
     first.set_ylabel("test accuracy (%)" if words else "test accuracy ± s.e. (%)")
     for axes in (first, *others)[-across:]:
         axes.set_xlabel("half-width c of the window")
-    finish(
-        made, (first, *others), labelled((first, *others)), (title(record), note(record)) if words else None
-    )
+    finish(made, (first, *others), labelled((first, *others)), words)
     return made
 
 

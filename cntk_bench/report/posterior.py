@@ -104,7 +104,7 @@ def notes(results: list[dict]) -> list[str]:
 
 
 @own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Calibration of one cell: class probabilities against how often they are right; interval coverage.
 
     Parameters
@@ -162,8 +162,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         dress(axes)
-    said = (title(facts), note(facts)) if words else None
-    finish(made, (left, right), labelled((left, right)), said)
+    finish(made, (left, right), labelled((left, right)), words)
     return made
 
 
