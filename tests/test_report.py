@@ -12,6 +12,7 @@ from records import record
 from cntk_bench import report
 from cntk_bench.errors import UserError
 from cntk_bench.report import depth, formats, grids, style
+from cntk_bench.report.published import Published
 
 # The package's function `rows` hides the module of the same name.
 rows = sys.modules["cntk_bench.report.rows"]
@@ -300,7 +301,8 @@ def test_the_title_says_how_many_ridges_were_tried():
 
 
 def test_every_source_is_named(monkeypatch):
-    known = {"CNTK-V": (64.0, "One"), "CNTK-GAP": (70.0, "Two")}
+    sizes = (50_000, 10_000)
+    known = {"CNTK-V": Published(64.0, "One", sizes), "CNTK-GAP": Published(70.0, "Two", sizes)}
     for module in (rows, grids):
         monkeypatch.setattr(module, "published", lambda _run, column, _depth: known.get(column))
     lines = report.table(record()).splitlines()

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, deviation, published
+from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -78,12 +78,11 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        like = alike(data, solution)
-        known = published(like, solution["column"], solution["depth"])
+        known = published(alike(data, solution), solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
-            difference = round(accuracy - known[0], 2)
+            difference = round(accuracy - known.accuracy, 2)
         found.append(
             {
                 "column": short(solution["column"], WIDEST),
@@ -91,9 +90,9 @@ def rows(record: dict) -> list[dict]:
                 "accuracy": accuracy,
                 "standard_error": number(solution.get("standard_error")),
                 "trusted": trusted,
-                "published": known[0] if known else None,
+                "published": known.accuracy if known else None,
                 "difference": difference,
-                "source": known[1] if known else None,
+                "source": known.source if known else None,
                 "n_train": data["n_train"],
                 "n_test": data["n_test"],
                 "ridge": number(solution.get("ridge")),
@@ -101,9 +100,7 @@ def rows(record: dict) -> list[dict]:
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "rate": number(solution.get("rate")),
-                "published_spread": (
-                    deviation(like, solution["column"], solution["depth"]) if known else None
-                ),
+                "published_spread": known.deviation if known else None,
             }
         )
     return found
