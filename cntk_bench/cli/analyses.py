@@ -268,11 +268,10 @@ def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> in
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
         return 0
-    from cntk_bench.report import cell_name
+    from cntk_bench.report import name_of
 
     first = doubtful[0]
     streams.complain(
-        f"{len(doubtful)} of {len(results)} results are not to be trusted: "
-        f"{cell_name(first)}: {first['doubt']}"
+        f"{len(doubtful)} of {len(results)} results are not to be trusted: {name_of(first)}: {first['doubt']}"
     )
     return 2

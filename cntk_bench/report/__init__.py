@@ -15,12 +15,12 @@ from cntk_bench.errors import UserError
 from cntk_bench.report import depth, formats, pooling, style
 from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.notes import title
-from cntk_bench.report.rows import cell_name, rows
+from cntk_bench.report.rows import name_of, rows
 from cntk_bench.report.windows import studied
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
 
-__all__ = ["FORMATS", "cell_name", "rows", "table", "write"]
+__all__ = ["FORMATS", "name_of", "rows", "table", "write"]
 
 
 def table(record: dict, format: str = "text", *, caption: str | None = None, label: str | None = None) -> str:

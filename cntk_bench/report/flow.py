@@ -8,7 +8,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import cell_name, count, number
+from cntk_bench.report.rows import count, name_of, number
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import exact, one_line, short
@@ -64,7 +64,7 @@ def title(facts: dict) -> str:
     """The cell, the data and the ridge, in a line."""
     data = facts["data"]
     return (
-        f"{short(facts['run'])}: gradient flow of {cell_name(facts)}, "
+        f"{short(facts['run'])}: gradient flow of {name_of(facts)}, "
         f"{short(data['name'])}, {count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"ridge {exact(facts['ridge'])}"
     )

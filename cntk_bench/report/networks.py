@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cntk_bench.report.rows import cell_name, number
+from cntk_bench.report.rows import name_of, number
 from cntk_bench.text import exact, short
 
 CHOICES = {
@@ -49,7 +49,7 @@ def notes(solutions: list[dict]) -> list[str]:
             each = "; each draw has its own" * any(isinstance(s.get("draws"), list) for s in chosen)
             found.append(f"rate: of {tried} learning rates, {words}{each}.")
     failures = [
-        f"{cell_name(s)}, rate {_number(one, 'rate')}, "
+        f"{name_of(s)}, rate {_number(one, 'rate')}, "
         f"trial {_number(one, 'trial')}{which} (step {_number(one, 'step')}: "
         f"{short(str(one.get('reason')), 60)})"
         for s in solutions

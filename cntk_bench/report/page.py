@@ -18,7 +18,7 @@ from cntk_bench import __version__
 from cntk_bench.report import page_figures, page_provenance, page_tables
 from cntk_bench.report.findings import Findings
 from cntk_bench.report.notes import notes, title
-from cntk_bench.report.rows import DOUBTED, MISSING, cell_name, count, draws, is_trusted, number, rows
+from cntk_bench.report.rows import DOUBTED, MISSING, count, draws, is_trusted, name_of, number, rows
 from cntk_bench.report.sketch import shown
 from cntk_bench.text import short, visible
 
@@ -111,7 +111,7 @@ def _summary(record: dict, table: list[dict]) -> list[tuple[str, str, str]]:
         value = f"{best['accuracy']:.2f}" + (f" ± {error:.2f}" if error is not None else "") + " %"
         bound = ", ± one standard error" if error is not None else ""
         several = f"; the highest of {len(sound)}, so biased upwards" if len(sound) > 1 else ""
-        found.append(("highest accuracy", value, f"{cell_name(best)}{bound}{several}"))
+        found.append(("highest accuracy", value, f"{name_of(best)}{bound}{several}"))
     several = f"{count(draws(data))} draws of " if draws(data) > 1 else ""
     images = f"{several}{count(data['n_train'])} / {count(data['n_test'])}"
     found.append(("training / test images", images, short(data["name"], 40)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report.grids import Groups, grids
-from cntk_bench.report.rows import DOUBTED, MISSING, cell, cell_name, is_trusted, number
+from cntk_bench.report.rows import DOUBTED, MISSING, cell, is_trusted, name_of, number
 from cntk_bench.text import short
 
 TAKEN = "most often taken for"
@@ -73,7 +73,7 @@ def details(record: dict) -> Table:
     rows = []
     for i, one in enumerate(solutions):
         mark = "" if is_trusted(one) else DOUBTED
-        rows.append([cell_name(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
+        rows.append([name_of(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
     heads = ["cell", *(DETAILS[key][0] for key in known), "trusted"]
     return Table("How each cell was solved", heads, rows)
 

@@ -6,7 +6,7 @@ from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, labelled
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import DOUBTED, cell_name, count
+from cntk_bench.report.rows import DOUBTED, count, name_of
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
@@ -65,7 +65,7 @@ def calibration(facts: dict) -> Listing:
         }
         for one in facts["reliability"]
     ]
-    name = f"{cell_name(facts)}: probability of the likeliest class, in percent"
+    name = f"{name_of(facts)}: probability of the likeliest class, in percent"
     return Listing(name, forms, rows)
 
 
@@ -92,14 +92,14 @@ def notes(results: list[dict]) -> list[str]:
     ]
     for facts in results:
         if facts["edge"]:
-            said.append(f"{cell_name(facts)}: {EDGES[facts['edge']]}.")
+            said.append(f"{name_of(facts)}: {EDGES[facts['edge']]}.")
         if facts["floored"]:
             said.append(
-                f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
+                f"{name_of(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
                 "larger than its error from stored kernels; the error is used instead."
             )
         if facts["doubt"]:
-            said.append(f"{DOUBTED} Not to be trusted: {cell_name(facts)}: {facts['doubt']}.")
+            said.append(f"{DOUBTED} Not to be trusted: {name_of(facts)}: {facts['doubt']}.")
     return said
 
 
@@ -143,7 +143,7 @@ def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] |
         color=colour,
         marker=marker,
         elinewidth=0.8,
-        label=cell_name(facts),
+        label=name_of(facts),
     )
     left.set_title(f"expected calibration error {100 * facts['ece']:.2f} points")
     left.set_xlabel("probability of the likeliest class")
@@ -153,7 +153,7 @@ def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] |
         [one["observed"] for one in facts["coverage"]],
         color=colour,
         marker=marker,
-        label=cell_name(facts),
+        label=name_of(facts),
     )
     right.set_xlabel("probability of the central interval")
     right.set_ylabel("share of test targets within it")

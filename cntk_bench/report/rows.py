@@ -183,10 +183,14 @@ def _length(values: Any) -> int | None:
     return len(values) if isinstance(values, list) else None
 
 
-def cell_name(solution: dict) -> str:
-    """Which cell a solution fills: its column, and its depth where it has one."""
-    depth = solution["depth"]
-    return short(solution["column"], WIDEST) + ("" if depth is None else f" at depth {depth}")
+def cell_name(column: str, depth: int | None) -> str:
+    """A cell in words: its column, and its depth where it has one, such as "CNTK-GAP at depth 11"."""
+    return short(column, WIDEST) + ("" if depth is None else f" at depth {depth}")
+
+
+def name_of(facts: Mapping[str, Any]) -> str:
+    """The `cell_name` of a solution, of a row, or of an analysis' result."""
+    return cell_name(facts["column"], facts["depth"])
 
 
 def cell(value: float | None, form: str) -> str:
