@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")  # those that need more than a record
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -97,8 +99,8 @@ class Findings:
     mistakes : a sample of misclassified images; None if there are none, or `absent` says why.
     spectra, paths : of each cell that has one.
     curves : results of `analyses.curve` for the same images.
-    absent : "curves", "ridges", "confusion", "mistakes", "spectra" -> a sentence: why it is not shown, and
-        what shows it. "confusion" also stands for the cell, without which there are no mistakes either.
+    absent : some of `FIGURES` -> a sentence: why it is not shown, and what shows it. "confusion" also stands
+        for the cell, without which there are no mistakes either.
     """
 
     config: str = ""

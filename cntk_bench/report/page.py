@@ -16,7 +16,7 @@ from typing import Any
 
 from cntk_bench import __version__
 from cntk_bench.report import page_figures, page_provenance, page_tables
-from cntk_bench.report.findings import Findings
+from cntk_bench.report.findings import FIGURES, Findings
 from cntk_bench.report.notes import notes, title
 from cntk_bench.report.rows import DOUBTED, MISSING, count, draws, is_trusted, name_of, number, rows
 from cntk_bench.report.sketch import shown
@@ -34,7 +34,6 @@ SECTIONS = {
     "reproduce": "Reproduce",
     "provenance": "Provenance",
 }
-ABSENT = ("curves", "ridges", "confusion", "mistakes", "spectra")  # what may be missing for a reason
 
 
 def html(record: dict, found: Findings | None = None) -> str:
@@ -68,7 +67,7 @@ def rendered(template: str, shown: dict[str, Any], *styles: str) -> str:
 def content(record: dict, found: Findings) -> dict[str, Any]:
     """The page's content as plain data, by the names that the template has for it."""
     table = rows(record)
-    absent = dict.fromkeys(ABSENT, "") | dict(found.absent)
+    absent = dict.fromkeys(FIGURES, "") | dict(found.absent)
     if absent["spectra"]:
         absent["spectra"] += f". To compute and show them: {page_command(record)} --spectrum"
     sketches = {key: make() for key, make in page_figures.of_solve(record, found).items()}

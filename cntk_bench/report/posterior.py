@@ -11,7 +11,7 @@ from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 BESIDE = 5.0  # inches in which two panels have room beside each other
-SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
+LEVELS = (0.5, 0.9, 0.95)  # of the intervals in the table
 EDGES = {
     "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
     "smallest": "the likelihood rises further below this ridge, but there errors of stored kernels decide it",
@@ -29,7 +29,7 @@ def listing(results: list[dict]) -> Listing:
         "accuracy": ".2f",
         "s.e.": ".2f",
         "NLL": ".4f",
-        **{_head(level): ".2f" for level in SHOWN},
+        **{_head(level): ".2f" for level in LEVELS},
         "ECE": ".2f",
         "log loss": ".4f",
     }

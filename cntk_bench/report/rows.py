@@ -164,7 +164,10 @@ def _setting(solution: Mapping[str, Any]) -> str:
 
 
 def draws(data: Mapping[str, Any]) -> int:
-    """How many draws of n_train training images there are in a record's data."""
+    """Number of draws according to a record's facts about images, whose n_train counts one draw.
+
+    1 where it is missing or impossible.
+    """
     found = data.get("draws", 1)
     return found if type(found) is int and 0 < found < 10**9 else 1
 
