@@ -29,8 +29,8 @@ class Drawing(NamedTuple):
 
     name : of its file, without extension.
     make : called with width and words (see `report.depth.figure`), returns the matplotlib Figure.
-    words : title and note, where the figure has them.
-    caption : what its caption must say where it has not.
+    words : the title above it and the note below, if they are wanted.
+    caption : what its caption must say if it is drawn without words.
     """
 
     name: str

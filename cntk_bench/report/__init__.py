@@ -2,10 +2,10 @@
 
 `rows` collects what is known of each cell, `grids` arranges it in tables, `notes` writes the title above and
 the notes below; `formats` write it as text, Markdown, CSV, JSON and `latex`; `depth` and `pooling` draw it.
-Every figure is made by a function `figure`, in the common `style` and with the helpers in `axes`;
-`confusion`, `misclassified`, `ridges` and `spectrum` draw plain arrays. `page_figures` describes each figure
-of a solve (`sketch`), for a page and for a paper. `page` puts it all on one HTML page, with what is known
-beyond the record (`findings`).
+Every figure is made by a function `figure`, in the common `style`, with the `looks` of columns and the
+helpers in `axes`. `confusion`, `misclassified`, `ridges` and `spectrum` draw what is known beyond the record
+(`findings`). `page_figures` describes each figure of a solve (`sketch`), for a page and for a paper. `page`
+puts it all on one HTML page.
 """
 
 from functools import partial
