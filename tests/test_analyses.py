@@ -19,10 +19,8 @@ from cntk_bench.analyses import flow as stage
 from cntk_bench.analyses import posterior as posteriors
 from cntk_bench.errors import UserError
 from cntk_bench.regression import ridge
-from cntk_bench.report import curve as report_of_curve
 from cntk_bench.report import flow as report_of_flow
 from cntk_bench.report import listing as listings
-from cntk_bench.report import posterior as report_of_posterior
 from cntk_bench.runs import images
 
 COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP", "FC-NNGP-B0.1", "FC-NNGP-FLIP")
@@ -42,7 +40,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
     """The saved figures, for tests that ask for them; other tests draw none, as that takes seconds."""
-    return figures.watched(request, monkeypatch, (report_of_flow, report_of_curve, report_of_posterior))
+    return figures.watched(request, monkeypatch)
 
 
 class TestFlow:

@@ -34,7 +34,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
-    return figures.watched(request, monkeypatch, (report_of_curve,))
+    return figures.watched(request, monkeypatch)
 
 
 def of_digits(train, test, accuracy, source="Somebody 2020", **more):

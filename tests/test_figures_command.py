@@ -18,7 +18,7 @@ from cntk_bench.analyses import figures, findings
 from cntk_bench.cli import figures as command
 from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
-from cntk_bench.report import latex, page, style
+from cntk_bench.report import latex, looks, page
 from cntk_bench.report.listing import Listing, written
 
 FOUND = ("accuracy", "ridges", "confusion", "mistakes", "spectra", "curve")  # the figures that this run has
@@ -75,7 +75,7 @@ def test_all_figures_of_a_run_are_written_and_can_be_read(drawn):
     names = {f"{name}.{kind}" for name in FOUND for kind in ("pdf", "svg")} | {"captions.txt"}
     found = contents(folder)
     assert set(found) == names | {"ridges.png"} and all(str(folder / name) in told for name in names)
-    colour = style.style("FC-NTK").colour
+    colour = looks.of("FC-NTK").colour
     parts = np.array(bytearray.fromhex(colour[1:]))
     for name in FOUND:
         pdf, svg = found[f"{name}.pdf"], found[f"{name}.svg"].decode()
@@ -137,8 +137,8 @@ def test_curves_of_one_size_and_several_ridges_say_which_is_which(run, tmp_path)
     copy = shutil.copytree(run, tmp_path / "copy")
     succeed("curve", copy, "--depth", "3", "--sizes", "20,30", "--ridge", "0.0")
     (drawing,) = figures.found(Run(copy), only=["curve"])[0]
-    assert drawing.name == "curve" and drawing.title.endswith("20 test images, ridge 0 or 0.1")
-    made = drawing.make(width="page", words=True)
+    assert drawing.name == "curve" and drawing.words[0].endswith("20 test images, ridge 0 or 0.1")
+    made = drawing.make(width="page", words=drawing.words)
     labels = [text.get_text() for legend in made.legends for text in legend.get_texts()]
     labels += [text.get_text() for text in (made.axes[0].get_legend() or made).texts]
     assert {"FC-NTK, depth 2, ridge 0.1", "FC-NTK, depth 3, ridge 0"} <= set(labels)

@@ -214,3 +214,12 @@ def test_a_record_that_lacks_a_part(started, tmp_path, place, problem):
     (tmp_path / "record.json").write_text(json.dumps(broken))
     with pytest.raises(UserError, match=f"is damaged .{problem}"):
         record.load(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize(
+    ("facts", "number"),
+    [({}, 1), ({"draws": 3}, 3), ({"draws": 10**9}, 1)]
+    + [({"draws": impossible}, 1) for impossible in (0, -2, True, "many", 2.0, None)],
+)
+def test_draws_that_are_missing_or_impossible_are_one(facts, number):
+    assert record.draws(facts) == number

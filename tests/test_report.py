@@ -11,7 +11,8 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report import formats, grids
+from cntk_bench.report import depth, formats, grids, style
+from cntk_bench.report.published import Published
 
 # The package's function `rows` hides the module of the same name.
 rows = sys.modules["cntk_bench.report.rows"]
@@ -300,7 +301,8 @@ def test_the_title_says_how_many_ridges_were_tried():
 
 
 def test_every_source_is_named(monkeypatch):
-    known = {"CNTK-V": (64.0, "One"), "CNTK-GAP": (70.0, "Two")}
+    sizes = (50_000, 10_000)
+    known = {"CNTK-V": Published(64.0, "One", sizes), "CNTK-GAP": Published(70.0, "Two", sizes)}
     for module in (rows, grids):
         monkeypatch.setattr(module, "published", lambda _run, column, _depth: known.get(column))
     lines = report.table(record()).splitlines()
@@ -353,9 +355,7 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="cannot write .*use another output directory"):
         report.write(record(), tmp_path / "file")
     with pytest.raises(UserError, match="cannot write .*a.png.*No such file or directory"):
-        report.plot(record(), tmp_path / "missing" / "a.png")
-    with pytest.raises(UserError, match="cannot plot to .*a.gif: use a name that ends in .png, .svg, .pdf"):
-        report.plot(record(), tmp_path / "a.gif")
+        style.save(tmp_path / "missing" / "a", lambda: depth.figure(record()))
 
 
 def test_draws_are_compared_with_means_over_draws():

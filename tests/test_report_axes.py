@@ -2,7 +2,7 @@
 
 import pytest
 from records import record
-from test_report_plot import plotting
+from test_report_depth import figure as with_words
 
 from cntk_bench.report import axes as shared
 from cntk_bench.report import ridges
@@ -33,7 +33,7 @@ COLUMNS = ["CNTK-V", "CNTK-GAP", "CNN-GP-V", "CNN-GP-GAP", "FC-NTK", "FC-NNGP", 
     ],
 )
 def test_ticks_legend_and_words_do_not_collide(width, columns, depths):
-    figure = plotting.figure(wide(columns, depths), width=width)
+    figure = with_words(wide(columns, depths), width=width)
     with own_settings():
         figure.draw_without_rendering()
     axes = figure.axes[0]
@@ -59,7 +59,7 @@ def test_accuracies_of_0_and_100_have_no_impossible_ticks():
     for accuracies in ((0.0, 100.0), (99.9, 100.0), (0.0, 0.2)):
         for solution, accuracy in zip(solutions, accuracies, strict=True):
             solution["accuracy"] = accuracy
-        axes = plotting.figure(record("digits", solutions=solutions)).axes[0]
+        axes = with_words(record("digits", solutions=solutions)).axes[0]
         assert all(0 <= tick <= 100 for tick in axes.get_yticks())
         low, high = axes.get_ylim()
         assert low < min(accuracies) and max(accuracies) < high

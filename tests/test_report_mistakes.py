@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from cntk_bench.errors import UserError
-from cntk_bench.report import confusion, misclassified, page_tables, spectrum, style
-from cntk_bench.report.spectrum import Spectrum
+from cntk_bench.report import confusion, looks, misclassified, page_tables, spectrum, style
+from cntk_bench.report.findings import Eigenvalues
 
 RNG = np.random.default_rng(0)
 
@@ -124,31 +124,40 @@ def test_impossible_images_are_refused():
         misclassified.figure(one, [-1], [1], [1.0], ["a", "b"])
 
 
+def eigenvalues(column, depth, values, mean=1.0, noise=0.0, ridge=None):
+    return Eigenvalues(column, depth, np.array(values, float), mean, 0, noise, ridge)
+
+
 def test_eigenvalues_are_drawn_in_units_of_their_mean():
     values = np.array([1.0, 100.0, 10.0, 1e-9, -1e-9, 0.001])
     mean = values.mean()
-    drawn = spectrum.figure([Spectrum("CNTK-GAP", 3, values, ridge=0.1 * mean, noise=0.01)])
+    drawn = spectrum.figure([eigenvalues("CNTK-GAP", 3, values, mean, noise=0.01, ridge=0.1)])
     axes = drawn.axes[0]
     above, pale, ridge = axes.lines
     np.testing.assert_allclose(above.get_xydata(), [[1, 100 / mean], [2, 10 / mean], [3, 1 / mean]])
     # Negative ones are left out.
     np.testing.assert_allclose(pale.get_ydata(), np.array([1, 0.001, 1e-9]) / mean)
-    assert pale.get_alpha() < 1 and above.get_color() == style.style("CNTK-GAP").colour
+    assert pale.get_alpha() < 1 and above.get_color() == looks.of("CNTK-GAP").colour
     np.testing.assert_allclose(ridge.get_ydata(), 0.1)
     (band,) = axes.patches
     np.testing.assert_allclose(band.get_y() + band.get_height(), 0.01 / mean)
     assert {text.get_text() for text in axes.texts} == {"ridge", spectrum.FLOOR}
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    far = spectrum.figure([Spectrum("RBF", None, [3.0, 2.0, 1.0], noise=1e-6)]).axes[0]
+    far = spectrum.figure([eigenvalues("RBF", None, [3.0, 2.0, 1.0], noise=1e-6)]).axes[0]
     assert not far.patches and not far.texts
 
 
 def test_columns_have_colours_and_depths_dashes():
-    some = [Spectrum(c, d, np.arange(1.0, 30)) for c in ("CNTK-V", "FC-NTK") for d in (3, 6)]
+    some = [eigenvalues(c, d, np.arange(1.0, 30)) for c in ("CNTK-V", "FC-NTK") for d in (3, 6)]
     lines = spectrum.figure(some).axes[0].lines
     assert [line.get_color() for line in lines] == ["#0072B2"] * 2 + ["#882255"] * 2
     assert [line.get_linestyle() for line in lines] == ["-", "--"] * 2
-    for bad in ([], [Spectrum("a", 1, [])], [Spectrum("a", 1, [np.nan])], [Spectrum("a", 1, [-1.0])]):
+    for bad in (
+        [],
+        [eigenvalues("a", 1, [])],
+        [eigenvalues("a", 1, [np.nan])],
+        [eigenvalues("a", 1, [-1.0])],
+    ):
         with pytest.raises(UserError):
             spectrum.figure(bad)
 

@@ -1,9 +1,9 @@
 """Trained networks in a table, beside published ones."""
 
 from records import record
-from test_report_plot import plotting
 
 from cntk_bench import report
+from cntk_bench.report import depth
 
 NETWORK = {
     "depth": 3,
@@ -83,7 +83,7 @@ def test_what_has_chosen_the_rate_is_said():
     ):
         past = with_networks("CNN-V", chosen_by=way, candidates=candidates)
         assert words in report.table(past)
-        favoured = "Learning rates of CNN-V: those that are best on the test images." in plotting.note(past)
+        favoured = "Learning rates of CNN-V: those that are best on the test images." in depth.note(past)
         assert favoured == (way == "test")  # a figure's caption must say this
     assert "learning rates" not in report.table(with_networks("CNN-V"))
 

@@ -5,9 +5,8 @@ import pytest
 from records import record
 
 from cntk_bench import report
-from cntk_bench.report import grids, pooling, windows
+from cntk_bench.report import grids, looks, pooling, windows
 from cntk_bench.report.published import ENHANCED, Run, elsewhere, published
-from cntk_bench.report.style import style
 
 HALVES = (0, 4, 8, 12, 31)
 KERNELS = ("CNTK", "CNN-GP", "CNTK-FLIP", "CNN-GP-FLIP")
@@ -141,7 +140,6 @@ def test_the_figure_draws_what_the_table_says(monkeypatch, tmp_path):
 
     figures, save = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
-    monkeypatch.setattr(report, "plot", lambda *_: False)  # this other figure takes seconds
     past = study(depths=(3, 6))
     past["solutions"][2] |= {"trusted": False, "doubt": "not solved"}
     report.write(past, tmp_path)
@@ -153,15 +151,14 @@ def test_the_figure_draws_what_the_table_says(monkeypatch, tmp_path):
         line = bars[f"{kernel}, depth 6"][0]
         expected = [(c, 10 * place + c / 10 + 0.06) for c in HALVES]
         np.testing.assert_allclose(line.get_xydata(), expected)
-        assert line.get_color() == style(name(kernel, 0)).colour
+        assert line.get_color() == looks.of(name(kernel, 0)).colour
     known = {bar.get_label(): bar[0] for bar in theirs.containers}
     assert known["CNTK, depth 6"].get_ydata().tolist() == [66.55, 77.06, 79.24, 80.11, 76.79]
     assert [(text.get_text(), text.xy) for text in measured.texts] == [
         ("?", (4, past["solutions"][2]["accuracy"]))
     ]
     assert ENHANCED in figures[-1].texts[-1].get_text().replace("\n", " ")
-    pooling.draw(study(n_train=50_000, n_test=10_000), tmp_path / "same.png")
-    (alone,) = figures[-1].axes
+    (alone,) = pooling.figure(study(n_train=50_000, n_test=10_000)).axes
     labels = [bar.get_label() for bar in alone.containers]
     assert "CNTK, depth 6, published" in labels and len(labels) == 8
 

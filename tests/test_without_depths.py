@@ -4,14 +4,17 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from records import record
-from test_report_plot import drawn
+from test_report_depth import drawn, saved
 
 from cntk_bench import columns, report
 from cntk_bench.columns import Request, kernel
 from cntk_bench.errors import UserError
 from cntk_bench.records import record as records
+from cntk_bench.report import page_figures
+from cntk_bench.report.findings import Eigenvalues, Findings
 
 LEVEL = {"column": "RBF", "depth": None, "accuracy": 44.0, "standard_error": 0.5, "ridge": 0.01}
 TEXT = """
@@ -107,6 +110,12 @@ def test_markdown_and_latex_have_a_second_table():
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 1
 
 
+def test_eigenvalues_of_such_a_column_name_it_alone():
+    some = Eigenvalues("RBF", None, np.array([2.0, 1.0]), 1.5, 0, 0.0)
+    sketch = page_figures.spectra(Findings(spectra=(some,)))
+    assert ": RBF falls from" in sketch.alt and sketch.tables[0].rows[0][0] == "RBF"
+
+
 def test_csv_and_json_have_no_depth_there():
     found = list(csv.DictReader(io.StringIO(report.table(mixed(), "csv"))))
     assert [row["depth"] for row in found] == ["3", "21", "3", "21", ""]
@@ -119,7 +128,7 @@ def test_alone_it_is_the_only_table(tmp_path):
     for form in report.FORMATS:
         assert "44.0" in report.table(past, form)
     assert "depth   " not in report.table(past) and "ridge" in report.table(past).splitlines()[3]
-    assert report.plot(past, tmp_path / "a.png") and report.plot(past, tmp_path / "a.svg")
+    assert saved(past, tmp_path / "a", "png", "svg") == [tmp_path / "a.png", tmp_path / "a.svg"]
 
 
 def test_the_plot_has_a_level_line():
@@ -135,7 +144,7 @@ def test_what_a_reader_must_know_names_the_column_alone():
     past["solutions"][-1] = LEVEL | {"trusted": False, "doubt": "not solved", "note": "the first sentence"}
     shown = report.table(past)
     assert "RBF: the first sentence.\n" in shown and "? Not to be trusted: RBF: not solved.\n" in shown
-    assert "44.00?" in shown and report.cell_name(past["solutions"][0]) == "CNTK-V at depth 3"
+    assert "44.00?" in shown and report.name_of(past["solutions"][0]) == "CNTK-V at depth 3"
     past["solutions"][-1]["note"] = ["no text"]
     assert "no text" not in report.table(past)
 

@@ -17,7 +17,7 @@ from cntk_bench.grams.stream import Stored
 from cntk_bench.records import record, sealed
 from cntk_bench.regression import checks
 from cntk_bench.regression.targets import shifted_one_hot
-from cntk_bench.report.published import deviation, elsewhere, published
+from cntk_bench.report.published import elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.access import OpenRun
 from cntk_bench.runs.export import npz
@@ -139,8 +139,8 @@ def compared(
     found = published(like, column, depth)
     if found is None:
         return None
-    of_draws = {"spread": deviation(like, column, depth)} if draws > 1 else {}
-    return dict(zip(("accuracy", "source"), found, strict=True)) | of_draws
+    of_draws = {"spread": found.deviation} if draws > 1 else {}
+    return {"accuracy": found.accuracy, "source": found.source} | of_draws
 
 
 def compared_elsewhere(opened: OpenRun, column: str, depth: int, train: int, draws: int) -> dict | None:

@@ -13,7 +13,6 @@ from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import converge, curve, flow, notes, page_figures, posterior, style
 from cntk_bench.report.findings import Findings
-from cntk_bench.report.sketch import Sketch
 from cntk_bench.runs.solve import solved
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
@@ -29,14 +28,15 @@ class Drawing(NamedTuple):
     """One figure.
 
     name : of its file, without extension.
-    make : called with width and words (see `report.plot.figure`), returns the matplotlib Figure.
-    title, note : what its caption must say if the figure is drawn without words.
+    make : called with width and words (see `report.depth.figure`), returns the matplotlib Figure.
+    words : the title above it and the note below, if they are wanted.
+    caption : what its caption must say if it is drawn without words.
     """
 
     name: str
     make: Callable[..., Any]
-    title: str
-    note: str
+    words: tuple[str, str]
+    caption: str
 
 
 def found(
@@ -106,15 +106,12 @@ def _of_solve(
         known = findings.gather(run, settings or run.config(), past, folder, {*wanted} & {*FOUND})
     makers, title = page_figures.of_solve(past, known), notes.title(past)
     sketches = [makers[name]() for name in wanted if name in makers]
-    drawings = [_drawn(sketch, title) for sketch in sketches if sketch is not None]
+    drawings = [
+        Drawing(one.key, one.make, (title, one.note or one.caption), f"{title}. {one.caption}")
+        for one in sketches
+        if one is not None
+    ]
     return drawings, {name: why for name, why in known.absent.items() if name in wanted}
-
-
-def _drawn(sketch: Sketch, title: str) -> Drawing:
-    def make(width: float | str, words: bool) -> Any:
-        return sketch.make(width=width, words=(title, sketch.caption) if words else None)
-
-    return Drawing(sketch.key, make, title, sketch.caption)
 
 
 def _of_analyses(run: Run, wanted: Collection[str]) -> Iterator[Drawing]:
@@ -140,9 +137,10 @@ def _curves(run: Run) -> Iterator[Drawing]:
 
 def _drawing(name: str, of: Any, facts: Any, file: Path) -> Drawing:
     try:
-        return Drawing(name, partial(of.figure, facts), of.title(facts), of.note(facts))
+        title, note = of.title(facts), of.note(facts)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         raise _other_version(file) from None
+    return Drawing(name, partial(of.figure, facts), (title, note), f"{title}. {note}")
 
 
 def _other_version(file: Path) -> UserError:
@@ -172,12 +170,10 @@ def write(
     style.inches(width)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    files = [
-        folder / f"{one.name}.{kind}"
-        for one in drawings
-        for kind in kinds
-        if style.save(folder / f"{one.name}.{kind}", partial(one.make, width=width, words=words))
-    ]
-    said = [f"{one.name}\n{one.title}. {one.note}\n" for one in drawings]
+    files = []
+    for one in drawings:
+        make = partial(one.make, width=width, words=one.words if words else None)
+        files += style.save(folder / one.name, make, kinds)
+    said = [f"{one.name}\n{one.caption}\n" for one in drawings]
     write_whole(folder / CAPTIONS, "\n".join(said))
     return files

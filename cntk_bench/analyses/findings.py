@@ -21,14 +21,12 @@ from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report import confusion, misclassified
-from cntk_bench.report.findings import Findings, Mistakes, RidgePath, Tried
-from cntk_bench.report.rows import cell_name, is_trusted, number
+from cntk_bench.report.findings import FIGURES, Findings, Mistakes, RidgePath, Tried
+from cntk_bench.report.rows import is_trusted, name_of, number
 from cntk_bench.runs import images, scoring
 from cntk_bench.system.arrays import read_arrays
 from cntk_bench.text import one_line, redacted, short
 
-FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")
-SHOWN = 24  # misclassified images
 FOLDERS = re.compile(r"(?<![\w.])~?(/[^/\s:]+)+/(?=[^/\s])")  # folders of paths, which pages leave out
 CURVES = 200  # most files of RUN/curve that are read
 
@@ -161,7 +159,7 @@ def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mi
         raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")
     outputs, y = arrays["outputs"], arrays["y_test"]
     outputs = outputs if outputs.ndim == 2 else outputs[0]
-    which, predicted, margins = misclassified.sample(outputs, y, SHOWN)
+    which, predicted, margins = misclassified.sample(outputs, y)
     if not len(which):
         return None
     pixels, places = _pixels(settings, data, y)
@@ -208,7 +206,7 @@ def _paths(solutions: list[dict], folder: Path, n_train: int) -> tuple[list[Ridg
         places = [{fit["ridge"]: place for place, fit in enumerate(path)} for path in paths]
         ridges = sorted(set(places[0]).intersection(*places[1:]))
         if len(ridges) < 2:
-            unlike.append(cell_name(solution))
+            unlike.append(name_of(solution))
             continue
         arrays = _arrays(folder, solution)
         predicted, tried = _along(arrays, paths), []
@@ -276,7 +274,7 @@ def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], st
     if len(shown) == len(same) > 0 or not files:
         return shown, None
     if same:
-        others = ", ".join(sorted({cell_name(one) for one in same if one not in shown}))
+        others = ", ".join(sorted({name_of(one) for one in same if one not in shown}))
         return shown, (
             f"Learning curves of {others} are not shown: they are of fewer images or draws than this solve"
         )

@@ -17,11 +17,11 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import calibration, eigen, placement, prediction
 from cntk_bench.regression import posterior as gp
 from cntk_bench.regression.targets import shifted_one_hot
+from cntk_bench.report.posterior import LEVELS
 from cntk_bench.runs import images, scoring, stored
 from cntk_bench.runs.access import OpenRun
 
-LEVELS = (0.5, 0.9, 0.95)  # of the intervals that the table shows
-DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # levels in the figure
+DRAWN = tuple(np.round(np.arange(0.05, 1, 0.05), 2))  # levels of the intervals in the figure
 
 
 def is_nngp(readout: Readout) -> bool:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def flow(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import flow as stage
     from cntk_bench.report import flow as report
+    from cntk_bench.report import style
 
     listed = None if times is None else _numbers(times, "--times", "0.1,1,10")
     _require_finite(ridge, "--ridge")
@@ -81,7 +83,8 @@ def flow(
     results = []
     for facts, kept in _each(opened, "flow", cells, one):
         results.append(facts)
-        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        words = report.title(facts), report.note(facts)
+        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
         if form != "csv":
             _print(report.listing(facts), form)
     if form == "csv":
@@ -117,7 +120,7 @@ def curve(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import curve as stage
     from cntk_bench.report import curve as report
-    from cntk_bench.report import extrapolation
+    from cntk_bench.report import extrapolation, style
 
     listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
     if ridge is not None:
@@ -130,7 +133,8 @@ def curve(
 
     results = [facts for facts, _ in _each(opened, "curve", cells, one)]
     folder = analysis.folder(opened, "curve")
-    report.draw(results, folder / "accuracy.png") and report.draw(results, folder / "accuracy.svg")
+    words = report.title(results), report.note(results)
+    style.save(folder / "accuracy", partial(report.figure, results, words=words))
     _print(report.listing(results), form)
     code = _end(opened, "curve", results, form)
     refused = extrapolation.refusals(results)
@@ -164,6 +168,7 @@ def posterior(
     from cntk_bench.analyses import analysis
     from cntk_bench.analyses import posterior as stage
     from cntk_bench.report import posterior as report
+    from cntk_bench.report import style
 
     if ridge is not None:
         _require_finite(ridge, "--ridge")
@@ -182,7 +187,8 @@ def posterior(
     results = []
     for facts, kept in _each(opened, "posterior", cells, one):
         results.append(facts)
-        report.draw(facts, kept.with_suffix(".png")) and report.draw(facts, kept.with_suffix(".svg"))
+        words = report.title(facts), report.note(facts)
+        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
         if form == "text":
             _print(report.calibration(facts), form)
     _print(report.listing(results), form)
@@ -262,11 +268,10 @@ def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> in
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
         return 0
-    from cntk_bench.report import cell_name
+    from cntk_bench.report import name_of
 
     first = doubtful[0]
     streams.complain(
-        f"{len(doubtful)} of {len(results)} results are not to be trusted: "
-        f"{cell_name(first)}: {first['doubt']}"
+        f"{len(doubtful)} of {len(results)} results are not to be trusted: {name_of(first)}: {first['doubt']}"
     )
     return 2

@@ -239,6 +239,6 @@ def _solve(where: "Run", settings: "Config") -> int:
     first = doubtful[0]
     streams.complain(
         f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
-        f"{report.cell_name(first)}: {first.get('doubt') or 'its residual is large'}"
+        f"{report.name_of(first)}: {first.get('doubt') or 'its residual is large'}"
     )
     return 2

@@ -12,7 +12,7 @@ from cntk_bench.comparisons.alike import Alike, Predictions
 from cntk_bench.errors import UserError
 from cntk_bench.regression import paired
 from cntk_bench.regression.paired import LEVEL, Paired
-from cntk_bench.report.rows import MOST
+from cntk_bench.report.rows import MOST, cell_name
 from cntk_bench.text import short
 
 CHOSEN = "its rate was chosen by test accuracy, which favours it: use network.choose=validation"
@@ -164,7 +164,7 @@ def _facts(first: Alike, second: Alike, result: Paired) -> dict[str, Any]:
 
 
 def _doubt(one: Alike) -> str | None:
-    name = one.cell[0] if one.cell[1] is None else f"{one.cell[0]} at depth {one.cell[1]}"
+    name = cell_name(*one.cell)
     if not one.trusted:
         return f"{name}: {one.solution.get('doubt') or 'not to be trusted'}"
     if one.solution.get("chosen_by") == "test":

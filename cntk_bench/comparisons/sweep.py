@@ -28,6 +28,7 @@ from cntk_bench.records.directory import Run
 from cntk_bench.report import FORMATS
 from cntk_bench.report.compared import listing
 from cntk_bench.report.listing import Listing, written
+from cntk_bench.report.rows import name_of
 from cntk_bench.runs import images
 from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
 from cntk_bench.system.paths import from_utf8
@@ -181,11 +182,11 @@ def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[i
     if len(known) < 2:
         return []
     best = rows[min(known, key=lambda row: rows[row]["loo_error"])]
-    depth = "" if best["depth"] is None else f" at depth {best['depth']}"
+    cell = name_of(best)
     ridge = "" if best["ridge"] is None else f", ridge {exact(best['ridge'])}"
     return [
         f"Least leave-one-out error of {len(known)} rows of {best['settings']['dataset.train']:,} training "
-        f"images: {best['loo_error']:.5f}, {best['column']}{depth}{ridge} ({best['runs'][0]}), "
+        f"images: {best['loo_error']:.5f}, {cell}{ridge} ({best['runs'][0]}), "
         f"accuracy {best['accuracy']:.2f}, s.e. {best['standard_error']:.2f}. The test images had no part in "
         "this choice."
     ]

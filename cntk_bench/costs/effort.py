@@ -6,6 +6,7 @@ from cntk_bench.columns.column import Effort
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.records.directory import Run
+from cntk_bench.report.rows import cell_name
 from cntk_bench.runs import images
 from cntk_bench.runs.material import Material, jobs
 
@@ -37,5 +38,5 @@ def efforts(run: Run, settings: Config, loaded: Dataset) -> list[Cell]:
         left = sum(not job.done().finished for job in some)
         effort = getattr(some[0], "effort", None) if some else None
         each = effort() if effort is not None and left else None
-        found.append(Cell(f"{name} at depth {depth}", len(some), left, each))
+        found.append(Cell(cell_name(name, depth), len(some), left, each))
     return found

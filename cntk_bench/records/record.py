@@ -46,6 +46,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.records import provenance
+from cntk_bench.report.rows import draws
 from cntk_bench.system.files import read_plain, write_json
 from cntk_bench.text import one_line, short
 
@@ -134,12 +135,6 @@ def computed(record: dict) -> dict:
 def asked(record: dict, config: dict) -> dict:
     """Config sections for the images computed last; for records without them, those given as `config`."""
     return record.get("asked", plain(config))
-
-
-def draws(facts: dict) -> int:
-    """Number of draws according to a record's facts about images, whose n_train counts one draw."""
-    found = facts.get("draws", 1)
-    return found if type(found) is int and found > 0 else 1
 
 
 def sizes(facts: dict) -> tuple[int, int]:

@@ -1,25 +1,26 @@
 """A record as tables and figures; nothing is computed here but differences.
 
 `rows` collects what is known of each cell, `grids` arranges it in tables, `notes` writes the title above and
-the notes below; `formats` write it as text, Markdown, CSV, JSON and `latex`; `plot` and `pooling` draw it.
-Every figure is made by a function `figure`, in the common `style` and with the helpers in `axes`;
-`confusion`, `misclassified`, `ridges` and `spectrum` draw plain arrays. `page_figures` describes each figure
-of a solve (`sketch`), for a page and for a paper. `page` puts it all on one HTML page, with what is known
-beyond the record (`findings`).
+the notes below; `formats` write it as text, Markdown, CSV, JSON and `latex`; `depth` and `pooling` draw it.
+Every figure is made by a function `figure`, in the common `style`, with the `looks` of columns and the
+helpers in `axes`. `confusion`, `misclassified`, `ridges` and `spectrum` draw what is known beyond the record
+(`findings`). `page_figures` describes each figure of a solve (`sketch`), for a page and for a paper. `page`
+puts it all on one HTML page.
 """
 
+from functools import partial
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.report import formats, pooling
+from cntk_bench.report import depth, formats, pooling, style
 from cntk_bench.report.formats import FORMATS
-from cntk_bench.report.plot import plot
-from cntk_bench.report.rows import cell_name, rows
+from cntk_bench.report.notes import title
+from cntk_bench.report.rows import name_of, rows
 from cntk_bench.report.windows import studied
 from cntk_bench.system.files import write_whole, writing
 from cntk_bench.text import short
 
-__all__ = ["FORMATS", "cell_name", "plot", "rows", "table", "write"]
+__all__ = ["FORMATS", "name_of", "rows", "table", "write"]
 
 
 def table(record: dict, format: str = "text", *, caption: str | None = None, label: str | None = None) -> str:
@@ -40,7 +41,7 @@ def table(record: dict, format: str = "text", *, caption: str | None = None, lab
 
 
 def write(record: dict, folder: str | Path) -> None:
-    """Write the table in every format (table.txt, .md, .csv, .json, .tex) and the plot (accuracy.png, .svg).
+    """Write the table in every format (table.txt, .md, .csv, .json, .tex), and accuracy.png and .svg.
 
     A study of pooling windows has a figure of its own, too (windows.png, .svg).
 
@@ -54,7 +55,7 @@ def write(record: dict, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for suffix, function in FORMATS.values():
         write_whole(folder / f"table.{suffix}", function(record))
-    # A Matplotlib that cannot draw the first would say so again of the second.
-    plot(record, folder / "accuracy.png") and plot(record, folder / "accuracy.svg")
+    above = title(record)
+    style.save(folder / "accuracy", partial(depth.figure, record, words=(above, depth.note(record))))
     if studied(row["column"] for row in rows(record)):
-        pooling.draw(record, folder / "windows.png") and pooling.draw(record, folder / "windows.svg")
+        style.save(folder / "windows", partial(pooling.figure, record, words=(above, pooling.note(record))))

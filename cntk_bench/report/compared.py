@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import DOUBTED, HEADS, count
+from cntk_bench.report.rows import DOUBTED, HEADS, count, name_of
 from cntk_bench.text import exact, short, visible
 
 MOST_WORDS = 60  # characters of a setting's value
@@ -209,16 +209,11 @@ def _notes(rows: Sequence[dict], numbers: Mapping[str, str]) -> list[str]:
         known = [accuracy for accuracy in row["accuracies_alike"] if accuracy is not None]
         if known and max(known) - min(known) > 0:
             said.append(
-                f"{_cell(row)}: solves with the same settings, {short(', '.join(row['runs']), 80)}, have "
+                f"{name_of(row)}: solves with the same settings, {short(', '.join(row['runs']), 80)}, have "
                 f"accuracies from {min(known):.2f} to {max(known):.2f}; the first is shown."
             )
-    return said + [
-        f"{DOUBTED} Not to be trusted: {short(row['runs'][0], 80)}, {_cell(row)}: {short(row['doubt'], 200)}."
-        for row in rows
-        if not row["trusted"]
-    ]
-
-
-def _cell(row: Mapping) -> str:
-    depth = "" if row["depth"] is None else f" at depth {row['depth']}"
-    return short(row["column"], 40) + depth
+    for row in rows:
+        if not row["trusted"]:
+            where = f"{short(row['runs'][0], 80)}, {name_of(row)}"
+            said.append(f"{DOUBTED} Not to be trusted: {where}: {short(row['doubt'], 200)}.")
+    return said

@@ -45,7 +45,7 @@ def html(
         {
             "name": title or table.title,
             "summary": _summary(rows),
-            "sections": {key: words for key, words in SECTIONS.items() if there.get(key, True)},
+            "sections": {key: heading for key, heading in SECTIONS.items() if there.get(key, True)},
             "results": _table(table, "Test accuracy in percent"),
             "notes": _notes(table),
             "paired": tests and _table(tests, "Differences on the same test images, in percentage points"),
@@ -72,8 +72,8 @@ def _summary(rows: Sequence[dict]) -> list[tuple[str, str, str]]:
 
 
 def _table(one: Listing, caption: str) -> Table:
-    words = frozenset(place for place, form in enumerate(one.forms.values()) if form == "s")
-    return Table(caption, list(one.forms), one.cells(), words=words)
+    texts = frozenset(place for place, form in enumerate(one.forms.values()) if form == "s")
+    return Table(caption, list(one.forms), one.cells(), text_columns=texts)
 
 
 def _notes(one: Listing) -> list[tuple[str, bool]]:

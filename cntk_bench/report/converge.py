@@ -1,12 +1,14 @@
 """Finite networks against width, as a table and a figure (`analyses.converge`)."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cntk_bench.report import looks, style
 from cntk_bench.report.axes import dash, decades, dress, finish, labelled
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import count
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import write_whole
 from cntk_bench.text import short
 
@@ -106,25 +108,25 @@ def write(result: dict, folder: Path) -> None:
     table = listing(result)
     write_whole(folder / "converge.txt", written(table))
     write_whole(folder / "converge.md", written(table, "markdown"))
-    for kind in ("png", "svg", "pdf"):
-        if not draw(result, folder / f"converge.{kind}"):
-            break  # a Matplotlib that cannot draw would say so again
-
-
-def draw(result: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
-    """Every measure against width, log-log, with the deviation between networks, and the slope expected.
-
-    Returns
-    -------
-    bool
-        Whether there is a figure (`plot.save`).
-    """
-    return save(path, lambda: figure(result, width=width, words=words))
+    words = title(result), note(result)
+    style.save(folder / "converge", partial(figure, result, words=words), ("png", "svg", "pdf"))
 
 
 @own_settings()
-def figure(result: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
+def figure(result: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
+    """Every measure against width, log-log, with the deviation between networks, and the slope expected.
+
+    Parameters
+    ----------
+    result : dict
+        Of `analyses.converge.converge`.
+    width, words
+        As for `depth.figure`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     from matplotlib.figure import Figure
 
     shown = measured(result)
@@ -137,12 +139,7 @@ def figure(result: dict, *, width: float | str = "page", words: bool = True) -> 
         _panel(axes, result, name)
     for axes in panels[len(shown) :]:
         axes.remove()
-    finish(
-        made,
-        list(panels[: len(shown)]),
-        labelled(panels[: len(shown)]),
-        (title(result), note(result)) if words else None,
-    )
+    finish(made, list(panels[: len(shown)]), labelled(panels[: len(shown)]), words)
     return made
 
 
@@ -160,7 +157,7 @@ def _panel(axes: Any, result: dict, name: str) -> None:
             continue
         widths, means = [row["width"] for row in rows], [row[name] for row in rows]
         spread = [row[f"{name}_deviation"] or 0 for row in rows]
-        colour, marker, _ = style(LIMITS[kind])
+        colour, marker, _ = looks.of(LIMITS[kind])
         below = [
             min(s, 0.9 * m) for s, m in zip(spread, means, strict=True)
         ]  # a logarithm has no place for 0

@@ -1,13 +1,12 @@
 """Learning curves as a table and a figure: accuracy against the training images (`analyses.curve`)."""
 
-from pathlib import Path
 from typing import Any
 
-from cntk_bench.report import extrapolation
+from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, count, draws
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import exact, short
 
 PUBLISHED = "published"
@@ -156,7 +155,8 @@ def _of_sets(facts: dict) -> list[str]:
     ]
 
 
-def draw(results: list[dict], path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+@own_settings()
+def figure(results: list[dict], *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against n, a line per cell, with bars of one standard error; published accuracies as rings.
 
     Of several draws the bars are of one deviation between draws. An extrapolation is a broken line.
@@ -165,22 +165,13 @@ def draw(results: list[dict], path: str | Path, *, width: float | str = "page", 
     ----------
     results : list of dict
         Of `analyses.curve.follow`, one for each cell.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(results, width=width, words=words))
-
-
-@own_settings()
-def figure(results: list[dict], *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)
@@ -188,7 +179,7 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
     axes: Any = made.add_subplot()
     depths = sorted({facts["depth"] for facts in results})
     for facts in results:
-        look = style(facts["column"])
+        look = looks.of(facts["column"])
         # Deeper is paler.
         strength = 1 - 0.7 * depths.index(facts["depth"]) / len(depths)
         label = cell_label(facts, results)
@@ -214,8 +205,7 @@ def figure(results: list[dict], *, width: float | str = "page", words: bool = Tr
     axes.set_ylabel("test accuracy (%)" if words else f"test accuracy ± {bar} (%)")
     percents(axes.yaxis)
     dress(axes)
-    said = (title(results), note(results)) if words else None
-    finish(made, [axes], _handles(results, axes), said)
+    finish(made, [axes], _handles(results, axes), words)
     return made
 
 
@@ -234,16 +224,16 @@ def _handles(results: list[dict], axes: Any) -> dict[str, Any]:
     found = labelled([axes])
     labels = [cell_label(facts, results) for facts in results]
     kept = {label: found[label] for label in labels if label in found}
-    for words, looks in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
-                         (ELSEWHERE, RING)):  # fmt: skip
-        if any(label.endswith(f", {words}") for label in found):
-            kept[words] = Line2D([], [], color="0.35", **looks)
+    for what, look in ((extrapolation.LABEL, {"linestyle": "--", "linewidth": 1.0}), (PUBLISHED, RING),
+                       (ELSEWHERE, RING)):  # fmt: skip
+        if any(label.endswith(f", {what}") for label in found):
+            kept[what] = Line2D([], [], color="0.35", **look)
     return kept
 
 
 def _measured(axes: Any, facts: dict, strength: float, label: str) -> None:
     """The line of a cell, with its bars."""
-    look, points = style(facts["column"]), facts["points"]
+    look, points = looks.of(facts["column"]), facts["points"]
     axes.errorbar(
         [point["train"] for point in points],
         [point["accuracy"] for point in points],
@@ -260,7 +250,7 @@ def _measured(axes: Any, facts: dict, strength: float, label: str) -> None:
 def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
     """Rings where something was published, with bars of its deviation between draws where it has one."""
     beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
-    for place, words in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
+    for place, what in (("published", PUBLISHED), ("elsewhere", ELSEWHERE)):
         known = []
         for one in [*facts["points"], *beyond]:
             value = _elsewhere(one).get("accuracy") if place == "elsewhere" else one["published"]
@@ -273,8 +263,8 @@ def _published(axes: Any, facts: dict, strength: float, label: str) -> None:
                 sizes,
                 values,
                 [spread or 0.0 for spread in spreads] if barred else None,
-                label=f"{label}, {words}",
-                color=style(facts["column"]).colour,
+                label=f"{label}, {what}",
+                color=looks.of(facts["column"]).colour,
                 alpha=strength,
                 elinewidth=0.8,
                 **RING,

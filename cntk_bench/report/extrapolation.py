@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cntk_bench.report.rows import cell_name, count
+from cntk_bench.report.rows import count, name_of
 from cntk_bench.text import short
 
 LABEL = "extrapolated"
@@ -41,7 +41,7 @@ def row(beyond: dict) -> dict[str, Any]:
 def refusals(results: list[dict]) -> list[str]:
     """Why cells that were to be extrapolated were not, a line for each."""
     return [
-        f"{cell_name(facts)} is not extrapolated: {short(facts['extrapolation']['refused'], 200)}"
+        f"{name_of(facts)} is not extrapolated: {short(facts['extrapolation']['refused'], 200)}"
         for facts in asked(results)
         if facts["extrapolation"]["refused"]
     ]
@@ -69,7 +69,7 @@ def notes(results: list[dict]) -> list[str]:
         beyond = facts["extrapolation"]
         check, floor = beyond["check"], f", c = {beyond['c']:.2f}" if "c" in beyond["law"] else ""
         said.append(
-            f"{cell_name(facts)}: b = {beyond['b']:.3f}{floor}; from the smaller n the law predicts "
+            f"{name_of(facts)}: b = {beyond['b']:.3f}{floor}; from the smaller n the law predicts "
             f"{check['predicted']:.2f} for n = {count(check['train'])}, where {check['measured']:.2f} was "
             "measured."
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")  # those that need more than a record
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -40,7 +42,7 @@ class Eigenvalues:
     """
 
     column: str
-    depth: int
+    depth: int | None
     values: np.ndarray
     mean_diagonal: float
     zeros: int
@@ -48,6 +50,11 @@ class Eigenvalues:
     ridge: float | None = None
     draws: int = 1
     kept: bool = False
+
+    @property
+    def absolute_ridge(self) -> float | None:
+        """What the solve added to the diagonal, in the kernel's units."""
+        return None if self.ridge is None else self.ridge * self.mean_diagonal
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,8 @@ class Findings:
     mistakes : a sample of misclassified images; None if there are none, or `absent` says why.
     spectra, paths : of each cell that has one.
     curves : results of `analyses.curve` for the same images.
-    absent : "mistakes", "spectra", "curves", "ridges" -> a sentence: why it is not shown, and what shows it.
+    absent : some of `FIGURES` -> a sentence: why it is not shown, and what shows it. "confusion" also stands
+        for the cell, without which there are no mistakes either.
     """
 
     config: str = ""

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import cell_name, count, number
-from cntk_bench.report.style import PALETTE, inches, own_settings, save, style
+from cntk_bench.report.rows import count, name_of, number
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import exact, one_line, short
 
@@ -63,7 +64,7 @@ def title(facts: dict) -> str:
     """The cell, the data and the ridge, in a line."""
     data = facts["data"]
     return (
-        f"{short(facts['run'])}: gradient flow of {cell_name(facts)}, "
+        f"{short(facts['run'])}: gradient flow of {name_of(facts)}, "
         f"{short(data['name'])}, {count(data['n_train'])} training and {count(data['n_test'])} test images, "
         f"ridge {exact(facts['ridge'])}"
     )
@@ -163,13 +164,8 @@ def _wrong(found: Any) -> str | None:
     return None
 
 
-def draw(
-    facts: dict,
-    path: str | Path,
-    *,
-    width: float | str = "page",
-    words: bool = True,
-) -> bool:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy and loss against t, on training and test images, with the stopping time and the end marked.
 
     Parameters
@@ -177,28 +173,19 @@ def draw(
     facts : dict
         As `analyses.flow.follow` returns; its key "networks", if present, holds curves of finite networks
         (`network_curve`) to be drawn over it.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(facts, width=width, words=words))
-
-
-@own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)
     made = Figure(figsize=(size, 0.45 * size + 1.3), layout="constrained")
     accuracy, loss = made.subplots(2, 1, sharex=True)
-    colour = style(facts["column"]).colour
+    colour = looks.of(facts["column"]).colour
     points, unit = facts["curve"], facts["unit"]
     t = [point["relative_time"] for point in points]
     for axes, key in ((accuracy, "accuracy"), (loss, "loss")):
@@ -249,8 +236,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         decades(axis)
     powers(top.xaxis)
     percents(accuracy.yaxis)
-    said = (title(facts), note(facts)) if words else None
-    finish(made, (accuracy, loss), labelled((accuracy, loss)), said)
+    finish(made, (accuracy, loss), labelled((accuracy, loss)), words)
     return made
 
 
@@ -261,7 +247,7 @@ def note(facts: dict) -> str:
 
 def _styles(number: int) -> list[tuple[str, str]]:
     """Colour and marker of each network's curve."""
-    return [(PALETTE[i % len(PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
+    return [(looks.PALETTE[i % len(looks.PALETTE)], "ox+^vsD*"[i % 8]) for i in range(number)]
 
 
 def _overlay(both: tuple[Any, Any], network: dict, unit: float, colour: str, marker: str) -> None:

@@ -93,4 +93,4 @@ def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[s
 
 def _published(record: dict, column: str, depth: int) -> str:
     known = published(run(record["data"]), column, depth)
-    return cell(known[0] if known else None, ".2f")
+    return cell(known.accuracy if known else None, ".2f")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from cntk_bench.report.rows import cell_name, number
+from cntk_bench.report.rows import name_of, number
 from cntk_bench.text import exact, short
 
 CHOICES = {
@@ -28,7 +28,7 @@ def notes(solutions: list[dict]) -> list[str]:
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if type(s.get("width")) is int)
         several = any(isinstance(s.get("draws"), list) for s in solutions)
         over = "draws (repeats), their trials" if several else "trials (repeats)"
-        counted = sorted({number for s in solutions for one in draws_of(s) for number in _counted(one)})
+        counted = sorted({epochs for s in solutions for one in draws_of(s) for epochs in _counted(one)})
         epochs = f"{_and(counted) if counted else 'some'} epoch{'s' * (counted != [1])}"
         found.append(
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; each accuracy is the mean "
@@ -49,12 +49,12 @@ def notes(solutions: list[dict]) -> list[str]:
             each = "; each draw has its own" * any(isinstance(s.get("draws"), list) for s in chosen)
             found.append(f"rate: of {tried} learning rates, {words}{each}.")
     failures = [
-        f"{cell_name(s)}, rate {_number(one, 'rate')}, "
+        f"{name_of(s)}, rate {_number(one, 'rate')}, "
         f"trial {_number(one, 'trial')}{which} (step {_number(one, 'step')}: "
         f"{short(str(one.get('reason')), 60)})"
         for s in solutions
-        for number, draw in enumerate(draws_of(s), 1)
-        for which in [f", draw {number}" if draw is not s else ""]
+        for place, draw in enumerate(draws_of(s), 1)
+        for which in [f", draw {place}" if draw is not s else ""]
         for one in (draw["failures"] if isinstance(draw.get("failures"), list) else [])
         if isinstance(one, dict)
     ]

@@ -12,10 +12,10 @@ from cntk_bench.report.rows import (
     MISSING,
     alike,
     cell,
-    cell_name,
     count,
     draws,
     is_trusted,
+    name_of,
     number,
     ridges,
     rows,
@@ -142,7 +142,7 @@ def _otherwise(table: list[dict]) -> str:
 
 def _warnings(solutions: list[dict]) -> list[str]:
     def cells(chosen: list[dict]) -> str:
-        return ", ".join(map(cell_name, chosen))
+        return ", ".join(map(name_of, chosen))
 
     found = []
     for s in solutions:

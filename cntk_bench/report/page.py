@@ -16,9 +16,9 @@ from typing import Any
 
 from cntk_bench import __version__
 from cntk_bench.report import page_figures, page_provenance, page_tables
-from cntk_bench.report.findings import Findings
+from cntk_bench.report.findings import FIGURES, Findings
 from cntk_bench.report.notes import notes, title
-from cntk_bench.report.rows import DOUBTED, MISSING, cell_name, count, draws, is_trusted, number, rows
+from cntk_bench.report.rows import DOUBTED, MISSING, count, draws, is_trusted, name_of, number, rows
 from cntk_bench.report.sketch import shown
 from cntk_bench.text import short, visible
 
@@ -34,7 +34,6 @@ SECTIONS = {
     "reproduce": "Reproduce",
     "provenance": "Provenance",
 }
-ABSENT = ("curves", "ridges", "confusion", "mistakes", "spectra")  # what may be missing for a reason
 
 
 def html(record: dict, found: Findings | None = None) -> str:
@@ -68,7 +67,7 @@ def rendered(template: str, shown: dict[str, Any], *styles: str) -> str:
 def content(record: dict, found: Findings) -> dict[str, Any]:
     """The page's content as plain data, by the names that the template has for it."""
     table = rows(record)
-    absent = dict.fromkeys(ABSENT, "") | dict(found.absent)
+    absent = dict.fromkeys(FIGURES, "") | dict(found.absent)
     if absent["spectra"]:
         absent["spectra"] += f". To compute and show them: {page_command(record)} --spectrum"
     sketches = {key: make() for key, make in page_figures.of_solve(record, found).items()}
@@ -81,7 +80,7 @@ def content(record: dict, found: Findings) -> dict[str, Any]:
     return {
         "name": short(record["name"].strip(), 120) or "a run",
         "lead": title(record).partition(": ")[2] or title(record),
-        "sections": {key: words for key, words in SECTIONS.items() if there.get(key, True)},
+        "sections": {key: heading for key, heading in SECTIONS.items() if there.get(key, True)},
         "summary": _summary(record, table),
         "tables": page_tables.accuracies(record),
         "notes": [(note, note.startswith(DOUBTED)) for note in notes(record)],
@@ -111,7 +110,7 @@ def _summary(record: dict, table: list[dict]) -> list[tuple[str, str, str]]:
         value = f"{best['accuracy']:.2f}" + (f" ± {error:.2f}" if error is not None else "") + " %"
         bound = ", ± one standard error" if error is not None else ""
         several = f"; the highest of {len(sound)}, so biased upwards" if len(sound) > 1 else ""
-        found.append(("highest accuracy", value, f"{cell_name(best)}{bound}{several}"))
+        found.append(("highest accuracy", value, f"{name_of(best)}{bound}{several}"))
     several = f"{count(draws(data))} draws of " if draws(data) > 1 else ""
     images = f"{several}{count(data['n_train'])} / {count(data['n_test'])}"
     found.append(("training / test images", images, short(data["name"], 40)))

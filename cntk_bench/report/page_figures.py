@@ -9,13 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from cntk_bench.report import confusion, curve, misclassified, pooling, ridges, spectrum
+from cntk_bench.report import confusion, curve, depth, misclassified, pooling, ridges, spectrum
 from cntk_bench.report.findings import Eigenvalues, Findings
 from cntk_bench.report.networks import draws_of
 from cntk_bench.report.page_tables import Table, confused, matrix, pairs
-from cntk_bench.report.plot import figure as by_depth  # the package's `plot` is a function
-from cntk_bench.report.plot import note as plot_note
-from cntk_bench.report.rows import MISSING, cell, cell_name, count, number, rows
+from cntk_bench.report.rows import MISSING, cell, cell_name, count, name_of, number, rows
 from cntk_bench.report.sketch import Sketch
 from cntk_bench.report.windows import studied
 from cntk_bench.text import short
@@ -75,11 +73,10 @@ def accuracy(record: dict) -> Sketch | None:
             )
     if not found:
         return None
-    caption = f"Test accuracy against depth. {plot_note(record)}"
+    note = depth.note(record)
+    caption = f"Test accuracy against depth. {note}"
     alt = f"Test accuracy: {'; '.join(found)}. The numbers are in the table above."
-    return Sketch(
-        "accuracy", caption, alt, lambda width, words: by_depth(record, width=width, words=bool(words))
-    )
+    return Sketch("accuracy", caption, alt, partial(depth.figure, record), note=note)
 
 
 def windows(record: dict) -> Sketch | None:
@@ -87,11 +84,10 @@ def windows(record: dict) -> Sketch | None:
     kernels = studied(row["column"] for row in rows(record))
     if not kernels:
         return None
-    caption = f"Test accuracy against the pooling window. {pooling.note(record)}"
+    note = pooling.note(record)
+    caption = f"Test accuracy against the pooling window. {note}"
     alt = f"Accuracy against the pooling window of {', '.join(kernels)}. The numbers are in the table above."
-    return Sketch(
-        "windows", caption, alt, lambda width, words: pooling.figure(record, width=width, words=bool(words))
-    )
+    return Sketch("windows", caption, alt, partial(pooling.figure, record), note=note)
 
 
 def curves(found: Findings) -> Sketch | None:
@@ -112,17 +108,11 @@ def curves(found: Findings) -> Sketch | None:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # its source is not trusted
         log.warning("the learning curves of the run are damaged: run `curve` again")
         return None
-    words = frozenset(i for i, form in enumerate(listing.forms.values()) if form == "s" and i)
-    table = Table(listing.title, list(listing.forms), lines, words=words)
+    texts = frozenset(i for i, form in enumerate(listing.forms.values()) if form == "s" and i)
+    table = Table(listing.title, list(listing.forms), lines, text_columns=texts)
     caption = f"Test accuracy against the number of training images. {told_of}"
     alt = f"Learning curves: {'; '.join(told)}."
-    return Sketch(
-        "curves",
-        caption,
-        alt,
-        lambda width, words: curve.figure(results, width=width, words=bool(words)),
-        (table,),
-    )
+    return Sketch("curves", caption, alt, partial(curve.figure, results), (table,))
 
 
 def paths(found: Findings) -> Sketch | None:
@@ -131,8 +121,9 @@ def paths(found: Findings) -> Sketch | None:
         return None
     tables, told = [], []
     for path in found.paths:
-        name = cell_name({"column": path.column, "depth": path.depth})
-        tables.append(Table(name, ridges.HEADS, ridges.cells(path), words=frozenset({len(ridges.HEADS) - 1})))
+        name = cell_name(path.column, path.depth)
+        last = frozenset({len(ridges.HEADS) - 1})
+        tables.append(Table(name, ridges.HEADS, ridges.cells(path), text_columns=last))
         if path.chosen is not None:
             told.append(f"{name} {path.chosen:g}")
     ringed = ", so the ringed one need not be the best on them" if told else ""
@@ -158,11 +149,11 @@ def confusions(found: Findings, names: Sequence[str]) -> Sketch | None:
     np.fill_diagonal(wrong, 0)
     i, j = divmod(int(wrong.argmax()), len(counts))
     right = 100 * counts.trace() / counts.sum()
-    alt = f"Confusion matrix of {cell_name(shown)}: {right:.2f} %{_plus_minus(shown)} are right"
+    alt = f"Confusion matrix of {name_of(shown)}: {right:.2f} %{_plus_minus(shown)} are right"
     alt += f"; most often, {wrong[i, j]} times, {names[i]} is taken for {names[j]}." if wrong[i, j] else "."
     over = f" Over {found.repeats} predictions of each test image." if found.repeats > 1 else ""
     caption = (
-        f"Confusion matrix of {cell_name(shown)}, percent of each true class.{over} Shown, as an "
+        f"Confusion matrix of {name_of(shown)}, percent of each true class.{over} Shown, as an "
         f"example, is the most accurate of all {found.among}; the test images choose it, so this is no model "
         "selection."
     )
@@ -190,14 +181,14 @@ def mistakes(found: Findings, names: Sequence[str]) -> Sketch | None:
         "The images shown, by their place in the data set's test set, counted from 0",
         ["place", "true class", "predicted class", "margin"],
         lines,
-        words=frozenset({1, 2}),
+        text_columns=frozenset({1, 2}),
     )
     first = f"{lines[0][1]} taken for {lines[0][2]}"
     alt = (
-        f"{len(lines)} of {count(some.wrong)} misclassified test images of {cell_name(found.cell)}, from the "
+        f"{len(lines)} of {count(some.wrong)} misclassified test images of {name_of(found.cell)}, from the "
         f"largest margin ({first}) to the smallest."
     )
-    name = cell_name(found.cell) + (", trained on the first draw," if len(draws_of(found.cell)) > 1 else "")
+    name = name_of(found.cell) + (", trained on the first draw," if len(draws_of(found.cell)) > 1 else "")
     which = (
         f"The {count(some.wrong)} of {count(some.of)} test images that {name} misclassifies, in"
         if len(lines) == some.wrong
@@ -220,17 +211,7 @@ def spectra(found: Findings) -> Sketch | None:
     some = found.spectra
     if not some:
         return None
-    lines = [
-        spectrum.Spectrum(
-            one.column,
-            one.depth,
-            one.values,
-            None if one.ridge is None else one.ridge * one.mean_diagonal,
-            one.noise,
-        )
-        for one in some
-    ]
-    told = [f"{_cell(one)} falls from {one.values[0] / one.mean_diagonal:.3g} to "
+    told = [f"{cell_name(one.column, one.depth)} falls from {one.values[0] / one.mean_diagonal:.3g} to "
             f"{one.values[-1] / one.mean_diagonal:.2g}" for one in some]  # fmt: skip
     n, first = len(some[0].values), " of the first draw" if some[0].draws > 1 else ""
     caption = (
@@ -239,11 +220,7 @@ def spectra(found: Findings) -> Sketch | None:
         "is known."
     )
     alt = f"Eigenvalues in units of their mean: {'; '.join(told)}."
-    return Sketch("spectra", caption, alt, partial(spectrum.figure, lines), (_eigenvalues(some),))
-
-
-def _cell(one: Eigenvalues) -> str:
-    return f"{short(one.column, 40)} at depth {one.depth}"
+    return Sketch("spectra", caption, alt, partial(spectrum.figure, some), (_eigenvalues(some),))
 
 
 def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
@@ -262,7 +239,7 @@ def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
         share = 100 * values[0] / max(values.sum(), np.finfo(float).tiny)
         lines.append(
             [
-                _cell(one),
+                cell_name(one.column, one.depth),
                 *(f"{values[rank - 1]:.3g}" if rank <= len(values) else MISSING for rank in ranks),
                 str(one.zeros),
                 f"{share:.2f}",

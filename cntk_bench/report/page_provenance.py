@@ -3,7 +3,7 @@
 from typing import Any
 
 from cntk_bench.report.page_tables import Table
-from cntk_bench.report.rows import DOUBTED, MISSING, cell, cell_name, count, is_trusted, number
+from cntk_bench.report.rows import DOUBTED, MISSING, cell, count, is_trusted, name_of, number
 from cntk_bench.text import duration, short, size
 
 PASSED, FAILED, UNKNOWN = "passed", "failed", "not done"
@@ -40,7 +40,7 @@ def costs(record: dict) -> Table:
                 _memory(one),
             ]
         )
-    return Table("Time and memory of each stage", [*heads, "peak memory"], rows, words=frozenset({1}))
+    return Table("Time and memory of each stage", [*heads, "peak memory"], rows, text_columns=frozenset({1}))
 
 
 def core_hours(stage: dict) -> float | None:
@@ -115,7 +115,7 @@ def _solutions(record: dict) -> tuple[str, str, str]:
     what = "Solutions: residuals in float64, and possible effects of the errors of float32 kernels"
     if not doubted:
         return what, PASSED, f"all {count(len(solutions))} can be trusted"
-    names = ", ".join(map(cell_name, doubted[:5])) + (", ..." if len(doubted) > 5 else "")
+    names = ", ".join(map(name_of, doubted[:5])) + (", ..." if len(doubted) > 5 else "")
     return what, FAILED, f"{len(doubted)} of {len(solutions)} are marked {DOUBTED}: {names}"
 
 
@@ -168,7 +168,7 @@ def fingerprints(record: dict) -> Table:
         rows += [
             [f"Gram {short(str(name), 40)}", _hexadecimal(one)] for name, one in list(grams.items())[:500]
         ]
-    return Table("SHA-256 of images and Gram matrices", ["of", "SHA-256"], rows, words=frozenset({1}))
+    return Table("SHA-256 of images and Gram matrices", ["of", "SHA-256"], rows, text_columns=frozenset({1}))
 
 
 def _hexadecimal(value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report.grids import Groups, grids
-from cntk_bench.report.rows import DOUBTED, MISSING, cell, cell_name, is_trusted, number
+from cntk_bench.report.rows import DOUBTED, MISSING, cell, is_trusted, name_of, number
 from cntk_bench.text import short
 
 TAKEN = "most often taken for"
@@ -35,14 +35,14 @@ class Table:
     heads : one for each column; the first column's cells are the heads of their rows.
     rows : texts; one that ends in `DOUBTED` is in doubt.
     groups : headings above the heads, (title, number of columns); empty for none.
-    words : which columns are text, not numbers.
+    text_columns : the places of the columns that are text, not numbers.
     """
 
     caption: str
     heads: list[str]
     rows: list[list[str]]
     groups: tuple[tuple[str, int], ...] = ()
-    words: frozenset[int] = frozenset()
+    text_columns: frozenset[int] = frozenset()
 
 
 def accuracies(record: dict) -> list[Table]:
@@ -73,7 +73,7 @@ def details(record: dict) -> Table:
     rows = []
     for i, one in enumerate(solutions):
         mark = "" if is_trusted(one) else DOUBTED
-        rows.append([cell_name(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
+        rows.append([name_of(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
     heads = ["cell", *(DETAILS[key][0] for key in known), "trusted"]
     return Table("How each cell was solved", heads, rows)
 
@@ -110,9 +110,8 @@ def confused(counts: np.ndarray, names: Sequence[str], repeats: int = 1) -> Tabl
             share = [f"{100 * right / of:.1f}", f"{standard_error(right / of, of // repeats):.1f}"]
         rows.append([short(name, 30), str(of), str(right), *share, often])
     heads = ["class", "predictions" if repeats > 1 else "test images", "right", "right, %", "s.e.", TAKEN]
-    return Table(
-        "Test images of each class; a standard error of 0 is uninformative", heads, rows, words=frozenset({5})
-    )
+    caption = "Test images of each class; a standard error of 0 is uninformative"
+    return Table(caption, heads, rows, text_columns=frozenset({5}))
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Table:
@@ -130,4 +129,4 @@ def pairs(counts: np.ndarray, names: Sequence[str]) -> Table:
     places = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
     rows = [[short(names[i], 30), short(names[j], 30), str(wrong[i, j])] for i, j in places]
     heads = ["true class", "predicted class", "test images"]
-    return Table("The pairs of classes confused most often", heads, rows, words=frozenset({1}))
+    return Table("The pairs of classes confused most often", heads, rows, text_columns=frozenset({1}))

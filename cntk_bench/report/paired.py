@@ -5,7 +5,7 @@ from typing import Any
 
 from cntk_bench.report.compared import texts
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import DOUBTED, MISSING, count
+from cntk_bench.report.rows import DOUBTED, MISSING, cell_name, count
 from cntk_bench.text import short
 
 FORMS = {
@@ -80,11 +80,11 @@ def _row(pair: Mapping) -> dict[str, Any]:
 
 
 def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:
-    depth = "" if same_depth or side["depth"] is None else f" at depth {side['depth']}"
+    name = cell_name(side["column"], None if same_depth else side["depth"])
     there = other["settings"]
     pairs = {key: (value, there.get(key, value)) for key, value in side["settings"].items()}
     settings = [f"{key}={texts(pair)[0]}" for key, pair in pairs.items()]
-    return " ".join([f"{short(side['column'], 40)}{depth}", *settings])
+    return " ".join([name, *settings])
 
 
 def _notes(pairs: Sequence[dict], considered: int) -> list[str]:

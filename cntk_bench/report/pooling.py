@@ -1,18 +1,18 @@
 """Accuracy against the pooling window, as a figure, with what was published beside it (`windows`)."""
 
-from pathlib import Path
 from typing import Any
 
+from cntk_bench.report import looks
 from cntk_bench.report.axes import LETTER, dress, finish, labelled, mark_doubted, percents
-from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, count, rows
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.report.windows import Kernels, beside, studied
 
 LEAST = 2.2  # inches of a panel; narrower ones stand below each other
 
 
-def draw(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+@own_settings()
+def figure(record: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against the half-width c, a line for each kernel and depth, with bars of one standard error.
 
     What was published for the same numbers of images is dashed; what was for others has its own panel.
@@ -21,22 +21,13 @@ def draw(record: dict, path: str | Path, *, width: float | str = "page", words: 
     ----------
     record : dict
         A record with solutions, of which `windows.studied` finds kernels.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(record, width=width, words=words))
-
-
-@own_settings()
-def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     table, known = {(row["column"], row["depth"]): row for row in rows(record)}, beside(record)
@@ -70,9 +61,7 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
     first.set_ylabel("test accuracy (%)" if words else "test accuracy ± s.e. (%)")
     for axes in (first, *others)[-across:]:
         axes.set_xlabel("half-width c of the window")
-    finish(
-        made, (first, *others), labelled((first, *others)), (title(record), note(record)) if words else None
-    )
+    finish(made, (first, *others), labelled((first, *others)), words)
     return made
 
 
@@ -108,7 +97,7 @@ def _lines(
     depths = sorted({depth for _, depth in values if depth is not None})
     for kernel, windows in kernels.items():
         plain = kernel.removesuffix("-FLIP")
-        look = style(f"{plain}-V{kernel.removeprefix(plain)}")
+        look = looks.of(f"{plain}-V{kernel.removeprefix(plain)}")
         for place, depth in enumerate(depths):
             cells = [
                 (c, (column, depth)) for c, column in sorted(windows.items()) if (column, depth) in values

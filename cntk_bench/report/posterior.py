@@ -1,17 +1,17 @@
 """The Gaussian process posterior as tables and a figure: coverage and calibration (`analyses.posterior`)."""
 
-from pathlib import Path
 from typing import Any
 
 from cntk_bench.regression.accuracy import standard_error
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, labelled
 from cntk_bench.report.listing import Listing
-from cntk_bench.report.rows import DOUBTED, cell_name, count
-from cntk_bench.report.style import inches, own_settings, save, style
+from cntk_bench.report.rows import DOUBTED, count, name_of
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 BESIDE = 5.0  # inches in which two panels have room beside each other
-SHOWN = (0.5, 0.9, 0.95)  # levels of the intervals in the table
+LEVELS = (0.5, 0.9, 0.95)  # of the intervals in the table
 EDGES = {
     "largest": "the likeliest ridge is the largest tried: to this kernel the targets look like noise",
     "smallest": "the likelihood rises further below this ridge, but there errors of stored kernels decide it",
@@ -29,7 +29,7 @@ def listing(results: list[dict]) -> Listing:
         "accuracy": ".2f",
         "s.e.": ".2f",
         "NLL": ".4f",
-        **{_head(level): ".2f" for level in SHOWN},
+        **{_head(level): ".2f" for level in LEVELS},
         "ECE": ".2f",
         "log loss": ".4f",
     }
@@ -65,7 +65,7 @@ def calibration(facts: dict) -> Listing:
         }
         for one in facts["reliability"]
     ]
-    name = f"{cell_name(facts)}: probability of the likeliest class, in percent"
+    name = f"{name_of(facts)}: probability of the likeliest class, in percent"
     return Listing(name, forms, rows)
 
 
@@ -92,40 +92,32 @@ def notes(results: list[dict]) -> list[str]:
     ]
     for facts in results:
         if facts["edge"]:
-            said.append(f"{cell_name(facts)}: {EDGES[facts['edge']]}.")
+            said.append(f"{name_of(facts)}: {EDGES[facts['edge']]}.")
         if facts["floored"]:
             said.append(
-                f"{cell_name(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
+                f"{name_of(facts)}: the variance of {facts['floored']:.3g} % of the test images is not "
                 "larger than its error from stored kernels; the error is used instead."
             )
         if facts["doubt"]:
-            said.append(f"{DOUBTED} Not to be trusted: {cell_name(facts)}: {facts['doubt']}.")
+            said.append(f"{DOUBTED} Not to be trusted: {name_of(facts)}: {facts['doubt']}.")
     return said
 
 
-def draw(facts: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
+@own_settings()
+def figure(facts: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Calibration of one cell: class probabilities against how often they are right; interval coverage.
 
     Parameters
     ----------
     facts : dict
         Of `analyses.posterior.infer`.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
     width, words
-        As for `plot.figure`.
+        As for `depth.figure`.
 
     Returns
     -------
-    bool
-        Whether there is a figure (`plot.save`).
+    matplotlib.figure.Figure
     """
-    return save(path, lambda: figure(facts, width=width, words=words))
-
-
-@own_settings()
-def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> Any:
-    """The figure of `draw`."""
     from matplotlib.figure import Figure
 
     size = inches(width)
@@ -133,7 +125,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
     high = 0.48 * size if beside else 1.7 * size
     made = Figure(figsize=(size, high), layout="constrained")
     left, right = made.subplots(1, 2) if beside else made.subplots(2, 1)
-    colour, marker, _ = style(facts["column"])
+    colour, marker, _ = looks.of(facts["column"])
     bins = facts["reliability"]
     total = sum(one["count"] for one in bins)
     left.bar(
@@ -151,7 +143,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         color=colour,
         marker=marker,
         elinewidth=0.8,
-        label=cell_name(facts),
+        label=name_of(facts),
     )
     left.set_title(f"expected calibration error {100 * facts['ece']:.2f} points")
     left.set_xlabel("probability of the likeliest class")
@@ -161,7 +153,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         [one["observed"] for one in facts["coverage"]],
         color=colour,
         marker=marker,
-        label=cell_name(facts),
+        label=name_of(facts),
     )
     right.set_xlabel("probability of the central interval")
     right.set_ylabel("share of test targets within it")
@@ -170,8 +162,7 @@ def figure(facts: dict, *, width: float | str = "page", words: bool = True) -> A
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.02)
         dress(axes)
-    said = (title(facts), note(facts)) if words else None
-    finish(made, (left, right), labelled((left, right)), said)
+    finish(made, (left, right), labelled((left, right)), words)
     return made
 
 

@@ -30,6 +30,21 @@ DEPTHS = (3, 4, 6, 11, 21)
 
 
 @dataclass(frozen=True)
+class Published:
+    """A published accuracy of one cell.
+
+    accuracy : on the test images, in percent.  source : paper and version.
+    sizes : its numbers of training and test images.
+    deviation : in percent between draws, of which the accuracy is the mean; None for one training set.
+    """
+
+    accuracy: float
+    source: str
+    sizes: tuple[int, int]
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
 class Table:
     """One published table.
 
@@ -56,6 +71,14 @@ class Table:
     columns: Mapping[str, Mapping[int, float]]
     setting: str = ""
     deviations: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    def cell(self, column: str, depth: int) -> Published | None:
+        """What the table holds for one column and depth; None where it holds nothing."""
+        accuracy = self.columns.get(column, {}).get(depth)
+        if accuracy is None:
+            return None
+        between = self.deviations.get(column, {}).get(depth)
+        return Published(accuracy, self.source, (self.n_train, self.n_test), between)
 
 
 def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]:
@@ -211,17 +234,8 @@ class Run:
         return self.preprocess == PREPARED and (self.draws > 1 or not table.deviations)
 
 
-def deviation(run: Run, column: str, depth: int) -> float | None:
-    """The published deviation between draws of what `published` gives, in percent; None if there is none."""
-    found = published(run, column, depth)
-    for table in TABLES:
-        if found and run.is_alike(table) and table.source == found[1]:
-            return table.deviations.get(column, {}).get(depth)
-    return None
-
-
-def published(run: Run, column: str, depth: int, source: str | None = None) -> tuple[float, str] | None:
-    """Published test accuracy in percent of one cell, and its source; None where there is none alike.
+def published(run: Run, column: str, depth: int, source: str | None = None) -> Published | None:
+    """What was published of one cell for the same data and sizes; None where there is nothing alike.
 
     Parameters
     ----------
@@ -237,38 +251,21 @@ def published(run: Run, column: str, depth: int, source: str | None = None) -> t
         return None
     for table in TABLES:
         same = table.setting == run.setting if source is None else table.source == source
-        if run.is_alike(table) and same:
-            accuracy = table.columns.get(column, {}).get(depth)
-            if accuracy is not None:
-                return accuracy, table.source
+        if run.is_alike(table) and same and (found := table.cell(column, depth)):
+            return found
     return None
 
 
-@dataclass(frozen=True)
-class Elsewhere:
-    """An accuracy published for other numbers of images, in percent, and its source.
-
-    sizes : its training and test images.  deviation : between draws.
-    """
-
-    accuracy: float
-    source: str
-    sizes: tuple[int, int]
-    deviation: float | None = None
-
-
-def elsewhere(run: Run, column: str, depth: int, n_train: int | None = None) -> Elsewhere | None:
+def elsewhere(run: Run, column: str, depth: int, n_train: int | None = None) -> Published | None:
     """As `published`, for other numbers of images of the same data, solved in the same setting.
 
     With `n_train`, only for this number of training images: then only that of test images differs.
     """
     for table in TABLES:
-        accuracy = table.columns.get(column, {}).get(depth)
         same = (run.dataset, run.classes) == table.data and run.setting == table.setting and run.fits(table)
         same = same and n_train in (None, table.n_train)
-        if same and not run.is_alike(table) and accuracy is not None:
-            between = table.deviations.get(column, {}).get(depth)
-            return Elsewhere(accuracy, table.source, (table.n_train, table.n_test), between)
+        if same and not run.is_alike(table) and (found := table.cell(column, depth)):
+            return found
     return None
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, mark_doubted, percents, power
 from cntk_bench.report.findings import RidgePath, Tried
 from cntk_bench.report.rows import DOUBTED, cell
-from cntk_bench.report.style import inches, own_settings, style
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 ACROSS = 3  # panels in a row
@@ -77,7 +78,7 @@ def figure(
 
 
 def _draw(axes: Any, path: RidgePath, ridges: list[float], strength: float) -> None:
-    look = style(path.column)
+    look = looks.of(path.column)
     how = {"color": look.colour, "alpha": strength}
     for key, shape in (("loo_accuracy", {"linestyle": (0, (4, 2)), "linewidth": 1}),
                        ("accuracy", {"linestyle": "-", "marker": look.marker})):  # fmt: skip

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, deviation, published
+from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -78,12 +78,11 @@ def rows(record: dict) -> list[dict]:
     solutions, data = record["solutions"], record["data"]
     found = []
     for solution in solutions:
-        like = alike(data, solution)
-        known = published(like, solution["column"], solution["depth"])
+        known = published(alike(data, solution), solution["column"], solution["depth"])
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
-            difference = round(accuracy - known[0], 2)
+            difference = round(accuracy - known.accuracy, 2)
         found.append(
             {
                 "column": short(solution["column"], WIDEST),
@@ -91,9 +90,9 @@ def rows(record: dict) -> list[dict]:
                 "accuracy": accuracy,
                 "standard_error": number(solution.get("standard_error")),
                 "trusted": trusted,
-                "published": known[0] if known else None,
+                "published": known.accuracy if known else None,
                 "difference": difference,
-                "source": known[1] if known else None,
+                "source": known.source if known else None,
                 "n_train": data["n_train"],
                 "n_test": data["n_test"],
                 "ridge": number(solution.get("ridge")),
@@ -101,9 +100,7 @@ def rows(record: dict) -> list[dict]:
                 "repeats": _length(solution.get("accuracies")),
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "rate": number(solution.get("rate")),
-                "published_spread": (
-                    deviation(like, solution["column"], solution["depth"]) if known else None
-                ),
+                "published_spread": known.deviation if known else None,
             }
         )
     return found
@@ -167,7 +164,10 @@ def _setting(solution: Mapping[str, Any]) -> str:
 
 
 def draws(data: Mapping[str, Any]) -> int:
-    """How many draws of n_train training images there are in a record's data."""
+    """Number of draws according to a record's facts about images, whose n_train counts one draw.
+
+    1 where it is missing or impossible.
+    """
     found = data.get("draws", 1)
     return found if type(found) is int and 0 < found < 10**9 else 1
 
@@ -186,10 +186,14 @@ def _length(values: Any) -> int | None:
     return len(values) if isinstance(values, list) else None
 
 
-def cell_name(solution: dict) -> str:
-    """Which cell a solution fills: its column, and its depth where it has one."""
-    depth = solution["depth"]
-    return short(solution["column"], WIDEST) + ("" if depth is None else f" at depth {depth}")
+def cell_name(column: str, depth: int | None) -> str:
+    """A cell in words: its column, and its depth where it has one, such as "CNTK-GAP at depth 11"."""
+    return short(column, WIDEST) + ("" if depth is None else f" at depth {depth}")
+
+
+def name_of(facts: Mapping[str, Any]) -> str:
+    """The `cell_name` of a solution, of a row, or of an analysis' result."""
+    return cell_name(facts["column"], facts["depth"])
 
 
 def cell(value: float | None, form: str) -> str:

@@ -26,6 +26,7 @@ class Sketch:
         matplotlib Figure.
     tables : its numbers.
     kind : of the image on a page, "svg" or "png".
+    note : what stands below the figure if words do; by default the caption.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Sketch:
     make: Callable[..., Any]
     tables: tuple[Table, ...] = ()
     kind: str = "svg"
+    note: str = ""
 
 
 @dataclass(frozen=True)

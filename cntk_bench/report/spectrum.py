@@ -1,13 +1,15 @@
 """Eigenvalues of kernels as a figure: how fast they fall, and which of them the ridge or rounding decides."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.report import looks
 from cntk_bench.report.axes import dash, decades, dress, finish, labelled
-from cntk_bench.report.style import inches, own_settings, style
+from cntk_bench.report.findings import Eigenvalues
+from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import short
 
 MARKS = 8  # markers along a line
@@ -15,26 +17,9 @@ NEAR = 3.0  # times the noise: a spectrum above that needs no mark of it
 FLOOR = "within the error of float32 entries"
 
 
-class Spectrum(NamedTuple):
-    """The eigenvalues of one kernel's Gram matrix of n training images.
-
-    column : such as "CNTK-GAP".  depth : None for a column without depths.
-    values : array-like (n,), float, in any order.
-    ridge : what a solve added to the diagonal, in the unit of the values; None or 0 draws nothing.
-    noise : how far a value may be off because entries are stored as float32, in the same unit
-        (`regression.eigen.Spectrum.noise`); None or 0 draws nothing.
-    """
-
-    column: str
-    depth: int | None
-    values: Any
-    ridge: float | None = None
-    noise: float | None = None
-
-
 @own_settings()
 def figure(
-    spectra: Sequence[Spectrum], *, width: float | str = "text", words: tuple[str, str] | None = None
+    spectra: Sequence[Eigenvalues], *, width: float | str = "text", words: tuple[str, str] | None = None
 ) -> Any:
     """Draw eigenvalues against their rank, largest first, both logarithmic, a line for each kernel.
 
@@ -45,7 +30,8 @@ def figure(
 
     Parameters
     ----------
-    spectra : sequence of Spectrum
+    spectra : sequence of Eigenvalues
+        Their values may be in any order.
     width : float or str
         Inches, or a name of `style.WIDTHS`.
     words : (str, str), optional
@@ -72,9 +58,9 @@ def figure(
     for one in spectra:
         values, unit = _sorted(one)
         rank = np.arange(1, len(values) + 1)
-        look = style(one.column)
+        look = looks.of(one.column)
         line = dash(depths, one.depth) if one.depth is not None else look.line
-        noise = (one.noise or 0) / unit
+        noise = one.noise / unit
         kept = int(np.searchsorted(-values, -noise, "left"))  # those above the noise
         positive = int(np.searchsorted(-values, 0, "left"))
         label = short(one.column, 24) + ("" if one.depth is None else f", depth {one.depth}")
@@ -86,8 +72,8 @@ def figure(
             axes.plot(
                 rank[begin:positive], values[begin:positive], color=look.colour, linestyle=line, alpha=0.3
             )
-        if one.ridge:
-            ridges.add((one.ridge / unit, look.colour))
+        if one.absolute_ridge:
+            ridges.add((one.absolute_ridge / unit, look.colour))
         if values[-1] < NEAR * noise:
             floors.append(noise)
     axes.set_xscale("log")
@@ -102,7 +88,7 @@ def figure(
     return made
 
 
-def _sorted(one: Spectrum) -> tuple[np.ndarray, float]:
+def _sorted(one: Eigenvalues) -> tuple[np.ndarray, float]:
     """The values in units of their mean, descending, and that mean."""
     values = np.asarray(one.values, np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():

@@ -1,21 +1,16 @@
-"""The style of every figure: what a column looks like, how large figures are, and how they are saved.
-
-A column's colour, marker and line depend on its name alone. The colour-blind can tell the colours apart, too,
-and no figure relies on them alone: markers differ, and the dashes of lines without markers.
-"""
+"""The style of every figure: how large it is, its fonts and other settings, and how it is saved."""
 
 import io
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
-from zlib import crc32
+from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.system.files import write_whole
@@ -23,84 +18,9 @@ from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
 
-Line = str | tuple[int, tuple[float, ...]]  # as Matplotlib has it
-
-
-class Style(NamedTuple):
-    """colour : as #RRGGBB.  marker, line : as Matplotlib has them."""
-
-    colour: str
-    marker: str
-    line: Line = "-"
-
-
-# Okabe and Ito's palette for convolutional networks; colours of Tol's for fully connected ones.
-COLUMNS = {
-    "CNTK-V": Style("#0072B2", "o"),
-    "CNTK-GAP": Style("#D55E00", "s"),
-    "CNN-GP-V": Style("#56B4E9", "D"),
-    "CNN-GP-GAP": Style("#E69F00", "^"),
-    "CNN-V": Style("#009E73", "v"),
-    "CNN-GAP": Style("#CC79A7", "<"),
-    "FC-NTK": Style("#882255", "*"),
-    "FC-NNGP": Style("#999933", "d"),
-    "FC-NN": Style("#332288", ">"),
-    # Lines across the figure, without markers there.
-    "RBF": Style("#000000", "1", ":"),
-    "LAPLACE": Style("#8B4513", "2", (0, (6, 2))),
-    "LINEAR": Style("#7F7F7F", "3", (0, (1, 4))),
-    "SKLEARN-GP": Style("#6A3D9A", "4", (0, (6, 2, 1, 2))),
-    "GPYTORCH-GP": Style("#3F7FBF", "+", (0, (6, 2, 1, 2, 1, 2))),
-}
-# Tol's muted palette: for the windows of LAP, for networks' curves, and for columns of other packages.
-PALETTE = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499".split()
-# Markers of LAP by half-width c modulo 4; the colour is of c / 4, rounded down. So all up to 35 differ.
-WINDOWS = {"CNTK": "XxpH", "CNN-GP": "P+h8"}
-# Of fully connected kernels with biases, and of columns that are not known here.
-MARKERS = "pHh8x"
-LINES: tuple[Line, ...] = ((0, (8, 1)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1)))  # no solid one
-FLIP, FLIPPED, SHADE = "-FLIP", (0, (4, 1, 1, 1)), 0.6
-
-
-def style(column: str) -> Style:
-    """The look of a column.
-
-    A kernel that is averaged over mirror images (-FLIP) looks like the plain one, darker and dash-dotted.
-    One with biases has the colour of the one without, and another marker. A column that is not known here,
-    such as another package's, has one of `PALETTE`, `MARKERS` and `LINES` that its name decides: always the
-    same, but two of them may look alike.
-    """
-    plain = column.removesuffix(FLIP)
-    found = COLUMNS.get(plain) or _derived(plain)
-    if plain == column:
-        return found
-    return Style(_darker(found.colour), found.marker, FLIPPED)
-
-
-def _derived(column: str) -> Style:
-    window = re.fullmatch(r"(CNTK|CNN-GP)-LAP(\d{1,4})", column)
-    if window:
-        four, place = divmod(int(window[2]), 4)
-        return Style(PALETTE[four % len(PALETTE)], WINDOWS[window[1]][place])
-    number = crc32(column.encode(errors="replace"))
-    biased = re.fullmatch(r"(FC-NTK|FC-NNGP)-B[\d.]{1,9}", column)
-    number, place = divmod(number, len(PALETTE))
-    number, marker = divmod(number, len(MARKERS))
-    colour = COLUMNS[biased[1]].colour if biased else PALETTE[place]
-    return Style(colour, MARKERS[marker], LINES[number % len(LINES)])
-
-
-def _darker(colour: str) -> str:
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(SHADE * part):02X}" for part in parts)
-
-
-# How figures are drawn and saved.
-
 WIDTHS = {"column": 3.25, "text": 5.5, "page": 6.75}  # inches
 """Widths of figures: a column of ICML's two, the one of NeurIPS and ICLR, both columns of ICML."""
 NARROWEST, WIDEST = 2.0, 30.0  # inches
-KINDS = ("png", "svg", "pdf")
 UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # the metadata that would differ between equal figures
 SETTINGS = {
     # Letters as large as a caption's, or a little smaller, at the sizes of `WIDTHS`.
@@ -149,42 +69,45 @@ def inches(width: float | str) -> float:
     return found
 
 
-def save(path: str | Path, make: Callable[[], Any]) -> bool:
-    """Write a figure; where Matplotlib cannot draw, for whatever reason, warn, and write nothing.
+def save(stem: str | Path, make: Callable[[], Any], kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """Draw a figure once, and write it in several kinds beside each other: STEM.png and STEM.svg.
+
+    Where Matplotlib cannot draw, for whatever reason, a warning says so, and this and further kinds are not
+    written.
 
     Parameters
     ----------
-    path : path-like
-        A file ending in .png, .svg or .pdf.
+    stem : path-like
+        The files' common name, without extension.
     make : callable
         Returns the matplotlib Figure.
+    kinds : sequence of {"png", "svg", "pdf"}
 
     Returns
     -------
-    bool
-        Whether there is a figure.
+    list of Path
+        The files written.
 
     Raises
     ------
     UserError
-        If the file cannot be written or is of another kind, or `make` raises one.
+        If a file cannot be written, or `make` raises one.
     """
-    path = Path(path)
-    kind = path.suffix[1:]
-    if kind not in KINDS:
-        endings = ", ".join(f".{one}" for one in KINDS)
-        raise UserError(f"cannot plot to {short(str(path))}: use a name that ends in {endings}")
-    try:
-        with own_settings():
-            found = image(make(), kind)
-    except UserError:
-        raise
-    except Exception as error:  # somebody else's program, settings and fonts: the tables do without
-        reason = one_line(f"{type(error).__name__}: {error}", 150)
-        log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
-        return False
-    write_whole(path, found)
-    return True
+    files, drawn = [], cache(make)
+    for kind in kinds:
+        file = Path(f"{stem}.{kind}")
+        try:
+            with own_settings():
+                found = image(drawn(), kind)
+        except UserError:
+            raise
+        except Exception as error:  # somebody else's program, settings and fonts: the tables do without
+            reason = one_line(f"{type(error).__name__}: {error}", 150)
+            log.warning("no figure %s, Matplotlib cannot draw: %s", short(file.name), reason)
+            break
+        write_whole(file, found)
+        files.append(file)
+    return files
 
 
 def image(figure: Any, kind: str) -> bytes:

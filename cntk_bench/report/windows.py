@@ -7,7 +7,7 @@ as data and solver are theirs: the best window can be compared even if accuracie
 import re
 from collections.abc import Iterable
 
-from cntk_bench.report.published import Elsewhere, elsewhere
+from cntk_bench.report.published import Published, elsewhere
 from cntk_bench.report.rows import alike, rows
 
 LEAST = 3  # windows of a kernel; one with fewer stands among the columns by depth
@@ -25,7 +25,7 @@ def studied(columns: Iterable[str]) -> Kernels:
     return {kernel: windows for kernel, windows in found.items() if sum(c > 0 for c in windows) >= LEAST}
 
 
-def beside(record: dict) -> dict[tuple[str, int], Elsewhere]:
+def beside(record: dict) -> dict[tuple[str, int], Published]:
     """What was published for other numbers of images, for cells (column, depth) of such studies.
 
     Only for kernels of which at least `LEAST` windows were published. Empty if something was published for

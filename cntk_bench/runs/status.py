@@ -9,6 +9,7 @@ from cntk_bench.grams.progress import Counts
 from cntk_bench.grams.store import Store
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
+from cntk_bench.report.rows import cell_name
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.text import short
 
@@ -126,7 +127,7 @@ class Follower:
 
 def _trained(run: Run, config: Config, facts: dict) -> tuple[Cell, ...]:
     found = jobs(config, Material(run, config, facts))
-    return tuple(_cell(f"{name} at depth {depth}", some) for name, depth, some in found)
+    return tuple(_cell(cell_name(name, depth), some) for name, depth, some in found)
 
 
 def _cell(label: str, some: list[Job]) -> Cell:

@@ -17,11 +17,11 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams import description, growth, store
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
+from cntk_bench.report.rows import cell_name
 from cntk_bench.runs import compute, images
 from cntk_bench.runs.material import Material, jobs
 from cntk_bench.system import interruption, lock, memory
 from cntk_bench.system.files import writing
-from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
     unfinished = sum(not state.finished for state in found)
     if unfinished:
         raise UserError(
-            f"{short(name)} at depth {depth} is not trained with these settings on these images "
+            f"{cell_name(name, depth)} is not trained with these settings on these images "
             f"({unfinished} of {len(some)} pieces are missing): run `cntk-bench train CONFIG` first"
         )
 

@@ -1,9 +1,8 @@
 """Accuracy against depth, as a figure."""
 
-from pathlib import Path
 from typing import Any
 
-from cntk_bench.report import networks
+from cntk_bench.report import looks, networks
 from cntk_bench.report.axes import (
     apart,
     cut,
@@ -14,43 +13,15 @@ from cntk_bench.report.axes import (
     mark_doubted,
     percents,
 )
-from cntk_bench.report.notes import title
 from cntk_bench.report.rows import DOUBTED, rows
-from cntk_bench.report.style import Style, inches, own_settings, save, style
+from cntk_bench.report.style import inches, own_settings
 
 PUBLISHED = "published"
 TALLEST = 12.0  # inches
 
 
-def plot(record: dict, path: str | Path, *, width: float | str = "page", words: bool = True) -> bool:
-    """Write `figure` to a file.
-
-    Where Matplotlib cannot draw, for whatever reason, a warning says so and there is no file.
-
-    Parameters
-    ----------
-    record : dict
-        A record with solutions.
-    path : path-like
-        A file ending in .png, .svg or .pdf.
-    width, words
-        As for `figure`.
-
-    Returns
-    -------
-    bool
-        Whether there is a figure.
-
-    Raises
-    ------
-    UserError
-        If nothing has been solved yet, or the file cannot be written or is of another kind.
-    """
-    return save(path, lambda: figure(record, width=width, words=words))
-
-
 @own_settings()
-def figure(record: dict, *, width: float | str = "page", words: bool = True) -> Any:
+def figure(record: dict, *, width: float | str = "page", words: tuple[str, str] | None = None) -> Any:
     """Accuracy against depth, a line for each column, with bars of one standard error; published ones hollow.
 
     A column without depths is a broken level line, with its bar at the right end. If there are fewer than
@@ -62,8 +33,8 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
         A record with solutions.
     width : float or str
         Inches, or a name of `style.WIDTHS`.
-    words : bool
-        Whether the title stands above and `note` below; without, they belong in a caption.
+    words : (str, str), optional
+        Title above, and note below (`notes.title`, `note`); without, they belong in a caption.
 
     Returns
     -------
@@ -92,8 +63,7 @@ def figure(record: dict, *, width: float | str = "page", words: bool = True) -> 
         axes.set_ylabel(label)
         percents(axes.yaxis)
     dress(axes)
-    said = (title(record), note(record)) if words else None
-    finish(made, [axes], handles, said)
+    finish(made, [axes], handles, words)
     return made
 
 
@@ -116,7 +86,7 @@ def _against_depth(axes: Any, table: list[dict]) -> dict[str, Any]:
     levels = 0
     for column in dict.fromkeys(row["column"] for row in table):
         cells = [row for row in table if row["column"] == column and row["accuracy"] is not None]
-        look = style(column)
+        look = looks.of(column)
         level = next((row for row in cells if row["depth"] is None), None)
         if level:
             levels += 1
@@ -170,7 +140,7 @@ def _published(table: list[dict], line: Any) -> dict[str, Any]:
     }
 
 
-def _level(axes: Any, row: dict, look: Style, place: float) -> Any:
+def _level(axes: Any, row: dict, look: looks.Look, place: float) -> Any:
     """Draw a column without depths across the whole figure, its bar at a place from 0 to 1 along the axis."""
     error, doubt = row["standard_error"] or 0, "" if row["trusted"] else f" {DOUBTED}"
     line = look.line if look.line != "-" else ":"
@@ -187,7 +157,7 @@ def _below_each_other(made: Any, axes: Any, table: list[dict]) -> dict[str, Any]
     names = cut([row["column"] for row in cells], letters(72 * width * 0.42, 7))
     made.set_figheight(min(TALLEST, 0.55 + 0.2 * max(1, len(cells))))
     for place, row in enumerate(cells):
-        look = style(row["column"])
+        look = looks.of(row["column"])
         error = row["standard_error"]
         axes.errorbar(row["accuracy"], place, xerr=error, color=look.colour, marker=look.marker,
                       linestyle="none", elinewidth=0.8, label=row["column"])  # fmt: skip

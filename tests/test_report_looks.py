@@ -7,8 +7,7 @@ import pytest
 
 from cntk_bench import columns
 from cntk_bench.columns import baseline, network
-from cntk_bench.report import style as styles
-from cntk_bench.report.style import style
+from cntk_bench.report import looks
 
 CONVOLUTIONAL = [f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in ("V", "GAP")]
 WINDOWS = [f"{kernel}-LAP{c}" for kernel in ("CNTK", "CNN-GP") for c in range(36)]
@@ -44,59 +43,46 @@ def test_every_column_that_can_be_asked_for_has_a_look_of_its_own():
     named = [*NAMED, *WINDOWS, *baseline.NAMES]
     for name in named:
         columns.find(name)  # such a column exists
-    assert set(styles.COLUMNS) == {*NAMED, *baseline.NAMES}
+    assert set(looks.COLUMNS) == {*NAMED, *baseline.NAMES}
     flipped = [f"{name}-FLIP" for name in (*CONVOLUTIONAL, *WINDOWS, "FC-NTK", "FC-NNGP")]
-    assert len({style(name) for name in [*named, *flipped]}) == len(named) + len(flipped)
+    assert len({looks.of(name) for name in [*named, *flipped]}) == len(named) + len(flipped)
 
 
 def test_markers_and_dashes_differ_whatever_the_colours():
-    assert len({style(name).marker for name in NAMED}) == len(NAMED)
-    assert len({style(name).line for name in baseline.NAMES}) == len(baseline.NAMES)
-    assert {style(name).line for name in NAMED} == {"-"}
-    assert {style(f"{name}-FLIP").line for name in CONVOLUTIONAL} == {styles.FLIPPED}
+    assert len({looks.of(name).marker for name in NAMED}) == len(NAMED)
+    assert len({looks.of(name).line for name in baseline.NAMES}) == len(baseline.NAMES)
+    assert {looks.of(name).line for name in NAMED} == {"-"}
+    assert {looks.of(f"{name}-FLIP").line for name in CONVOLUTIONAL} == {looks.FLIPPED}
 
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_colours_of_one_kind_are_told_apart(eyes):
     for kind in (CONVOLUTIONAL, list(network.NAMES), ["FC-NTK", "FC-NNGP", "FC-NN"], list(baseline.NAMES)):
         for one, other in combinations(kind, 2):
-            distance = np.linalg.norm(lab(style(one).colour, eyes) - lab(style(other).colour, eyes))
+            distance = np.linalg.norm(lab(looks.of(one).colour, eyes) - lab(looks.of(other).colour, eyes))
             assert distance > 11, (one, other)
     white = lab("#FFFFFF", eyes)
     for name in (*NAMED, *baseline.NAMES):
-        assert np.linalg.norm(lab(style(name).colour, eyes) - white) > 30, name
+        assert np.linalg.norm(lab(looks.of(name).colour, eyes) - white) > 30, name
 
 
 def test_a_flip_is_the_darker_plain_one():
     for name in (*CONVOLUTIONAL, *WINDOWS, "FC-NTK", "FC-NTK-B0.1"):
-        plain, flip = style(name), style(f"{name}-FLIP")
+        plain, flip = looks.of(name), looks.of(f"{name}-FLIP")
         assert flip.marker == plain.marker and flip.line != plain.line
         assert lab(flip.colour, "common")[0] < lab(plain.colour, "common")[0] - 4
 
 
 def test_biases_keep_the_colour_of_their_kernel():
-    biased = [style(f"FC-NTK-B{b}") for b in ("0.1", "0.5", "1", "2")]
-    assert {look.colour for look in biased} == {style("FC-NTK").colour}
-    assert len({*biased, style("FC-NTK")}) > 3
+    biased = [looks.of(f"FC-NTK-B{b}") for b in ("0.1", "0.5", "1", "2")]
+    assert {one.colour for one in biased} == {looks.of("FC-NTK").colour}
+    assert len({*biased, looks.of("FC-NTK")}) > 3
 
 
 def test_what_is_not_known_has_a_look_that_its_name_decides():
     strange = ["", "x", "MINE", "MINE-FLIP", "CNTK-LAP", "CNTK-LAP4x", "CNTK-LAP99999", "\ud800", "FC-NTK-B"]
-    looks = [style(name) for name in strange]
-    assert looks == [style(name) for name in strange] and len(set(looks)) == len(strange)
-    assert not set(looks) & {style(name) for name in (*NAMED, *WINDOWS, *baseline.NAMES)}
+    found = [looks.of(name) for name in strange]
+    assert found == [looks.of(name) for name in strange] and len(set(found)) == len(strange)
+    assert not set(found) & {looks.of(name) for name in (*NAMED, *WINDOWS, *baseline.NAMES)}
     # The same in every process and on every machine.
-    assert style("MINE") == styles.Style("#AA4499", "H", (0, (3, 1)))
-
-
-def test_places_of_axes_have_no_last_bits():
-    """The layout's solver varies in last bits between processes, and names in an SVG are hashes of places."""
-    with styles.own_settings():
-        from matplotlib.figure import Figure
-
-        made = Figure(layout="constrained")
-        made.subplots(2, 2)
-        styles.lay_out(made)
-    for axes in made.axes:
-        places = np.array(axes.get_position(original=True).bounds)
-        np.testing.assert_allclose(places, places.round(9), rtol=0, atol=1e-15)
+    assert looks.of("MINE") == looks.Look("#AA4499", "H", (0, (3, 1)))
