@@ -15,7 +15,7 @@ from cntk_bench.report import converge, curve, flow, notes, page_figures, poster
 from cntk_bench.report.findings import Findings
 from cntk_bench.report.sketch import Sketch
 from cntk_bench.runs.solve import solved
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import write_atomic, writing
 from cntk_bench.text import short
 
 CAPTIONS = "captions.txt"
@@ -179,5 +179,5 @@ def write(
         if style.save(folder / f"{one.name}.{kind}", partial(one.make, width=width, words=words))
     ]
     said = [f"{one.name}\n{one.title}. {one.note}\n" for one in drawings]
-    write_whole(folder / CAPTIONS, "\n".join(said))
+    write_atomic(folder / CAPTIONS, "\n".join(said))
     return files

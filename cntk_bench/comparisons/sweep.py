@@ -29,7 +29,7 @@ from cntk_bench.report import FORMATS
 from cntk_bench.report.compared import listing
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.runs import images
-from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, write_json, writing
 from cntk_bench.system.paths import from_utf8
 from cntk_bench.text import exact
 
@@ -219,7 +219,7 @@ def keep(
     write_json(folder / "table.json", record.plain(list(rows)))
     for form, (suffix, _) in FORMATS.items():
         if form != "json":
-            write_whole(folder / f"table.{suffix}", written(table, form))
+            write_atomic(folder / f"table.{suffix}", written(table, form))
     names = [f"{run.path}@{number}" for run, _, number in made]
     compared_page.write(cells, ["compare", *names], folder, table=table)
     return folder

@@ -16,7 +16,7 @@ from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.plot import plot
 from cntk_bench.report.rows import cell_name, rows
 from cntk_bench.report.windows import studied
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import write_atomic, writing
 from cntk_bench.text import short
 
 __all__ = ["FORMATS", "cell_name", "plot", "rows", "table", "write"]
@@ -53,7 +53,7 @@ def write(record: dict, folder: str | Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for suffix, function in FORMATS.values():
-        write_whole(folder / f"table.{suffix}", function(record))
+        write_atomic(folder / f"table.{suffix}", function(record))
     # A Matplotlib that cannot draw the first would say so again of the second.
     plot(record, folder / "accuracy.png") and plot(record, folder / "accuracy.svg")
     if studied(row["column"] for row in rows(record)):

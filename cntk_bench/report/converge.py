@@ -7,7 +7,7 @@ from cntk_bench.report.axes import dash, decades, dress, finish, labelled
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import count
 from cntk_bench.report.style import inches, own_settings, save, style
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 from cntk_bench.text import short
 
 # Measure: its head in the table, and the words of its axis.
@@ -104,8 +104,8 @@ def cells(result: dict) -> list[tuple[str, int]]:
 def write(result: dict, folder: Path) -> None:
     """Write converge.txt, converge.md and the figure as converge.png, .svg and .pdf."""
     table = listing(result)
-    write_whole(folder / "converge.txt", written(table))
-    write_whole(folder / "converge.md", written(table, "markdown"))
+    write_atomic(folder / "converge.txt", written(table))
+    write_atomic(folder / "converge.md", written(table, "markdown"))
     for kind in ("png", "svg", "pdf"):
         if not draw(result, folder / f"converge.{kind}"):
             break  # a Matplotlib that cannot draw would say so again

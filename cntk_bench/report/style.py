@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def save(path: str | Path, make: Callable[[], Any]) -> bool:
         reason = one_line(f"{type(error).__name__}: {error}", 150)
         log.warning("no figure %s, Matplotlib cannot draw: %s", short(path.name), reason)
         return False
-    write_whole(path, found)
+    write_atomic(path, found)
     return True
 
 

@@ -75,7 +75,7 @@ def command(request):
     for name, most in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (most, most))
     if not request["drawn"]:
-        report.plot = lambda _, path: files.write_whole(path, b"a figure") or True
+        report.plot = lambda _, path: files.write_atomic(path, b"a figure") or True
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background have it ignored
     sys.argv = ["cntk-bench", *request["arguments"]]
     shim = ctypes.CDLL(None)
