@@ -375,6 +375,48 @@ def test_a_disk_that_fails_is_not_called_one_without_locks(tmp_path, monkeypatch
     assert not caplog.messages
 
 
+def test_a_server_that_denies_access_to_what_is_locked_is_waited_for(tmp_path, monkeypatch):
+    """As SMB servers do: a denied lock is another process's, and not a file that cannot be written."""
+    take, tries = fcntl.flock, []
+
+    def deny(handle, kind):
+        tries.append(kind)
+        if len(tries) < 4:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return take(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", deny)
+    with pytest.raises(lock.Held, match="another run .* is writing"), lock.held(tmp_path / "lock"):
+        pass
+    with lock.held(tmp_path / "lock", wait=60) as alone:
+        assert alone and len(tries) == 4
+    del tries[:]
+    monkeypatch.setattr(lock, "DENIED", 0.0)
+    with pytest.raises(lock.Held), lock.held(tmp_path / "lock", wait=float("inf")):
+        pass
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "\N{GREEK SMALL LETTER THETA}" * 127])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_atomic(tmp_path / name, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    left = tmp_path / f".{'a' * 100}-{uuid.UUID(int=1).hex}.partial"
+    left.touch()
+    files.remove_partial(tmp_path, name)
+    assert left.exists() == (name[0] != "a")
+    with pytest.raises(UserError, match="File name too long.*: use a shorter name"):
+        write_atomic(tmp_path / (name + "aa"), "whole")
+
+
+def test_a_file_system_that_cannot_flush_is_named_as_such(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match="Invalid argument.*file system cannot do this, so use an output dir"):
+        write_atomic(tmp_path / "a", "whole")
+
+
 def test_a_lock_removed_while_waiting_is_taken_anew(tmp_path):
     path = tmp_path / "lock"
     first = files.open_own(path, os.O_RDWR)

@@ -25,6 +25,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # not caus
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
 PARTIAL = ".partial"  # suffix of files that are being written
+HEAD = 100  # bytes of the final name in theirs: a name has at most 255, or 143 where names are encrypted
 
 
 @contextmanager
@@ -48,9 +49,15 @@ def writing(path: str | Path) -> Iterator[None]:
                 f"no space left to write {short(str(path))} ({reason}): free some and run the same command "
                 "again; what is finished is kept"
             ) from error
-        raise UserError(
-            f"cannot write {short(str(path))} ({reason}): make it writable, or use another output directory"
-        ) from error
+        raise UserError(f"cannot write {short(str(path))} ({reason}): {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "use a shorter name"
+    if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return "its file system cannot do this, so use an output directory on another one"
+    return "make it writable, or use another output directory"
 
 
 def temporary() -> Path:
@@ -108,11 +115,16 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 def _begun(path: Path) -> tuple[Path, int]:
     """Make a new file next to a path; return its path and its handle, open and locked."""
     while True:
-        new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+        new = path.with_name(f".{_head(path.name)}-{uuid.uuid4().hex}{PARTIAL}")
         handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         if try_lock(handle) is not False and os.path.lexists(new):
             return new, handle
         os.close(handle)  # `remove_partial` elsewhere came before our lock
+
+
+def _head(name: str) -> str:
+    """The beginning of a name, short enough to be part of another one."""
+    return os.fsdecode(os.fsencode(name)[:HEAD])
 
 
 def require_no_link(folder: Path) -> None:
@@ -126,7 +138,7 @@ def remove_partial(folder: str | Path, begin: str = "") -> None:
 
     Only those whose final names begin with `begin` are removed.
     """
-    for path in Path(folder).glob(f".{glob.escape(begin)}*-{'[0-9a-f]' * 32}{PARTIAL}"):
+    for path in Path(folder).glob(f".{glob.escape(_head(begin))}*-{'[0-9a-f]' * 32}{PARTIAL}"):
         with suppress(OSError):
             inside = path.is_dir() and not path.is_symlink()
             handle = os.open(path, (os.O_RDONLY if inside else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
