@@ -3,10 +3,12 @@
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
 follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
 the module from another package under the entry point group `cntk_bench.backends`. An optional second class,
-`FullyConnected`, computes plain fully connected readouts. `families` combines them for flips and for specs
-of several families. "auto" chooses only among the backends of this package.
+`FullyConnected`, computes plain fully connected readouts, and a function `machine` returns what the bits
+depend on besides the code. `families` combines them for flips and for specs of several families. "auto"
+chooses only among the backends of this package.
 """
 
+import hashlib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
@@ -87,6 +89,15 @@ def devices(name: str) -> list[str]:
 def tile_work(name: str) -> int:
     """Entry-layers that a tile should hold: a second of work or more, so that its overhead is small."""
     return module(name).TILE_WORK
+
+
+def machine(name: str) -> str:
+    """Digest of the kind of machine here: of what the last bits depend on besides the program's version.
+
+    These are the kind of CPU or GPU, and the compilers. "" for a backend that has no function `machine`.
+    """
+    found = getattr(module(name), "machine", None) if name in names() else None
+    return hashlib.sha256(repr(found()).encode()).hexdigest()[:8] if found else ""
 
 
 def numerics(name: str) -> int:
