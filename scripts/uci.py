@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cntk_bench import Readout, gram  # noqa: E402
 from cntk_bench.records import provenance  # noqa: E402
-from cntk_bench.system.files import write_whole  # noqa: E402
+from cntk_bench.system.files import write_atomic  # noqa: E402
 
 DEEPEST, FOLDS = 5, 4
 COSTS = tuple(10.0**power for power in range(-2, 5))
@@ -221,8 +221,8 @@ def main() -> None:
     record["seconds"] = time.perf_counter() - started
     print("\n" + markdown(record))
     if arguments.output:
-        write_whole(arguments.output / "uci-sklearn.md", markdown(record))
-        write_whole(arguments.output / "uci-sklearn.json", json.dumps(record, indent=1) + "\n")
+        write_atomic(arguments.output / "uci-sklearn.md", markdown(record))
+        write_atomic(arguments.output / "uci-sklearn.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

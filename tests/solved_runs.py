@@ -6,7 +6,7 @@ from cntk_bench.records import record, solves
 from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.export import npz
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 
 M = 60
 
@@ -63,6 +63,6 @@ def solved(path, cells, index=None, settings=None, data=None, **stage):
                 | {"standard_error": 100 * (share * (1 - share) / len(y)) ** 0.5, "trusted": True}
                 | more
             )
-            write_whole(folder / f"{stem(column, depth)}.npz", npz(arrays))
+            write_atomic(folder / f"{stem(column, depth)}.npz", npz(arrays))
         whole = record.plain(found | {"data": data, "solutions": solutions})
         return solves.publish(run, folder, whole, lambda past, folder: None)["solve"]

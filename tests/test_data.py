@@ -49,6 +49,17 @@ def one_line(error):
     return text if "\n" not in text and len(text) < 400 else pytest.fail(f"not one clear line: {text}")
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "warned"), [(1 / 255, 1.0, True), (1.0, 1 / 255, True), (1.0, 0.05, False)]
+)
+def test_test_images_in_another_unit_are_told(tmp_path, caplog, train, test, warned):
+    content = arrays()
+    content |= {"x_train": content["x_train"] * train, "x_test": content["x_test"] * test}
+    data.load("npz", path=write(tmp_path / "data.npz", content))
+    found = [message for message in caplog.messages if "give both in one unit" in message]
+    assert len(found) == warned and all("x_train and" in message for message in found)
+
+
 # Order and subsets
 
 

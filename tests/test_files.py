@@ -16,14 +16,14 @@ import pytest
 from cntk_bench.cli import failures
 from cntk_bench.errors import UserError
 from cntk_bench.system import files, lock
-from cntk_bench.system.files import flush, is_plain, open_own, read_plain, same_file, write_whole, writing
+from cntk_bench.system.files import flush, is_plain, open_own, read_plain, same_file, write_atomic, writing
 
 
 def test_a_link_is_replaced_and_not_written_through(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "record.json").symlink_to(victim)
-    write_whole(tmp_path / "record.json", "größe")
+    write_atomic(tmp_path / "record.json", "größe")
     assert victim.read_text() == "precious"
     assert not (tmp_path / "record.json").is_symlink()
     assert (tmp_path / "record.json").read_bytes() == "größe".encode()
@@ -31,14 +31,14 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    write_whole(tmp_path / "a", "old")
+    write_atomic(tmp_path / "a", "old")
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="no space left to write .*free some"):
-        write_whole(tmp_path / "a", "new")
+        write_atomic(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -54,7 +54,7 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_stays(tmp_p
     busy.mkdir()
     handle = os.open(busy, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with files.whole(tmp_path / "c") as other:
+    with files.atomic_file(tmp_path / "c") as other:
         other.write(b"whole")
         files.remove_partial(tmp_path)
     os.close(handle)
@@ -78,7 +78,7 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_retu
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", lambda *names: (events.append("replace"), replace(*names)))
-    write_whole(tmp_path / "a", content)
+    write_atomic(tmp_path / "a", content)
     data = content if isinstance(content, bytes) else content.encode()
     assert (tmp_path / "a").read_bytes() == data
     assert events == [len(data), "replace", tmp_path]
@@ -87,10 +87,10 @@ def test_a_file_is_on_the_disk_before_its_name_and_its_name_before_the_call_retu
 def test_new_files_have_the_mode_that_the_user_asks_for(tmp_path):
     before = os.umask(0o007)
     try:
-        write_whole(tmp_path / "a", "")
+        write_atomic(tmp_path / "a", "")
         os.close(open_own(tmp_path / "b", os.O_RDWR))
         os.umask(0)
-        write_whole(tmp_path / "c", "")
+        write_atomic(tmp_path / "c", "")
         os.close(open_own(tmp_path / "d", os.O_RDWR))
     finally:
         os.umask(before)
@@ -104,20 +104,20 @@ def test_a_link_planted_where_a_file_is_being_written_is_not_followed(tmp_path, 
     victim.write_text("precious")
     (tmp_path / f".a-{uuid.UUID(int=7).hex}.partial").symlink_to(victim)
     with pytest.raises(UserError, match="cannot write .*File exists"):
-        write_whole(tmp_path / "a", "new")
+        write_atomic(tmp_path / "a", "new")
     assert victim.read_text() == "precious"
 
 
 @pytest.mark.parametrize("name", ["open", "replace"])
 def test_the_reason_why_a_file_cannot_be_written_is_told(tmp_path, monkeypatch, name):
-    write_whole(tmp_path / "a", "old")
+    write_atomic(tmp_path / "a", "old")
 
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch, pytest.raises(UserError) as caught:
         patch.setattr(os, name, refuse)
-        write_whole(tmp_path / "a", "new")
+        write_atomic(tmp_path / "a", "new")
     assert str(caught.value).endswith(
         "(Permission denied): make it writable, or use another output directory"
     )
@@ -195,7 +195,7 @@ def test_no_file_stays_open(tmp_path, monkeypatch):
             open_own(tmp_path / "a", os.O_RDWR)
         flush(tmp_path)
         flush(tmp_path / "a")
-        write_whole(tmp_path / "c", "")
+        write_atomic(tmp_path / "c", "")
         read_plain(tmp_path / "c")
         with pytest.raises(OSError):
             read_plain(tmp_path)
@@ -373,6 +373,48 @@ def test_a_disk_that_fails_is_not_called_one_without_locks(tmp_path, monkeypatch
         with lock.held(tmp_path / "lock"):
             pass
     assert not caplog.messages
+
+
+def test_a_server_that_denies_access_to_what_is_locked_is_waited_for(tmp_path, monkeypatch):
+    """As SMB servers do: a denied lock is another process's, and not a file that cannot be written."""
+    take, tries = fcntl.flock, []
+
+    def deny(handle, kind):
+        tries.append(kind)
+        if len(tries) < 4:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return take(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", deny)
+    with pytest.raises(lock.Held, match="another run .* is writing"), lock.held(tmp_path / "lock"):
+        pass
+    with lock.held(tmp_path / "lock", wait=60) as alone:
+        assert alone and len(tries) == 4
+    del tries[:]
+    monkeypatch.setattr(lock, "DENIED", 0.0)
+    with pytest.raises(lock.Held), lock.held(tmp_path / "lock", wait=float("inf")):
+        pass
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "\N{GREEK SMALL LETTER THETA}" * 127])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    write_atomic(tmp_path / name, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    left = tmp_path / f".{'a' * 100}-{uuid.UUID(int=1).hex}.partial"
+    left.touch()
+    files.remove_partial(tmp_path, name)
+    assert left.exists() == (name[0] != "a")
+    with pytest.raises(UserError, match="File name too long.*: use a shorter name"):
+        write_atomic(tmp_path / (name + "aa"), "whole")
+
+
+def test_a_file_system_that_cannot_flush_is_named_as_such(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match="Invalid argument.*file system cannot do this, so use an output dir"):
+        write_atomic(tmp_path / "a", "whole")
 
 
 def test_a_lock_removed_while_waiting_is_taken_anew(tmp_path):

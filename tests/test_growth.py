@@ -142,7 +142,7 @@ def test_an_interrupted_growth_is_only_a_larger_array(run, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(growth, "write_whole", stop)
+        patch.setattr(growth, "write_atomic", stop)
         with pytest.raises(KeyboardInterrupt):
             computed(tmp_path, "dataset.train=60", "kernel.depths=[3,5,7]")
     again = store.open(run.gram)

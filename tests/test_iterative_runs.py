@@ -22,7 +22,7 @@ from cntk_bench.regression import checkpoint, placement
 from cntk_bench.regression.placement import Place
 from cntk_bench.runs import solve as solving
 from cntk_bench.system import memory
-from cntk_bench.system.files import whole
+from cntk_bench.system.files import atomic_file
 from cntk_bench.system.memory import GIB
 
 CONFIG = """
@@ -155,7 +155,7 @@ def test_what_a_killed_solve_had_half_written_is_removed_by_the_next(run, monkey
     (half,) = run.iterations.iterdir()
     assert re.fullmatch(r"\.ntk-v-3-all\.npz-[0-9a-f]{32}\.partial", half.name)
     assert call("verify", run.path).returncode == 0 and half.exists()
-    written, others = whole(run.iterations / "another.npz"), run.path / ".record.json.partial"
+    written, others = atomic_file(run.iterations / "another.npz"), run.path / ".record.json.partial"
     with written as file:  # the file of another solve at work
         file.write(b"half")
         others.touch()  # not a name of ours

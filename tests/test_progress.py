@@ -64,10 +64,10 @@ def test_the_order_of_journals_changes_nothing(tmp_path):
 
 
 LINES = st.builds(
-    lambda tile, readouts, digests, turn, taken, shape: (
+    lambda tile, readouts, digests, turn, taken, shape, machine: (
         taken_back(tile, turn + 1)
         if digests is None
-        else Line(tile, readouts, digests[: len(readouts)], shape, 0.5, 0.0, turn, taken)
+        else Line(tile, readouts, digests[: len(readouts)], shape, 0.5, 0.0, turn, taken, machine)
     ),
     st.sampled_from(PLAN.tiles()[:4]),
     st.sampled_from([(0, 1), (1, 0), (0,), (1,)]),
@@ -75,17 +75,20 @@ LINES = st.builds(
     st.integers(0, 2),
     st.booleans(),
     st.sampled_from([None, None, (2, 3), (2, 2), (1, 3)]),
+    st.sampled_from(["", "", "a"]),
 )
 
 
 def told(lines, tile, readout):
-    """By definition, what lines say of a tile and readout: {(digest, readouts, taken)}, and the shape."""
+    """By definition, what lines say of a tile and readout: {(digest, origin, taken)}, and the shape."""
     mine = [line for line in lines if line.tile == tile]
     turn = max((line.round for line in mine), default=0)
     said = [line for line in mine if line.round == turn and readout in line.readouts]
     shape = max((line.shape or (3, 3) for line in said), default=(3, 3))
     largest = [line for line in said if (line.shape or (3, 3)) == shape]
-    return {(one.digests[one.readouts.index(readout)], one.readouts, one.taken) for one in largest}, shape
+    return {
+        (one.digests[one.readouts.index(readout)], (one.readouts, one.machine), one.taken) for one in largest
+    }, shape
 
 
 @given(st.lists(LINES, max_size=14), st.randoms(use_true_random=False))
@@ -138,6 +141,25 @@ def test_a_dispute_is_seen_whatever_lies_between(tmp_path):
 def test_numbers_computed_beside_other_readouts_are_none(tmp_path):
     progress = written(tmp_path, [done(FIRST, 1, 2)], [Line(FIRST, (1,), (9,))])
     assert progress.disputed == set() and progress.digests(FIRST, 1) == {2, 9}
+
+
+def test_numbers_of_another_kind_of_machine_are_none(tmp_path):
+    """Its last bits may differ, so both are right; two machines of one kind still have to agree."""
+    here, there = done(FIRST, 1, 2, machine="a"), done(FIRST, 1, 9, machine="b")
+    for number, order in enumerate(itertools.permutations([here, there, done(FIRST, 1, 7)])):
+        progress = written(tmp_path / str(number), *([line] for line in order))
+        assert progress.disputed == set() and progress.digests(FIRST, 1) == {2, 7, 9}
+    progress = written(tmp_path / "alike", [here, there], [done(FIRST, 1, 3, machine="b")])
+    assert progress.disputed == {(FIRST, 1)}
+    (line,) = [f"{here}"]
+    assert json.loads(line)["machine"] == "a" and "machine" not in json.loads(str(done(FIRST, 1, 2)))
+
+
+@pytest.mark.parametrize("machine", [1, None, [], {}, True])
+def test_a_machine_that_is_no_text_makes_a_line_invalid(tmp_path, machine):
+    bad = json.loads(str(done(FIRST, 1, 2))) | {"machine": machine}
+    progress = written(tmp_path, [json.dumps(bad), done(LAST, 3, 4, shape=(1, 3))])
+    assert not progress.any(FIRST) and progress.any(LAST)
 
 
 def test_numbers_of_more_images_supersede_those_of_fewer(tmp_path):

@@ -116,6 +116,16 @@ def test_what_is_logged_is_one_visible_line_and_nothing_stays_behind(capsys):
     assert logging.getLogger().handlers == before and logging.getLogger("cntk_bench").level == level
 
 
+def test_a_warning_of_several_stages_is_printed_once_per_command(capsys):
+    import logging
+
+    for _ in range(2):
+        with streams.logged():
+            for words in ("one", "other", "one"):
+                logging.getLogger("cntk_bench.data").warning("%s is odd", words)
+        assert capsys.readouterr().err == "one is odd\nother is odd\n"
+
+
 def test_no_progress_bar_but_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     with progress.bar("computing", "pairs") as advance:

@@ -249,7 +249,9 @@ def test_the_best_is_chosen_by_leave_one_out_and_not_by_the_test_images(tmp_path
     for place, (error, share, trusted) in enumerate(cases):
         cells = {("CNTK-V", 3): (right(share), {"loo_error": error, "trusted": trusted})}
         number = solved(tmp_path / "a", cells, settings={"solve": {"ridge": float(place)}})
-        made.append((Run(tmp_path / "a"), axes.Combination({"solve.ridge": float(place)}, None), number))
+        made.append(
+            sweep.Solved(Run(tmp_path / "a"), axes.Combination({"solve.ridge": float(place)}, None), number)
+        )
     *_, table = sweep.compared(made)
     (note,) = [note for note in table.notes if note.startswith("Least leave-one-out")]
     assert "(a@2)" in note and "0.10000" in note and "no part in this choice" in note
@@ -263,7 +265,7 @@ def test_errors_of_other_training_images_are_not_compared(tmp_path):
         cells = {("CNTK-V", 3): (right(0.5), {"loo_error": error})}
         settings = {"solve": {"ridge": error}}
         number = solved(tmp_path / "a", cells, settings=settings, data={"n_train": n_train})
-        made.append((Run(tmp_path / "a"), axes.Combination({}, None), number))
+        made.append(sweep.Solved(Run(tmp_path / "a"), axes.Combination({}, None), number))
     notes = [note for note in sweep.compared(made)[2].notes if note.startswith("Least")]
     assert len(notes) == 2 and "(a@2)" in notes[0] and "(a@3)" in notes[1]
 

@@ -1,14 +1,19 @@
 """The tolerance of `verify`: right numbers pass, even where terms cancel; wrong ones do not."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from backend_suite import ordinary
 
+from cntk_bench import backends
 from cntk_bench.backends import cpu, cuda
+from cntk_bench.grams import growth, store
 from cntk_bench.grams import verify as verification
+from cntk_bench.grams.compute import Job, compute
+from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.kernels import convolutional as reference
 from cntk_bench.kernels.spec import Readout, Spec
@@ -101,3 +106,21 @@ def test_an_entry_of_v_that_is_a_hundred_thousandth_off_is_noticed():
     off = 1e-5 * diagonal[:, :, None] * diagonal[:, None]
     assert not any(entry.ok for entry in compared(K + off, x, readouts))
     assert all(entry.ok for entry in compared(K.astype("f4"), x, readouts))
+
+
+@pytest.mark.parametrize(("machine", "damaged"), [("another", False), (None, True)])
+def test_last_bits_of_another_kind_of_machine_are_no_damage(tmp_path, machine, damaged):
+    """Two processes computed the same tile; on machines of one kind, one of them must be wrong."""
+    x = ordinary(6, 1, 4)
+    plan = Plan(6, 0, 3, 1)
+    labels = ImageFacts((np.zeros(6, int), np.zeros(0, int)))
+    asked = {"readouts": ["ntk-v-3-all"], "backend": "cpu"}
+    made = growth.create(tmp_path / "gram.zarr", plan, asked, labels)
+    compute(Job(made, partial(backends.create, "cpu"), x, x[:0]), (0,), made.sizes)
+    assert verification.verify(made, x, x[:0], sample=21).ok
+    tile = Tile("train", 1, 0)
+    block = np.nextafter(made.read(tile, (0,)), np.float32(np.inf))
+    with made.shared():
+        made.write(tile, block, machine=backends.machine("cpu") if machine is None else machine)
+    found = verification.verify(store.open(made.path), x, x[:0], sample=21)
+    assert set(found.damaged) == ({tile} if damaged else set())

@@ -21,7 +21,7 @@ from cntk_bench.report.published import elsewhere, published
 from cntk_bench.report.rows import run as comparable
 from cntk_bench.runs.access import OpenRun
 from cntk_bench.runs.export import npz
-from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -170,7 +170,7 @@ def folder(opened: OpenRun, name: str) -> Path:
 def keep(opened: OpenRun, name: str, stem: str, arrays: Mapping[str, np.ndarray]) -> Path:
     """Write arrays to RUN/name/stem.npz, atomically."""
     path = folder(opened, name) / f"{stem}.npz"
-    write_whole(path, npz(arrays))
+    write_atomic(path, npz(arrays))
     return path
 
 

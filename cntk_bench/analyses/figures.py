@@ -14,7 +14,7 @@ from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import converge, curve, flow, notes, page_figures, posterior, style
 from cntk_bench.report.findings import Findings
 from cntk_bench.runs.solve import solved
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import write_atomic, writing
 from cntk_bench.text import short
 
 CAPTIONS = "captions.txt"
@@ -175,5 +175,5 @@ def write(
         make = partial(one.make, width=width, words=one.words if words else None)
         files += style.save(folder / one.name, make, kinds)
     said = [f"{one.name}\n{one.caption}\n" for one in drawings]
-    write_whole(folder / CAPTIONS, "\n".join(said))
+    write_atomic(folder / CAPTIONS, "\n".join(said))
     return files

@@ -12,7 +12,7 @@ from cntk_bench.records.directory import Run
 from cntk_bench.records.solves import none_now, numbers
 from cntk_bench.report import page
 from cntk_bench.runs.solve import solved
-from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, writing
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def write(
     if output is not None:
         with writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, text)
+        write_atomic(output, text)
         return [output]
     with run.lock(math.inf):
         last = record.load(run.record).get("solve") == shown["solve"]
@@ -75,7 +75,7 @@ def write(
             with writing(file.parent):
                 file.parent.mkdir(exist_ok=True)
             remove_partial(file.parent)
-            write_whole(file, text)
+            write_atomic(file, text)
     return files
 
 

@@ -3,11 +3,12 @@
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
 follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
 the module from another package under the entry point group `cntk_bench.backends`. Optional are `TOGETHER`
-(see `together`), and a second class, `FullyConnected`, which computes plain fully connected readouts.
-`families` combines the two for flips and for specs of several families. "auto" chooses only among the
-backends of this package.
+and a function `machine` (see `together`, `machine`), and a second class, `FullyConnected`, which computes
+plain fully connected readouts. `families` combines the two classes for flips and for specs of several
+families. "auto" chooses only among the backends of this package.
 """
 
+import hashlib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
@@ -94,9 +95,20 @@ def together(name: str) -> int:
     return getattr(module(name), "TOGETHER", 1)
 
 
+def machine(name: str) -> str:
+    """Digest of the kind of machine here: of what the last bits depend on besides the program's version.
+
+    These are the kind of CPU or GPU, and the compilers. "" for a backend that has no function `machine`.
+    """
+    found = getattr(module(name), "machine", None) if name in names() else None
+    return hashlib.sha256(repr(found()).encode()).hexdigest()[:8] if found else ""
+
+
 def numerics(name: str) -> int:
-    """The version of the exact bits of a backend's results, except for fully connected kernels; it is raised
-    by hand when they change."""
+    """The version of the bits of a backend's results, except for fully connected kernels.
+
+    It is raised by hand when they change.
+    """
     return module(name).NUMERICS
 
 

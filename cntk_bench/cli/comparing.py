@@ -12,9 +12,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.text import one_line, short
 
 if TYPE_CHECKING:
-    from cntk_bench.comparisons.axes import Combination
-    from cntk_bench.comparisons.sweep import Part
-    from cntk_bench.records.directory import Run
+    from cntk_bench.comparisons.sweep import Failed, Part, Solved
     from cntk_bench.report.listing import Listing
 
 log = logging.getLogger(__name__)
@@ -94,8 +92,8 @@ def sweep(
     overrides = options.with_choices(overrides, backend, executor)
     where = None if output is None else options.path(output, "--output")
     parts = sweep.parts(options.located(config), overrides, over, where)
-    made: list[tuple[Run, Combination, int]] = []
-    failed: list[tuple[Run, Combination, str]] = []
+    made: list[sweep.Solved] = []
+    failed: list[sweep.Failed] = []
     logfile.begin(parts[0].run.path)
     for part in parts:
         first = part.computed[0]
@@ -106,8 +104,7 @@ def sweep(
         for part in parts:
             _solved(part, made, failed, lambda: advance(1))
     if not made:
-        run, one, reason = failed[0]
-        raise UserError(f"{sweep.label(one)}: {reason}")
+        raise UserError(f"{sweep.label(failed[0].combination)}: {failed[0].reason}")
     cells, rows, table = sweep.compared(made)
     kept = sweep.keep(parts, made, failed, cells, rows, table)
     for part in parts:
@@ -118,14 +115,15 @@ def sweep(
                 "%s does not show its last solve: %s", short(str(part.run.path)), one_line(error, 200)
             )
     _print(rows, lambda: table, form)
-    document.add(sweep=kept.parent, failed=[sweep.label(one) for _, one, _ in failed])
+    document.add(sweep=kept.parent, failed=[sweep.label(one.combination) for one in failed])
     if form == "text":
         streams.say(f"\nAll results are in {kept.parent}; this table is in {kept}")
     return _end(rows, failed)
 
 
-def _computed(part: "Part", failed: "list[tuple[Run, Combination, str]]") -> None:
+def _computed(part: "Part", failed: "list[Failed]") -> None:
     """Compute what a part's combinations need, and train; failed training does not stop the others."""
+    from cntk_bench.comparisons.sweep import Failed
     from cntk_bench.runs import train
 
     for settings in part.computed:
@@ -138,39 +136,39 @@ def _computed(part: "Part", failed: "list[tuple[Run, Combination, str]]") -> Non
         try:
             stages.train_run(one.settings, part.run)
         except UserError as error:
-            failed.append((part.run, one, str(error)))
+            failed.append(Failed(part.run, one, str(error)))
     if trained or len(part.computed) > 1:  # so that the run's config is the largest one
         stages.compute_run(part.computed[0], part.run, None)
 
 
 def _solved(
     part: "Part",
-    made: "list[tuple[Run, Combination, int]]",
-    failed: "list[tuple[Run, Combination, str]]",
+    made: "list[Solved]",
+    failed: "list[Failed]",
     advance: Callable[[], None],
 ) -> None:
     """Solve the unsolved combinations of a part; one that fails does not stop the others."""
-    from cntk_bench.comparisons import sweep
+    from cntk_bench.comparisons.sweep import EarlierSolves, Failed, Solved
     from cntk_bench.runs import solve
 
-    solved, lost = sweep.Solved(part.run), [one for _, one, _ in failed]
+    earlier, lost = EarlierSolves(part.run), [one.combination for one in failed]
     for one in part.combinations:
         if one not in lost:
-            number = solved.number(one.settings)
+            number = earlier.number(one.settings)
             try:
                 number = number or solve.solve(part.run, one.settings)["solve"]
-                made.append((part.run, one, number))
+                made.append(Solved(part.run, one, number))
             except UserError as error:
-                failed.append((part.run, one, str(error)))
+                failed.append(Failed(part.run, one, str(error)))
         advance()
 
 
-def _end(rows: Sequence[dict], failed: "Sequence[tuple[Run, Combination, str]]") -> int:
+def _end(rows: Sequence[dict], failed: "Sequence[Failed]") -> int:
     """Report what could not be solved, and what cannot be trusted; return the exit code."""
     from cntk_bench.comparisons import sweep
 
-    for _, one, reason in failed:
-        streams.complain(f"not solved: {short(sweep.label(one), 100)}: {reason}")
+    for one in failed:
+        streams.complain(f"not solved: {short(sweep.label(one.combination), 100)}: {one.reason}")
     doubtful = sum(not row["trusted"] for row in rows)
     if doubtful:
         streams.complain(f"{doubtful} of {len(rows)} rows are not to be trusted: the table says why")

@@ -23,7 +23,7 @@ def init(file: str, base: str | None, overrides: tuple[str, ...]) -> None:
     it is -, the config is printed.
     """
     from cntk_bench.config import config, names, template
-    from cntk_bench.system.files import write_whole
+    from cntk_bench.system.files import write_atomic
 
     printed = file == "-"
     target = options.path((base or "config") if printed else file, "FILE")
@@ -38,7 +38,7 @@ def init(file: str, base: str | None, overrides: tuple[str, ...]) -> None:
         raise UserError(
             f"{short(str(target))} exists already and is not overwritten: give another name, or remove it"
         )
-    write_whole(target, text)
+    write_atomic(target, text)
     document.add(file=target, config=text)
     streams.say(f"written: {target}\n`cntk-bench plan {shlex.quote(str(target))}` tells what it would cost")
 

@@ -71,7 +71,7 @@ def call(arguments: Sequence[str]) -> int:
         logfile.kept(arguments),
         document.opened(arguments, cli.commands),
         streams.logged(),
-        files.not_for_all(),
+        files.no_write_by_others(),
     ):
         try:
             return _ended(list(arguments))

@@ -105,8 +105,17 @@ def terminal() -> bool:
 
 
 class _Lines(logging.Handler):
+    """Prints what is logged, but a warning once per command: each of its stages may log it."""
+
+    warnings: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        _warn(self.format(record), MOST_LOGGED)
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            if text in self.warnings:
+                return
+            self.warnings.add(text)
+        _warn(text, MOST_LOGGED)
 
 
 _lines = _Lines()
@@ -119,6 +128,7 @@ def logged() -> Iterator[None]:
     level = ours.level
     ours.setLevel(logging.INFO)  # the run's log always has these
     _lines.setLevel(logging.WARNING)
+    _lines.warnings = set()
     logging.getLogger().addHandler(_lines)
     try:
         yield

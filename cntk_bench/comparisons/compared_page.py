@@ -10,7 +10,7 @@ from cntk_bench.comparisons.table import rows
 from cntk_bench.errors import UserError
 from cntk_bench.report import compared_page, paired
 from cntk_bench.report.listing import Listing
-from cntk_bench.system.files import remove_partial, require_no_link, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, writing
 from cntk_bench.text import visible
 
 
@@ -52,5 +52,5 @@ def write(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
-    write_whole(folder / "index.html", text)
+    write_atomic(folder / "index.html", text)
     return folder / "index.html"

@@ -11,7 +11,7 @@ factors and three times their memory (`regression.ridge`).
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from cntk_bench.report.compared import listing
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import name_of
 from cntk_bench.runs import images
-from cntk_bench.system.files import remove_partial, require_no_link, write_json, write_whole, writing
+from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, write_json, writing
 from cntk_bench.system.paths import from_utf8
 from cntk_bench.text import exact
 
@@ -47,6 +47,24 @@ class Part:
     run: Run
     computed: list[Config]
     combinations: list[Combination]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A combination with its solve: the run, and the solve's number in it."""
+
+    run: Run
+    combination: Combination
+    number: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A combination that could not be solved, and why."""
+
+    run: Run
+    combination: Combination
+    reason: str
 
 
 def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Path | None) -> list[Part]:
@@ -81,7 +99,7 @@ def place(given: Sequence[Part]) -> Path:
     return first.run.path.parent if first.combinations[0].apart else first.run.path
 
 
-class Solved:
+class EarlierSolves:
     """The combinations that a run has solved already."""
 
     def __init__(self, run: Run):
@@ -126,30 +144,14 @@ def _without_path(settings: Mapping[str, Any]) -> dict:
     return {**settings, "dataset": plain}
 
 
-def compared(
-    made: Sequence[tuple[Run, Combination, int]],
-) -> tuple[list[alike.Alike], list[dict], Listing]:
+def compared(made: Sequence[Solved]) -> tuple[list[alike.Alike], list[dict], Listing]:
     """Return a sweep's cells, their rows (`table.rows`), and their table with the choice of leave-one-out."""
-    found = [
-        entries.of_solve(run, number) for run, number in {(run, number): None for run, _, number in made}
-    ]
-    cells = alike.cells(found)
+    distinct = dict.fromkeys((one.run, one.number) for one in made)
+    cells = alike.cells([entries.of_solve(run, number) for run, number in distinct])
     rows = rows_of(cells)
     table = listing(rows, loo=any(row["loo_error"] is not None for row in rows))
     chosen = [words for some in _by_training(cells) for words in _chosen(cells, rows, some)]
-    return (
-        cells,
-        rows,
-        Listing(
-            table.title,
-            table.forms,
-            table.rows,
-            (*table.notes, *chosen),
-            table.doubtful,
-            table.marked,
-            table.above,
-        ),
-    )
+    return cells, rows, replace(table, notes=(*table.notes, *chosen))
 
 
 def _by_training(cells: Sequence[alike.Alike]) -> list[list[int]]:
@@ -194,8 +196,8 @@ def _chosen(cells: Sequence[alike.Alike], rows: Sequence[dict], some: Sequence[i
 
 def keep(
     given: Sequence[Part],
-    made: Sequence[tuple[Run, Combination, int]],
-    failed: Sequence[tuple[Run, Combination, str]],
+    made: Sequence[Solved],
+    failed: Sequence[Failed],
     cells: Sequence[alike.Alike],
     rows: Sequence[dict],
     table: Listing,
@@ -207,21 +209,20 @@ def keep(
         folder.mkdir(parents=True, exist_ok=True)
     remove_partial(folder)
 
-    def row(run: Run, one: Combination) -> dict:
-        relative = str(run.path.relative_to(place(given)))
-        return {"run": relative, "values": dict(one.values)}
+    def row(one: Solved | Failed) -> dict:
+        return {"run": str(one.run.path.relative_to(place(given))), "values": dict(one.combination.values)}
 
     facts = {
         "format": FORMAT,
-        "solves": [row(run, one) | {"solve": number} for run, one, number in made],
-        "failed": [row(run, one) | {"reason": reason} for run, one, reason in failed],
+        "solves": [row(one) | {"solve": one.number} for one in made],
+        "failed": [row(one) | {"reason": one.reason} for one in failed],
     }
     write_json(folder / "sweep.json", record.plain(facts))
     write_json(folder / "table.json", record.plain(list(rows)))
     for form, (suffix, _) in FORMATS.items():
         if form != "json":
-            write_whole(folder / f"table.{suffix}", written(table, form))
-    names = [f"{run.path}@{number}" for run, _, number in made]
+            write_atomic(folder / f"table.{suffix}", written(table, form))
+    names = [f"{one.run.path}@{one.number}" for one in made]
     compared_page.write(cells, ["compare", *names], folder, table=table)
     return folder
 

@@ -1,5 +1,6 @@
 """Validation of arrays and options that users supply."""
 
+import logging
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -9,6 +10,9 @@ from cntk_bench.data.scaling import chunks
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
+log = logging.getLogger(__name__)
+
+OTHER_UNIT = 50  # factor between the largest training and test pixel beyond which their units look different
 LARGEST = np.float64(1e9)  # of a pixel, so its square and the kernel's sums stay well within float32
 
 
@@ -70,6 +74,22 @@ def require_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:
     if x_train.dtype.kind != x_test.dtype.kind:
         raise UserError(
             f"x_train is {x_train.dtype} and x_test {x_test.dtype}: store both as uint8 or both as floats"
+        )
+
+
+def brightness(x_train: np.ndarray, x_test: np.ndarray, samples: int = 100) -> None:
+    """Warn if test pixels look as if they had another unit than training pixels, such as 255 for 1.
+
+    Compared are the largest absolute values of the first `samples` images of either set, for floats only.
+    """
+    if x_train.dtype.kind != "f" or not len(x_test):
+        return
+    train, test = (float(abs(x[:samples].astype(np.float64)).max()) for x in (x_train, x_test))
+    if train and test and not 1 / OTHER_UNIT < test / train < OTHER_UNIT:
+        log.warning(
+            "the largest of the first pixels is %.3g in x_train and %.3g in x_test: give both in one unit",
+            train,
+            test,
         )
 
 

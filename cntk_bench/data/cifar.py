@@ -20,7 +20,7 @@ import numpy as np
 
 from cntk_bench.data.download import digest
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import read_plain, write_whole
+from cntk_bench.system.files import read_plain, write_atomic
 from cntk_bench.text import one_line, short
 
 LARGEST = 2**28  # bytes of an unpacked archive, and so of a batch; the published archives have 190 MB
@@ -105,7 +105,7 @@ def unpack(archive: Path, folder: Path, batches: dict[str, str]) -> None:
                 raise ValueError(f"{short(name)} does not have its published checksum")
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, batch)
+            write_atomic(path, batch)
 
 
 def members(archive: bytes, names: Iterable[str], path: Path) -> dict[str, bytes]:

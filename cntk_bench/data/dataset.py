@@ -198,6 +198,7 @@ def load(
     x_train, y_train, x_test, y_test = sources.read(name, path, layout, seed)
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
+    checks.brightness(x_train, x_test)
     y_train, y_test, class_names = named.numbered(y_train, y_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")

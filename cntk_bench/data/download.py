@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import is_plain, write_whole
+from cntk_bench.system.files import is_plain, write_atomic
 from cntk_bench.text import one_line, short
 
 SILENCE = 60  # seconds without a byte, at most
@@ -40,7 +40,7 @@ def download(urls: tuple[str, ...], path: Path, md5: str, progress: bool) -> Non
             failures.append(f"{url}: {one_line(error, 80) or type(error).__name__}")
             continue
         if digest(content) == md5:
-            write_whole(path, content)
+            write_atomic(path, content)
             return
         failures.append(f"{url}: the bytes received do not have the published checksum")
     raise _failed(path, "; ".join(failures))
@@ -66,7 +66,7 @@ def retrieve(url: str, path: Path, sha256: str, progress: bool) -> None:
             content = _fetched(url, path.name, progress)  # our bounds on size and time apply
         except NETWORK as error:
             raise _failed(path, f"{url}: {one_line(error, 80) or type(error).__name__}") from None
-        write_whole(place, content)
+        write_atomic(place, content)
 
     said = pooch.get_logger()
     level = said.level

@@ -121,6 +121,7 @@ class _Worker:
             self.images["test"] = checked(job.x_test, "x_test", like=self.images["train"])
         self.backend = lru_cache(maxsize=4)(self._backend)
         self.prepared = lru_cache(maxsize=2)(self._prepared)
+        self.machine = backends.machine(job.store.attributes.get("backend", ""))
         self.before = perf_counter()
 
     def start(self, task: Task) -> Callable[[], Future]:
@@ -153,7 +154,8 @@ class _Worker:
         def write() -> None:
             for readouts, numbers, taken in pieces:
                 spent = seconds if len(pieces) == 1 or not taken else 0.0
-                self.job.store.write(tile, numbers, spent, readouts, taken)
+                machine = "" if taken else self.machine
+                self.job.store.write(tile, numbers, spent, readouts, taken, machine)
 
         return self.storing.submit(write)
 

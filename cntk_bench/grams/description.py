@@ -4,10 +4,13 @@ cntk_bench_format   version of the layout; 1 had one writer, and could not grow
 readouts            names, in the order of the arrays' first axis
 n_train, n_test     numbers of images; the arrays may be longer if growth was interrupted
 tile                images along a side of a tile
+tile_asked          compute.tile of the config, if it is a number: for fewer images, tiles are smaller
+first_sizes         n_train and n_test that a store of format 1 had before it grew
 backend, numerics   the backend, and the version of its results, to the bit
 fully_connected_numerics   the same version for fully connected kernels, if there are any
 dtype               float32
 images              where the images are from, for people to read
+data                in stores of format 1 that have not grown: the digest of all images and labels
 about               an explanation for people who open the arrays directly
 """
 
@@ -36,7 +39,7 @@ ABOUT = (
 
 
 def attributes(plan: Plan, asked: Mapping[str, Any]) -> dict:
-    """Make a store's attributes for a plan; `asked` has readouts, backend, numerics, dtype and images.
+    """Make a store's attributes for a plan, from what is asked for: all others but `data`, which is not kept.
 
     Raises
     ------

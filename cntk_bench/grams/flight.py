@@ -16,7 +16,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.grams.journal import WRITER, writer_name
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import attempt, open_own
+from cntk_bench.system.files import open_own, try_lock
 
 FOLDER, END = "flying", "end"
 MOST = 1 << 20  # bytes read of a file, at most
@@ -49,7 +49,7 @@ class Flight:
                     return
                 self._folder.mkdir(exist_ok=True)
                 self._handle = open_own(self._folder / self._name, os.O_WRONLY)
-                attempt(self._handle)
+                try_lock(self._handle)
             os.pwrite(self._handle, data, 0)
             os.ftruncate(self._handle, len(data))
 
@@ -72,7 +72,7 @@ class Flight:
                 try:
                     if not stat.S_ISREG(os.fstat(handle).st_mode):
                         continue
-                    if attempt(handle, shared=True):  # nobody holds it any more
+                    if try_lock(handle, shared=True):  # nobody holds it any more
                         file.unlink()
                         continue
                     text = os.pread(handle, MOST, 0).decode()

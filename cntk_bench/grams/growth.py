@@ -19,7 +19,7 @@ from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
-from cntk_bench.system.files import PARTIAL, attempt, flush, require_no_link, write_whole, writing
+from cntk_bench.system.files import PARTIAL, flush, require_no_link, try_lock, write_atomic, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _locked(fresh: Path) -> Iterator[None]:
     fresh.mkdir(parents=True)
     handle = os.open(fresh, os.O_RDONLY)
     try:
-        attempt(handle)
+        try_lock(handle)
         yield
     finally:
         os.close(handle)
@@ -221,7 +221,7 @@ def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
     if isinstance(path, Bucket):
         path.put("zarr.json", text.encode())
     else:
-        write_whole(path / "zarr.json", text)
+        write_atomic(path / "zarr.json", text)
 
 
 def _set_stray_chunks_aside(path: Path) -> None:

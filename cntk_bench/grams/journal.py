@@ -18,7 +18,7 @@ from typing import Any
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams.lines import Line
-from cntk_bench.system.files import attempt, open_own, require_no_link, same_file, writing
+from cntk_bench.system.files import open_own, require_no_link, same_file, try_lock, writing
 from cntk_bench.text import short
 
 FOLDER, FIRST = "journals", "tiles.jsonl"  # FIRST: the only journal in stores of format 1
@@ -133,7 +133,7 @@ class Journal:
             require_no_link(folder)
             folder.mkdir(exist_ok=True)
             self._handle = open_own(self._path, os.O_WRONLY | os.O_APPEND)
-            attempt(self._handle)  # without locks, nobody can tell whether we are alive
+            try_lock(self._handle)  # without locks, nobody can tell whether we are alive
         return self._handle
 
     def require_place(self) -> None:
@@ -179,7 +179,7 @@ def _writers(path: Path) -> Iterator[tuple[str, bool | None, int]]:
             handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError:
             continue
-        free = attempt(handle, shared=True)
+        free = try_lock(handle, shared=True)
         yield file.stem, None if free is None else not free, os.fstat(handle).st_size
         os.close(handle)
 

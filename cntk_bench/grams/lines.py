@@ -8,6 +8,7 @@ A line is
 `shape` is given if the numbers are less than a whole tile: the last tiles of a row or column, which are
 computed again when the store grows.
 `digests` are the first 16 hexadecimal digits of the SHA-256 of the numbers (all 64 in format 1).
+`machine` names the kind of machine that computed the numbers (`backends.machine`).
 `"digests": null` retracts a tile: it is not done after all. `round` counts how often a tile was
 retracted, so that lines of different writers can be ordered without a clock.
 """
@@ -43,6 +44,7 @@ class Line:
     time : Unix time of writing; for people to read.
     round : how often the tile was retracted, this line included.
     taken : whether the numbers were taken from another store.
+    machine : the kind of machine that computed the numbers; "" if it is not known.
     """
 
     tile: Tile
@@ -53,6 +55,7 @@ class Line:
     time: float = 0.0
     round: int = 0
     taken: bool = False
+    machine: str = ""
 
     def __str__(self) -> str:
         """As JSON."""
@@ -65,13 +68,14 @@ class Line:
             "time": round(self.time, 3),
             "round": self.round,
             "taken": self.taken,
+            "machine": self.machine,
         }
         return json.dumps({key: value for key, value in said.items() if value or key == "digests"})
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Lines of one part and one set of readouts (empty for retracted tiles), as arrays.
+    """Lines of one part, one set of readouts (empty for retracted tiles) and one kind of machine, as arrays.
 
     rows, cols : (L,) int64, the tiles, not checked against a plan.
     digests : (L, readouts) uint64, above 0.
@@ -88,6 +92,7 @@ class Batch:
     rounds: np.ndarray
     seconds: np.ndarray
     taken: np.ndarray
+    machine: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,13 +124,14 @@ def batches(found: Sequence[Any], side: int) -> list[Batch]:
 
 
 def _kind(line: dict) -> Any:
-    """Key by which to group lines: valid lines with the same readouts have the same key."""
-    digests, readouts = line.get("digests"), line.get("readouts")
+    """Key by which to group lines: valid lines with the same readouts and machine have the same key."""
+    digests, readouts, machine = line.get("digests"), line.get("readouts"), line.get("machine", "")
+    machine = machine if type(machine) is str else None
     if type(digests) is not list:
-        return None
+        return machine
     if type(readouts) is list and set(map(type, readouts)) == {int}:
-        return len(digests), *readouts
-    return len(digests)
+        return machine, len(digests), *readouts
+    return machine, len(digests)
 
 
 def _sound(lines: list[dict], side: int) -> list[Batch]:
@@ -158,6 +164,7 @@ def _at_once(lines: list[dict], side: int) -> list[Batch]:
         np.array(_typed(lines, "round", (int,)), np.int64),
         np.where((seconds >= 0) & (seconds < LONGEST), seconds, 0),
         np.array([line.get("taken") is True for line in lines], bool),
+        _machine(lines),
     )
     if not ((whole.rounds >= 0) & (whole.rounds < ROUNDS)).all():
         raise ValueError("round")
@@ -178,6 +185,15 @@ def _readouts(lines: list[dict]) -> tuple[int, ...]:
     if len(set(first)) < len(first):
         raise ValueError("readouts")
     return tuple(first)
+
+
+def _machine(lines: list[dict]) -> str:
+    """The kind of machine, which all of these lines must share."""
+    all_of_them = [line.get("machine", "") for line in lines]
+    first = all_of_them[0]
+    if type(first) is not str or all_of_them.count(first) < len(lines):
+        raise ValueError("machine")
+    return first
 
 
 def _tiles(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -241,4 +257,5 @@ def batch(line: Line, side: int) -> Batch:
         np.array([line.round], np.int64),
         np.array([line.seconds], float),
         np.array([line.taken], bool),
+        line.machine,
     )

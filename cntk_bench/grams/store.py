@@ -213,6 +213,7 @@ class Store:
         seconds: float = 0.0,
         readouts: Sequence[int] | None = None,
         taken: bool = False,
+        machine: str = "",
     ) -> None:
         """Store a tile, then log it as done; within `shared`. Thread-safe for different tiles.
 
@@ -227,6 +228,8 @@ class Store:
             Indices of the readouts in the block; all by default.
         taken : bool
             Whether the numbers were taken from another store.
+        machine : str
+            The kind of machine that computed the numbers (`backends.machine`).
 
         Raises
         ------
@@ -243,7 +246,7 @@ class Store:
         with writing(self.path):
             journal.require_place()
             self.chunks.write(tile, readouts, block)
-            line = Line(tile, readouts, digests, shape, seconds, time.time(), turn, taken)
+            line = Line(tile, readouts, digests, shape, seconds, time.time(), turn, taken, machine)
             journal.append(line)
         self.progress.enter(line)
 

@@ -2,7 +2,8 @@
 
 For a tile, only its highest round counts; for a readout in it, only the numbers with most images. All digests
 logged for these are kept: numbers computed together with other readouts, or taken from another store, may
-differ in their last bits. Two writers that computed the same readouts together must agree.
+differ in their last bits, and so may those of another kind of machine. Two writers that computed the same
+readouts together, on machines of one kind, must agree.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from cntk_bench.grams import layout
 from cntk_bench.grams.lines import SHIFT, Batch
 from cntk_bench.grams.tiles import PARTS, Plan, Tile
 
-# Bits of an origin; the higher bits number the set of readouts that were computed together.
+# Bits of an origin; the higher bits number the readouts that were computed together, and the machine.
 TAKEN, SEVERAL = np.uint32(1), np.uint32(2)
 TOGETHER = 4
 Key = tuple[str, int, int]  # part, number of the tile, readout
@@ -31,8 +32,8 @@ class TileStates:
     Attributes
     ----------
     disputed : set of (Tile, int)
-        Tiles and readouts for which two writers that computed the same readouts together logged
-        different digests: one of them is wrong.
+        Tiles and readouts for which two writers that computed the same readouts together, on machines
+        of one kind, logged different digests: one of them is wrong.
     """
 
     def __init__(self, plan: Plan):
@@ -46,7 +47,7 @@ class TileStates:
         self._extents = {part: np.zeros(shape, np.uint64) for part, shape in each.items()}
         self._rounds = {part: np.zeros(count, np.int64) for part, count in counts.items()}
         self._seconds = {part: np.zeros(count) for part, count in counts.items()}
-        self._sets: dict[tuple[int, ...], int] = {}
+        self._sets: dict[tuple[tuple[int, ...], str], int] = {}  # readouts and machine
         self._several: dict[Key, set[tuple[int, int]]] = {}  # (digest, origin) pairs, if several
         self._whole = np.uint64(plan.tile << 32 | plan.tile)
 
@@ -84,7 +85,8 @@ class TileStates:
         known, origins, extents = (a[part][place] for a in (self._digests, self._origins, self._extents))
         past = np.where(extents == 0, self._whole, extents)
         here = np.where(batch.extents == 0, self._whole, batch.extents)[:, None]
-        own = (TOGETHER * self._sets.setdefault(readouts, len(self._sets)) + batch.taken).astype(np.uint32)
+        number = self._sets.setdefault((readouts, batch.machine), len(self._sets))
+        own = (TOGETHER * number + batch.taken).astype(np.uint32)
         own = np.broadcast_to(own[:, None], known.shape)
         new = (known == 0) | (here > past)
         again = ~new & (here == past)

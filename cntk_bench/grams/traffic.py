@@ -53,7 +53,8 @@ def _line(plan: Plan) -> int:
     """Approximate bytes of a line, from one for the last tile with typical times."""
     readouts, last = tuple(range(plan.readouts)), max(plan.blocks("test"), plan.blocks("train")) - 1
     tile = Tile("train", last, last)
-    return len(str(Line(tile, readouts, (DIGEST,) * plan.readouts, None, 1.234567, 1234567890.123))) + 1
+    line = Line(tile, readouts, (DIGEST,) * plan.readouts, None, 1.234567, 1234567890.123, machine="0" * 8)
+    return len(str(line)) + 1
 
 
 def computing(plan: Plan, seconds: float, writers: int = 1) -> Traffic:

@@ -22,7 +22,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.networks.archive import Damaged, pack, unpack
-from cntk_bench.system.files import PARTIAL, read_plain, write_whole
+from cntk_bench.system.files import PARTIAL, read_plain, write_atomic
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Folder:
             "loss": error if error is not None and np.isfinite(error) else None,
             "accuracy": accuracy,
         }
-        write_whole(self.path / "progress.json", json.dumps(said) + "\n")
+        write_atomic(self.path / "progress.json", json.dumps(said) + "\n")
 
     def progress(self) -> dict[str, Any] | None:
         """The progress: epoch, loss and accuracy (0 to 1); None if no valid progress file is there."""
@@ -211,7 +211,7 @@ class Folder:
             "failure": state.failure and asdict(state.failure),
             "made": dict(made),
         }
-        write_whole(self.path / name, pack(arrays, about))
+        write_atomic(self.path / name, pack(arrays, about))
 
     def _read(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         try:

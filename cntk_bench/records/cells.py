@@ -10,7 +10,7 @@ from pathlib import Path
 from cntk_bench.records import provenance
 from cntk_bench.records.directory import Run
 from cntk_bench.system.arrays import read_arrays
-from cntk_bench.system.files import attempt, read_plain, write_whole
+from cntk_bench.system.files import read_plain, try_lock, write_atomic
 
 BEGUN = ".solving-"  # prefix of the folder of a solve that is not published yet
 CELLS, ASKED = "cells", "asked.json"  # in such a folder: the solutions so far, and what was asked for
@@ -31,9 +31,9 @@ def begin(run: Run, asked: str) -> tuple[Path, int]:
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     try:
-        attempt(handle)
+        try_lock(handle)
         (folder / CELLS).mkdir()
-        write_whole(folder / CELLS / ASKED, asked)
+        write_atomic(folder / CELLS / ASKED, asked)
     except BaseException:
         end(folder, handle)
         raise
@@ -58,7 +58,7 @@ def remove_useless(run: Run) -> None:
 def keep_cell(folder: Path, solution: dict) -> None:
     """Write a cell's solution into the folder of a solve; its arrays must already be there."""
     file = folder / CELLS / f"{stem(solution['column'], solution['depth'])}.json"
-    write_whole(file, json.dumps(solution, allow_nan=False))
+    write_atomic(file, json.dumps(solution, allow_nan=False))
 
 
 def stem(column: str, depth: int | None) -> str:
@@ -105,7 +105,7 @@ def _unused(run: Run) -> Iterator[tuple[Path, int]]:
             handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
         except OSError:
             continue
-        if attempt(handle):
+        if try_lock(handle):
             yield folder, handle
         else:
             os.close(handle)

@@ -76,7 +76,7 @@ class Checkpoint:
     def _write(self, path: Path, jitter: float, rank: int, state: State) -> None:
         with files.writing(path.parent):
             path.parent.mkdir(exist_ok=True)
-        with files.whole(path) as file:
+        with files.atomic_file(path) as file:
             np.savez(
                 file,
                 problem=np.array(self.problem),

@@ -17,7 +17,7 @@ from cntk_bench.report.formats import FORMATS
 from cntk_bench.report.notes import title
 from cntk_bench.report.rows import name_of, rows
 from cntk_bench.report.windows import studied
-from cntk_bench.system.files import write_whole, writing
+from cntk_bench.system.files import write_atomic, writing
 from cntk_bench.text import short
 
 __all__ = ["FORMATS", "name_of", "rows", "table", "write"]
@@ -54,7 +54,7 @@ def write(record: dict, folder: str | Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for suffix, function in FORMATS.values():
-        write_whole(folder / f"table.{suffix}", function(record))
+        write_atomic(folder / f"table.{suffix}", function(record))
     above = title(record)
     style.save(folder / "accuracy", partial(depth.figure, record, words=(above, depth.note(record))))
     if studied(row["column"] for row in rows(record)):

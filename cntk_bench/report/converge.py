@@ -9,7 +9,7 @@ from cntk_bench.report.axes import dash, decades, dress, finish, labelled
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import count
 from cntk_bench.report.style import inches, own_settings
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 from cntk_bench.text import short
 
 # Measure: its head in the table, and the words of its axis.
@@ -106,8 +106,8 @@ def cells(result: dict) -> list[tuple[str, int]]:
 def write(result: dict, folder: Path) -> None:
     """Write converge.txt, converge.md and the figure as converge.png, .svg and .pdf."""
     table = listing(result)
-    write_whole(folder / "converge.txt", written(table))
-    write_whole(folder / "converge.md", written(table, "markdown"))
+    write_atomic(folder / "converge.txt", written(table))
+    write_atomic(folder / "converge.md", written(table, "markdown"))
     words = title(result), note(result)
     style.save(folder / "converge", partial(figure, result, words=words), ("png", "svg", "pdf"))
 

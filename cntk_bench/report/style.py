@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def save(stem: str | Path, make: Callable[[], Any], kinds: Sequence[str] = ("png
             reason = one_line(f"{type(error).__name__}: {error}", 150)
             log.warning("no figure %s, Matplotlib cannot draw: %s", short(file.name), reason)
             break
-        write_whole(file, found)
+        write_atomic(file, found)
         files.append(file)
     return files
 

@@ -26,7 +26,7 @@ from cntk_bench.records.directory import Run
 from cntk_bench.runs import images, stored, workers
 from cntk_bench.system import log as logs
 from cntk_bench.system import memory
-from cntk_bench.system.files import remove_partial, write_whole, writing
+from cntk_bench.system.files import remove_partial, write_atomic, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
         asked = settings.sections("dataset", "preprocess")
         past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}
-        write_whole(run.path / "config.yaml", config.dump(settings))
+        write_atomic(run.path / "config.yaml", config.dump(settings))
         record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.runs.access import Gram
-from cntk_bench.system.files import remove_partial, whole, writing
+from cntk_bench.system.files import atomic_file, remove_partial, writing
 from cntk_bench.text import short
 
 
@@ -50,7 +50,7 @@ def _npy(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
     written = []
     for name, values in arrays.items():
         path = target.with_name(f"{target.stem}-{name}.npy")
-        with whole(path) as file:
+        with atomic_file(path) as file:
             np.save(file, values)
         written.append(path)
     return written
@@ -64,7 +64,7 @@ def npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def _npz(arrays: dict[str, Any], target: Path) -> list[Path]:
-    with whole(target) as file:
+    with atomic_file(target) as file:
         np.savez(file, **arrays)
     return [target]
 
@@ -74,7 +74,7 @@ def _hdf5(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
         import h5py
     except ImportError:
         raise UserError("writing HDF5 needs h5py: pip install 'cntk-bench[export]'") from None
-    with whole(target) as content, h5py.File(content, "w") as file:
+    with atomic_file(target) as content, h5py.File(content, "w") as file:
         for name, values in arrays.items():
             file.create_dataset(name, data=values)
     return [target]
@@ -85,7 +85,7 @@ def _torch(arrays: dict[str, np.ndarray], target: Path) -> list[Path]:
         import torch
     except ImportError:
         raise UserError("writing a torch file needs torch: pip install 'cntk-bench[torch]'") from None
-    with whole(target) as file:
+    with atomic_file(target) as file:
         try:
             torch.save({name: torch.from_numpy(values) for name, values in arrays.items()}, file)
         except RuntimeError as error:  # torch's own, which hides the OSError

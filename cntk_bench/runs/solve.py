@@ -19,7 +19,7 @@ from cntk_bench.runs.filling import filled
 from cntk_bench.runs.inputs import RunInputs
 from cntk_bench.runs.scoring import scored
 from cntk_bench.system import memory
-from cntk_bench.system.files import write_whole
+from cntk_bench.system.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +82,10 @@ def solve(
                 cells, scores = zip(*shown, strict=True)
                 score = scores[0] if inputs.draws == 1 else draws.merged(scores, len(inputs.y_test))
                 arrays = draws.arrays(cells) | {"y_test": inputs.y_test}
-                write_whole(folder / f"{stem(name, depth)}.npz", npz(arrays))
+                write_atomic(folder / f"{stem(name, depth)}.npz", npz(arrays))
                 for of, curve in curves.items():
                     drawn = candidates.drawn(curve, inputs.y_test, inputs.classes)
-                    write_whole(folder / f"{stem(name, depth)}-curve-{of}.json", drawn)
+                    write_atomic(folder / f"{stem(name, depth)}-curve-{of}.json", drawn)
                 solution = record.plain({"column": name, "depth": depth, **score})
                 keep_cell(folder, solution)
             solutions.append(solution)

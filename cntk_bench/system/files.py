@@ -25,6 +25,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)  # not caus
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES)
 PARTIAL = ".partial"  # suffix of files that are being written
+HEAD = 100  # bytes of the final name in theirs: a name has at most 255, or 143 where names are encrypted
 
 
 @contextmanager
@@ -48,9 +49,15 @@ def writing(path: str | Path) -> Iterator[None]:
                 f"no space left to write {short(str(path))} ({reason}): free some and run the same command "
                 "again; what is finished is kept"
             ) from error
-        raise UserError(
-            f"cannot write {short(str(path))} ({reason}): make it writable, or use another output directory"
-        ) from error
+        raise UserError(f"cannot write {short(str(path))} ({reason}): {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "use a shorter name"
+    if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return "its file system cannot do this, so use an output directory on another one"
+    return "make it writable, or use another output directory"
 
 
 def temporary() -> Path:
@@ -64,7 +71,7 @@ def temporary() -> Path:
         ) from None
 
 
-def write_whole(path: str | Path, content: bytes | str) -> None:
+def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Write a file atomically: at any moment, it is either the whole old one or the whole new one.
 
     Parameters
@@ -79,13 +86,13 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     UserError
         If the file cannot be written.
     """
-    with whole(path) as file:
+    with atomic_file(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[BinaryIO]:
-    """Like `write_whole`, piece by piece: yield a file to fill, which is then renamed to the path.
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Like `write_atomic`, piece by piece: yield a file to fill, which is then renamed to the path.
 
     The file can also be read and sought. After an error, what was there before remains. While it is written,
     the file is locked, so that no process takes it for the leftover of a killed one (`remove_partial`).
@@ -108,11 +115,16 @@ def whole(path: str | Path) -> Iterator[BinaryIO]:
 def _begun(path: Path) -> tuple[Path, int]:
     """Make a new file next to a path; return its path and its handle, open and locked."""
     while True:
-        new = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+        new = path.with_name(f".{_head(path.name)}-{uuid.uuid4().hex}{PARTIAL}")
         handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if attempt(handle) is not False and os.path.lexists(new):
+        if try_lock(handle) is not False and os.path.lexists(new):
             return new, handle
         os.close(handle)  # `remove_partial` elsewhere came before our lock
+
+
+def _head(name: str) -> str:
+    """The beginning of a name, short enough to be part of another one."""
+    return os.fsdecode(os.fsencode(name)[:HEAD])
 
 
 def require_no_link(folder: Path) -> None:
@@ -126,18 +138,18 @@ def remove_partial(folder: str | Path, begin: str = "") -> None:
 
     Only those whose final names begin with `begin` are removed.
     """
-    for path in Path(folder).glob(f".{glob.escape(begin)}*-{'[0-9a-f]' * 32}{PARTIAL}"):
+    for path in Path(folder).glob(f".{glob.escape(_head(begin))}*-{'[0-9a-f]' * 32}{PARTIAL}"):
         with suppress(OSError):
             inside = path.is_dir() and not path.is_symlink()
             handle = os.open(path, (os.O_RDONLY if inside else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if attempt(handle):
+                if try_lock(handle):
                     shutil.rmtree(path) if inside else path.unlink()
             finally:
                 os.close(handle)
 
 
-def attempt(handle: int, shared: bool = False) -> bool | None:
+def try_lock(handle: int, shared: bool = False) -> bool | None:
     """Try to lock an open file or folder, without waiting, until it is closed.
 
     Returns True if it is locked, False if another process holds the lock, and None if the file system has no
@@ -180,8 +192,8 @@ def open_own(path: str | Path, flags: int) -> int:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, like `write_whole`; ValueError if it has a number that is not finite."""
-    write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write a value as JSON, like `write_atomic`; ValueError if it has a number that is not finite."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_plain(path: str | Path, most: int = 2**30) -> bytes:
@@ -225,7 +237,7 @@ def same_file(handle: int, path: str | Path) -> bool:
 
 
 @contextmanager
-def not_for_all() -> Iterator[None]:
+def no_write_by_others() -> Iterator[None]:
     """Make files in this context not writable by others (the umask gets 0o002 in addition).
 
     Whether the group may write is left to the umask, so that a group can share a directory.

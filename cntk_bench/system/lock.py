@@ -19,8 +19,11 @@ log = logging.getLogger(__name__)
 
 # Errors of file systems without locks: Lustre mounted without them, some network and user-space ones.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+# Errors if another process holds the lock: an SMB server denies access then, as it may for other reasons.
+HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _warned: set[int] = set()
 PAUSE = 0.05  # seconds between two tries
+DENIED = 60.0  # seconds to wait at most where access is denied
 
 
 class Held(UserError):
@@ -68,12 +71,12 @@ def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
     with writing(path):
         try:
             _flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, end)
-        except BlockingIOError:
-            raise Held(
-                f"another run ({_holder(handle)}) is writing {short(str(path.parent))}: "
-                "wait for it to end, or use another output directory"
-            ) from None
         except OSError as error:
+            if error.errno in HELD:
+                raise Held(
+                    f"another run ({_holder(handle)}) is writing {short(str(path.parent))}: "
+                    "wait for it to end, or use another output directory"
+                ) from None
             if error.errno not in NO_LOCKS:
                 raise
             _warn_once(path, error)
@@ -84,11 +87,14 @@ def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
 
 
 def _flock(handle: int, kind: int, end: float) -> None:
+    denied = min(end, time.monotonic() + DENIED)
     while True:
         try:
             return fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
+        except OSError as error:
+            if error.errno not in HELD or time.monotonic() >= (
+                denied if error.errno == errno.EACCES else end
+            ):
                 raise
             time.sleep(PAUSE)
 

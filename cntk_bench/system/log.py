@@ -73,6 +73,6 @@ def append(path: Path, content: bytes) -> None:
 def _alone(handle: int) -> bool:
     """Try for a short while to lock an open file; lines are appended even without a lock."""
     end = time.monotonic() + PATIENCE
-    while (found := files.attempt(handle)) is False and time.monotonic() < end:
+    while (found := files.try_lock(handle)) is False and time.monotonic() < end:
         time.sleep(PAUSE)
     return bool(found)

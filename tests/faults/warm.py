@@ -64,7 +64,7 @@ def placeholders(stem, make, kinds=("png", "svg")):
     from cntk_bench.system import files
 
     for kind in kinds:
-        files.write_whole(f"{stem}.{kind}", b"a figure")
+        files.write_atomic(f"{stem}.{kind}", b"a figure")
     return [Path(f"{stem}.{kind}") for kind in kinds]
 
 

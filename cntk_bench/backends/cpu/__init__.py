@@ -19,12 +19,13 @@ from cntk_bench.backends.cpu import activation, lanes
 from cntk_bench.backends.cpu import layers as cpu_layers
 from cntk_bench.backends.cpu import planes as cpu_planes
 from cntk_bench.backends.cpu import slabs as cpu_slabs
+from cntk_bench.backends.cpu.compilation import machine
 from cntk_bench.backends.cpu.fully_connected import FullyConnected
 from cntk_bench.backends.rings import rings
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.system.cores import threads
 
-__all__ = ["Backend", "FullyConnected", "available", "source"]
+__all__ = ["Backend", "FullyConnected", "available", "machine", "source"]
 
 NUMERICS = 2  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of work on two cores

@@ -23,6 +23,7 @@ import llvmlite
 import numba
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
@@ -47,6 +48,12 @@ def wide_vectors(typing_context: Any) -> tuple[Any, Callable[..., Any]]:
         return context.get_dummy_value()
 
     return numba.types.void(), generate
+
+
+def machine() -> tuple:
+    """What the bits depend on besides the code: architecture, CPU, its features; versions of Numba, LLVM."""
+    codegen = cpu_target.target_context.codegen()
+    return *codegen.magic_tuple(), numba.__version__, llvmlite.binding.llvm_version_info
 
 
 def keep_code(function: Any) -> Any:

@@ -21,13 +21,13 @@ from cntk_bench.backends import rings
 from cntk_bench.backends.cuda import limit as cuda_limit
 from cntk_bench.backends.cuda import sources as cuda_sources
 from cntk_bench.backends.cuda import zones as cuda_zones
-from cntk_bench.backends.cuda.device import Array, Gpu, available, devices, downloaded, launched
+from cntk_bench.backends.cuda.device import Array, Gpu, available, devices, downloaded, launched, machine
 from cntk_bench.backends.cuda.fully_connected import FullyConnected
 from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout, Spec
 
-__all__ = ["Backend", "FullyConnected", "Gpu", "available", "devices", "source"]
+__all__ = ["Backend", "FullyConnected", "Gpu", "available", "devices", "machine", "source"]
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**12  # entry-layers of a tile: about a second

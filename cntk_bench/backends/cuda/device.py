@@ -28,6 +28,15 @@ def available() -> bool:
         return False
 
 
+def machine() -> tuple:
+    """What the bits depend on besides the code: the GPU's compute capability, and CUDA's compiler."""
+    if not available():
+        return ()
+    import cupy
+
+    return cupy.cuda.Device().compute_capability, cupy.cuda.nvrtc.getVersion()
+
+
 def devices() -> list[str]:
     """The GPUs that this process sees, each as the variable CUDA_VISIBLE_DEVICES names it."""
     if not available():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "scripts" / "gpu_session.sh"
+SCRIPT = ROOT / "scripts" / "gpu_steps.sh"
 JOIN = ROOT / "scripts" / "join_npz.py"
 STEPS = {
     "keep": {},
@@ -80,8 +80,8 @@ def test_what_a_stopped_column_has_computed_stays_for_the_next_call(tmp_path):
 @pytest.mark.parametrize("name", [None, "1", "quick "])
 def test_a_wrong_call_shows_how(name):
     done, _ = call(name, Path("nowhere"))
-    assert done.returncode == 2 and "DRY=1 scripts/gpu_session.sh CALL" in done.stderr
-    assert all(f"gpu_session.sh {known} " in done.stderr for known in STEPS)
+    assert done.returncode == 2 and "DRY=1 scripts/gpu_steps.sh CALL" in done.stderr
+    assert all(f"gpu_steps.sh {known} " in done.stderr for known in STEPS)
 
 
 def test_parts_that_came_with_several_calls_make_one_file(tmp_path):

@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# What to do first on a GPU machine that is lent for a short time, in calls of ten minutes at most; no call needs a
-# network, and each stands alone, but for what it finds in STASH. The first four fit a quarter of an hour.
+# What to do first on a GPU that can be used only for minutes at a time, such as a node in a cluster's test queue. A
+# call takes ten minutes at most and needs no network; calls share nothing but STASH. The first four take a quarter
+# of an hour in all.
 #
-#     scripts/gpu_session.sh checks        memory; the CUDA tests; all stages on made-up images: 2 minutes
-#     scripts/gpu_session.sh quick         the quick acceptance: 2 minutes
-#     scripts/gpu_session.sh sanitizers    the memory and the race checker: 1 minute
-#     scripts/gpu_session.sh v             the whole CNTK-V column of CIFAR-10: 5 minutes
-#     scripts/gpu_session.sh acceptance    the full acceptance, variants first; registers: 9 minutes
-#     scripts/gpu_session.sh profile       each kernel's counters: 2 minutes
-#     scripts/gpu_session.sh gap-2k        CNTK-GAP, -V and CNN-GP of CIFAR-10 with 2,000 training images: 9 minutes
-#     scripts/gpu_session.sh keep          nothing but keep what came with this call in STASH
-#     DRY=1 scripts/gpu_session.sh CALL    the same steps at toy size, on a machine without a GPU
+#     scripts/gpu_steps.sh checks        memory; the CUDA tests; all stages on made-up images: 2 minutes
+#     scripts/gpu_steps.sh quick         the quick acceptance: 2 minutes
+#     scripts/gpu_steps.sh sanitizers    the memory and the race checker: 1 minute
+#     scripts/gpu_steps.sh v             the whole CNTK-V column of CIFAR-10: 5 minutes
+#     scripts/gpu_steps.sh acceptance    the full acceptance, variants first; registers: 9 minutes
+#     scripts/gpu_steps.sh profile       each kernel's counters: 2 minutes
+#     scripts/gpu_steps.sh gap-2k        CNTK-GAP, -V and CNN-GP of CIFAR-10 with 2,000 training images: 9 minutes
+#     scripts/gpu_steps.sh keep          only copy what is in PARTS to STASH
+#     DRY=1 scripts/gpu_steps.sh CALL    the same steps at toy size, on a machine without a GPU
 #
 # OUT     where logs, JSON and Markdown go (results-gpu)
 # WHEELS  a folder with the wheels that the machine lacks, such as zarr and pydantic with what they need (wheels)
 # PARTS   a folder with CIFAR-10 as one cifar10.npz, or as part-*.npz that were cut along the first axis (parts):
-#         each call keeps what it finds there in STASH, so that a part may travel with each call
+#         each call copies what it finds there to STASH, so that the parts may be brought one by one
 # STASH   a folder that outlives a call, best in memory (/dev/shm/cntk-bench)
 # CNTK_BENCH_COMMIT  what records are to say of the commit, where git is not at hand
 #
