@@ -160,9 +160,7 @@ def fit(
             if found.doubt is None:
                 return alpha, found
     assert best is not None  # there is one factor at least
-    factor.factor(
-        best.shift, tolerance(factor)
-    )  # whose figures are reported; later attempts have replaced it
+    factor.factor(best.shift, tolerance(factor))  # later attempts have replaced it; its figures are reported
     return best.alpha, figures(best)
 
 
