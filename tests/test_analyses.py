@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sys
 from functools import partial
 
@@ -11,7 +12,7 @@ import figures
 import numpy as np
 import pytest
 from figures import as_json, network
-from test_cli import QUICKSTART, fail, succeed
+from test_cli import QUICKSTART, call, fail, succeed
 
 import cntk_bench
 from cntk_bench.analyses import analysis
@@ -41,6 +42,24 @@ def run(tmp_path_factory):
 def saved(request, monkeypatch):
     """The saved figures, for tests that ask for them; other tests draw none, as that takes seconds."""
     return figures.watched(request, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["flow", "posterior", "curve"])
+def test_results_that_cannot_be_kept_are_printed(run, tmp_path, name):
+    """A full disk, or a run of somebody else: the table is the same, and the exit code tells of it."""
+    copy, cell = tmp_path / "run", ("--column", "CNN-GP-V", "--depth", "3")
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns(name))
+    expected = succeed(name, copy, *cell)
+    shutil.rmtree(copy / name)
+    (copy / name).write_text("in the way")
+    done = call(name, copy, *cell)
+    (problem,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert problem.startswith(
+        f"results are printed, but not all are kept: cannot write {copy / name} (File ex"
+    )
+    assert done.stdout == expected.replace(f"All results are in {copy / name}\n", "")
+    assert (copy / name).read_text() == "in the way"
 
 
 class TestFlow:

@@ -80,16 +80,16 @@ def flow(
         facts = stage.follow(opened, *cell, times=listed, stop=stop, ridge=ridge)
         return facts | {"networks": curves} if curves else facts
 
-    results = []
-    for facts, kept in _each(opened, "flow", cells, one):
+    results, keep = [], _Keeping()
+    for facts, stem in _each(opened, "flow", cells, one, keep):
         results.append(facts)
         words = report.title(facts), report.note(facts)
-        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
+        keep(partial(style.save, stem, partial(report.figure, facts, words=words)))
         if form != "csv":
             _print(report.listing(facts), form)
     if form == "csv":
         _print(report.together(results), form)
-    return _end(opened, "flow", results, form)
+    return _end(opened, "flow", results, form, keep)
 
 
 @click.command()
@@ -131,12 +131,13 @@ def curve(
     def one(cell: tuple[str, int]) -> dict:
         return stage.follow(opened, *cell, listed=listed, ridge=ridge, extrapolate=extrapolate)
 
-    results = [facts for facts, _ in _each(opened, "curve", cells, one)]
-    folder = analysis.folder(opened, "curve")
+    keep = _Keeping()
+    results = [facts for facts, _ in _each(opened, "curve", cells, one, keep)]
     words = report.title(results), report.note(results)
-    style.save(folder / "accuracy", partial(report.figure, results, words=words))
+    stem = opened.run.path / "curve" / "accuracy"
+    keep(partial(style.save, stem, partial(report.figure, results, words=words)))
     _print(report.listing(results), form)
-    code = _end(opened, "curve", results, form)
+    code = _end(opened, "curve", results, form, keep)
     refused = extrapolation.refusals(results)
     if refused:
         others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
@@ -181,18 +182,18 @@ def posterior(
 
     def one(cell: tuple[str, int]) -> dict:
         facts, arrays = stage.infer(opened, *cell, own[opened.readout(*cell)], ridge)
-        analysis.keep(opened, "posterior", "{}-{}".format(*cell), arrays)
+        keep(partial(analysis.keep, opened, "posterior", "{}-{}".format(*cell), arrays))
         return facts
 
-    results = []
-    for facts, kept in _each(opened, "posterior", cells, one):
+    results, keep = [], _Keeping()
+    for facts, stem in _each(opened, "posterior", cells, one, keep):
         results.append(facts)
         words = report.title(facts), report.note(facts)
-        style.save(kept.with_suffix(""), partial(report.figure, facts, words=words))
+        keep(partial(style.save, stem, partial(report.figure, facts, words=words)))
         if form == "text":
             _print(report.calibration(facts), form)
     _print(report.listing(results), form)
-    return _end(opened, "posterior", results, form)
+    return _end(opened, "posterior", results, form, keep)
 
 
 COMMANDS = (flow, posterior, curve)
@@ -233,17 +234,40 @@ def _require_finite(value: float, option: str) -> None:
         raise UserError(f"{option} {value:g}: give a number from 0 to {LARGEST_RIDGE:g}")
 
 
+class _Keeping:
+    """Writes what an analysis found. If that fails, the results are still printed; `failed` tells of it."""
+
+    failed = False
+
+    def __call__(self, write: Callable[[], object]) -> None:
+        if self.failed:
+            return
+        try:
+            write()
+        except UserError as error:
+            self.failed = True
+            streams.complain(f"results are printed, but not all are kept: {error}")
+
+
 def _each(
-    opened: "OpenRun", name: str, cells: Sequence[tuple[str, int]], one: Callable[[tuple[str, int]], dict]
+    opened: "OpenRun",
+    name: str,
+    cells: Sequence[tuple[str, int]],
+    one: Callable[[tuple[str, int]], dict],
+    keep: _Keeping,
 ) -> Iterator[tuple[dict, Path]]:
-    """Analyse cell after cell, saving each at once so that nothing is lost; yield facts and their file."""
+    """Analyse cell after cell, keeping each at once so that nothing is lost.
+
+    Yields each cell's facts, and the path of its files without their suffixes.
+    """
     from cntk_bench.analyses import analysis
 
     with progress.bar(name) as advance:
         advance(0, total=len(cells), done=0)
         for cell in cells:
-            facts = one(cell)
-            yield facts, analysis.save(opened, name, "{}-{}".format(*cell), facts)
+            facts, stem = one(cell), "{}-{}".format(*cell)
+            keep(partial(analysis.save, opened, name, stem, facts))
+            yield facts, opened.run.path / name / stem
             advance(1)
 
 
@@ -255,19 +279,19 @@ def _print(listing: "Listing", form: str) -> None:
         streams.say(written(listing, form))
 
 
-def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str) -> int:
+def _end(opened: "OpenRun", name: str, results: Sequence[dict], form: str, keep: _Keeping) -> int:
     """Print where results are, or all as JSON, and which cannot be trusted; return the exit code."""
-    from cntk_bench.analyses import analysis
     from cntk_bench.records import record
 
-    document.add(run=opened.run.path, folder=analysis.folder(opened, name), results=results)
+    folder = opened.run.path / name
+    document.add(run=opened.run.path, folder=folder, results=results)
     if form == "json":
         streams.say(json.dumps(record.plain(results), indent=2, allow_nan=False))
-    elif form == "text":
-        streams.say(f"All results are in {analysis.folder(opened, name)}")
+    elif form == "text" and not keep.failed:
+        streams.say(f"All results are in {folder}")
     doubtful = [facts for facts in results if facts["doubt"]]
     if not doubtful:
-        return 0
+        return 2 if keep.failed else 0
     from cntk_bench.report import name_of
 
     first = doubtful[0]
