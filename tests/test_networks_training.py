@@ -270,7 +270,7 @@ def test_a_higher_limit_goes_on(tmp_path, whole):
 
 def test_a_result_reads_back(tmp_path, whole):
     folder = Folder(tmp_path, "identity")
-    assert folder.result() is None and folder.resumed(CPU) is None and folder.told() is None
+    assert folder.result() is None and folder.resumed(CPU) is None and folder.progress() is None
     folder.finish(whole, {"devices": ["cpu"]})
     found = folder.result()
     assert (found.epoch, found.reached, found.failure) == (5, None, None) and found.made["devices"] == ["cpu"]
@@ -279,7 +279,7 @@ def test_a_result_reads_back(tmp_path, whole):
     for epoch, outputs in whole.outputs.items():
         np.testing.assert_array_equal(found.outputs[epoch], outputs)
     loss, accuracy = whole.history[-1]
-    assert folder.told() == {"epoch": 5, "loss": loss, "accuracy": accuracy}
+    assert folder.progress() == {"epoch": 5, "loss": loss, "accuracy": accuracy}
 
 
 @pytest.mark.parametrize("place", [0, 30, 200, -1])
@@ -331,7 +331,7 @@ def test_progress_that_is_nonsense_says_nothing(tmp_path):
         "[" * 10**5,
     ):
         (tmp_path / "progress.json").write_text(text)
-        assert Folder(tmp_path, "i").told() is None
+        assert Folder(tmp_path, "i").progress() is None
 
 
 # Nothing else is changed

@@ -345,7 +345,7 @@ def killed(run, monkeypatch, ridge=0.5):
     """Leave a solve as SIGKILL does just before the record is saved: in its place, nothing tidied up."""
     with monkeypatch.context() as patch:
         patch.setattr(record, "save", fail)
-        patch.setattr(runs, "_told", lambda past: {len(runs.numbers(run))})
+        patch.setattr(runs, "_published", lambda past: {len(runs.numbers(run))})
         with pytest.raises(UserError):
             finish(run, ridge)
 
