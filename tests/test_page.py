@@ -15,7 +15,7 @@ from records import record
 from scipy.linalg import eigvalsh
 
 from cntk_bench.analyses import spectrum
-from cntk_bench.analyses.findings import configuration
+from cntk_bench.analyses.findings import configuration, matrices
 from cntk_bench.cli.program import call
 from cntk_bench.config import config, yaml12
 from cntk_bench.errors import UserError
@@ -25,6 +25,7 @@ from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.report import page, page_figures, rows
 from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes, RidgePath, Tried
+from cntk_bench.runs import solve as stages
 
 CONFIG = """
 name: small
@@ -293,6 +294,39 @@ def test_eigenvalues_are_those_of_the_matrix_kept_and_told_where_they_cost_too_m
     told["values"][0] *= 2
     file.write_text(json.dumps(told))  # with a changed digit, it counts as another solve's spectrum
     assert [one.depth for one in spectrum.of_solve(run, data, solutions)[0]] == [4]
+
+
+def test_eigenvalues_of_another_computation_are_not_shown_as_those_of_a_solve(run, capsys):
+    shutil.rmtree(run.gram)
+    other = run.path.parent / "other.yaml"
+    other.write_text(CONFIG.replace("seed: 3", "seed: 5"))
+    assert call(["run", str(other), "--output", str(run.path)]) == 0
+    for solve, there in (1, False), (2, True):
+        assert call(["page", str(run.path), "--solve", str(solve)]) == 0
+        text = (run.solves / str(solve) / "report" / "index.html").read_text("utf-8")
+        assert ('id="figure-spectra"' in text) == there
+        assert ("holds another computation" in Read(text).text) != there
+        code = call(["figures", str(run.path), "--solve", str(solve), "--only", "spectra"])
+        assert code == (0 if there else 2)
+    capsys.readouterr()
+    assert call(["page", str(run.path), "--solve", "1", "--spectrum"]) == 2
+    assert "holds another computation" in capsys.readouterr().err and not (run.path / "spectrum").exists()
+    shown = records.load(run.record)
+    data, solutions = shown["data"], shown["solutions"]
+    made = dict.fromkeys(matrices(shown), "0" * 64)  # the same images, other numbers
+    found, why = spectrum.of_solve(run, data, solutions, made)
+    assert found == [] and "solve again" in why
+    assert len(spectrum.of_solve(run, data, solutions, matrices(shown))[0]) == 2
+
+
+def test_a_store_that_has_grown_still_has_an_earlier_solve_s_eigenvalues(run):
+    before, _ = spectrum.of_solve(run, *(records.load(run.record)[key] for key in ("data", "solutions")))
+    larger = run.path.parent / "larger.yaml"
+    larger.write_text(CONFIG.replace("train: 40", "train: 45"))
+    assert call(["run", str(larger), "--output", str(run.path)]) == 0
+    first = stages.solved(run, 1)
+    after, why = spectrum.of_solve(run, first["data"], first["solutions"], matrices(first))
+    assert why is None and all((a.values == b.values).all() for a, b in zip(before, after, strict=True))
 
 
 def test_effective_dimension_is_the_trace_of_the_smoother(run):

@@ -64,7 +64,8 @@ def gather(
     solutions, data = solved["solutions"], solved["data"]
     of_cell = "confusion" if "confusion" in wanted else "mistakes"  # both need it; an error is reported once
     cell, among, arrays = attempt(of_cell, lambda: _best(solutions, folder)) or (None, "", {})
-    spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions)) or ([], None)
+    made = matrices(solved)
+    spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions, made)) or ([], None)
     curves, others = attempt("curves", lambda: _curves(run, data, solutions)) or ([], None)
     paths, unlike = attempt("ridges", lambda: _paths(solutions, folder, data["n_train"])) or ([], None)
     reasons = ("spectra", missing), ("curves", others), ("ridges", unlike)
@@ -81,6 +82,19 @@ def gather(
         curves=tuple(curves),
         absent=absent,
     )
+
+
+def matrices(solved: dict) -> dict[str, str]:
+    """Map the names of a solve's readouts to the fingerprints of its matrices, as far as the record has them.
+
+    Parameters
+    ----------
+    solved : dict
+        As for `gather`.
+    """
+    of_solve = [s for s in solved["stages"] if s["stage"] == "solve" and s.get("solve") == solved.get("solve")]
+    found = of_solve[-1].get("grams") if of_solve else None
+    return found if isinstance(found, dict) else {}
 
 
 def _public(value: Any) -> Any:
