@@ -76,7 +76,7 @@ def gather(
         among=among,
         counts=_counts(arrays, data["classes"]) if cell else None,
         repeats=len(np.atleast_2d(arrays["predicted"])) if cell else 1,
-        mistakes=attempt("mistakes", lambda: _mistakes(settings, data, arrays)) if cell else None,
+        mistakes=attempt("mistakes", lambda: _mistakes(settings, data, cell, arrays)) if cell else None,
         spectra=tuple(spectra),
         paths=tuple(paths),
         curves=tuple(curves),
@@ -167,8 +167,15 @@ def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
     return found
 
 
-def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
+def _mistakes(
+    settings: Config, data: dict, solution: dict, arrays: dict[str, np.ndarray]
+) -> Mistakes | None:
     """Return misclassified images of the first draw; None if there are none."""
+    if solution.get("normalize", "none") != "none":
+        raise UserError(
+            "margins of a kernel with a diagonal of one are not known, because the kernels of test images with "
+            "themselves are not stored: solve with solve.normalize none to see mistakes"
+        )
     if "outputs" not in arrays:
         raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")
     outputs, y = arrays["outputs"], arrays["y_test"]
