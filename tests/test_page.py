@@ -23,6 +23,7 @@ from cntk_bench.grams import store
 from cntk_bench.records import record as records
 from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
+from cntk_bench.regression import eigen
 from cntk_bench.report import page, page_figures, rows
 from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes, RidgePath, Tried
 from cntk_bench.runs import solve as stages
@@ -336,6 +337,28 @@ def test_effective_dimension_is_the_trace_of_the_smoother(run):
     trace = np.trace(K @ np.linalg.inv(K + 0.1 * mean * np.eye(40)))
     line = next(line for line in Read(page.html(record(), found)).cells if f"{trace:.1f}" in line)
     assert line[0].strip() == "CNTK-V at depth 3" and f"{values[0] / mean:.3g}" in line
+
+
+@pytest.mark.parametrize("ridge, jitter", [(0.0, 0.0), (0.0, 1e-5), (1e-4, 1e-5)])
+def test_effective_dimension_counts_no_rounding_and_knows_the_jitter(run, ridge, jitter):
+    """Of a matrix of rank 12 with the rounding errors of float32."""
+    x = np.random.default_rng(0).standard_normal((40, 12))
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    K = (x @ x.T).astype(np.float32).astype(np.float64)
+    found = eigen.eigenvalues(K)
+    one = Eigenvalues(
+        "FC-NTK", 1, found.values[::-1], found.mean_diagonal, 0, found.noise, ridge, 1, False, jitter
+    )
+    shift = ridge + jitter  # the diagonal is 1
+    expected = np.trace(K @ np.linalg.inv(K + shift * np.eye(40))) if shift else 12.0
+    line = next(
+        line for line in Read(page.html(record(), Findings(spectra=(one,)))).cells if "FC-NTK" in line[0]
+    )
+    assert line[-1] == f"{expected:.1f}"
+    told = {"column": "CNTK-V", "depth": 3, "ridge": 0.1, "draws": [{"jitter": jitter}, {"jitter": 1e-4}]}
+    shown = records.load(run.record)
+    of_solve, _ = spectrum.of_solve(run, shown["data"], [told])
+    assert of_solve[0].jitter == jitter
 
 
 def test_what_verify_found_is_recorded_and_shown_until_the_run_changes(run):

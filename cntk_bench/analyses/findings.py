@@ -92,7 +92,9 @@ def matrices(solved: dict) -> dict[str, str]:
     solved : dict
         As for `gather`.
     """
-    of_solve = [s for s in solved["stages"] if s["stage"] == "solve" and s.get("solve") == solved.get("solve")]
+    of_solve = [
+        s for s in solved["stages"] if s["stage"] == "solve" and s.get("solve") == solved.get("solve")
+    ]
     found = of_solve[-1].get("grams") if of_solve else None
     return found if isinstance(found, dict) else {}
 
@@ -167,9 +169,7 @@ def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
     return found
 
 
-def _mistakes(
-    settings: Config, data: dict, solution: dict, arrays: dict[str, np.ndarray]
-) -> Mistakes | None:
+def _mistakes(settings: Config, data: dict, solution: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
     """Return misclassified images of the first draw; None if there are none."""
     if solution.get("normalize", "none") != "none":
         raise UserError(

@@ -185,6 +185,15 @@ def _eigenvalues(grams: Store, data: dict, solution: dict, readout: Readout) -> 
 
 
 def _of(solution: dict, values: np.ndarray, mean: float, zeros: int, noise: float) -> Eigenvalues:
-    ridge = number(solution.get("ridge"))
-    draws = len(networks.draws_of(solution))
-    return Eigenvalues(solution["column"], solution["depth"], values, mean, zeros, noise, ridge, draws)
+    draws = networks.draws_of(solution)
+    return Eigenvalues(
+        solution["column"],
+        solution["depth"],
+        values,
+        mean,
+        zeros,
+        noise,
+        number(solution.get("ridge")),
+        len(draws),
+        jitter=number((draws or [solution])[0].get("jitter")) or 0.0,
+    )
