@@ -173,8 +173,8 @@ def _mistakes(settings: Config, data: dict, solution: dict, arrays: dict[str, np
     """Return misclassified images of the first draw; None if there are none."""
     if solution.get("normalize", "none") != "none":
         raise UserError(
-            "margins of a kernel with a diagonal of one are not known, because the kernels of test images with "
-            "themselves are not stored: solve with solve.normalize none to see mistakes"
+            "margins of a kernel with a diagonal of one are not known, because the kernels of test images "
+            "with themselves are not stored: solve with solve.normalize none to see mistakes"
         )
     if "outputs" not in arrays:
         raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")

@@ -8,8 +8,8 @@ classes k are
 
 so s_t multiplies the scores of all classes alike, and changes neither which is the largest nor by how many
 of its own rounding errors it leads. The scores themselves and their differences remain unknown: they are not
-kept, and no margin of one image is compared with another's. Where K_tt = 0, all K_tj are 0 (K_tj^2 <= K_tt K_jj), and all scores are
-0 with any s_t.
+kept, and no margin of one image is compared with another's. Where K_tt = 0, all K_tj are 0
+(K_tj^2 <= K_tt K_jj), and all scores are 0 with any s_t.
 """
 
 from collections.abc import Iterable, Iterator

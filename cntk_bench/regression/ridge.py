@@ -161,8 +161,9 @@ def regress(
     -------
     Solution
         alpha in the units of y. loo_error of a single output is in the squared units of y. Of several
-        outputs, it is in units of each one's variance, so that 1 - loo_error is the leave-one-out R^2, averaged
-        over the outputs. Residuals and `moved` are in units of the standard deviation; loo_accuracy is NaN.
+        outputs, it is in units of each one's variance, so that 1 - loo_error is the leave-one-out R^2,
+        averaged over the outputs. Residuals and `moved` are in units of the standard deviation; loo_accuracy
+        is NaN.
 
     Raises
     ------

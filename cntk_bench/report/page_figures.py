@@ -248,8 +248,8 @@ def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
         )
     caption = (
         "Eigenvalues by rank, in units of their mean; how many are zero within rounding; and the effective "
-        "dimension, the sum of l / (l + ridge + jitter), for those that were used; without both, the number of "
-        "eigenvalues above the error of float32 entries"
+        "dimension, the sum of l / (l + ridge + jitter), for those that were used; without both, the number "
+        "of eigenvalues above the error of float32 entries"
     )
     return Table(caption, heads, lines)
 
