@@ -307,6 +307,7 @@ def test_eigenvalues_of_another_computation_are_not_shown_as_those_of_a_solve(ru
         text = (run.solves / str(solve) / "report" / "index.html").read_text("utf-8")
         assert ('id="figure-spectra"' in text) == there
         assert ("holds another computation" in Read(text).text) != there
+        assert there or "--spectrum" not in text  # which would be refused
         code = call(["figures", str(run.path), "--solve", str(solve), "--only", "spectra"])
         assert code == (0 if there else 2)
     capsys.readouterr()

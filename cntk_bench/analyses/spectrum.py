@@ -23,7 +23,7 @@ from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression import eigen, normalize
 from cntk_bench.report import networks
-from cntk_bench.report.findings import Eigenvalues
+from cntk_bench.report.findings import AGAIN, Eigenvalues
 from cntk_bench.report.rows import number
 from cntk_bench.runs.access import has_images
 from cntk_bench.system.bucket import Bucket
@@ -122,7 +122,7 @@ def _store(run: Run, data: dict, made: Mapping[str, str], readouts: Iterable[Rea
     if changed is not None:
         raise UserError(
             f"{short(str(grams.path))} holds another computation than this solve's: {changed} are not those "
-            "that were solved: solve again"
+            f"that were solved: {AGAIN}"
         )
     return grams
 

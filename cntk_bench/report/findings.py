@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")  # those that need more than a record
+AGAIN = "solve again"  # ends a reason why something is absent that nothing else removes
 
 
 @dataclass(frozen=True)
