@@ -1,5 +1,7 @@
 """Conjugate gradients against SciPy's, and the preconditioner against its definition."""
 
+import warnings
+
 import numpy as np
 import pytest
 from held import Held
@@ -22,6 +24,16 @@ def kernel(n=90, seed=0, width=3.0):
 
 def factor(A, rank, shift=0.0):
     return partial.factor(Held(A, 20), A.diagonal().copy(), np.full(len(A), shift), rank)
+
+
+def test_a_diagonal_entry_of_zero_is_a_pivot_of_zero():
+    A, _ = kernel(20)
+    A[3], A[:, 3] = 0, 0
+    for rank in (0, 5, 20):
+        with warnings.catch_warnings(), pytest.raises(NotPositiveDefinite) as refused:
+            warnings.simplefilter("error")
+            factor(A, rank)
+        assert refused.value.pivot == 0
 
 
 def dense(A, pivots):

@@ -130,6 +130,24 @@ def test_leave_one_out_of_real_targets_by_refitting():
     assert [one["ridge"] for one in model.path_] == values
 
 
+@pytest.mark.parametrize("unit, mean", [(1.0, 0.0), (100.0, 30.0), (1e-3, 0.0)])
+def test_leave_one_out_error_of_one_output_is_in_its_units(unit, mean):
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(20, 5)), mean + unit * rng.normal(size=20)
+    K, values, errors = x @ x.T + np.eye(20), [0.01, 0.1, 1.0], []
+    for value in values:
+        left_out = []
+        for i in range(20):
+            rest = np.delete(np.arange(20), i)
+            model = KernelRidge(alpha=value * K.diagonal().mean(), kernel="precomputed")
+            left_out.append(y[i] - model.fit(K[np.ix_(rest, rest)], y[rest]).predict(K[i : i + 1, rest])[0])
+        errors.append(np.mean(np.square(left_out)))
+    for targets in y, y[:, None]:
+        model = CNTKRegressor(kernel="precomputed", ridge=values).fit(K, targets)
+        np.testing.assert_allclose([one["loo_error"] for one in model.path_], errors, rtol=1e-9)
+        assert model.loo_error_ == min(one["loo_error"] for one in model.path_)
+
+
 def test_a_vector_is_an_image_of_one_pixel():
     """There, one convolution's NNGP kernel is the arc-cosine kernel of degree 1 (Cho and Saul 2009)."""
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 from dataclasses import replace
 from functools import cache
 from functools import partial as partial_
@@ -146,7 +147,7 @@ class TestAgreement:
         K = np.eye(40, dtype=np.float32)
         K[3, 30] = K[30, 3] = 2
         with pytest.raises(
-            UserError, match=r"not positive definite: with ridge 0 and jitter 0.0001 .* raise"
+            UserError, match=r"not positive definite: with ridge 0 and jitter 0.0001 .* no kernel's"
         ):
             by(solver, K, np.arange(40) % 10, **({"rank": 5} if solver == "cg" else {}))
 
@@ -166,6 +167,23 @@ class TestAgreement:
             if solver == "refined":
                 expected = ridge.solve(exact, labels, classes=10, ridge=r).chosen
                 assert found.chosen.loo_error == pytest.approx(expected.loo_error, rel=1e-4)
+
+    @pytest.mark.parametrize("scaled", [False, True])
+    def test_a_black_image_is_solved_with_jitter_and_without_warnings(self, real, solver, scaled):
+        K, T, labels = real[REAL[0]]
+        K, T = K.copy(), T.copy()
+        K[5], K[:, 5], T[:, 5] = 0, 0, 0
+        more = {"scale": normalize.of_diagonal(K.diagonal())} if scaled else {}
+        exact = K.astype(np.float64)
+        if scaled:
+            normalize.unit_diagonal(exact)
+        direct = ridge.solve(exact, labels, classes=10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = by(solver, K, labels, **more)
+        assert found.chosen.jitter == direct.chosen.jitter > 0 and found.chosen.doubt is None
+        rows = T * more["scale"] if scaled else T
+        assert apart(rows @ found.alpha, rows @ direct.alpha) < 1e-6
 
     @pytest.mark.parametrize("unit", [2.0**-100, 2.0**80])
     def test_units(self, real, solver, unit):
@@ -221,6 +239,14 @@ def test_refined_tells_the_leave_one_out_error(real):
         assert found.loo_accuracy == expected.loo_accuracy
         assert found.condition == pytest.approx(expected.condition, rel=0.05)
         assert np.isnan(by("cg", K, labels, ridge=1e-3).chosen.loo_error)
+        # Rounding to float32 moves a pivot, relative to its own diagonal entry, by sqrt(n) eps.
+        rounding = len(K) ** 0.5 * float(np.finfo(np.float32).eps)
+        bright = np.geomspace(0.1, 10, N)
+        K, exact = (K * np.outer(bright, bright)).astype(np.float32), K.astype(np.float64)
+        normalize.unit_diagonal(exact)
+        expected = ridge.solve(exact, labels, classes=10, ridge=1e-3).chosen
+        found = by("refined", K, labels, ridge=1e-3, scale=normalize.of_diagonal(K.diagonal())).chosen
+        assert found.smallest_pivot == pytest.approx(expected.smallest_pivot, abs=rounding)
 
 
 def test_a_residual_that_rounding_leaves_is_a_doubt(monkeypatch):

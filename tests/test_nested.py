@@ -1,5 +1,7 @@
 """Learning curves computed from one factor, against a separate solve for each size."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -96,6 +98,21 @@ def test_what_is_no_kernel_is_refused_as_by_a_solve():
         nested.solve(K - 0.5 * np.diag(K.diagonal()), labels, classes=3, sizes=[5])
     with pytest.raises(UserError, match="must be n x n"):
         nested.solve(K[:5], labels, classes=3, sizes=[5])
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3])
+def test_from_black_images_alone_nothing_is_learned(ridge):
+    K, labels = problem()
+    K[:5], K[:, :5] = 0, 0
+    with pytest.raises(UserError, match="first 4 training images are all 0.*use sizes from 6 up"):
+        nested.solve(K, labels, classes=3, sizes=[4, 14], ridge=ridge)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parts = nested.solve(K, labels, classes=3, sizes=[6, 14], ridge=ridge)
+    own = K.diagonal()
+    assert [part.ridge for part in parts] == pytest.approx(
+        [ridge * own.mean() / own[:m].mean() for m in (6, 14)]
+    )
 
 
 def test_default_sizes_halve():

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from cntk_bench import Readout, data, gram, report
+from cntk_bench.analyses import findings
 from cntk_bench.config import config
+from cntk_bench.errors import UserError
 from cntk_bench.records.directory import Run
-from cntk_bench.regression import normalize
+from cntk_bench.regression import normalize, prediction
 from cntk_bench.runs import compute as computing
 from cntk_bench.runs import solve as solving
 
@@ -67,6 +69,31 @@ def test_the_table_is_that_of_the_kernel_of_unit_diagonal(run, whole, ridge):
         np.testing.assert_allclose(kept["alpha"], expected, rtol=1e-3, atol=1e-3 * abs(expected).max())
         np.testing.assert_allclose(kept["scale"], 1 / own, rtol=1e-6)
     assert "Kernels are scaled to a diagonal of one" in report.table(solved)
+
+
+def test_outputs_that_need_unknown_kernels_are_neither_kept_nor_shown(run):
+    solved = solving.solve(run, run.config(("solve.ridge=5e-5",)))
+    for solution in solved["solutions"]:
+        with np.load(run.solutions / f"{solution['column']}-4.npz") as kept:
+            assert "predicted" in kept and "outputs" not in kept
+    found = findings.gather(run, run.config(), solved, run.solutions)
+    assert found.counts is not None and found.mistakes is None
+    assert "kernels of test images with themselves are not stored" in found.absent["mistakes"]
+    kept = {"outputs": np.eye(10)[:2], "y_test": np.array([1, 2])}  # as an earlier version kept
+    with pytest.raises(UserError, match="are not stored"):
+        findings._mistakes(run.config(), solved["data"], found.cell, kept)
+
+
+def test_what_is_undecided_does_not_depend_on_the_brightness_of_test_images(whole):
+    kernels, images = whole
+    K = kernels["CNTK-GAP"]
+    alpha = np.linalg.solve(K[:40, :40], np.eye(10)[images.y_train])
+    bright = np.geomspace(1e-3, 1e3, 60)[:, None]
+    plain, other = (
+        prediction.predict(alpha, normalize.scaled_blocks([rows], np.ones(40)), residual=0.2)
+        for rows in (K[40:, :40], bright * K[40:, :40])
+    )
+    assert 0 < plain.undecided == other.undecided < 60 and (plain.classes == other.classes).all()
 
 
 def test_it_is_another_table_than_without(run, whole):

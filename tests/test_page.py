@@ -15,7 +15,7 @@ from records import record
 from scipy.linalg import eigvalsh
 
 from cntk_bench.analyses import spectrum
-from cntk_bench.analyses.findings import configuration
+from cntk_bench.analyses.findings import configuration, matrices
 from cntk_bench.cli.program import call
 from cntk_bench.config import config, yaml12
 from cntk_bench.errors import UserError
@@ -23,8 +23,10 @@ from cntk_bench.grams import store
 from cntk_bench.records import record as records
 from cntk_bench.records import sealed
 from cntk_bench.records.directory import Run
+from cntk_bench.regression import eigen
 from cntk_bench.report import page, page_figures, rows
 from cntk_bench.report.findings import Eigenvalues, Findings, Mistakes, RidgePath, Tried
+from cntk_bench.runs import solve as stages
 
 CONFIG = """
 name: small
@@ -295,6 +297,40 @@ def test_eigenvalues_are_those_of_the_matrix_kept_and_told_where_they_cost_too_m
     assert [one.depth for one in spectrum.of_solve(run, data, solutions)[0]] == [4]
 
 
+def test_eigenvalues_of_another_computation_are_not_shown_as_those_of_a_solve(run, capsys):
+    shutil.rmtree(run.gram)
+    other = run.path.parent / "other.yaml"
+    other.write_text(CONFIG.replace("seed: 3", "seed: 5"))
+    assert call(["run", str(other), "--output", str(run.path)]) == 0
+    for solve, there in (1, False), (2, True):
+        assert call(["page", str(run.path), "--solve", str(solve)]) == 0
+        text = (run.solves / str(solve) / "report" / "index.html").read_text("utf-8")
+        assert ('id="figure-spectra"' in text) == there
+        assert ("holds another computation" in Read(text).text) != there
+        assert there or "--spectrum" not in text  # which would be refused
+        code = call(["figures", str(run.path), "--solve", str(solve), "--only", "spectra"])
+        assert code == (0 if there else 2)
+    capsys.readouterr()
+    assert call(["page", str(run.path), "--solve", "1", "--spectrum"]) == 2
+    assert "holds another computation" in capsys.readouterr().err and not (run.path / "spectrum").exists()
+    shown = records.load(run.record)
+    data, solutions = shown["data"], shown["solutions"]
+    made = dict.fromkeys(matrices(shown), "0" * 64)  # the same images, other numbers
+    found, why = spectrum.of_solve(run, data, solutions, made)
+    assert found == [] and "solve again" in why
+    assert len(spectrum.of_solve(run, data, solutions, matrices(shown))[0]) == 2
+
+
+def test_a_store_that_has_grown_still_has_an_earlier_solve_s_eigenvalues(run):
+    before, _ = spectrum.of_solve(run, *(records.load(run.record)[key] for key in ("data", "solutions")))
+    larger = run.path.parent / "larger.yaml"
+    larger.write_text(CONFIG.replace("train: 40", "train: 45"))
+    assert call(["run", str(larger), "--output", str(run.path)]) == 0
+    first = stages.solved(run, 1)
+    after, why = spectrum.of_solve(run, first["data"], first["solutions"], matrices(first))
+    assert why is None and all((a.values == b.values).all() for a, b in zip(before, after, strict=True))
+
+
 def test_effective_dimension_is_the_trace_of_the_smoother(run):
     K = _gram(run, 3)[0]
     values, mean = eigvalsh(K)[::-1], np.trace(K) / 40
@@ -302,6 +338,28 @@ def test_effective_dimension_is_the_trace_of_the_smoother(run):
     trace = np.trace(K @ np.linalg.inv(K + 0.1 * mean * np.eye(40)))
     line = next(line for line in Read(page.html(record(), found)).cells if f"{trace:.1f}" in line)
     assert line[0].strip() == "CNTK-V at depth 3" and f"{values[0] / mean:.3g}" in line
+
+
+@pytest.mark.parametrize("ridge, jitter", [(0.0, 0.0), (0.0, 1e-5), (1e-4, 1e-5)])
+def test_effective_dimension_counts_no_rounding_and_knows_the_jitter(run, ridge, jitter):
+    """Of a matrix of rank 12 with the rounding errors of float32."""
+    x = np.random.default_rng(0).standard_normal((40, 12))
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    K = (x @ x.T).astype(np.float32).astype(np.float64)
+    found = eigen.eigenvalues(K)
+    one = Eigenvalues(
+        "FC-NTK", 1, found.values[::-1], found.mean_diagonal, 0, found.noise, ridge, 1, False, jitter
+    )
+    shift = ridge + jitter  # the diagonal is 1
+    expected = np.trace(K @ np.linalg.inv(K + shift * np.eye(40))) if shift else 12.0
+    line = next(
+        line for line in Read(page.html(record(), Findings(spectra=(one,)))).cells if "FC-NTK" in line[0]
+    )
+    assert line[-1] == f"{expected:.1f}"
+    told = {"column": "CNTK-V", "depth": 3, "ridge": 0.1, "draws": [{"jitter": jitter}, {"jitter": 1e-4}]}
+    shown = records.load(run.record)
+    of_solve, _ = spectrum.of_solve(run, shown["data"], [told])
+    assert of_solve[0].jitter == jitter
 
 
 def test_what_verify_found_is_recorded_and_shown_until_the_run_changes(run):

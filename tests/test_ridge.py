@@ -1,5 +1,6 @@
 """Kernel regression against dense linear algebra, brute-force refits and scikit-learn."""
 
+import re
 import sys
 import time
 import tracemalloc
@@ -329,9 +330,21 @@ class TestJitter:
     def test_indefinite_is_refused_with_its_pivot(self, j):
         K = np.eye(30)
         K[20, j] = K[j, 20] = 1.5  # the Schur complement of image j is 1 - 2.25 at image 20
-        with pytest.raises(UserError, match=r"not positive definite.* pivot is -1\.2.*raise solve\.ridge to"):
+        with pytest.raises(UserError, match=r"not positive definite.* pivot is -1\.2.*no kernel's"):
             ridge.solve(K, np.arange(30) % 2, classes=2)
         assert ridge.solve(K, np.arange(30) % 2, classes=2, ridge=0.6).chosen.jitter == 0
+
+    def test_a_ridge_is_named_only_where_it_lifts_the_pivot(self):
+        """The Schur complement of image 3 is 1 - s^2 at image 20, and rises by twice what is added, about."""
+        for below in (5e-4, 0.05):
+            K, y = np.eye(30), np.arange(30) % 2
+            K[20, 3] = K[3, 20] = 1 + below
+            with pytest.raises(UserError) as refused:
+                ridge.solve(K, y, classes=2)
+            named = re.search("raise solve.ridge to ([^ ]+)$", str(refused.value))
+            assert bool(named) == (below < 1e-3) != ("no kernel's" in str(refused.value))
+            if named:
+                assert ridge.solve(K, y, classes=2, ridge=float(named[1])).chosen.ridge == 0.001
 
     @pytest.mark.parametrize("i, j", [(0, 0), (20, 3), (29, 29)])
     @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -787,7 +800,7 @@ class TestSmallThings:
 
     def test_the_remedy_is_ten_times_what_was_tried(self):
         K = np.eye(4)
-        K[0, 1] = K[1, 0] = 1.01  # far from positive definite
+        K[0, 1] = K[1, 0] = 1.005  # with the ridge below, a pivot of 1.0011 - 1.005^2 / 1.0011
         with pytest.raises(
             UserError, match=r"with ridge 0.001 and jitter 0.0001 .* raise solve.ridge to 0.011$"
         ):

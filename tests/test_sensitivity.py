@@ -6,6 +6,7 @@ from held import Held
 
 from cntk_bench import Readout, gram
 from cntk_bench.data import load
+from cntk_bench.kernels import convolutional
 from cntk_bench.regression import iterative, nested, normalize, ridge, sensitivity
 from cntk_bench.regression.attempts import How
 
@@ -55,6 +56,20 @@ def in_the_last_bit(K, seed=0):
         for other in rng.choice([i for i in range(N) if i not in np.ravel(TWICE)], 6, replace=False):
             K[again, other] = K[other, again] = np.nextafter(K[again, other], np.float32(np.inf))
     return K
+
+
+def test_the_error_assumed_covers_ordinary_images():
+    """Not those of nearly flat images, which docs/how-to/trust.md excepts."""
+    x = load("digits", train=12, test=2, seed=1).x_train
+    readouts = [Readout("ntk", pool, depth) for pool in ("gap", "lap:2", "v") for depth in (3, 11)]
+    found = gram(x, readouts=readouts, backend="cpu")
+    errors = found / convolutional.gram(x.astype(np.float64), readouts=readouts) - 1
+    assert (np.sqrt((errors**2).mean((1, 2))) < sensitivity.KERNEL_ERROR).all()
+    mean, deviation = (np.array(of)[:, None, None] for of in ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)))
+    levels = np.stack([(np.full((3, 8, 8), level) - mean) / deviation for level in (196, 197, 198)])
+    flat, pair = levels.astype(np.float32), [readouts[0]]
+    beyond = gram(flat, readouts=pair, backend="cpu") / convolutional.gram(flat, readouts=pair) - 1
+    assert abs(beyond).max() > 10 * sensitivity.KERNEL_ERROR  # once it is not, the docs can promise more
 
 
 def test_it_is_what_errors_do_on_average():

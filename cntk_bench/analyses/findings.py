@@ -64,7 +64,8 @@ def gather(
     solutions, data = solved["solutions"], solved["data"]
     of_cell = "confusion" if "confusion" in wanted else "mistakes"  # both need it; an error is reported once
     cell, among, arrays = attempt(of_cell, lambda: _best(solutions, folder)) or (None, "", {})
-    spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions)) or ([], None)
+    made = matrices(solved)
+    spectra, missing = attempt("spectra", lambda: spectrum.of_solve(run, data, solutions, made)) or ([], None)
     curves, others = attempt("curves", lambda: _curves(run, data, solutions)) or ([], None)
     paths, unlike = attempt("ridges", lambda: _paths(solutions, folder, data["n_train"])) or ([], None)
     reasons = ("spectra", missing), ("curves", others), ("ridges", unlike)
@@ -75,12 +76,27 @@ def gather(
         among=among,
         counts=_counts(arrays, data["classes"]) if cell else None,
         repeats=len(np.atleast_2d(arrays["predicted"])) if cell else 1,
-        mistakes=attempt("mistakes", lambda: _mistakes(settings, data, arrays)) if cell else None,
+        mistakes=attempt("mistakes", lambda: _mistakes(settings, data, cell, arrays)) if cell else None,
         spectra=tuple(spectra),
         paths=tuple(paths),
         curves=tuple(curves),
         absent=absent,
     )
+
+
+def matrices(solved: dict) -> dict[str, str]:
+    """Map the names of a solve's readouts to the fingerprints of its matrices, as far as the record has them.
+
+    Parameters
+    ----------
+    solved : dict
+        As for `gather`.
+    """
+    of_solve = [
+        s for s in solved["stages"] if s["stage"] == "solve" and s.get("solve") == solved.get("solve")
+    ]
+    found = of_solve[-1].get("grams") if of_solve else None
+    return found if isinstance(found, dict) else {}
 
 
 def _public(value: Any) -> Any:
@@ -153,8 +169,13 @@ def _counts(arrays: dict[str, np.ndarray], classes: int) -> np.ndarray:
     return found
 
 
-def _mistakes(settings: Config, data: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
+def _mistakes(settings: Config, data: dict, solution: dict, arrays: dict[str, np.ndarray]) -> Mistakes | None:
     """Return misclassified images of the first draw; None if there are none."""
+    if solution.get("normalize", "none") != "none":
+        raise UserError(
+            "margins of a kernel with a diagonal of one are not known, because the kernels of test images "
+            "with themselves are not stored: solve with solve.normalize none to see mistakes"
+        )
     if "outputs" not in arrays:
         raise UserError("no outputs are kept of the predictions shown: solve a kernel column, or solve again")
     outputs, y = arrays["outputs"], arrays["y_test"]

@@ -60,7 +60,7 @@ def write(
         )
     folder = run.solves / str(shown["solve"])
     if with_spectrum:
-        spectrum.compute(run, shown["data"], shown["solutions"])
+        spectrum.compute(run, shown["data"], shown["solutions"], findings.matrices(shown))
     text = page.html(shown, findings.gather(run, settings, shown, folder))
     if output is not None:
         with writing(output):

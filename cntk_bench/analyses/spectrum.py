@@ -2,9 +2,13 @@
 
 They cost 4/3 n^3 operations per kernel, as much as four Cholesky factors, and are not needed to solve. So a
 page computes them only up to `WORK`, and beyond that uses those that `page --spectrum` kept in RUN/spectrum.
+
+A store may have been computed again since, for other images: then a solve's matrices are no longer there, and
+nothing is computed for it.
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,16 +23,23 @@ from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression import eigen, normalize
 from cntk_bench.report import networks
-from cntk_bench.report.findings import Eigenvalues
+from cntk_bench.report.findings import AGAIN, Eigenvalues
 from cntk_bench.report.rows import number
+from cntk_bench.runs.access import has_images
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import remove_partial, require_no_link, writing
+from cntk_bench.text import short
 
 WORK = 1e10  # sum of n^3 over kernels: ten of 1,000 images, some seconds on a core
-FOLDER, FORMAT = "spectrum", 1
+FOLDER, FORMAT = "spectrum", 2  # format 1 was kept without a look at the images of the store
 
 
-def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenvalues], str | None]:
+NONE: Mapping[str, str] = {}
+
+
+def of_solve(
+    run: Run, data: dict, solutions: list[dict], made: Mapping[str, str] = NONE
+) -> tuple[list[Eigenvalues], str | None]:
     """Return stored or cheap eigenvalues of a solve's kernels, and why others are missing, if any.
 
     With several draws, they are those of the first.
@@ -39,6 +50,9 @@ def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenval
     data : dict
         The facts of the images that were solved.
     solutions : list of dict
+    made : mapping
+        Names of readouts -> fingerprints of the matrices that were solved, as the stage's `grams`; where it
+        has none, they are not compared.
 
     Raises
     ------
@@ -55,7 +69,10 @@ def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenval
     if isinstance(run.gram, Bucket):  # each matrix would be downloaded once more
         return kept, f"Eigenvalues of {len(missing)} kernels are not computed: they are in an object store"
     if len(missing) * n**3 <= WORK:
-        grams = store.open(run.gram)
+        try:
+            grams = _store(run, data, made, [readout for _, readout in missing])
+        except UserError as error:
+            return kept, str(error)
         fresh = iter([_eigenvalues(grams, data, *pair) for pair in missing])
         return [one if one is not None else next(fresh) for one in found], None
     most = math.floor((WORK / len(missing)) ** (1 / 3))
@@ -66,27 +83,52 @@ def of_solve(run: Run, data: dict, solutions: list[dict]) -> tuple[list[Eigenval
     )
 
 
-def compute(run: Run, data: dict, solutions: list[dict]) -> None:
+def compute(run: Run, data: dict, solutions: list[dict], made: Mapping[str, str] = NONE) -> None:
     """Compute and store the missing eigenvalues of a solve's kernels, one by one, whatever they cost.
+
+    Parameters are as for `of_solve`.
 
     Raises
     ------
     UserError
-        If a matrix cannot be read, is too large for LAPACK, or the folder cannot be written.
+        If the store no longer holds the solve's matrices, a matrix cannot be read or is too large for LAPACK,
+        or the folder cannot be written.
     """
-    grams = store.open(run.gram)
-    for solution, readout in _kernels(solutions):
-        if _kept(run, data, solution) is None:
+    missing = [pair for pair in _kernels(solutions) if _kept(run, data, pair[0]) is None]
+    if missing:
+        grams = _store(run, data, made, [readout for _, readout in missing])
+        for solution, readout in missing:
             found = _eigenvalues(grams, data, solution, readout)
             folder = run.path / FOLDER
             require_no_link(folder)
             with writing(folder):
                 folder.mkdir(exist_ok=True)
             remove_partial(folder)
-            told = {"format": FORMAT, **_identity(data, solution), "made": record.stage(FOLDER, {})}
+            told = {**_identity(data, solution), "made": record.stage(FOLDER, {})}
             told |= {"values": found.values, "mean_diagonal": found.mean_diagonal}
             told |= {"zeros": found.zeros, "noise": found.noise}
             sealed.write(folder / f"{stem(found.column, found.depth)}.json", told)
+
+
+def _store(run: Run, data: dict, made: Mapping[str, str], readouts: Iterable[Readout]) -> Store:
+    """Open a run's store; UserError unless it holds the matrices of a solve."""
+    grams, sizes, draws = store.open(run.gram), record.sizes(data), record.draws(data)
+    matrix.view(grams, sizes, draws)  # says if there are too few images
+    changed = None if has_images(grams, data, sizes) else "its images"
+    for readout in map(str, readouts):
+        # A store that has grown has larger tiles at its old end, and so other digests of the same numbers.
+        if grams.sizes == sizes and made.get(readout, "") not in ("", _fingerprint(grams, readout, data)):
+            changed = changed or f"the numbers of {readout}"
+    if changed is not None:
+        raise UserError(
+            f"{short(str(grams.path))} holds another computation than this solve's: {changed} are not those "
+            f"that were solved: {AGAIN}"
+        )
+    return grams
+
+
+def _fingerprint(grams: Store, readout: str, data: dict) -> str:
+    return matrix.fingerprint(grams, readout, record.sizes(data), record.draws(data))
 
 
 def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
@@ -105,6 +147,7 @@ def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
 def _identity(data: dict, solution: dict) -> dict:
     """Return what determines a cell's eigenvalues."""
     return {
+        "format": FORMAT,
         "column": solution["column"],
         "depth": solution["depth"],
         "normalize": solution.get("normalize", "none"),
@@ -142,6 +185,15 @@ def _eigenvalues(grams: Store, data: dict, solution: dict, readout: Readout) -> 
 
 
 def _of(solution: dict, values: np.ndarray, mean: float, zeros: int, noise: float) -> Eigenvalues:
-    ridge = number(solution.get("ridge"))
-    draws = len(networks.draws_of(solution))
-    return Eigenvalues(solution["column"], solution["depth"], values, mean, zeros, noise, ridge, draws)
+    draws = networks.draws_of(solution)
+    return Eigenvalues(
+        solution["column"],
+        solution["depth"],
+        values,
+        mean,
+        zeros,
+        noise,
+        number(solution.get("ridge")),
+        len(draws),
+        jitter=number((draws or [solution])[0].get("jitter")) or 0.0,
+    )

@@ -82,7 +82,9 @@ class KernelColumn:
         )
         facts |= {"normalize": inputs.how.normalize} if more else {}
         arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter} | more
-        arrays |= {"outputs": found.outputs} | ({"path_predicted": found.others} if others else {})
+        arrays |= {"path_predicted": found.others} if others else {}
+        if "scale" not in more:  # else each image's are off by a factor of its own (`normalize`)
+            arrays["outputs"] = found.outputs
         return Cell(found.classes, facts, found.undecided, arrays)
 
 

@@ -1,10 +1,11 @@
 """Conjugate gradients on a problem that may be singular: tries increasing jitters, with a checkpoint.
 
 The rule is that of `fit`: if K + r I is not numerically positive definite, the smallest jitter that suffices
-is added to what is solved, and reported. Three observations prove that it is not: two images' kernels agree
-up to rounding (the pivot of the second, relative to its own entry, is not above sqrt(n) eps); an entry of a
-partial factor's Schur complement is no larger; or a direction has no positive curvature, which also tells how
-much jitter is needed at least. A larger jitter is tried, too, if rounding keeps the residual too large, or if
+is added to what is solved, and reported. Four observations prove that it is not: a diagonal entry is 0; two
+images' kernels agree up to rounding (the pivot of the second, relative to its own entry, is not above sqrt(n)
+eps); an entry of a partial factor's Schur complement is no larger; or a direction has no positive curvature,
+which also tells how much jitter is needed at least. A larger jitter is tried, too, if rounding keeps the
+residual too large, or if
 errors of stored kernels decide the solution. A matrix that is singular in a way that none of these shows is
 not solved within the limit of iterations, which is reported as a doubt.
 """
@@ -67,9 +68,13 @@ class Problem:
         return fit.shifted(self.own, self.ridge, self.mean, jitter, self.scale)
 
     def jitters(self) -> list[float]:
-        """Jitters, from 0 up, with which any two images differ beyond rounding, as Cholesky pivots must."""
+        """Jitters, from 0 up, with which any two images differ beyond rounding, as Cholesky pivots must.
+
+        Nor may a diagonal entry be 0, as a black image's is without ridge and jitter.
+        """
         least = len(self.y) ** 0.5 * np.finfo(np.float64).eps
-        return [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j) ** 2 > least]
+        apart = [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j) ** 2 > least]
+        return [j for j in apart if (self.own + self.shift(j) > 0).all()]
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class Fit:
     loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
         as a fraction; NaN where they were not asked for, the accuracy also where the targets are no classes.
     condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
-        rarely below a third of the truth (Hager 1984, Higham 1988).
+        rarely below a third of the truth (Hager 1984, Higham 1988). `iterative.refined` factors another
+        matrix than `fit` if kernels get a unit diagonal, and so has another condition.
     residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
     largest_residual : the largest entry of |(K + r I) alpha - Y|.
     smallest_pivot : the smallest pivot of the factor, relative to trace(K) / n.
@@ -208,11 +209,22 @@ def shifted(
 
 
 def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
-    """The error to raise for a matrix that is not positive definite with a ridge and jitter."""
-    return UserError(
+    """The error to raise for a matrix that is not positive definite with a ridge and jitter.
+
+    What is added to the diagonal raises each pivot by as much at least. So ten times the ridge and jitter
+    lift this one above 0 if it is not below minus nine times them, relative to its diagonal entry. Further
+    below, no rounding of a kernel's entries explains it.
+    """
+    begin = (
         f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
-        f"pivot is {pivot:.2g} of its diagonal entry; raise solve.ridge to {10 * (ridge + jitter):g}"
+        f"pivot is {pivot:.2g} of its diagonal entry"
     )
+    if pivot < -9 * (ridge + jitter):
+        return UserError(
+            f"{begin}, which rounding does not explain: it is no kernel's, as those have no negative "
+            "eigenvalues; verify what it came from"
+        )
+    return UserError(f"{begin}; raise solve.ridge to {10 * (ridge + jitter):g}")
 
 
 def untrusted(residual: float, moved: float) -> str | None:

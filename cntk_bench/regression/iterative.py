@@ -115,7 +115,8 @@ def refined(
     -------
     Solution
         Leave-one-out figures, condition and smallest pivot are those of the float32 factor; NaN where it
-        needed a jitter that the solution has not, or where they are not wanted.
+        needed a jitter that the solution has not, or where they are not wanted. The condition is that of
+        K + r S^-2, which is factored; the smallest pivot that of S K S + r I.
     """
     started, value = time.perf_counter(), one_ridge(ridge, "refined")
     with loaded(gram, device, "float32", overwrite) as matrix:
@@ -126,7 +127,7 @@ def refined(
             scale = scale * unit**0.5  # of a power of four: exact
         held = _InMemory(factor)
         problem = _problem(held, factor.times, shifted_one_hot(labels, classes), own, scale, value, error)
-        jitter, shift, smallest = next(fit.factored(factor, value, problem.mean, problem.scale))
+        jitter, shift, _ = next(fit.factored(factor, value, problem.mean, problem.scale))
         found = attempts.solved(problem, lambda _: _of(factor), how, Checkpoint(None, ""))
         alpha, more = found.outcome.x, {"solver": "refined", "factor_jitter": jitter}
         if jitter == found.jitter:
@@ -136,7 +137,8 @@ def refined(
                 more["loo_error"] = float((left_out**2).mean())
                 more["loo_accuracy"] = fit.accuracy(problem.y * problem.scale[:, None], left_out, labels)
             more["condition"] = (matrix.norm + float(shift.max())) * fit.inverse_norm(factor, inverse)
-            more["smallest_pivot"] = smallest / problem.mean
+            # S times the factor of K + r S^-2 is that of S K S + r I.
+            more["smallest_pivot"] = float((factor.pivots() * problem.scale**2).min()) / problem.mean
         alpha = alpha / unit if scale is None else alpha / scale[:, None]
         return _solution(problem, found, how, alpha, started, **more)
 

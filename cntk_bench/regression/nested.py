@@ -69,7 +69,8 @@ def solve(
     Raises
     ------
     UserError
-        As `ridge.solve` does; and if a size is not possible.
+        As `ridge.solve` does, for the images of the smallest size, too: if they are all black, none is
+        solved; and if a size is not possible.
     """
     (value,) = ridges(float(ridge))
     chosen = sorted(set(sizes))
@@ -82,6 +83,12 @@ def solve(
             raise UserError(f"size {wrong} is not possible: use numbers of training images from 2 to {n}")
         y = shifted_one_hot(labels, classes)
         own = diagonal(factor)
+        if not own[: chosen[0]].any():
+            bright = int((own > 0).argmax()) + 1
+            raise UserError(
+                f"the kernels of the first {chosen[0]} training images are all 0, as of black ones, from "
+                f"which nothing can be learned: use sizes from {max(2, bright)} up"
+            )
         best, least = None, np.inf
         for jitter, shift, _smallest in factored(factor, value, mean):
             found = [_solved(factor.leading(m), y[:m], shift[:m], own[:m]) for m in chosen]

@@ -7,8 +7,9 @@ classes k are
     f_k(t) = sum_j s_t K_tj s_j alpha_jk = s_t (sum_j K_tj s_j alpha_jk)
 
 so s_t multiplies the scores of all classes alike, and changes neither which is the largest nor by how many
-of its own rounding errors it leads. Where K_tt = 0, all K_tj are 0 (K_tj^2 <= K_tt K_jj), and all scores are
-0 with any s_t.
+of its own rounding errors it leads. The scores themselves and their differences remain unknown: they are not
+kept, and no margin of one image is compared with another's. Where K_tt = 0, all K_tj are 0
+(K_tj^2 <= K_tt K_jj), and all scores are 0 with any s_t.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,7 +52,9 @@ def scaled_blocks(blocks: Iterable[np.ndarray], scale: np.ndarray) -> Iterator[n
     """Rows of test images (h, n) times the scale (n,) of the training images, a block at a time.
 
     Instead of being multiplied by s_t, each row is divided by its largest entry, which is 1 / s_t times the
-    largest normalised kernel with a training image: so scores have about the size they would have with s_t.
+    largest normalised kernel with a training image. So the row is of the size of a training image's, whose
+    largest entry is its diagonal one, and its scores err by about the residual as a training image's do:
+    those errors, k_t^T (K + r I)^-1 (Y - (K + r I) alpha), are proportional to the row, as the scores are.
     """
     for block in blocks:
         rows = np.asarray(block, np.float64) * scale

@@ -88,7 +88,7 @@ def factor(matrix: Stream, diagonal: np.ndarray, shift: np.ndarray, rank: int) -
     ------
     NotPositiveDefinite
         If an entry of the Schur complement's diagonal is not above sqrt(n) eps times that of A, as no pivot
-        of a Cholesky factor may be; `pivot` is the smallest, relative to that of A.
+        of a Cholesky factor may be; `pivot` is the smallest, relative to that of A, unless that is 0.
     """
     n, whole = matrix.n, diagonal + shift
     least = n**0.5 * np.finfo(np.float64).eps * whole
@@ -101,7 +101,7 @@ def factor(matrix: Stream, diagonal: np.ndarray, shift: np.ndarray, rank: int) -
     rest = np.ones(n, bool)
     rest[pivots] = False
     if not (left[rest] > least[rest]).all():
-        raise NotPositiveDefinite(float((left[rest] / whole[rest]).min()))
+        raise NotPositiveDefinite(float((left[rest] / np.where(whole[rest] > 0, whole[rest], 1)).min()))
     lower = lower[:, : len(pivots)]
     corner = np.array(lower[pivots], order="F")  # as LAPACK wants it
     return Partial(pivots, lower, corner, np.where(rest, left, np.inf))

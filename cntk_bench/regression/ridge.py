@@ -160,8 +160,10 @@ def regress(
     Returns
     -------
     Solution
-        alpha in the units of y. loo_error and residuals are in units of the standard deviation, so that
-        1 - loo_error is the leave-one-out R^2, averaged over the outputs; loo_accuracy is NaN.
+        alpha in the units of y. loo_error of a single output is in the squared units of y. Of several
+        outputs, it is in units of each one's variance, so that 1 - loo_error is the leave-one-out R^2,
+        averaged over the outputs. Residuals and `moved` are in units of the standard deviation; loo_accuracy
+        is NaN.
 
     Raises
     ------
@@ -187,7 +189,14 @@ def regress(
         leave_one_out=True,
         error=error,
     )
-    return replace(found, alpha=found.alpha * scale * size, alphas=())
+    unit = scale * size
+    found = replace(found, alpha=found.alpha * unit, alphas=())
+    if y.shape[1] > 1:
+        return found
+    with np.errstate(over="ignore"):  # the square of a large number may be infinite
+        square = float(np.square(unit[0]))
+    chosen, *path = (replace(one, loo_error=one.loo_error * square) for one in (found.chosen, *found.path))
+    return replace(found, chosen=chosen, path=tuple(path))
 
 
 def _path(

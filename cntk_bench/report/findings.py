@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 FIGURES = ("curves", "ridges", "confusion", "mistakes", "spectra")  # those that need more than a record
+AGAIN = "solve again"  # ends a reason why something is absent that nothing else removes
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Eigenvalues:
     ridge : of the cell's solution, relative to mean_diagonal; None where it has no single one.
     draws : how many draws of the training images there are; the matrix is that of the first.
     kept : whether they are those kept by an earlier `page --spectrum`, not computed for this page.
+    jitter : of the first draw's solution, relative to mean_diagonal (each image's is relative to its own
+        kernel, and this is their mean).
     """
 
     column: str
@@ -50,10 +53,11 @@ class Eigenvalues:
     ridge: float | None = None
     draws: int = 1
     kept: bool = False
+    jitter: float = 0.0
 
     @property
     def absolute_ridge(self) -> float | None:
-        """What the solve added to the diagonal, in the kernel's units."""
+        """The ridge in the kernel's units."""
         return None if self.ridge is None else self.ridge * self.mean_diagonal
 
 

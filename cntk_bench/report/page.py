@@ -16,7 +16,7 @@ from typing import Any
 
 from cntk_bench import __version__
 from cntk_bench.report import page_figures, page_provenance, page_tables
-from cntk_bench.report.findings import FIGURES, Findings
+from cntk_bench.report.findings import AGAIN, FIGURES, Findings
 from cntk_bench.report.notes import notes, title
 from cntk_bench.report.rows import DOUBTED, MISSING, count, draws, is_trusted, name_of, number, rows
 from cntk_bench.report.sketch import shown
@@ -68,7 +68,7 @@ def content(record: dict, found: Findings) -> dict[str, Any]:
     """The page's content as plain data, by the names that the template has for it."""
     table = rows(record)
     absent = dict.fromkeys(FIGURES, "") | dict(found.absent)
-    if absent["spectra"]:
+    if absent["spectra"] and not absent["spectra"].endswith(AGAIN):
         absent["spectra"] += f". To compute and show them: {page_command(record)} --spectrum"
     sketches = {key: make() for key, make in page_figures.of_solve(record, found).items()}
     figures = {key: shown(sketch) for key, sketch in sketches.items()}

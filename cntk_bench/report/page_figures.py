@@ -243,18 +243,24 @@ def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
                 *(f"{values[rank - 1]:.3g}" if rank <= len(values) else MISSING for rank in ranks),
                 str(one.zeros),
                 f"{share:.2f}",
-                cell(_dimension(values, one.ridge), ".1f"),
+                cell(_dimension(one), ".1f"),
             ]
         )
     caption = (
         "Eigenvalues by rank, in units of their mean; how many are zero within rounding; and the effective "
-        "dimension, the sum of l / (l + ridge), for the ridge that was used"
+        "dimension, the sum of l / (l + ridge + jitter), for those that were used; without both, the number "
+        "of eigenvalues above the error of float32 entries"
     )
     return Table(caption, heads, lines)
 
 
-def _dimension(values: np.ndarray, ridge: float | None) -> float | None:
-    """The degrees of freedom of a kernel regression, tr K (K + r I)^-1; without a ridge, its rank."""
-    if ridge is None:
+def _dimension(one: Eigenvalues) -> float | None:
+    """The degrees of freedom of a kernel regression, tr K (K + r I)^-1, r being ridge and mean jitter.
+
+    With neither, it is K's rank, as far as that is known: eigenvalues within the noise may be 0.
+    """
+    if one.ridge is None:
         return None
-    return float((values[values > 0] / (values[values > 0] + ridge)).sum())
+    shift = (one.ridge + one.jitter) * one.mean_diagonal
+    values = one.values[one.values > (0 if shift > 0 else one.noise)]
+    return float((values / (values + shift)).sum())

@@ -170,12 +170,26 @@ def open_run(path: str | Path) -> OpenRun:
 
 
 def require_images_of_record(grams: Store, facts: dict, sizes: tuple[int, int]) -> None:
-    """Refuse a store whose images are not the record's; this also works for format 1, without digests."""
-    here, there = facts.get("images"), grams.images(sizes).fingerprint
-    if here is None or there is None:
-        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
-    if here != there:
+    """Refuse a store whose images are not the record's (`has_images`)."""
+    if not has_images(grams, facts, sizes):
         raise UserError(
             f"{short(str(grams.path))} holds another computation: its images are not those that the run's "
             "record.json tells of: run `compute` again"
         )
+
+
+def has_images(grams: Store, facts: dict, sizes: tuple[int, int]) -> bool:
+    """Whether a store's first images are those of a record; also for format 1, which has no digests.
+
+    Parameters
+    ----------
+    grams : Store
+    facts : dict
+        What the record, or one of its solves, says of the images.
+    sizes : (int, int)
+        Numbers of training images of all draws, and of test images.
+    """
+    here, there = facts.get("images"), grams.images(sizes).fingerprint
+    if here is None or there is None:
+        here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
+    return here == there
