@@ -111,6 +111,12 @@ class TestFlow:
         if words is not None:
             assert facts["stopped"]["edge"] == edge and words in " ".join(report_of_flow.notes(facts))
 
+    @pytest.mark.parametrize("ridge, told", [("0.1", True), ("0", False)])
+    def test_published_kernels_have_no_ridge(self, run, ridge, told):
+        (facts,) = as_json("flow", run, *CELL, "--times", "1", "--ridge", ridge)
+        facts["published"] = {"accuracy": 50.0, "source": "Somebody 2020"}
+        assert ("Published kernels are solved without a ridge." in report_of_flow.notes(facts)) == told
+
     def test_test_labels_choose_nothing(self, run, monkeypatch):
         opened = cntk_bench.open_run(run)
         first = stage.follow(opened, "CNTK-V", 3)

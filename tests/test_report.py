@@ -11,8 +11,9 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report import depth, formats, grids, style
+from cntk_bench.report import depth, formats, grids, page_tables, style
 from cntk_bench.report.published import Published
+from cntk_bench.runs import draws
 
 # The package's function `rows` hides the module of the same name.
 rows = sys.modules["cntk_bench.report.rows"]
@@ -182,6 +183,8 @@ def test_json_is_a_list_of_objects_with_these_keys():
         "train_accuracy": None,
         "rate": None,
         "published_spread": None,
+        "lowest_ridge": None,
+        "highest_ridge": None,
     }
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
@@ -221,12 +224,12 @@ def test_latex(monkeypatch):
 
 
 CSV = """\
-column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread
-CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-"""
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread,lowest_ridge,highest_ridge
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-V,21,64.5,0.5,True,64.09,0.41,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,SOURCE,50000,10000,0.0,,,,,,,
+""".replace("SOURCE", '"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)"')
 
 
 def test_csv():
@@ -290,6 +293,55 @@ def test_ridges_that_differ_get_their_own_column_and_jitter_a_note():
     assert "of CNTK-V at depth 3, CNTK-V at depth 21, 1e-08 at most." in report.table(
         record("digits", solutions=solutions)
     )
+
+
+def _drawn(column, depth, ridges):
+    """A cell of several draws with these ridges, as `runs.draws.merged` makes it."""
+    each = [{"accuracy": 40.0, "standard_error": 0.5, "undecided": 0.0, "trusted": True, "doubt": None,
+             "ridge": ridge, "path": [{"ridge": 0.0}, {"ridge": 0.1}]} for ridge in ridges]  # fmt: skip
+    return {"column": column, "depth": depth, **draws.merged(each, 10_000)}
+
+
+def test_draws_that_chose_other_ridges_are_told_with_their_range():
+    """One cell's single ridge is not that of all."""
+    cells = [_drawn("CNTK-V", 3, [0.0, 0.1, 1.0]), _drawn("CNTK-GAP", 3, [0.0, 0.0, 0.0])]
+    past = record("digits", 20, 40, solutions=cells)
+    past["data"]["draws"] = 3
+    text = report.table(past)
+    assert ", ridge" not in text.splitlines()[0] and "best of 2 by leave-one-out" in text.splitlines()[0]
+    line = next(line for line in text.splitlines() if line.lstrip().startswith("3 "))
+    assert line.split()[5:8] == ["0", "to", "1"] and line.split()[-1] == "0"
+    assert "A range of ridges: each draw has its own." in text
+    first, second = report.rows(past)
+    assert (first["ridge"], first["lowest_ridge"], first["highest_ridge"]) == (None, 0.0, 1.0)
+    assert (second["ridge"], second["lowest_ridge"], second["highest_ridge"]) == (0.0, None, None)
+    assert [line[1] for line in page_tables.details(past).rows] == ["0 to 1", "0"]
+    past["solutions"] = [cells[0], _drawn("CNTK-GAP", 3, [1.0, 0.0, 0.0])]
+    assert ", ridge 0 to 1, each draw with its own" in report.table(past).splitlines()[0]
+
+
+@pytest.mark.parametrize("ridges, told", [([1e-4, 1e-2], True), ([0.0, 1e-2], True), ([0.0, 0.0], False)])
+def test_published_kernels_without_a_ridge_beside_draws_that_have_one(ridges, told):
+    past = record(n_train=2_000, solutions=[_drawn("CNTK-GAP", 3, ridges)])
+    past["data"]["draws"] = 2
+    assert ("Published kernels are solved without a ridge." in report.table(past)) == told
+
+
+WHOLE_CIFAR10 = [125.306918046875, 122.950394140625, 113.86538318359375,
+                 62.993219278136934, 62.08870764001416, 66.70489964063094]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statistics", "published"),
+    [("full", 40.94), ("subset", None), ([0.0, 0.0, 0.0, 255.0, 255.0, 255.0], None), ([], None),
+     (WHOLE_CIFAR10, 40.94), (WHOLE_CIFAR10[::-1], None), ([None] * 6, None), (7, None)],
+)  # fmt: skip
+def test_only_images_prepared_in_the_same_way_are_compared(statistics, published):
+    past = record(n_train=2_000)
+    assert report.rows(past)[0]["published"] == 40.94  # old records do not say: it was always the whole set
+    past["data"]["statistics"] = statistics
+    assert report.rows(past)[0]["published"] == published
+    assert ("difference" in report.table(past)) == (published is not None)
 
 
 def test_the_title_says_how_many_ridges_were_tried():

@@ -5,6 +5,7 @@ from typing import Any
 from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
 from cntk_bench.report.listing import Listing
+from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import DOUBTED, count, draws
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import exact, short
@@ -72,6 +73,12 @@ def _elsewhere(point: dict) -> dict[str, Any]:
     return point.get("elsewhere") or {}
 
 
+def _has_published(facts: dict) -> bool:
+    """Whether something published stands beside one of a cell's points, measured or extrapolated."""
+    beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
+    return any(one["source"] or _elsewhere(one) for one in [*facts["points"], *beyond])
+
+
 def _its_spread(point: dict) -> float | None:
     """The published deviation between draws of the accuracy that is shown beside a point."""
     return _elsewhere(point).get("spread") if _elsewhere(point) else point.get("published_spread")
@@ -125,6 +132,8 @@ def notes(results: list[dict]) -> list[str]:
         )
     if any(_its_spread(point) is not None for point in points):
         said.append("its spread: the published standard deviation over draws.")
+    if any(facts["ridge"] and _has_published(facts) for facts in results):
+        said.append(RIDGELESS)
     doubts = dict.fromkeys(one["doubt"] for one in [*points, *beyond] if one["doubt"])
     return said + [f"{DOUBTED} Not to be trusted: {doubt}." for doubt in doubts]
 

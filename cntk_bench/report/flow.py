@@ -8,6 +8,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
 from cntk_bench.report.listing import Listing
+from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import count, name_of, number
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import read_plain
@@ -99,6 +100,7 @@ def notes(facts: dict) -> list[str]:
     known = facts["published"]
     if known is not None:
         said.append(f"Published without stopping: {known['accuracy']:.2f} ({known['source']}).")
+        said += [RIDGELESS] if facts["ridge"] else []
     for point in (stopped, facts["limit"]):
         if point is not None and point["doubt"]:
             said.append(f"? Not to be trusted: {point['doubt']}.")

@@ -1,8 +1,9 @@
 """Notes on trained networks, which stand below a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from cntk_bench.report.rows import draws_of as draws_of
 from cntk_bench.report.rows import name_of, number
 from cntk_bench.text import exact, short
 
@@ -72,13 +73,7 @@ def favoured(solutions: list[dict]) -> str:
     )
 
 
-def draws_of(solution: dict) -> list[dict]:
-    """The facts of a cell for each draw of the training images; for a single draw, the cell itself."""
-    found = solution.get("draws")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
-
-
-def _counted(solution: dict) -> set[int]:
+def _counted(solution: Mapping[str, Any]) -> set[int]:
     """The numbers of epochs that its networks' accuracies are averaged over.
 
     All epochs, if there are fewer than asked for.

@@ -6,17 +6,19 @@ from typing import Any
 from cntk_bench.regression.accuracy import bound
 from cntk_bench.report import networks
 from cntk_bench.report.grids import PUBLISHED_ONLY, grid
-from cntk_bench.report.published import ENHANCED, WIDTH, sizes
+from cntk_bench.report.published import ENHANCED, RIDGELESS, WIDTH, sizes
 from cntk_bench.report.rows import (
     DOUBTED,
     MISSING,
     alike,
-    cell,
     count,
     draws,
+    draws_of,
+    in_words,
     is_trusted,
     name_of,
     number,
+    ridge_range,
     ridges,
     rows,
 )
@@ -35,10 +37,12 @@ def title(record: dict) -> str:
         f"preprocess {short(data['preprocess'])}"
     )
     used = ridges(row for row in table if row["depth"] is not None)  # columns without depths show their own
-    if len(used) == 1 and (used != {None} or not several):  # each draw may have its own
-        text += f", ridge {cell(used.pop(), '.3g')}"
+    if len(used) == 1 and (used != {None} or not several):  # otherwise the table has a column of ridges
+        (ridge,) = used
+        own = ", each draw with its own" if ridge is not None and ridge[0] < ridge[1] else ""
+        text += f", ridge {in_words(ridge)}{own}"
     with_depths = [s for s in record["solutions"] if s["depth"] is not None]
-    paths = [one.get("path") for s in with_depths for one in networks.draws_of(s)]
+    paths = [one.get("path") for s in with_depths for one in draws_of(s)]
     tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
 
@@ -72,6 +76,8 @@ def notes(record: dict) -> list[str]:
             "spread: standard deviation of the accuracy over the repeats (seeds or draws), in percentage "
             "points."
         )
+    if any(row["highest_ridge"] is not None for row in table):
+        found.append("A range of ridges: each draw has its own.")
     if any(row["published_spread"] is not None for row in table):
         found.append("its spread: the published standard deviation over draws.")
     if any(row["train_accuracy"] is not None for row in table):
@@ -136,8 +142,9 @@ def _of_another_width(record: dict) -> list[str]:
 
 def _otherwise(table: list[dict]) -> str:
     """A note that published kernels are solved without a ridge, if a measured one beside them has one."""
-    ridged = any(row["ridge"] and row["source"] and not row["source"].startswith(ENHANCED) for row in table)
-    return " Published kernels are solved without a ridge." if ridged else ""
+    beside = [row for row in table if row["source"] and not row["source"].startswith(ENHANCED)]
+    ridged = any(max(ridge_range(row) or (0.0,)) > 0 for row in beside)
+    return f" {RIDGELESS}" if ridged else ""
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
