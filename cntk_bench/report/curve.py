@@ -4,6 +4,7 @@ from typing import Any
 
 from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
+from cntk_bench.report.caveats import caveats
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import DOUBTED, count, draws
@@ -107,7 +108,7 @@ def title(results: list[dict]) -> str:
 
 def notes(results: list[dict]) -> list[str]:
     """What a reader must know to interpret the numbers."""
-    said = _of_sets(results[0])
+    said = _of_sets(results[0]) + caveats(results)
     if any(facts["ridge"] for facts in results):
         said.append(
             "The absolute ridge is that of all images, for every n; ridge: relative to the mean diagonal of "
