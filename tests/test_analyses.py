@@ -19,6 +19,7 @@ from cntk_bench.analyses import flow as stage
 from cntk_bench.analyses import posterior as posteriors
 from cntk_bench.errors import UserError
 from cntk_bench.regression import ridge
+from cntk_bench.report import curve as report_of_curve
 from cntk_bench.report import flow as report_of_flow
 from cntk_bench.report import listing as listings
 from cntk_bench.report import posterior as report_of_posterior
@@ -295,6 +296,28 @@ def test_a_doubt_is_marked_on_the_accuracy(run):
     results[0]["doubt"] = "none"
     (line,) = report_of_posterior.listing(results).cells()
     assert line[5] == f"{results[0]['accuracy']:.2f}?" and "?" not in "".join(line[:5] + line[6:])
+
+
+def test_a_standard_error_of_0_is_worth_nothing_in_any_analysis(run):
+    """If all of 50 images are right, a rate of errors below 1 - 0.05^(1/50), 5.8 %, is compatible with it."""
+    words = "An s.e. of 0 is uninformative: if all of 50 test images are right, up to 5.8 % of others"
+    (flow,) = as_json("flow", run, *CELL, "--times", "1", "--stop", "none")
+    posterior = as_json("posterior", run, "--column", "CNN-GP-V")
+    curve = as_json("curve", run, *CELL, "--sizes", "30,60")
+    places = (
+        (flow["curve"][0], "test_accuracy"),
+        (posterior[0], "accuracy"),
+        (curve[0]["points"][1], "accuracy"),
+    )
+    for accuracy, error, told in ((99.0, 0.1, False), (100.0, 0.0, True), (0.0, 0.0, True)):
+        for place, key in places:
+            place |= {key: accuracy, "standard_error": error}
+        shown = (
+            report_of_flow.notes(flow),
+            report_of_posterior.notes(posterior),
+            report_of_curve.notes(curve),
+        )
+        assert [words in " ".join(notes) for notes in shown] == [told] * 3
 
 
 def test_zero_eigenvalues_may_be_of_a_low_rank(run):

@@ -4,7 +4,7 @@ from typing import Any
 
 from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
-from cntk_bench.report.caveats import caveats
+from cntk_bench.report.caveats import caveats, uninformative
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import DOUBTED, count, draws
@@ -108,7 +108,10 @@ def title(results: list[dict]) -> str:
 
 def notes(results: list[dict]) -> list[str]:
     """What a reader must know to interpret the numbers."""
+    points = [point for facts in results for point in facts["points"]]
+    scores = ((point["accuracy"], point["standard_error"]) for point in points)
     said = _of_sets(results[0]) + caveats(results)
+    said += uninformative(scores, results[0]["data"]["n_test"])
     if any(facts["ridge"] for facts in results):
         said.append(
             "The absolute ridge is that of all images, for every n; ridge: relative to the mean diagonal of "
@@ -120,7 +123,6 @@ def notes(results: list[dict]) -> list[str]:
             f"The solver had to add jitter to the diagonal, {jitter:.0e} at most, the same for every n."
         )
     said += extrapolation.notes(results)
-    points = [point for facts in results for point in facts["points"]]
     beyond = [facts["extrapolation"] for facts in extrapolation.found(results)]
     sources = dict.fromkeys(one["source"] for one in [*points, *beyond] if one["source"])
     said += [f"Published for the same numbers of images: {source}." for source in sources]

@@ -7,7 +7,7 @@ from typing import Any
 from cntk_bench.errors import UserError
 from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
-from cntk_bench.report.caveats import caveats
+from cntk_bench.report.caveats import caveats, uninformative
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import count, name_of, number
@@ -79,6 +79,10 @@ def notes(facts: dict) -> list[str]:
         "mean squared errors over images and classes; accuracies in percent.",
         *caveats([facts]),
     ]
+    scores = (
+        (point["test_accuracy"], point["standard_error"]) for point in [*facts["curve"], facts["limit"]]
+    )
+    said += uninformative(scores, facts["data"]["n_test"])
     stopped = facts["stopped"]
     if stopped is not None:
         rule = STOPPED[facts["stop"]]

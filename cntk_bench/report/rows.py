@@ -23,7 +23,7 @@ FORMS = {
     "rate": ".3g",
     "published": ".2f",
     "published_spread": ".2f",
-    "difference": "+.2f",
+    "difference": "+z.2f",  # never -0.00
     "ridge": ".3g",
 }
 HEADS = {"standard_error": "s.e.", "train_accuracy": "train", "published_spread": "its spread"}
@@ -67,7 +67,7 @@ def rows(record: dict) -> list[dict]:
         repeats : int or None
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
-            Accuracy on the training images that was reached, in percent; of trained networks.
+            Accuracy on the training images at the last epoch, in percent; mean over trained networks.
         rate : float or None
             Learning rate that is shown; of trained networks.
 
@@ -84,7 +84,7 @@ def rows(record: dict) -> list[dict]:
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
-            difference = round(accuracy - known.accuracy, 2)
+            difference = round(accuracy - known.accuracy, 2) + 0.0  # -0.0 becomes 0.0
         found.append(
             {
                 "column": short(solution["column"], WIDEST),
@@ -203,8 +203,14 @@ def name_of(facts: Mapping[str, Any]) -> str:
 
 
 def cell(value: float | None, form: str) -> str:
-    """A number as text; MISSING for None."""
-    return MISSING if value is None else short(format(value, form), 16)
+    """A number as text; MISSING for None.
+
+    A number below 100 with two decimals is never "100.00", which of percentages says that all are right.
+    """
+    if value is None:
+        return MISSING
+    text = short(format(value, form), 16)
+    return "99.99" if text == "100.00" and value < 100 else text
 
 
 def draws_of(solution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
