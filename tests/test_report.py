@@ -245,7 +245,34 @@ def test_repetitions_and_training_accuracies_are_shown():
     head, line = shown.splitlines()[3:5]
     assert head.split()[1:6] == ["accuracy", "s.e.", "spread", "repeats", "train"]
     assert line.split()[1:6] == ["30.20", "0.50", "0.28", "2", "100.00"]
-    assert "spread: standard deviation" in shown and "train: accuracy reached on the training images" in shown
+    assert (
+        "spread: standard deviation" in shown
+        and "train: accuracy on the training images at the last epoch" in shown
+    )
+
+
+def test_a_difference_of_nothing_has_no_sign():
+    """round(40.94 - 40.94...) may be -0.0."""
+    (row, *_) = report.rows(past := record(n_train=2_000, solutions=[
+        record()["solutions"][0] | {"accuracy": 40.94 - 1e-9}]))  # fmt: skip
+    assert str(row["difference"]) == "0.0" and "+0.00" in (text := report.table(past)) and "-0.00" not in text
+
+
+@pytest.mark.parametrize("data, words", [
+    ({"unseen_classes": [6], "seen_test_images": [37.5]},
+     "6 of 10 classes have no training image; the others have 37.5 % of the test images, and of the rest a"),
+    ({"unseen_classes": [1], "seen_test_images": [90.0]}, "\n1 of 10 classes has no training image"),
+    ({"unseen_classes": [6, 7], "seen_test_images": [40.0, 30.0]},
+     "In each draw, 6 to 7 of 10 classes have no training image; the others have 35 % of the test images on"),
+    ({"unseen_classes": "x", "seen_test_images": [1.0]}, ""), ({"unseen_classes": [6]}, ""),
+    ({"unseen_classes": [None], "seen_test_images": [1.0]}, ""), ({}, ""),
+    ({"unseen_classes": [6], "seen_test_images": [None]}, ""),
+])  # fmt: skip
+def test_classes_without_a_training_image_are_told(data, words):
+    past = record("digits", 4, 40)
+    past["data"] |= {"classes": 10} | data
+    text = report.table(past)
+    assert words in text and ("no training image" in text) == bool(words)
 
 
 def test_csv_reads_back():
