@@ -20,8 +20,10 @@ from cntk_bench.analyses import flow as stage
 from cntk_bench.analyses import posterior as posteriors
 from cntk_bench.errors import UserError
 from cntk_bench.regression import ridge
+from cntk_bench.report import curve as report_of_curve
 from cntk_bench.report import flow as report_of_flow
 from cntk_bench.report import listing as listings
+from cntk_bench.report import posterior as report_of_posterior
 from cntk_bench.runs import images
 
 COLUMNS = ("CNTK-V", "CNN-GP-V", "CNN-GP-GAP", "FC-NNGP-B0.1", "FC-NNGP-FLIP")
@@ -129,6 +131,12 @@ class TestFlow:
         assert (last > 0.99) == facts["ended"]
         if words is not None:
             assert facts["stopped"]["edge"] == edge and words in " ".join(report_of_flow.notes(facts))
+
+    @pytest.mark.parametrize("ridge, told", [("0.1", True), ("0", False)])
+    def test_published_kernels_have_no_ridge(self, run, ridge, told):
+        (facts,) = as_json("flow", run, *CELL, "--times", "1", "--ridge", ridge)
+        facts["published"] = {"accuracy": 50.0, "source": "Somebody 2020"}
+        assert ("Published kernels are solved without a ridge." in report_of_flow.notes(facts)) == told
 
     def test_test_labels_choose_nothing(self, run, monkeypatch):
         opened = cntk_bench.open_run(run)
@@ -259,6 +267,87 @@ class TestFlow:
             assert list(tmp_path.iterdir()) == []
         finally:
             folder.unlink()
+
+
+LEFT_OUT = ("The kernel is analysed as it is: solve.normalize concerns the table alone.",
+            "Only the first of 2 draws of training images is analysed.")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Two draws of 10 images, whose solve scales the kernel."""
+    output = tmp_path_factory.mktemp("runs") / "drawn"
+    changed = ("dataset.train=10", "dataset.test=12", "dataset.draws=2", "kernel.columns=[FC-NNGP]",
+               "kernel.depths=[1]", "solve.normalize=unit_diagonal")  # fmt: skip
+    succeed("compute", QUICKSTART, *(word for one in changed for word in ("--set", one)), "--output", output)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "of_draws"),
+    [("flow", ("--times", "1"), {"draws": 2}), ("posterior", ("--ridge", "0.1"), {"draws": 2}),
+     ("curve", ("--ridge", "0.1", "--sizes", "8", "--train", "9"), {"draws": 2}),
+     ("curve", ("--ridge", "0.1", "--sizes", "8"), {})],
+)  # fmt: skip
+def test_what_an_analysis_leaves_out_is_kept_and_told_wherever_its_numbers_are(
+    drawn, tmp_path, command, more, of_draws
+):
+    left_out = {"normalize": "unit_diagonal"} | of_draws
+    said = call(command, drawn, *more)
+    kept = json.loads((drawn / command / "FC-NNGP-1.json").read_text())
+    assert kept["ignored"] == left_out
+    call("figures", drawn, "--only", command, "--format", "png", "--output", tmp_path)
+    caption = (tmp_path / "captions.txt").read_text()
+    for words, known in zip(LEFT_OUT, ("normalize", "draws"), strict=True):
+        for text in (said.stdout, caption):
+            assert (words in text) == (known in left_out)
+        assert (words[1:-1] in said.stderr) == (known in left_out)
+
+
+def test_a_doubt_is_marked_on_the_accuracy(run):
+    """As `docs/how-to/trust.md` says of every table."""
+    (facts,) = as_json("flow", run, *CELL, "--times", "1")
+    facts["limit"]["doubt"] = "none"
+    flow = report_of_flow.listing(facts)
+    assert [line for line in flow.cells() if line[5].endswith("?")] == flow.cells()[1:]
+    assert "?" not in "".join(flow.cells()[1][6:])
+    results = as_json("posterior", run, "--column", "CNN-GP-V")
+    results[0]["doubt"] = "none"
+    (line,) = report_of_posterior.listing(results).cells()
+    assert line[5] == f"{results[0]['accuracy']:.2f}?" and "?" not in "".join(line[:5] + line[6:])
+
+
+def test_a_standard_error_of_0_is_worth_nothing_in_any_analysis(run):
+    """If all of 50 images are right, a rate of errors below 1 - 0.05^(1/50), 5.8 %, is compatible with it."""
+    words = "An s.e. of 0 is uninformative: if all of 50 test images are right, up to 5.8 % of others"
+    (flow,) = as_json("flow", run, *CELL, "--times", "1", "--stop", "none")
+    posterior = as_json("posterior", run, "--column", "CNN-GP-V")
+    curve = as_json("curve", run, *CELL, "--sizes", "30,60")
+    places = (
+        (flow["curve"][0], "test_accuracy"),
+        (posterior[0], "accuracy"),
+        (curve[0]["points"][1], "accuracy"),
+    )
+    for accuracy, error, told in ((99.0, 0.1, False), (100.0, 0.0, True), (0.0, 0.0, True)):
+        for place, key in places:
+            place |= {key: accuracy, "standard_error": error}
+        shown = (
+            report_of_flow.notes(flow),
+            report_of_posterior.notes(posterior),
+            report_of_curve.notes(curve),
+        )
+        assert [words in " ".join(notes) for notes in shown] == [told] * 3
+
+
+def test_zero_eigenvalues_may_be_of_a_low_rank(run):
+    (facts,) = as_json("flow", run, *CELL, "--times", "1")
+    assert "eigenvalue" not in " ".join(report_of_flow.notes(facts))
+    for zeros, words in (
+        (1, "1 eigenvalue of K is zero within rounding"),
+        (130, "130 eigenvalues of K are zero"),
+    ):
+        said = " ".join(report_of_flow.notes(facts | {"zeros": zeros}))
+        assert words in said and "as of equal images or of a kernel of low rank, and left out." in said
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from solved_runs import M, right, solved, truth
 
 from cntk_bench.cli import program
 from cntk_bench.regression import paired
+from cntk_bench.report import paired as report_of_pairs
+from cntk_bench.report.listing import written
 
 RESULTS = Path(__file__).parents[1] / "results"
 CELL = ("CNTK-V", 3)
@@ -230,6 +232,24 @@ def test_doubtful_cells_are_marked_and_never_significant(called, rows, tmp_path)
     assert "?" in line and "yes" not in line
     _, out, _ = called("compare", "a")
     assert "?" in out and "Not to be trusted: a@1, CNTK-GAP at depth 3: not solved" in out
+
+
+def test_a_p_that_is_too_small_for_a_number_is_not_told_as_0(rows, tmp_path):
+    solved(tmp_path / "a", {CELL: right(0.95), ("FC-NNGP", 3): right(0.1, seed=6)})
+    (pair,) = rows("a", "--paired")
+    assert 1e-300 < pair["p"] < 1e-6
+    for p, words in ((pair["p"], f"{pair['p']:.2g}"), (0.0, "<1e-300"), (1e-310, "<1e-300")):
+        listing = report_of_pairs.listing([pair | {"p": p, "p_holm": p}], 1)
+        assert dict(zip(listing.forms, listing.cells()[0], strict=True))["p"] == words
+        assert listing.cells()[0].count(words) == 2
+        assert (words if p < 1e-300 else str(p)) in written(listing, "csv")
+
+
+def test_a_standard_error_of_0_leaves_at_most_all_others_wrong(called, tmp_path):
+    solved(tmp_path / "a", {CELL: right(1.0)})
+    assert (
+        "if n images have no error, up to min(1, 3 / n) of others may be wrong" in called("compare", "a")[1]
+    )
 
 
 def test_a_difference_from_what_is_in_doubt_is_not_shown(rows, tmp_path):

@@ -154,6 +154,15 @@ class TestDraws:
         (facts,) = as_json("curve", run, "--sizes", "20", "--train", "40", "--column", "CNTK-V")
         assert facts["points"][0]["published"] is None and "elsewhere" not in str(facts)
 
+    @pytest.mark.parametrize("ridge, told", [("0.1", True), ("0", False)])
+    def test_published_kernels_have_no_ridge(self, run, monkeypatch, ridge, told):
+        monkeypatch.setattr(published, "TABLES", (of_digits(20, M, 55.5), of_digits(40, 10_000, 77.7)))
+        for size in ("20", "40"):  # beside the same test images, and beside others
+            found = as_json("curve", run, "--sizes", size, "--column", "CNTK-V", "--ridge", ridge)
+            assert (published.RIDGELESS in report_of_curve.notes(found)) == told
+        found = as_json("curve", run, "--sizes", "12", "--column", "CNTK-V", "--ridge", ridge)
+        assert published.RIDGELESS not in report_of_curve.notes(found)
+
 
 class TestExtrapolation:
     CELL = ("--column", "CNTK-V", *LISTED, "--extrapolate", "1000")

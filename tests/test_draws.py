@@ -15,7 +15,7 @@ from cntk_bench.grams import store
 from cntk_bench.records.directory import Run
 from cntk_bench.regression import prediction, ridge
 from cntk_bench.runs import compute as computing
-from cntk_bench.runs import draws
+from cntk_bench.runs import draws, images
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
 from cntk_bench.runs.status import Follower
@@ -305,6 +305,42 @@ def test_merged_says_once_what_all_draws_say():
     assert "ridge" not in found and found["same"] == "x" and found["jitter"] == 1e-9
     assert (found["edge"], found["seconds"], found["trusted"]) == ("largest", 3.0, True)
     assert found["draws"] == [one, other]
+
+
+@pytest.mark.parametrize(
+    ("train", "draws", "unseen"), [(4, 1, [6]), (20, 2, None), (12, 2, [0, 1]), (4, 2, [6, 6])]
+)
+def test_the_record_says_which_classes_have_no_training_image(tmp_path, train, draws, unseen):
+    """A second draw of 12 begins with the rest of a round of all ten classes."""
+    (tmp_path / "drawn.yaml").write_text(CONFIG)
+    changed = f"dataset.train={train}", f"dataset.draws={draws}"
+    settings = config.load(tmp_path / "drawn.yaml", changed)
+    loaded = images.load(settings)
+    facts = images.record_facts(settings, loaded, images.image_facts(loaded))
+    assert facts.get("unseen_classes") == unseen and ("seen_test_images" in facts) == bool(unseen)
+    for draw, share in enumerate(facts.get("seen_test_images", [])):
+        there = set(loaded.y_train[draw * train : (draw + 1) * train])
+        assert share == pytest.approx(100 * np.mean([label in there for label in loaded.y_test]))
+
+
+def test_merged_keeps_every_note_and_both_edges():
+    base = {"accuracy": 50.0, "standard_error": 5.0, "undecided": 0.0, "trusted": True, "doubt": None}
+    every = [("a", "smallest"), (None, None), ("b", "largest"), ("a", "smallest")]
+    each = [base | {"note": note, "edge": edge} for note, edge in every]
+    found = draws.merged(each, 100)
+    assert found["note"] == "draws 1 and 4: a; draw 3: b" and found["edge"] == ["largest", "smallest"]
+    data = {"name": "digits", "n_train": 5, "n_test": 100, "preprocess": "none", "draws": 4}
+    past = {"name": "a", "data": data, "solutions": [{"column": "CNTK-V", "depth": 3, **found}]}
+    text = report.table(past)
+    assert "CNTK-V at depth 3: draws 1 and 4: a; draw 3: b.\n" in text
+    assert "The largest ridge tried is the best for CNTK-V at depth 3 (draw 3 of 4): add larger ones" in text
+    assert "is the best for CNTK-V at depth 3 (draws 1 and 4 of 4): add smaller ones" in text
+    same = draws.merged([base | {"note": "a", "edge": "largest"}] * 2, 100)
+    assert (same["note"], same["edge"]) == ("a", "largest")
+    past["solutions"] = [{"column": "CNTK-V", "depth": 3, **same}]
+    assert "The largest ridge tried is the best for CNTK-V at depth 3: add" in report.table(past)
+    odd = draws.merged([base | {"note": ["x"], "edge": 7}, base | {"note": None, "edge": None}], 100)
+    assert "note" not in odd and "edge" not in odd
 
 
 def test_a_table_says_that_images_were_taken_at_random(tmp_path):

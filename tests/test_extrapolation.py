@@ -47,6 +47,16 @@ def test_recovers_the_law_within_its_error():
     assert found["path"][-1]["standard_error"] == pytest.approx(found["standard_error"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_standard_errors_of_0_allow_no_fit():
+    """With one test image every binomial standard error is 0, and no size weighs more than another."""
+    right = np.array([[[False], [False], [False], [True], [True], [True]]])
+    found = extrapolation.extrapolated(curve(right), right, 50_000)
+    assert found["refused"] == "standard errors of 0 allow no fit: use more test images"
+    line = {"column": "CNTK-V", "depth": 3, "extrapolation": found}
+    assert told.notes([line]) == [f"CNTK-V at depth 3 is not extrapolated: {found['refused']}."]
+
+
 def test_tells_how_much_hangs_on_what_is_fitted():
     """Both laws, fitted from every first size that leaves four, give what these sizes alone would give."""
     right = one()

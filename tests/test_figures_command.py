@@ -204,6 +204,9 @@ def test_ridges_of_draws_are_those_that_all_tried_and_each_is_a_mean_over_them(o
         # Rounding may decide a tie either way.
         assert one.accuracy == pytest.approx(100 * np.mean(right), abs=0.6)
         assert one.error == pytest.approx(np.mean([each[one.ridge]["loo_error"] for each in tried]))
+    tried[2][path.tried[-1].ridge]["jitter"] = 1e-5  # as `draws` has it, too
+    (path, _) = gathered(of_draws, solved).paths
+    assert path.tried[-1].jitter == 1e-5
     succeed("figures", of_draws, "--only", "ridges", "--format", "svg", "--output", tmp_path)
     assert set(contents(tmp_path)) == {"ridges.svg", "captions.txt"}
 

@@ -565,6 +565,25 @@ def test_the_caption_of_ridges_says_whose_choice_it_is(chosen, said):
     assert said in caption and ("ringed" in caption) == (chosen is not None)
 
 
+def test_jitter_stands_beside_the_ridge_that_it_was_added_to():
+    """The leave-one-out error of a matrix that is singular in float64 is that of its jitter."""
+    tried = tuple(
+        Tried(ridge, 50.0, 1.0, 0.1, 52.0, 1.0, jitter=jitter) for ridge, jitter in ((0.0, 1e-5), (0.1, 0.0))
+    )
+    paths = (RidgePath("CNTK-V", 3, tried, 0.1), RidgePath("CNTK-V", 4, tried[1:] * 2, 0.1))
+    shown = page_figures.paths(Findings(paths=paths))
+    jittered, plain = shown.tables
+    assert jittered.heads[:2] == ["ridge", "jitter"] and "jitter" not in plain.heads
+    assert [line[:2] for line in jittered.rows] == [["0", "1e-05"], ["0.1", "0"]]
+    assert all(len(line) == len(one.heads) for one in shown.tables for line in one.rows)
+    assert "Hollow: the solver had to add jitter to this ridge" in shown.caption
+    assert "Hollow" not in page_figures.paths(Findings(paths=paths[1:])).caption
+    figure = shown.make()
+    (hollow,) = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert hollow.get_xydata().tolist() == [[0, 52.0]]
+    assert "with jitter" in [text.get_text() for text in figure.legends[0].texts]
+
+
 def test_every_accuracy_has_its_error_and_what_it_is_worth():
     """The highest of several is biased; leave-one-out has an error, too; an error of 0 says nothing."""
     solutions = [one | {"loo_accuracy": 0.9, "condition": 7.0} for one in record()["solutions"]]

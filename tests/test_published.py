@@ -1,9 +1,11 @@
 """Published numbers apply to a certain version, data set and sizes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cntk_bench.config import yaml12
 from cntk_bench.report.published import (
     BLOG,
     CIFAR10,
@@ -11,6 +13,7 @@ from cntk_bench.report.published import (
     FINITE,
     FIRST,
     NEURIPS,
+    OF_ALL_CLASSES,
     TABLES,
     UNIT_DIAGONAL,
     Published,
@@ -21,6 +24,7 @@ from cntk_bench.report.published import (
     sizes,
 )
 
+CONFIG = Path(__file__).parents[1] / "configs" / "cifar2-cntk-v.yaml"
 WHOLE = Run("cifar10", 50_000, 10_000)
 
 
@@ -69,6 +73,10 @@ def test_the_version_of_the_conference_comes_first():
         (Run("cifar10", 50_000, 9_999), "CNTK-V", 3, None),
         (replace(WHOLE, preprocess="zca"), "CNTK-V", 3, None),
         (replace(WHOLE, preprocess="none"), "CNTK-GAP", 21, None),
+        (replace(WHOLE, statistics="subset"), "CNTK-V", 3, None),
+        (replace(WHOLE, statistics=(0.0,) * 6), "CNTK-V", 3, None),
+        (replace(WHOLE, statistics=OF_ALL_CLASSES), "CNTK-V", 3, 64.47),
+        (Run("cifar10", 10_000, 2_000, (0, 1), statistics=OF_ALL_CLASSES), "CNTK-V", 3, 92.15),
     ],
 )
 def test_only_what_is_alike(run, column, depth, accuracy):
@@ -83,6 +91,12 @@ def test_sizes_are_those_of_the_columns_asked_for():
     assert sizes(WHOLE, ("CNTK-LAP4",)) == []
     assert sizes(Run("digits", 5, 5), ("CNTK-V",)) == []
     assert sizes(replace(WHOLE, preprocess="zca"), ("CNTK-V",)) == []
+    assert sizes(replace(WHOLE, statistics="subset"), ("CNTK-V",)) == []
+
+
+def test_the_statistics_of_all_classes_are_those_of_the_config_of_two_classes():
+    config = yaml12.read(CONFIG.read_bytes(), CONFIG.name)
+    assert tuple(config["preprocess"]["statistics"]) == OF_ALL_CLASSES
 
 
 @pytest.mark.parametrize(

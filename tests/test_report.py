@@ -11,8 +11,9 @@ from records import record
 
 from cntk_bench import report
 from cntk_bench.errors import UserError
-from cntk_bench.report import depth, formats, grids, style
+from cntk_bench.report import depth, formats, grids, page_tables, style
 from cntk_bench.report.published import Published
+from cntk_bench.runs import draws
 
 # The package's function `rows` hides the module of the same name.
 rows = sys.modules["cntk_bench.report.rows"]
@@ -182,6 +183,8 @@ def test_json_is_a_list_of_objects_with_these_keys():
         "train_accuracy": None,
         "rate": None,
         "published_spread": None,
+        "lowest_ridge": None,
+        "highest_ridge": None,
     }
     assert {row["published"] for row in json.loads(report.table(record("digits"), "json"))} == {None}
 
@@ -221,12 +224,12 @@ def test_latex(monkeypatch):
 
 
 CSV = """\
-column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread
-CNTK-V,3,30.2,0.5,True,64.47,-34.27,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-V,21,64.5,0.5,True,64.09,0.41,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)",50000,10000,0.0,,,,,
-"""
+column,depth,accuracy,standard_error,trusted,published,difference,source,n_train,n_test,ridge,spread,repeats,train_accuracy,rate,published_spread,lowest_ridge,highest_ridge
+CNTK-V,3,30.2,0.5,True,64.47,-34.27,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-V,21,64.5,0.5,True,64.09,0.41,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-GAP,3,33.0,0.5,True,70.47,-37.47,SOURCE,50000,10000,0.0,,,,,,,
+CNTK-GAP,21,36.4,0.5,True,77.08,-40.68,SOURCE,50000,10000,0.0,,,,,,,
+""".replace("SOURCE", '"Arora et al. 2019, arXiv:1904.11955v2 (NeurIPS)"')
 
 
 def test_csv():
@@ -242,7 +245,34 @@ def test_repetitions_and_training_accuracies_are_shown():
     head, line = shown.splitlines()[3:5]
     assert head.split()[1:6] == ["accuracy", "s.e.", "spread", "repeats", "train"]
     assert line.split()[1:6] == ["30.20", "0.50", "0.28", "2", "100.00"]
-    assert "spread: standard deviation" in shown and "train: accuracy reached on the training images" in shown
+    assert (
+        "spread: standard deviation" in shown
+        and "train: accuracy on the training images at the last epoch" in shown
+    )
+
+
+def test_a_difference_of_nothing_has_no_sign():
+    """round(40.94 - 40.94...) may be -0.0."""
+    (row, *_) = report.rows(past := record(n_train=2_000, solutions=[
+        record()["solutions"][0] | {"accuracy": 40.94 - 1e-9}]))  # fmt: skip
+    assert str(row["difference"]) == "0.0" and "+0.00" in (text := report.table(past)) and "-0.00" not in text
+
+
+@pytest.mark.parametrize("data, words", [
+    ({"unseen_classes": [6], "seen_test_images": [37.5]},
+     "6 of 10 classes have no training image; the others have 37.5 % of the test images, and of the rest a"),
+    ({"unseen_classes": [1], "seen_test_images": [90.0]}, "\n1 of 10 classes has no training image"),
+    ({"unseen_classes": [6, 7], "seen_test_images": [40.0, 30.0]},
+     "In each draw, 6 to 7 of 10 classes have no training image; the others have 35 % of the test images on"),
+    ({"unseen_classes": "x", "seen_test_images": [1.0]}, ""), ({"unseen_classes": [6]}, ""),
+    ({"unseen_classes": [None], "seen_test_images": [1.0]}, ""), ({}, ""),
+    ({"unseen_classes": [6], "seen_test_images": [None]}, ""),
+])  # fmt: skip
+def test_classes_without_a_training_image_are_told(data, words):
+    past = record("digits", 4, 40)
+    past["data"] |= {"classes": 10} | data
+    text = report.table(past)
+    assert words in text and ("no training image" in text) == bool(words)
 
 
 def test_csv_reads_back():
@@ -290,6 +320,55 @@ def test_ridges_that_differ_get_their_own_column_and_jitter_a_note():
     assert "of CNTK-V at depth 3, CNTK-V at depth 21, 1e-08 at most." in report.table(
         record("digits", solutions=solutions)
     )
+
+
+def _drawn(column, depth, ridges):
+    """A cell of several draws with these ridges, as `runs.draws.merged` makes it."""
+    each = [{"accuracy": 40.0, "standard_error": 0.5, "undecided": 0.0, "trusted": True, "doubt": None,
+             "ridge": ridge, "path": [{"ridge": 0.0}, {"ridge": 0.1}]} for ridge in ridges]  # fmt: skip
+    return {"column": column, "depth": depth, **draws.merged(each, 10_000)}
+
+
+def test_draws_that_chose_other_ridges_are_told_with_their_range():
+    """One cell's single ridge is not that of all."""
+    cells = [_drawn("CNTK-V", 3, [0.0, 0.1, 1.0]), _drawn("CNTK-GAP", 3, [0.0, 0.0, 0.0])]
+    past = record("digits", 20, 40, solutions=cells)
+    past["data"]["draws"] = 3
+    text = report.table(past)
+    assert ", ridge" not in text.splitlines()[0] and "best of 2 by leave-one-out" in text.splitlines()[0]
+    line = next(line for line in text.splitlines() if line.lstrip().startswith("3 "))
+    assert line.split()[5:8] == ["0", "to", "1"] and line.split()[-1] == "0"
+    assert "A range of ridges: each draw has its own." in text
+    first, second = report.rows(past)
+    assert (first["ridge"], first["lowest_ridge"], first["highest_ridge"]) == (None, 0.0, 1.0)
+    assert (second["ridge"], second["lowest_ridge"], second["highest_ridge"]) == (0.0, None, None)
+    assert [line[1] for line in page_tables.details(past).rows] == ["0 to 1", "0"]
+    past["solutions"] = [cells[0], _drawn("CNTK-GAP", 3, [1.0, 0.0, 0.0])]
+    assert ", ridge 0 to 1, each draw with its own" in report.table(past).splitlines()[0]
+
+
+@pytest.mark.parametrize("ridges, told", [([1e-4, 1e-2], True), ([0.0, 1e-2], True), ([0.0, 0.0], False)])
+def test_published_kernels_without_a_ridge_beside_draws_that_have_one(ridges, told):
+    past = record(n_train=2_000, solutions=[_drawn("CNTK-GAP", 3, ridges)])
+    past["data"]["draws"] = 2
+    assert ("Published kernels are solved without a ridge." in report.table(past)) == told
+
+
+WHOLE_CIFAR10 = [125.306918046875, 122.950394140625, 113.86538318359375,
+                 62.993219278136934, 62.08870764001416, 66.70489964063094]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("statistics", "published"),
+    [("full", 40.94), ("subset", None), ([0.0, 0.0, 0.0, 255.0, 255.0, 255.0], None), ([], None),
+     (WHOLE_CIFAR10, 40.94), (WHOLE_CIFAR10[::-1], None), ([None] * 6, None), (7, None)],
+)  # fmt: skip
+def test_only_images_prepared_in_the_same_way_are_compared(statistics, published):
+    past = record(n_train=2_000)
+    assert report.rows(past)[0]["published"] == 40.94  # old records do not say: it was always the whole set
+    past["data"]["statistics"] = statistics
+    assert report.rows(past)[0]["published"] == published
+    assert ("difference" in report.table(past)) == (published is not None)
 
 
 def test_the_title_says_how_many_ridges_were_tried():

@@ -55,6 +55,28 @@ def test_how_many_epochs_an_accuracy_is_the_mean_of():
     assert "over 3 epochs each" in report.table(past)
 
 
+def test_which_epochs_are_averaged_is_what_the_networks_reached():
+    """`train` is a mean over networks at the last epoch: it may be below 100 though all reached 100."""
+    for changes, words in (
+        ({"reached": [5, 9], "train_accuracy": 99.99}, "those after full training accuracy.\n"),
+        ({"reached": [None, None], "train_accuracy": 100.0}, "the last ones, as no network reached full"),
+        ({"reached": [5, None, 7]}, "or the last ones of the 1 of 3 networks that did not reach it.\n"),
+        ({"draws": [NETWORK | {"reached": [5]}, NETWORK | {"reached": [None]}]}, "the 1 of 2 networks that"),
+        ({}, "or the last ones of a network that does not reach it.\n"),  # not recorded
+        ({"reached": "x"}, "of a network that does not reach it"),
+        ({"reached": [5, "x"]}, "of a network that does not reach it"),
+        ({"reached": []}, "of a network that does not reach it"),
+    ):
+        text = report.table(with_networks("CNN-V", **changes))
+        assert words in text and "if train is below" not in text, changes
+
+
+def test_what_is_below_100_is_not_rounded_to_it():
+    text = report.table(with_networks("CNN-V", train_accuracy=99.998))
+    assert "99.99" in text and "100.00" not in text
+    assert "100.00" in report.table(with_networks("CNN-V", train_accuracy=100.0))
+
+
 def test_networks_of_another_width_stand_beside_none_that_were_published():
     shown = report.table(with_networks("CNN-V", width=32))
     assert "59.97" not in shown and "60.50" in shown

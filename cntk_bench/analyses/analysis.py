@@ -117,15 +117,41 @@ def _together(opened: OpenRun, draw: matrix.Draw) -> tuple[int, int]:
     return opened.sizes[0] * draw[1], opened.sizes[1]
 
 
-def begun(opened: OpenRun, name: str, settings: dict) -> dict:
-    """Return the facts that every result begins with; `settings` are the analysis' own."""
+def begun(opened: OpenRun, name: str, settings: dict, every: bool = False) -> dict:
+    """Return the facts that every result begins with.
+
+    Parameters
+    ----------
+    opened : OpenRun
+    name : str
+        Of the analysis.
+    settings : dict
+        Its own.
+    every : bool
+        Whether it analyses all draws of training images that `opened` has, not just the first.
+    """
     return {
         "format": FORMAT,
         "analysis": name,
         "run": record.load(opened.run.record)["name"],
         "data": data(opened),
         "made": record.stage(name, settings),
+        "ignored": ignored(opened, every),
     }
+
+
+def ignored(opened: OpenRun, every: bool = False) -> dict:
+    """Return what the run has and an analysis leaves out (`report.caveats`); empty if it leaves out nothing.
+
+    normalize : how the run's solve scales kernels, which are analysed as they are.
+    draws : how many draws of training images the run has, of which only the first is analysed.
+    """
+    normalize = opened.run.config().solve.normalize
+    found: dict = {} if normalize == "none" else {"normalize": normalize}
+    draws = record.draws(record.computed(record.load(opened.run.record)))
+    if draws > 1 and not (every and opened.draws == draws):
+        found["draws"] = draws
+    return found
 
 
 def compared(

@@ -83,7 +83,7 @@ def follow(
     if extrapolate is not None:
         extrapolation.require(chosen, extrapolate)
     place = placement.choose(n, classes=classes, device=how.device, dtype=how.precision, limit=how.memory)
-    facts = analysis.begun(opened, "curve", {"sizes": chosen, "ridge": ridge})
+    facts = analysis.begun(opened, "curve", {"sizes": chosen, "ridge": ridge}, every=True)
     stored = np.float32 if place.device == "cuda" else place.dtype
     known, scored, right = opened.store.images((n * opened.draws, opened.sizes[1])).labels, [], []
     jitter = 0.0

@@ -73,6 +73,8 @@ def extrapolated(points: Sequence[dict], right: np.ndarray, to: int) -> dict[str
     sizes = np.array([points[place]["train"] for place in used])
     errors = np.array([100 - points[place]["accuracy"] for place in used])
     sigma = np.array([_sigma(points[place], *right.shape[::2]) for place in used])
+    if not (sigma > 0).all():
+        return facts | {"refused": "standard errors of 0 allow no fit: use more test images"}
     floor = len(used) > LEAST
     law = powerlaw.fit(sizes, errors, sigma, floor)
     over = "test images and draws" if len(right) > 1 else "test images"

@@ -274,7 +274,8 @@ def _tried(fits: list[dict], n_train: int, y: np.ndarray, predicted: np.ndarray 
     its_error = None if loo is None else standard_error(loo, n_train * len(fits))  # draws share no image
     loo = None if loo is None else 100 * loo
     doubt = doubts[0] if doubts else None
-    return Tried(fits[0]["ridge"], loo, its_error, mean("loo_error"), accuracy, error, doubt)
+    jitter = max(number(fit.get("jitter")) or 0.0 for fit in fits)
+    return Tried(fits[0]["ridge"], loo, its_error, mean("loo_error"), accuracy, error, doubt, jitter)
 
 
 def _curves(run: Run, data: dict, solutions: list[dict]) -> tuple[list[dict], str | None]:

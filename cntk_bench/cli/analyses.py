@@ -201,15 +201,16 @@ COMMANDS = (flow, posterior, curve)
 
 def _opened(directory: str, train: int | None, every: bool = False) -> "OpenRun":
     """Open a run, and report what is not analysed; `every` draw is, unless `train` is given."""
+    from cntk_bench.analyses import analysis
+    from cntk_bench.report.caveats import caveats
     from cntk_bench.runs.access import open_run
 
     opened = open_run(options.path(directory, "RUN"))
     logfile.begin(opened.run.path)
-    if opened.run.config().solve.normalize != "none":
-        streams.complain("the kernel is analysed as it is: solve.normalize concerns the table alone")
-    if opened.draws > 1 and not (every and train is None):
-        streams.complain(f"only the first of {opened.draws} draws of training images is analysed")
-    return opened if train is None else opened.first(train)
+    opened = opened if train is None else opened.first(train)
+    for words in caveats([{"ignored": analysis.ignored(opened, every)}]):
+        streams.complain(words[:1].lower() + words[1:].rstrip("."))
+    return opened
 
 
 def _numbers(text: str, option: str, example: str, whole: bool = False) -> list:

@@ -11,7 +11,9 @@ that it used. A record is a plain dict; every function here returns a new one. I
                if there are several draws, draws, of n_train images each, and images_of_draws, the
                fingerprint of each draw's images; classes_used, the source's labels of the classes, if some
                were chosen; class_names, if classes have names; and for pictures size, fit, channels,
-               test_share, if they were given
+               test_share, if they were given; for each draw unseen_classes, the number of classes without a
+               training image, and seen_test_images, the percentage of test images of the others, if there
+               are such classes
     computed   the same facts about the images computed last, which the next solve uses
     asked      the config's sections dataset and preprocess by which those were chosen and prepared
     stages     list with an entry for each call that did something, in order of their starts:

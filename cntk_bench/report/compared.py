@@ -19,7 +19,7 @@ NUMBERS = {
     "spread": ".2f",
     "repeats": "d",
     "published": ".2f",
-    "difference": "+.2f",
+    "difference": "+z.2f",
     "difference_error": ".2f",
     "loo_error": ".5f",
     "compute_seconds": ".1f",
@@ -182,7 +182,8 @@ def _notes(rows: Sequence[dict], numbers: Mapping[str, str]) -> list[str]:
     said = ["Accuracies in percent; s.e.: their binomial standard errors over the test images."]
     if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in rows):
         said[0] += (
-            " One of 0 is uninformative: if n images have no error, up to 3 / n of others may be wrong."
+            " One of 0 is uninformative: if n images have no error, up to min(1, 3 / n) of others may be "
+            "wrong."
         )
     if "ridge" in numbers:
         said[0] += " Ridge relative to the mean diagonal."

@@ -4,7 +4,9 @@ from typing import Any
 
 from cntk_bench.report import extrapolation, looks
 from cntk_bench.report.axes import apart, decades, dress, finish, labelled, mark_doubted, percents
+from cntk_bench.report.caveats import caveats, uninformative
 from cntk_bench.report.listing import Listing
+from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import DOUBTED, count, draws
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.text import exact, short
@@ -72,6 +74,12 @@ def _elsewhere(point: dict) -> dict[str, Any]:
     return point.get("elsewhere") or {}
 
 
+def _has_published(facts: dict) -> bool:
+    """Whether something published stands beside one of a cell's points, measured or extrapolated."""
+    beyond = [facts["extrapolation"]] if extrapolation.found([facts]) else []
+    return any(one["source"] or _elsewhere(one) for one in [*facts["points"], *beyond])
+
+
 def _its_spread(point: dict) -> float | None:
     """The published deviation between draws of the accuracy that is shown beside a point."""
     return _elsewhere(point).get("spread") if _elsewhere(point) else point.get("published_spread")
@@ -100,7 +108,10 @@ def title(results: list[dict]) -> str:
 
 def notes(results: list[dict]) -> list[str]:
     """What a reader must know to interpret the numbers."""
-    said = _of_sets(results[0])
+    points = [point for facts in results for point in facts["points"]]
+    scores = ((point["accuracy"], point["standard_error"]) for point in points)
+    said = _of_sets(results[0]) + caveats(results)
+    said += uninformative(scores, results[0]["data"]["n_test"])
     if any(facts["ridge"] for facts in results):
         said.append(
             "The absolute ridge is that of all images, for every n; ridge: relative to the mean diagonal of "
@@ -112,7 +123,6 @@ def notes(results: list[dict]) -> list[str]:
             f"The solver had to add jitter to the diagonal, {jitter:.0e} at most, the same for every n."
         )
     said += extrapolation.notes(results)
-    points = [point for facts in results for point in facts["points"]]
     beyond = [facts["extrapolation"] for facts in extrapolation.found(results)]
     sources = dict.fromkeys(one["source"] for one in [*points, *beyond] if one["source"])
     said += [f"Published for the same numbers of images: {source}." for source in sources]
@@ -125,6 +135,8 @@ def notes(results: list[dict]) -> list[str]:
         )
     if any(_its_spread(point) is not None for point in points):
         said.append("its spread: the published standard deviation over draws.")
+    if any(facts["ridge"] and _has_published(facts) for facts in results):
+        said.append(RIDGELESS)
     doubts = dict.fromkeys(one["doubt"] for one in [*points, *beyond] if one["doubt"])
     return said + [f"{DOUBTED} Not to be trusted: {doubt}." for doubt in doubts]
 

@@ -67,6 +67,8 @@ class Tried:
 
     Accuracies, by leave-one-out and of the test images, and their standard errors are in percent; each may be
     None. error : the leave-one-out mean squared error, which chooses. doubt : why it cannot be trusted.
+    jitter : what the solver had to add to the ridge, in its unit, the most of all draws; all
+        numbers are of the sum.
     """
 
     ridge: float
@@ -76,6 +78,7 @@ class Tried:
     accuracy: float | None
     standard_error: float | None
     doubt: str | None = None
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True)

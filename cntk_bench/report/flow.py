@@ -7,7 +7,9 @@ from typing import Any
 from cntk_bench.errors import UserError
 from cntk_bench.report import looks
 from cntk_bench.report.axes import decades, dress, finish, labelled, percents, powers
+from cntk_bench.report.caveats import caveats, uninformative
 from cntk_bench.report.listing import Listing
+from cntk_bench.report.published import RIDGELESS
 from cntk_bench.report.rows import count, name_of, number
 from cntk_bench.report.style import inches, own_settings
 from cntk_bench.system.files import read_plain
@@ -28,7 +30,7 @@ def together(results: list[dict]) -> Listing:
         cell = {"column": facts["column"], "depth": facts["depth"]}
         rows += [cell | row | {"mark": row[""]} for row in table.rows]
     forms = {"column": "s", "depth": "d"} | {head or "mark": form for head, form in tables[0].forms.items()}
-    return Listing(tables[0].title, forms, rows, doubtful=frozenset(doubtful))
+    return Listing(tables[0].title, forms, rows, doubtful=frozenset(doubtful), marked="test")
 
 
 def listing(facts: dict) -> Listing:
@@ -57,7 +59,7 @@ def listing(facts: dict) -> Listing:
         row[""] = "<- stop" if here else "t = inf" if point is points[-1] else ""
         rows.append(row)
     doubtful = frozenset(i for i, point in enumerate(points) if point["doubt"])
-    return Listing(title(facts), forms, rows, tuple(notes(facts)), doubtful)
+    return Listing(title(facts), forms, rows, tuple(notes(facts)), doubtful, "test")
 
 
 def title(facts: dict) -> str:
@@ -74,8 +76,13 @@ def notes(facts: dict) -> list[str]:
     """What a reader must know to interpret the numbers."""
     said = [
         "t: time of gradient flow on half the sum of squares, at rate 1 and from zero output; losses are "
-        "mean squared errors over images and classes; accuracies in percent."
+        "mean squared errors over images and classes; accuracies in percent.",
+        *caveats([facts]),
     ]
+    scores = (
+        (point["test_accuracy"], point["standard_error"]) for point in [*facts["curve"], facts["limit"]]
+    )
+    said += uninformative(scores, facts["data"]["n_test"])
     stopped = facts["stopped"]
     if stopped is not None:
         rule = STOPPED[facts["stop"]]
@@ -95,10 +102,15 @@ def notes(facts: dict) -> list[str]:
                 f"The {stopped['edge']} time listed is the best: {others} ones may be better (--times)."
             )
     if facts["zeros"]:
-        said.append(f"{facts['zeros']} eigenvalues of K are zero (equal images) and left out.")
+        one = facts["zeros"] == 1
+        said.append(
+            f"{count(facts['zeros'])} eigenvalue{'s' * (not one)} of K {'is' if one else 'are'} zero within "
+            "rounding, as of equal images or of a kernel of low rank, and left out."
+        )
     known = facts["published"]
     if known is not None:
         said.append(f"Published without stopping: {known['accuracy']:.2f} ({known['source']}).")
+        said += [RIDGELESS] if facts["ridge"] else []
     for point in (stopped, facts["limit"]):
         if point is not None and point["doubt"]:
             said.append(f"? Not to be trusted: {point['doubt']}.")

@@ -5,7 +5,7 @@ would be wider than any page: a kernel with several windows has a line for each 
 """
 
 from cntk_bench.report.published import FINITE, published
-from cntk_bench.report.rows import DOUBTED, FORMS, HEADS, MISSING, cell, count, ridges, rows, run
+from cntk_bench.report.rows import DOUBTED, FORMS, HEADS, MISSING, cell, count, ridge_words, ridges, rows, run
 from cntk_bench.report.windows import Kernels, beside, studied
 
 PUBLISHED_ONLY = "published only"
@@ -84,6 +84,8 @@ def _group(cells: list[dict], without: tuple[str, ...] = ()) -> dict[str, list[s
     """Cells as text, by head; only heads for which some cell has a value."""
     shown = {HEADS.get(key, key): [cell(c.get(key), form) for c in cells]
              for key, form in FORMS.items() if key not in without}  # fmt: skip
+    if "ridge" in shown:
+        shown["ridge"] = list(map(ridge_words, cells))
     shown["accuracy"] = [
         text + DOUBTED * (c.get("trusted") is False and text != MISSING)
         for text, c in zip(shown["accuracy"], cells, strict=True)

@@ -16,7 +16,7 @@ class Listing:
 
     title : a line above it.
     forms : head of each column -> how its numbers are written, such as ".2f"; "s" for text.
-    rows : for each row, head -> number, text or None.
+    rows : for each row, head -> number, text or None. A text under a head of numbers is written as it is.
     notes : lines below it.
     doubtful : which rows are marked as not to be trusted, by their places.
     marked : head of the column that has the mark; by default the last.
@@ -37,8 +37,9 @@ class Listing:
         place_of_mark = -1 if self.marked is None else list(self.forms).index(self.marked)
         for place, row in enumerate(self.rows):
             line = [
-                str(row.get(head) or "") if form == "s" else cell(row.get(head), form)
+                str(value or "") if form == "s" or isinstance(value, str) else cell(value, form)
                 for head, form in self.forms.items()
+                for value in [row.get(head)]
             ]
             if place in self.doubtful:
                 line[place_of_mark] += DOUBTED

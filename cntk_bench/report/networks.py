@@ -1,8 +1,9 @@
 """Notes on trained networks, which stand below a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cntk_bench.report.rows import draws_of as draws_of
 from cntk_bench.report.rows import name_of, number
 from cntk_bench.text import exact, short
 
@@ -32,8 +33,7 @@ def notes(solutions: list[dict]) -> list[str]:
         epochs = f"{_and(counted) if counted else 'some'} epoch{'s' * (counted != [1])}"
         found.append(
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; each accuracy is the mean "
-            f"over {over} and over {epochs} each: those after full training accuracy, or the last ones "
-            "if train is below 100."
+            f"over {over} and over {epochs} each: {_which_epochs(solutions)}."
         )
     for count in sorted({s["held_out"] for s in solutions if type(s.get("held_out")) is int}):
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("held_out") == count)
@@ -72,13 +72,26 @@ def favoured(solutions: list[dict]) -> str:
     )
 
 
-def draws_of(solution: dict) -> list[dict]:
-    """The facts of a cell for each draw of the training images; for a single draw, the cell itself."""
-    found = solution.get("draws")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
+def _which_epochs(solutions: list[dict]) -> str:
+    """Which epochs accuracies are averaged over, by how many networks reached full training accuracy."""
+    scored = [s for s in solutions if type(s.get("width")) is int and s.get("accuracy") is not None]
+    lists = [one.get("reached") for s in scored for one in draws_of(s) if one.get("accuracy") is not None]
+    reached = [epoch for some in lists if isinstance(some, list) for epoch in some]
+    known = all(isinstance(some, list) and some for some in lists)
+    if not reached or not known or any(epoch is not None and type(epoch) is not int for epoch in reached):
+        return "those after full training accuracy, or the last ones of a network that does not reach it"
+    never = reached.count(None)
+    if never == len(reached):
+        return "the last ones, as no network reached full training accuracy"
+    if never:
+        return (
+            f"those after full training accuracy, or the last ones of the {never:,} of {len(reached):,} "
+            "networks that did not reach it"
+        )
+    return "those after full training accuracy"
 
 
-def _counted(solution: dict) -> set[int]:
+def _counted(solution: Mapping[str, Any]) -> set[int]:
     """The numbers of epochs that its networks' accuracies are averaged over.
 
     All epochs, if there are fewer than asked for.
@@ -88,6 +101,11 @@ def _counted(solution: dict) -> set[int]:
         return set()
     every = [epochs for epochs in took if type(epochs) is int] if isinstance(took, list) else []
     return {min(epochs, after) for epochs in every} or {after}
+
+
+def draws_in_words(draws: Sequence[int]) -> str:
+    """Draws 1, 2, ... in words, such as "draw 2" and "draws 1, 2 and 4"."""
+    return f"draw{'s' * (len(draws) > 1)} {_and(list(draws))}"
 
 
 def _and(values: list[Any], show: Callable[[Any], str] = str) -> str:

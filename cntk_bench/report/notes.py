@@ -3,25 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cntk_bench.regression.accuracy import bound
 from cntk_bench.report import networks
+from cntk_bench.report.caveats import uninformative
 from cntk_bench.report.grids import PUBLISHED_ONLY, grid
-from cntk_bench.report.published import ENHANCED, WIDTH, sizes
+from cntk_bench.report.published import ENHANCED, RIDGELESS, WIDTH, sizes
 from cntk_bench.report.rows import (
     DOUBTED,
     MISSING,
     alike,
-    cell,
     count,
     draws,
+    draws_of,
+    in_words,
     is_trusted,
     name_of,
     number,
+    ridge_range,
     ridges,
     rows,
 )
 from cntk_bench.report.windows import beside, studied
 from cntk_bench.text import short
+
+LONGEST_NOTE = 600  # characters; several draws may have a note each
 
 
 def title(record: dict) -> str:
@@ -35,10 +39,12 @@ def title(record: dict) -> str:
         f"preprocess {short(data['preprocess'])}"
     )
     used = ridges(row for row in table if row["depth"] is not None)  # columns without depths show their own
-    if len(used) == 1 and (used != {None} or not several):  # each draw may have its own
-        text += f", ridge {cell(used.pop(), '.3g')}"
+    if len(used) == 1 and (used != {None} or not several):  # otherwise the table has a column of ridges
+        (ridge,) = used
+        own = ", each draw with its own" if ridge is not None and ridge[0] < ridge[1] else ""
+        text += f", ridge {in_words(ridge)}{own}"
     with_depths = [s for s in record["solutions"] if s["depth"] is not None]
-    paths = [one.get("path") for s in with_depths for one in networks.draws_of(s)]
+    paths = [one.get("path") for s in with_depths for one in draws_of(s)]
     tried = max((len(path) for path in paths if isinstance(path, list)), default=0)
     return f"{text} (best of {tried} by leave-one-out)" if tried > 1 else text
 
@@ -61,21 +67,20 @@ def notes(record: dict) -> list[str]:
             f"Accuracies in percent; s.e.: their binomial standard errors over {count(data['n_test'])} test "
             "images, in percentage points. Ridge relative to the mean diagonal."
         )
-    if any(row["accuracy"] in (0, 100) and row["standard_error"] == 0 for row in table):
-        found.append(
-            f"An s.e. of 0 is uninformative: if all of {count(data['n_test'])} test images are right, up to "
-            f"{bound(data['n_test']):.2g} % of others may be wrong (at 95 % confidence); likewise if none is "
-            "right."
-        )
+    found += uninformative(((row["accuracy"], row["standard_error"]) for row in table), data["n_test"])
     if any(row["repeats"] is not None for row in table):
         found.append(
             "spread: standard deviation of the accuracy over the repeats (seeds or draws), in percentage "
             "points."
         )
+    if any(row["highest_ridge"] is not None for row in table):
+        found.append("A range of ridges: each draw has its own.")
     if any(row["published_spread"] is not None for row in table):
         found.append("its spread: the published standard deviation over draws.")
     if any(row["train_accuracy"] is not None for row in table):
-        found.append("train: accuracy reached on the training images, in percent.")
+        found.append(
+            "train: accuracy on the training images at the last epoch, in percent, a mean over networks."
+        )
     if any(s.get("normalize") == "unit_diagonal" for s in record["solutions"]):
         found.append("Kernels are scaled to a diagonal of one before solving.")
     fitted = data.get("fitted_on")
@@ -86,6 +91,7 @@ def notes(record: dict) -> list[str]:
         )
     if studied(row["column"] for row in table):
         found.append("c: half-width of the pooling window, of (2c + 1) x (2c + 1) pixels; 0: no pooling (V).")
+    found += _unseen(data)
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(
@@ -124,6 +130,24 @@ def notes(record: dict) -> list[str]:
     return found + networks.notes(record["solutions"]) + _warnings(record["solutions"])
 
 
+def _unseen(data: Mapping[str, Any]) -> list[str]:
+    """A note on classes without a training image, where the record says that there are some."""
+    counts, shares, classes = (data.get(key) for key in ("unseen_classes", "seen_test_images", "classes"))
+    if not (isinstance(counts, list) and isinstance(shares, list) and counts and shares):
+        return []
+    known = [share for share in map(number, shares) if share is not None]
+    if any(type(one) is not int for one in (*counts, classes)) or len(known) < len(shares):
+        return []
+    some = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+    have = "has" if some == "1" else "have"
+    where, mean = ("In each draw, ", " on average") if len(counts) > 1 else ("", "")
+    return [
+        f"{where}{some} of {classes} classes {have} no training image; the others have "
+        f"{sum(known) / len(known):.3g} % of the test images{mean}, and of the rest a prediction is right "
+        "only by chance."
+    ]
+
+
 def _of_another_width(record: dict) -> list[str]:
     """The columns of trained networks that were published, though of another width."""
     found = []
@@ -136,8 +160,9 @@ def _of_another_width(record: dict) -> list[str]:
 
 def _otherwise(table: list[dict]) -> str:
     """A note that published kernels are solved without a ridge, if a measured one beside them has one."""
-    ridged = any(row["ridge"] and row["source"] and not row["source"].startswith(ENHANCED) for row in table)
-    return " Published kernels are solved without a ridge." if ridged else ""
+    beside = [row for row in table if row["source"] and not row["source"].startswith(ENHANCED)]
+    ridged = any(max(ridge_range(row) or (0.0,)) > 0 for row in beside)
+    return f" {RIDGELESS}" if ridged else ""
 
 
 def _warnings(solutions: list[dict]) -> list[str]:
@@ -147,7 +172,7 @@ def _warnings(solutions: list[dict]) -> list[str]:
     found = []
     for s in solutions:
         if isinstance(s.get("note"), str):
-            found.append(f"{cells([s])}: {short(s['note'], 200)}.")
+            found.append(f"{cells([s])}: {short(s['note'], LONGEST_NOTE)}.")
     for s in solutions:
         if not is_trusted(s):
             doubt = short(s.get("doubt") or "no reason given", 200)
@@ -160,9 +185,17 @@ def _warnings(solutions: list[dict]) -> list[str]:
             f"The solver had to add jitter to the diagonal of {cells(jittered)}, {most:.0e} at most."
         )
     for end, remedy in (("largest", "larger"), ("smallest", "smaller")):
-        edge = [s for s in solutions if s.get("edge") == end]
-        if edge:
+        where = [words for s in solutions for words in _at_the_edge(s, end)]
+        if where:
             found.append(
-                f"The {end} ridge tried is the best for {cells(edge)}: add {remedy} ones to solve.ridge."
+                f"The {end} ridge tried is the best for {', '.join(where)}: add {remedy} ones to solve.ridge."
             )
     return found
+
+
+def _at_the_edge(solution: dict, end: str) -> list[str]:
+    """The cell in words if the best ridge, of all or some of its draws, is the "largest" or "smallest"."""
+    each = draws_of(solution)
+    at = [draw for draw, one in enumerate(each, 1) if one.get("edge") == end]
+    whose = f" ({networks.draws_in_words(at)} of {len(each)})" if 0 < len(at) < len(each) else ""
+    return [name_of(solution) + whose] if at else []

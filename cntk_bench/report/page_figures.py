@@ -122,8 +122,8 @@ def paths(found: Findings) -> Sketch | None:
     tables, told = [], []
     for path in found.paths:
         name = cell_name(path.column, path.depth)
-        last = frozenset({len(ridges.HEADS) - 1})
-        tables.append(Table(name, ridges.HEADS, ridges.cells(path), text_columns=last))
+        heads = ridges.heads(path)
+        tables.append(Table(name, heads, ridges.cells(path), text_columns=frozenset({len(heads) - 1})))
         if path.chosen is not None:
             told.append(f"{name} {path.chosen:g}")
     ringed = ", so the ringed one need not be the best on them" if told else ""
@@ -134,6 +134,10 @@ def paths(found: Findings) -> Sketch | None:
     )
     if len(told) < len(tables):
         caption += " Each draw chooses its own ridge; shown are the ridges that all draws tried."
+    if ridges.is_jittered(found.paths):
+        caption += (
+            " Hollow: the solver had to add jitter to this ridge, so the numbers are those of both together."
+        )
     alt = (
         f"Accuracy against ridge for {len(tables)} cells. Chosen: {'; '.join(told) or 'by each draw itself'}."
     )

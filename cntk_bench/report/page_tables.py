@@ -8,7 +8,7 @@ import numpy as np
 
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report.grids import Groups, grids
-from cntk_bench.report.rows import DOUBTED, MISSING, cell, is_trusted, name_of, number
+from cntk_bench.report.rows import DOUBTED, MISSING, cell, is_trusted, name_of, number, ridge_words, rows
 from cntk_bench.text import short
 
 TAKEN = "most often taken for"
@@ -69,13 +69,14 @@ def details(record: dict) -> Table:
     solutions = record["solutions"]
     reported = [one | _left_out(one, record["data"]["n_train"]) for one in solutions]
     known = {key: [_detail(one.get(key), form) for one in reported] for key, (_, form) in DETAILS.items()}
+    known["ridge"] = list(map(ridge_words, rows(record)))
     known = {key: texts for key, texts in known.items() if set(texts) != {MISSING}}
-    rows = []
+    lines = []
     for i, one in enumerate(solutions):
         mark = "" if is_trusted(one) else DOUBTED
-        rows.append([name_of(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
+        lines.append([name_of(one), *(texts[i] for texts in known.values()), "no" + mark if mark else "yes"])
     heads = ["cell", *(DETAILS[key][0] for key in known), "trusted"]
-    return Table("How each cell was solved", heads, rows)
+    return Table("How each cell was solved", heads, lines)
 
 
 def _left_out(solution: dict, n: int) -> dict:

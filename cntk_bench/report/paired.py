@@ -10,10 +10,10 @@ from cntk_bench.text import short
 
 FORMS = {
     "images": "d",
-    "difference": "+.2f",
+    "difference": "+z.2f",
     "s.e.": ".2f",
-    "low": "+.2f",
-    "high": "+.2f",
+    "low": "+z.2f",
+    "high": "+z.2f",
     "only first": "d",
     "only second": "d",
     "draws": "d",
@@ -23,6 +23,8 @@ FORMS = {
     "p, Holm": ".2g",
     "significant": "s",
 }
+
+SMALLEST = 1e-300  # of the p-values that are told
 
 
 def listing(pairs: Sequence[dict], considered: int) -> Listing:
@@ -73,10 +75,15 @@ def _row(pair: Mapping) -> dict[str, Any]:
         "draws": pair["draws"],
         "s.e., images": pair["error_images"],
         "test": pair["test"],
-        "p": pair["p"],
-        "p, Holm": pair["p_holm"],
+        "p": _probability(pair["p"]),
+        "p, Holm": _probability(pair["p_holm"]),
         "significant": MISSING if pair["p"] is None else "yes" if pair["significant"] else "no",
     }
+
+
+def _probability(p: float | None) -> float | str | None:
+    """A p-value; one that is too small for float64, which has it as 0 or with fewer digits, as a text."""
+    return f"<{SMALLEST:.0e}" if p is not None and p < SMALLEST else p
 
 
 def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:

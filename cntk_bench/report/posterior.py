@@ -5,6 +5,7 @@ from typing import Any
 from cntk_bench.regression.accuracy import standard_error
 from cntk_bench.report import looks
 from cntk_bench.report.axes import dress, finish, labelled
+from cntk_bench.report.caveats import caveats, uninformative
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, count, name_of
 from cntk_bench.report.style import inches, own_settings
@@ -50,7 +51,7 @@ def listing(results: list[dict]) -> Listing:
         for facts in results
     ]
     doubtful = frozenset(place for place, facts in enumerate(results) if facts["doubt"])
-    return Listing(title(results[0]), forms, rows, tuple(notes(results)), doubtful)
+    return Listing(title(results[0]), forms, rows, tuple(notes(results)), doubtful, "accuracy")
 
 
 def calibration(facts: dict) -> Listing:
@@ -89,6 +90,10 @@ def notes(results: list[dict]) -> list[str]:
         "targets take only two values, coverage may differ from it even for a good fit.",
         "ECE: expected calibration error in percentage points, and log loss: mean of -log p, both for the "
         "probability p that a class's function is the largest. The test images had no part in any choice.",
+        *caveats(results),
+        *uninformative(
+            ((facts["accuracy"], facts["standard_error"]) for facts in results), results[0]["data"]["n_test"]
+        ),
     ]
     for facts in results:
         if facts["edge"]:

@@ -21,7 +21,14 @@ ENHANCED = "Li et al. 2019, arXiv:1911.00809"
 # those less 0.1 give the same classes.
 UNIT_DIAGONAL = "kernels scaled to a diagonal of one, ridge 5e-5"
 
-PREPARED = "standardize"  # how the images of all these tables were prepared
+# How the images of all these tables were prepared: each channel to mean 0 and deviation 1 over all training
+# images. For classes 0 and 1 that may be those of all ten classes, whose numbers these are: means of red,
+# green and blue, then their deviations, of pixels from 0 to 255.
+PREPARED, FULL = "standardize", "full"
+OF_ALL_CLASSES = (125.306918046875, 122.950394140625, 113.86538318359375,
+                  62.993219278136934, 62.08870764001416, 66.70489964063094)  # fmt: skip
+ROUNDING = 2.0**-24  # relative; prepared images are float32, which cannot tell closer numbers apart
+RIDGELESS = "Published kernels are solved without a ridge."
 ALL = tuple(range(10))  # the classes of CIFAR-10
 CIFAR10, CIFAR2 = ("cifar10", ALL), ("cifar10", (0, 1))
 FINITE = ("CNN-V", "CNN-GAP")  # trained networks
@@ -204,6 +211,8 @@ class Run:
         How the run's setting differs from the defaults, as a table says it; empty if it does not.
     preprocess : str
         How images were prepared.
+    statistics : str or tuple of float
+        By which statistics: "full", "subset", or the numbers themselves (`data.load`).
     width : int or None
         Channels of a layer of trained networks; None where it is not known, or there are no networks.
     """
@@ -215,6 +224,7 @@ class Run:
     draws: int = 1
     setting: str = ""
     preprocess: str = PREPARED
+    statistics: str | tuple[float | None, ...] = FULL
     width: int | None = None
 
     def is_alike(self, table: Table) -> bool:
@@ -231,7 +241,18 @@ class Run:
 
         A table of a single training set fits a mean over draws as well.
         """
-        return self.preprocess == PREPARED and (self.draws > 1 or not table.deviations)
+        prepared = self.preprocess == PREPARED and _are_of_all(self.statistics)
+        return prepared and (self.draws > 1 or not table.deviations)
+
+
+def _are_of_all(statistics: str | tuple[float | None, ...]) -> bool:
+    """Whether statistics are those of all training images, of the classes used or of all classes."""
+    if isinstance(statistics, str):
+        return statistics == FULL
+    if len(statistics) != len(OF_ALL_CLASSES) or None in statistics:
+        return False
+    pairs = zip(statistics, OF_ALL_CLASSES, strict=True)
+    return all(abs(one - known) <= ROUNDING * known for one, known in pairs if one is not None)
 
 
 def published(run: Run, column: str, depth: int, source: str | None = None) -> Published | None:

@@ -14,6 +14,7 @@ from cntk_bench.text import short
 ACROSS = 3  # panels in a row
 FORMS = (".4g", ".2f", ".2f", ".2f", ".2f")  # of error, accuracies and their standard errors
 HEADS = ["ridge", "leave-one-out error", "leave-one-out accuracy", "s.e.", "test accuracy", "s.e.", ""]
+JITTERED = "with jitter"
 FAINTEST = 0.3  # of the deepest of several depths
 
 
@@ -24,8 +25,8 @@ def figure(
     """Draw accuracy against ridge, a panel for each column, deeper cells paler.
 
     Test accuracies are markers joined by lines, with bars of one standard error; leave-one-out accuracies are
-    broken lines. The ridge chosen, by leave-one-out error, is ringed. Ridges stand at equal distances: 0 has
-    no place on a logarithmic axis.
+    broken lines. The ridge chosen, by leave-one-out error, is ringed. Where the solver had to add jitter to
+    the ridge, the marker is hollow. Ridges stand at equal distances: 0 has no place on a logarithmic axis.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def figure(
     percents(panels[0, 0].yaxis)  # which all share
     below = made.supxlabel("ridge, relative to the mean diagonal", fontsize=8, y=0)  # placed by `finish`
     made.supylabel("accuracy (%)" if words else "accuracy ± s.e. (%)", fontsize=8)
-    finish(made, list(panels.flat)[: len(columns)], _legend(), words, below)
+    finish(made, list(panels.flat)[: len(columns)], _legend(is_jittered(paths)), words, below)
     return made
 
 
@@ -101,6 +102,8 @@ def _draw(axes: Any, path: RidgePath, ridges: list[float], strength: float) -> N
         if value is None:
             continue
         x = ridges.index(one.ridge)
+        if one.jitter:
+            axes.plot([x], [value], marker=look.marker, markerfacecolor="white", linestyle="none", **how)
         if one.ridge == path.chosen:
             axes.plot([x], [value], marker="o", markersize=10, markerfacecolor="none", **how)
         if one.doubt:
@@ -111,24 +114,39 @@ def _value(one: Tried) -> float | None:
     return one.accuracy if one.accuracy is not None else one.loo_accuracy
 
 
-def _legend() -> dict[str, Any]:
+def is_jittered(paths: Sequence[RidgePath]) -> bool:
+    """Whether the solver had to add jitter to one of the ridges."""
+    return any(one.jitter for path in paths for one in path.tried)
+
+
+def _legend(jittered: bool) -> dict[str, Any]:
     from matplotlib.lines import Line2D
 
     grey = "0.25"
-    return {
+    handles = {
         "test images": Line2D([], [], color=grey, marker="o"),
         "leave-one-out": Line2D([], [], color=grey, linestyle=(0, (4, 2)), linewidth=1),
         "chosen": Line2D([], [], color=grey, marker="o", markersize=10, markerfacecolor="none",
                          linestyle="none"),
     }  # fmt: skip
+    if jittered:
+        handles[JITTERED] = Line2D([], [], color=grey, marker="o", markerfacecolor="white", linestyle="none")
+    return handles
+
+
+def heads(path: RidgePath) -> list[str]:
+    """The heads of `cells`: `HEADS`, and after the ridge its jitter, if there is any."""
+    return [*HEADS[:1], *(["jitter"] if is_jittered([path]) else []), *HEADS[1:]]
 
 
 def cells(path: RidgePath) -> list[list[str]]:
-    """A path as rows of text (`HEADS`)."""
+    """A path as rows of text, one for each ridge (`heads`)."""
     rows = []
+    jittered = is_jittered([path])
     for one in path.tried:
         values = (one.error, one.loo_accuracy, one.loo_standard_error, one.accuracy, one.standard_error)
         texts = [cell(value, form) for value, form in zip(values, FORMS, strict=True)]
         texts[3] += DOUBTED * (one.doubt is not None and one.accuracy is not None)
-        rows.append([f"{one.ridge:g}", *texts, "chosen" if one.ridge == path.chosen else ""])
+        jitter = [f"{one.jitter:.0e}" if one.jitter else "0"] if jittered else []
+        rows.append([f"{one.ridge:g}", *jitter, *texts, "chosen" if one.ridge == path.chosen else ""])
     return rows

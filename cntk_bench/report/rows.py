@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, UNIT_DIAGONAL, Run, published
+from cntk_bench.report.published import ALL, FULL, UNIT_DIAGONAL, Run, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -23,7 +23,7 @@ FORMS = {
     "rate": ".3g",
     "published": ".2f",
     "published_spread": ".2f",
-    "difference": "+.2f",
+    "difference": "+z.2f",  # never -0.00
     "ridge": ".3g",
 }
 HEADS = {"standard_error": "s.e.", "train_accuracy": "train", "published_spread": "its spread"}
@@ -59,13 +59,15 @@ def rows(record: dict) -> list[dict]:
         n_train, n_test : int
             Images used; of several draws, training images of each.
         ridge : float or None
-            Relative to the mean diagonal of the Gram matrix.
+            Relative to the mean diagonal of the Gram matrix; None without one, or if draws have others.
+        lowest_ridge, highest_ridge : float or None
+            Of draws that have different ones; otherwise None.
         spread : float or None
             Standard deviation of the accuracy between repetitions (seeds, draws), in percent.
         repeats : int or None
             How many repetitions there are; None where the cell is of one fixed prediction.
         train_accuracy : float or None
-            Accuracy on the training images that was reached, in percent; of trained networks.
+            Accuracy on the training images at the last epoch, in percent; mean over trained networks.
         rate : float or None
             Learning rate that is shown; of trained networks.
 
@@ -82,7 +84,7 @@ def rows(record: dict) -> list[dict]:
         accuracy, trusted = number(solution["accuracy"]), is_trusted(solution)
         difference = None
         if known is not None and trusted and accuracy is not None:
-            difference = round(accuracy - known.accuracy, 2)
+            difference = round(accuracy - known.accuracy, 2) + 0.0  # -0.0 becomes 0.0
         found.append(
             {
                 "column": short(solution["column"], WIDEST),
@@ -101,6 +103,7 @@ def rows(record: dict) -> list[dict]:
                 "train_accuracy": number(solution.get("train_accuracy")),
                 "rate": number(solution.get("rate")),
                 "published_spread": known.deviation if known else None,
+                **_ridge_range(solution),
             }
         )
     return found
@@ -148,7 +151,10 @@ def run(data: Mapping[str, Any]) -> Run:
     else:
         classes = ()  # unknown: comparable with nothing
     name, sizes, prepared = data["name"], (data["n_train"], data["n_test"]), data["preprocess"]
-    return Run(name, *sizes, classes, draws(data), preprocess=prepared)
+    how = data.get("statistics", FULL)  # old records do not say: there was nothing else
+    numbers = tuple(number(one) for one in how) if isinstance(how, list) else ()
+    statistics = how if isinstance(how, str) else numbers
+    return Run(name, *sizes, classes, draws(data), preprocess=prepared, statistics=statistics)
 
 
 def alike(data: Mapping[str, Any], solution: Mapping[str, Any]) -> Run:
@@ -197,13 +203,52 @@ def name_of(facts: Mapping[str, Any]) -> str:
 
 
 def cell(value: float | None, form: str) -> str:
-    """A number as text; MISSING for None."""
-    return MISSING if value is None else short(format(value, form), 16)
+    """A number as text; MISSING for None.
+
+    A number below 100 with two decimals is never "100.00", which of percentages says that all are right.
+    """
+    if value is None:
+        return MISSING
+    text = short(format(value, form), 16)
+    return "99.99" if text == "100.00" and value < 100 else text
 
 
-def ridges(table: Iterable[dict]) -> set[float | None]:
-    """The distinct ridges of a table; None counts only if no row has a ridge."""
-    found = {row["ridge"] for row in table}
+def draws_of(solution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The facts of a cell for each draw of the training images; for a single draw, the cell itself."""
+    found = solution.get("draws")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else [solution]
+
+
+def _ridge_range(solution: Mapping[str, Any]) -> dict[str, float | None]:
+    """The lowest and the highest ridge of draws that have different ones; None where there is no range."""
+    known = [number(one.get("ridge")) for one in draws_of(solution)]
+    found = {one for one in known if one is not None}
+    several = number(solution.get("ridge")) is None and len(found) > 1
+    low, high = (min(found), max(found)) if several else (None, None)
+    return {"lowest_ridge": low, "highest_ridge": high}
+
+
+def ridge_range(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The lowest and the highest ridge of a row's draws, equal if there is but one; None without a ridge."""
+    if row.get("highest_ridge") is not None:
+        return row["lowest_ridge"], row["highest_ridge"]
+    return None if row.get("ridge") is None else (row["ridge"], row["ridge"])
+
+
+def ridge_words(row: Mapping[str, Any]) -> str:
+    """A row's ridge as text, such as "0.001"; if draws have different ones, their range, such as "0 to 1"."""
+    return in_words(ridge_range(row))
+
+
+def in_words(ridge: tuple[float, float] | None) -> str:
+    """A `ridge_range` as text."""
+    ends = dict.fromkeys([None] if ridge is None else ridge)
+    return " to ".join(cell(one, FORMS["ridge"]) for one in ends)
+
+
+def ridges(table: Iterable[dict]) -> set[tuple[float, float] | None]:
+    """The distinct ridges of a table, each a `ridge_range`; None counts only if no row has a ridge."""
+    found = {ridge_range(row) for row in table}
     return found - {None} or found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cntk_bench.columns import Cell, Curve
 from cntk_bench.regression.accuracy import standard_error
+from cntk_bench.report.networks import draws_in_words
 from cntk_bench.runs import scoring
 
 
@@ -17,8 +18,9 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
     accuracy is their mean, standard_error its binomial error over the test images, which all draws share, and
     spread the standard deviation of the accuracies between draws (dividing by one less than their number).
     Facts equal in all draws are given once; those that differ are under `draws`, and only there if no single
-    number can represent them, such as ridges chosen for each draw. The cell is in doubt if any draw is. A
-    draw without an accuracy (None), because every network failed, does not count in the mean.
+    number can represent them, such as ridges chosen for each draw. The cell is in doubt if any draw is. Its
+    note has those of all draws; its edge is a list if draws chose ridges at both ends. A draw without an
+    accuracy (None), because every network failed, does not count in the mean.
     """
     count = len(scored)
     accuracies = [one["accuracy"] for one in scored if one["accuracy"] is not None]
@@ -40,14 +42,24 @@ def merged(scored: Sequence[Mapping[str, Any]], n_test: int) -> dict[str, Any]:
     for number, one in reversed(list(enumerate(scored, 1))):
         if one.get("doubt") is not None:
             found["doubt"] = f"draw {number} of {count}: {one['doubt']}"
-        if one.get("note"):
-            found["note"] = one["note"]
-        if one.get("edge"):
-            found["edge"] = one["edge"]
+    if note := _notes([one.get("note") for one in scored]):
+        found["note"] = note
+    if edges := sorted({one["edge"] for one in scored if isinstance(one.get("edge"), str)}):
+        found["edge"] = edges[0] if len(edges) == 1 else edges
     for key, combine in (("jitter", max), ("train_accuracy", np.mean), ("seconds", sum)):
         if all(isinstance(one.get(key), int | float) for one in scored):
             found[key] = float(combine([one[key] for one in scored]))
     return found | {"draws": [dict(one) for one in scored]}
+
+
+def _notes(notes: Sequence[Any]) -> str | None:
+    """The draws' notes as one, each distinct one once; unless all draws share it, it says whose it is."""
+    whose: dict[str, list[int]] = {}
+    for draw, note in enumerate(notes, 1):
+        if note and isinstance(note, str):  # another package's column may give anything
+            whose.setdefault(note, []).append(draw)
+    told = [note if len(of) == len(notes) else f"{draws_in_words(of)}: {note}" for note, of in whose.items()]
+    return "; ".join(told) or None
 
 
 def arrays(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from cntk_bench import data
 from cntk_bench.columns import Request
 from cntk_bench.config.config import Config
@@ -138,4 +140,19 @@ def record_facts(settings: Config, images: Dataset, known: ImageFacts) -> dict:
         **({"classes_used": list(images.classes_used)} if images.classes_used else {}),
         **({"class_names": list(images.class_names)} if images.class_names else {}),
         **_pictures(settings),
+        **_unseen(images),
     }
+
+
+def _unseen(images: Dataset) -> dict:
+    """Facts on classes without a training image, if there are any; lists have an entry for each draw.
+
+    unseen_classes : how many such classes there are.
+    seen_test_images : the percentage of test images that are of the other classes.
+    """
+    n, unseen, seen = len(images.x_train) // images.draws, [], []
+    for draw in range(images.draws):
+        there = np.unique(images.y_train[of_draw(draw, n)])
+        unseen.append(images.classes - len(there))
+        seen.append(100 * float(np.isin(images.y_test, there).mean()))
+    return {"unseen_classes": unseen, "seen_test_images": seen} if any(unseen) else {}
