@@ -21,9 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-KERNEL_ERROR = (
-    2.0**-23
-)  # relative error of a stored kernel, about: the backends', of ordinary images, and float32's
+KERNEL_ERROR = 2.0**-23  # approximate relative error of a stored kernel of ordinary images
 MOVED = 1e-2  # of a target; less noise than this on all scores changes no accuracy noticeably
 MOST = 1024  # rows compared at most, those of the largest coefficients; or n / 8 if that is more
 ENTRIES = 2**22  # numbers of the rows that are compared at a time, at most, but 16 rows at least
