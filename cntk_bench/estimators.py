@@ -76,8 +76,7 @@ PARAMETERS = """
     loo_error_ : float
         Its leave-one-out mean squared error: of a classifier, over images and classes, against targets that
         are one-hot minus 0.1; of a regressor with one output, in the squared units of y; with several
-        outputs, in units of each one's variance, so that 1 - loo_error_ is the mean of their leave-one-out
-        R^2.
+        outputs, in units of each one's variance: 1 minus the mean of their leave-one-out R^2.
     path_ : list of dict
         What the solver says of every ridge tried (`cntk_bench.regression.fit.Fit`); loo_error is as above,
         residuals of a regressor are in units of each output's standard deviation.
