@@ -22,9 +22,8 @@ from cntk_bench.records import record, sealed
 from cntk_bench.records.cells import stem
 from cntk_bench.records.directory import Run
 from cntk_bench.regression import eigen, normalize
-from cntk_bench.report import networks
 from cntk_bench.report.findings import AGAIN, Eigenvalues
-from cntk_bench.report.rows import number
+from cntk_bench.report.rows import draws_of, number
 from cntk_bench.runs.access import has_images
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import remove_partial, require_no_link, writing
@@ -32,8 +31,6 @@ from cntk_bench.text import short
 
 WORK = 1e10  # sum of n^3 over kernels: ten of 1,000 images, some seconds on a core
 FOLDER, FORMAT = "spectrum", 2  # format 1 was kept without a look at the images of the store
-
-
 NONE: Mapping[str, str] = {}
 
 
@@ -62,10 +59,9 @@ def of_solve(
     wanted = _kernels(solutions)
     found = [_kept(run, data, one) for one, _ in wanted]
     missing = [pair for pair, kept in zip(wanted, found, strict=True) if kept is None]
-    n = data["n_train"]
+    kept, n = [one for one in found if one is not None], data["n_train"]
     if not missing:
-        return [one for one in found if one is not None], None
-    kept = [one for one in found if one is not None]
+        return kept, None
     if isinstance(run.gram, Bucket):  # each matrix would be downloaded once more
         return kept, f"Eigenvalues of {len(missing)} kernels are not computed: they are in an object store"
     if len(missing) * n**3 <= WORK:
@@ -114,21 +110,20 @@ def _store(run: Run, data: dict, made: Mapping[str, str], readouts: Iterable[Rea
     """Open a run's store; UserError unless it holds the matrices of a solve."""
     grams, sizes, draws = store.open(run.gram), record.sizes(data), record.draws(data)
     matrix.view(grams, sizes, draws)  # says if there are too few images
-    changed = None if has_images(grams, data, sizes) else "its images"
-    for readout in map(str, readouts):
-        # A store that has grown has larger tiles at its old end, and so other digests of the same numbers.
-        if grams.sizes == sizes and made.get(readout, "") not in ("", _fingerprint(grams, readout, data)):
-            changed = changed or f"the numbers of {readout}"
-    if changed is not None:
+    changed = [] if has_images(grams, data, sizes) else ["its images"]
+    # A store that has grown has larger tiles at its old end, and so other digests of the same numbers.
+    known = [name for name in map(str, readouts) if made.get(name)] if grams.sizes == sizes else []
+    changed += [
+        f"the numbers of {name}"
+        for name in known
+        if matrix.fingerprint(grams, name, sizes, draws) != made[name]
+    ]
+    if changed:
         raise UserError(
-            f"{short(str(grams.path))} holds another computation than this solve's: {changed} are not those "
-            f"that were solved: {AGAIN}"
+            f"{short(str(grams.path))} holds another computation than this solve's: {changed[0]} are not "
+            f"those that were solved: {AGAIN}"
         )
     return grams
-
-
-def _fingerprint(grams: Store, readout: str, data: dict) -> str:
-    return matrix.fingerprint(grams, readout, record.sizes(data), record.draws(data))
 
 
 def _kernels(solutions: list[dict]) -> list[tuple[dict, Readout]]:
@@ -185,7 +180,7 @@ def _eigenvalues(grams: Store, data: dict, solution: dict, readout: Readout) -> 
 
 
 def _of(solution: dict, values: np.ndarray, mean: float, zeros: int, noise: float) -> Eigenvalues:
-    draws = networks.draws_of(solution)
+    draws = draws_of(solution)
     return Eigenvalues(
         solution["column"],
         solution["depth"],

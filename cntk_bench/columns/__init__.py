@@ -27,20 +27,9 @@ from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import plugins
 from cntk_bench.text import short
 
-__all__ = [
-    "Request",
-    "Cell",
-    "Column",
-    "Curve",
-    "Inputs",
-    "Job",
-    "Material",
-    "Section",
-    "Sections",
-    "Trained",
-]
-__all__ += ["cells", "decides", "find", "has_depth", "is_foreign", "readouts", "require", "section"]
-__all__ += ["section_names", "trained"]
+__all__ = ["Cell", "Column", "Curve", "Inputs", "Job", "Material", "Request", "Section", "Sections"]
+__all__ += ["Trained", "cells", "decides", "find", "has_depth", "is_foreign", "readouts", "require"]
+__all__ += ["section", "section_names", "trained"]
 
 GROUP, FAMILY_GROUP, SECTION_GROUP = (
     f"cntk_bench.{what}" for what in ("columns", "column_families", "sections")

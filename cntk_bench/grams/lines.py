@@ -174,10 +174,8 @@ def _at_once(lines: list[dict], side: int) -> list[Batch]:
 
 def _readouts(lines: list[dict]) -> tuple[int, ...]:
     """The readouts, which all of these lines must share."""
-    all_of_them: list[Any] = [line.get("readouts") for line in lines]
+    all_of_them = _shared(lines, "readouts", None)
     first = all_of_them[0]
-    if all_of_them.count(first) < len(lines):
-        raise ValueError("readouts")
     if first is None:
         return tuple(range(len(lines[0]["digests"] or ())))
     if set(map(type, chain.from_iterable(all_of_them))) != {int} or min(first) < 0:
@@ -189,11 +187,18 @@ def _readouts(lines: list[dict]) -> tuple[int, ...]:
 
 def _machine(lines: list[dict]) -> str:
     """The kind of machine, which all of these lines must share."""
-    all_of_them = [line.get("machine", "") for line in lines]
-    first = all_of_them[0]
-    if type(first) is not str or all_of_them.count(first) < len(lines):
+    first = _shared(lines, "machine", "")[0]
+    if type(first) is not str:
         raise ValueError("machine")
     return first
+
+
+def _shared(lines: list[dict], key: str, missing: Any) -> list[Any]:
+    """The values of a key in these lines, which must all be equal."""
+    values = [line.get(key, missing) for line in lines]
+    if values.count(values[0]) < len(values):
+        raise ValueError(key)
+    return values
 
 
 def _tiles(names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cntk_bench.report.rows import draws_of as draws_of
-from cntk_bench.report.rows import name_of, number
+from cntk_bench.report.rows import draws_of, name_of, number
 from cntk_bench.text import exact, short
 
 CHOICES = {

@@ -11,9 +11,8 @@ import numpy as np
 
 from cntk_bench.report import confusion, curve, depth, misclassified, pooling, ridges, spectrum
 from cntk_bench.report.findings import Eigenvalues, Findings
-from cntk_bench.report.networks import draws_of
 from cntk_bench.report.page_tables import Table, confused, matrix, pairs
-from cntk_bench.report.rows import MISSING, cell, cell_name, count, name_of, number, rows
+from cntk_bench.report.rows import MISSING, cell, cell_name, count, draws_of, name_of, number, rows
 from cntk_bench.report.sketch import Sketch
 from cntk_bench.report.windows import studied
 from cntk_bench.text import short

@@ -249,10 +249,10 @@ def _are_of_all(statistics: str | tuple[float | None, ...]) -> bool:
     """Whether statistics are those of all training images, of the classes used or of all classes."""
     if isinstance(statistics, str):
         return statistics == FULL
-    if len(statistics) != len(OF_ALL_CLASSES) or None in statistics:
+    if len(statistics) != len(OF_ALL_CLASSES):
         return False
     pairs = zip(statistics, OF_ALL_CLASSES, strict=True)
-    return all(abs(one - known) <= ROUNDING * known for one, known in pairs if one is not None)
+    return all(one is not None and abs(one - known) <= ROUNDING * known for one, known in pairs)
 
 
 def published(run: Run, column: str, depth: int, source: str | None = None) -> Published | None:

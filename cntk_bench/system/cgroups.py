@@ -7,10 +7,10 @@ ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def folders(controller: str, root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[Path]:
-    """Folders that may hold limits of a controller, such as "cpu": of the process's own group, then of the
-    groups that contain it, up to the root; they need not exist.
+    """Folders that may hold limits of a controller, such as "cpu"; they need not exist.
 
-    All groups limit, and a container may see its own group as the root instead of at its path.
+    They are those of the process's own group, then of the groups that contain it, up to the root: all of
+    them limit it, and a container may see its own group as the root instead of at its path.
     """
     try:
         lines = membership.read_text("utf-8", "surrogateescape").splitlines()

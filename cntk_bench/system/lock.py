@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import logging
+import math
 import os
 import re
 import socket
@@ -87,14 +88,12 @@ def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
 
 
 def _flock(handle: int, kind: int, end: float) -> None:
-    denied = min(end, time.monotonic() + DENIED)
+    ends = {errno.EWOULDBLOCK: end, errno.EACCES: min(end, time.monotonic() + DENIED)}
     while True:
         try:
             return fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in HELD or time.monotonic() >= (
-                denied if error.errno == errno.EACCES else end
-            ):
+            if time.monotonic() >= ends.get(error.errno or 0, -math.inf):
                 raise
             time.sleep(PAUSE)
 
