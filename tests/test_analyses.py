@@ -57,9 +57,8 @@ def test_results_that_cannot_be_kept_are_printed(run, tmp_path, name):
     done = call(name, copy, *cell)
     (problem,) = done.stderr.splitlines()
     assert done.returncode == 2
-    assert problem.startswith(
-        f"results are printed, but not all are kept: cannot write {copy / name} (File ex"
-    )
+    assert problem.startswith("results are printed, but not all are kept: cannot write /")
+    assert f"{name} (File exists): make it writable" in problem  # a long path loses its middle
     assert done.stdout == expected.replace(f"All results are in {copy / name}\n", "")
     assert (copy / name).read_text() == "in the way"
 
