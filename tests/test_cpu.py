@@ -1,16 +1,18 @@
 """The CPU backend: the backend suite, and the sizes of the real data sets."""
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
 from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_errors
 
-from cntk_bench.backends.cpu import Backend, passes
+from cntk_bench.backends.cpu import PREPARED, Backend, passes
 from cntk_bench.backends.cpu.lanes import LANES
 from cntk_bench.backends.cpu.layers import ALL, HIDDEN
 from cntk_bench.backends.cpu.slabs import SHORTEST, slabs, width_of
 from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.system.cores import limited
 
 
 class TestCpu(BackendSuite):
@@ -63,6 +65,38 @@ def test_the_same_bits_whatever_stands_beside(symmetric):
     for i, j in ((0, 0), (LANES, 3), (LANES + 4, LANES + 4), (LANES + 1, LANES - 1)):
         one = backend.tile(backend.prepare(x[i : i + 1]), backend.prepare(x[j : j + 1]))
         assert (one[:, 0, 0] == whole[:, i, j]).all()
+
+
+def test_tiles_take_turns_in_the_same_threads(monkeypatch):
+    """A tile that is started while another one is computed waits for it: both would share its caches."""
+    jobs = []
+
+    class Noting(Backend):
+        def _add(self, each, x, some, z, block, out):
+            jobs.append((threading.get_ident(), len(z.exponents)))
+            super()._add(each, x, some, z, block, out)
+
+    backend = Noting(Spec(readouts(("ntk", "v"), depths=(3,)), 1, 6))
+    x, z = (backend.prepare(ordinary(n, 1, 6)) for n in (48, 16))
+    with limited(1):
+        first, second = backend.start(x, x), backend.start(x, z)
+        assert (first() == backend.tile(x, x)).all()
+        assert (second() == backend.tile(x, z)).all()
+    assert len({thread for thread, _ in jobs}) == 1
+    assert [size for size, _ in itertools.groupby(size for _, size in jobs)] == [48, 16, 48, 16]
+
+
+def test_images_are_prepared_alike_in_any_company():
+    """A few at a time, so that their planes stay in the cache."""
+    x = ordinary(PREPARED + 2, 2, 5)
+    backend = Backend(Spec(TABLE, 2, 5))
+    whole = backend.prepare(x)
+    for i in (0, PREPARED - 1, PREPARED, PREPARED + 1):
+        one = backend.prepare(x[i : i + 1])
+        assert one.exponents == whole.exponents[i]
+        for wide, arrays in one.arrays.items():
+            for mine, all_of_them in zip(arrays, whole.arrays[wide], strict=True):
+                assert (mine[0] == all_of_them[i]).all()
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 32, 40])

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, floor, log2
 from pathlib import Path
 from weakref import finalize
@@ -32,6 +33,7 @@ TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of work on two co
 TOGETHER = lanes.LANES
 LEAST = 64  # rectangles per job, at least, so that laying out its images z costs little
 JOBS = 16  # per thread, so that none is left alone with the last job for long
+PREPARED = 32  # images prepared at a time, so that their planes stay in the cache
 
 
 @dataclass(frozen=True)
@@ -100,21 +102,33 @@ class Backend:
         self.scales = scales(spec, self.brightest)
         self.numbers = counts, self.scales, activation.CONSTANTS
         self.divisors = np.array([readout.pooling.divisor(size) ** 2 for readout in spec.readouts])
+        # The same threads for all tiles: they come to the next tile when the previous one has no job left.
+        self.pool = lru_cache(maxsize=1)(ThreadPoolExecutor)
 
     def prepare(self, images: np.ndarray) -> Prepared:
         """Images (n, C, P, P) -> scaled images and their deviations sqrt(v_h)."""
-        n, size = len(images), self.spec.size
+        n, size = len(images), self.spec.size**2
         exponents = np.frexp(abs(images).max((1, 2, 3)))[1] - self.brightest
-        scaled = np.ldexp(images.astype(np.float64), -exponents[:, None, None, None])
-        deviations = np.empty((n, self.spec.layers, size, size))
-        v = box2((scaled**2).sum(1))
-        for layer, scale in enumerate(self.scales):
-            v *= scale
-            deviations[:, layer] = np.sqrt(v)
-            v = box2(v / 9)
-        flat = scaled.reshape(n, -1, size * size), deviations.reshape(n, -1, size * size)
-        wides = {each.wide for each in self.passes}
-        return Prepared(exponents, {wide: (flat[0].astype(wide), flat[1].astype(wide)) for wide in wides})
+        arrays: dict[type, tuple[np.ndarray, np.ndarray]] = {
+            each.wide: (
+                np.empty((n, self.spec.channels, size), each.wide),
+                np.empty((n, self.spec.layers, size), each.wide),
+            )
+            for each in self.passes
+        }
+        for first in range(0, n, PREPARED):
+            some = slice(first, first + PREPARED)
+            scaled = np.ldexp(images[some].astype(np.float64), -exponents[some, None, None, None])
+            v = box2((scaled**2).sum(1))
+            for pixels, _ in arrays.values():
+                pixels[some] = scaled.reshape(len(v), -1, size)
+            for layer, scale in enumerate(self.scales):
+                v *= scale
+                deviation = np.sqrt(v).reshape(-1, size)
+                for _, deviations in arrays.values():
+                    deviations[some, layer] = deviation
+                v = box2(v / 9)
+        return Prepared(exponents, arrays)
 
     def tile(self, x: Prepared, z: Prepared, symmetric: bool = False) -> np.ndarray:
         """Prepared x (n images) and z (m images) -> float32 (readouts, n, m)."""
@@ -138,9 +152,8 @@ class Backend:
 
         jobs = [(begin, first) for first in groups for begin in range(0, n, rows)]
         with_pairs = [job for job in jobs if not symmetric or job[0] + rows > job[1]]
-        pool = ThreadPoolExecutor(threads())
+        pool = self.pool(threads())
         begun = [pool.submit(run, *job) for job in with_pairs]
-        pool.shutdown(wait=False)  # its threads end with the last job
 
         def finish() -> np.ndarray:
             for job in begun:
@@ -186,7 +199,7 @@ class Backend:
         plane = (size + 1) * max(cpu_slabs.width_of(each.slabs[0]) for each in self.passes)
         of_z, of_planes = max(widths) * size**2 * (spec.channels + spec.layers), (max(widths) + 8) * plane
         own = lanes.LANES * (of_z + of_planes)
-        return 3 * side * image + 4 * len(spec.readouts) * side**2 * 8 + 2 * threads() * own
+        return 3 * side * image + 4 * len(spec.readouts) * side**2 * 8 + threads() * own
 
 
 def scales(spec: Spec, brightest: int) -> np.ndarray:
