@@ -11,13 +11,14 @@ from click.shell_completion import shell_complete
 from cntk_bench import __version__
 from cntk_bench.cli import (
     analyses,
+    bench,
     comparing,
     configs,
     converge,
-    costs,
     document,
     failures,
     figures,
+    info,
     logfile,
     page,
     plan,
@@ -52,7 +53,7 @@ def cli() -> None:
     """
 
 
-for room in (stages, results, figures, page, comparing, analyses, converge, plan, costs, configs):
+for room in (stages, results, figures, page, comparing, analyses, converge, plan, bench, info, configs):
     for command in room.COMMANDS:
         cli.add_command(command)
 
