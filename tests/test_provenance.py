@@ -77,7 +77,14 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch):
     ("cpuinfo", "processor", "cpu"),
     [
         ("processor\t: 0\nmodel name\t: A CPU: 2\x1b GHz \nmodel name\t: another\n", "", r"A CPU: 2\x1b GHz"),
-        ("processor\t: 0\nCPU part\t: 0xd4f\n", "aarch64", "aarch64"),
+        (
+            "cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: A CPU\nflags\t: fma avx2 avx512f\n\nmodel\t: 3\n",
+            "",
+            "A CPU (family 26, model 2, AVX-512)",
+        ),
+        ("model name\t: A CPU\nflags\t: fma avx2\n", "", "A CPU (AVX2)"),
+        ("processor\t: 0\nCPU part\t: 0xd4f\n", "aarch64", "aarch64 (part 0xd4f)"),
+        ("processor\t: 0\nCPU part\t: 0xd4f\n", "", None),
         ("", "", None),
         (None, "arm", "arm"),  # the file does not exist
     ],

@@ -25,6 +25,12 @@ LIBRARIES = (
 )
 PATIENCE = 20  # seconds that another program may take to answer
 MOST = 10_000  # bytes of its answer that are read, at most
+DETAILS = {
+    "cpu family": "family",
+    "model": "model",
+    "CPU part": "part",
+}  # Linux's words, ours
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # the widest first
 COMMIT = "CNTK_BENCH_COMMIT"  # environment variable with the commit of a copy without git
 
 
@@ -59,14 +65,29 @@ def machine() -> dict[str, Any]:
 
 
 def _cpu() -> str | None:
+    """The CPU's name, with its model and its widest vectors, since virtual machines shorten the name."""
+    facts = _first_processor()
+    name = facts.get("model name") or platform.processor()
+    details = [f"{word} {facts[key]}" for key, word in DETAILS.items() if key in facts]
+    flags = facts.get("flags", "").split()
+    details += [text for flag, text in VECTORS.items() if flag in flags][:1]
+    whole = f"{name} ({', '.join(details)})" if name and details else name
+    return short(whole, 120) if whole else None
+
+
+def _first_processor() -> dict[str, str]:
+    """What the system says of the first processor; empty if it says nothing."""
+    facts: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if line.startswith("model name"):
-                    return short(line.partition(":")[2].strip())
+                key, colon, value = line.partition(":")
+                if not colon:
+                    break
+                facts.setdefault(key.strip(), value.strip())
     except OSError:
         pass
-    return platform.processor() or None
+    return facts
 
 
 def commit() -> str | None:
