@@ -38,6 +38,11 @@ def passes():
         yield name, backend, backend.passes[-1]
 
 
+def exact(each):
+    """The flag of `layers.layer` for a plane."""
+    return layers.ON if each.wide is np.float64 else layers.OFF
+
+
 def assembly(each):
     """The machine code of a layer where nothing is read out, as text."""
     (_, begin, end, first, last), columns, ends = each.slabs[0][0], *each.slabs[1:]
@@ -56,6 +61,8 @@ def assembly(each):
         T,
         T2,
         *room[:2],
+        exact(each),
+        layers.OFF,
         None,
         activation.CONSTANTS,
     )
@@ -63,7 +70,10 @@ def assembly(each):
 
 
 def loops(text):
-    """Innermost loops that hold a polynomial, and so products: from a label to the last jump back to it."""
+    """The two loops over a row's entries, up to the root and from there on, as lists of instructions.
+
+    LLVM may compile a loop in several versions, of which the one that does most entries per turn is taken.
+    """
     lines = text.splitlines()
     labels = {line[:-1]: number for number, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
     found = {}
@@ -77,12 +87,25 @@ def loops(text):
     ):  # a loop may have two entrances
         if all(last <= a or b <= first for a, b in inner):
             inner.append((first, last))
-    kept = [[one for one in lines[a:b] if not re.match(r"\.L|\s+(j|\.)", one)] for a, b in inner]
-    return [body for body in kept if any("mulps" in one for one in body)]
+    bodies = [[one for one in lines[a:b] if not re.match(r"\.L|\s+(j|\.)", one)] for a, b in inner]
+    kept = [body for body in bodies if entries(body)]
+    halves = [
+        [body for body in kept if any("psrld" in one for one in body) == root] for root in (True, False)
+    ]
+    if not all(halves):
+        raise SystemExit("the loops over entries were not found: LLVM compiles them in another way")
+    return [max(half, key=entries) for half in halves]
+
+
+def entries(body):
+    """How many entries one turn of a loop computes: each has one negated product per register."""
+    bits = {"x": 128, "y": 256, "z": 512}
+    negated = [re.search(r"%([xyz])mm", one) for one in body if "fnmadd" in one]
+    return sum(bits[one[1]] for one in negated if one) / (32 * lanes.LANES)
 
 
 def cycles(body, cpu):
-    """Cycles of each unit for one iteration of a loop, in LLVM's model of a CPU."""
+    """Cycles of each unit for one entry of a loop, in LLVM's model of a CPU."""
     turns = 300
     told = subprocess.run(
         ["llvm-mca", f"-mcpu={cpu}", f"--iterations={turns}"], input="\n".join(body), text=True,
@@ -96,7 +119,8 @@ def cycles(body, cpu):
     units = UNITS.get(cpu) or {name: (name,) for name in pressure}
     found = {unit: sum(pressure[port] for port in ports) / len(ports) for unit, ports in units.items()}
     total = int(re.search(r"Total Cycles:\s+(\d+)", told)[1])
-    return found | {"all, in order": total / turns}
+    found["all, in order"] = total / turns
+    return {unit: value / entries(body) for unit, value in found.items()}
 
 
 def measured(backend, each, runs=15):
@@ -113,8 +137,8 @@ def measured(backend, each, runs=15):
         some = prepared[0], np.ascontiguousarray(prepared[1][:, :layers])
         started = time.perf_counter()
         planes.recursion(
-            SIZE, middle, columns, ends, some, some, each.states, none, counts, scales[:layers], constants,
-            *room, out,
+            SIZE, middle, columns, ends, exact(each), some, some, each.states, none, counts, scales[:layers],
+            constants, *room, out,
         )  # fmt: skip
         return time.perf_counter() - started
 

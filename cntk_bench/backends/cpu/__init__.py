@@ -178,6 +178,7 @@ class Backend:
         cpu_planes.recursion(
             spec.size,
             *each.slabs,
+            cpu_layers.ON if each.wide is np.float64 else cpu_layers.OFF,
             xs,
             zs,
             each.states,

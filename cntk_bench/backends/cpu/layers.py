@@ -34,6 +34,8 @@ from cntk_bench.backends.cpu.lanes import (
 
 ZERO: Any = np.float32(0)
 Array = np.ndarray
+Flag = int | None  # Numba compiles a version of a function for each, and a loop looks at neither
+ON, OFF = 1, None
 
 # What a readout sums: K; G - K, the NTK with first and last layer fixed; G, with all layers trained.
 NNGP, HIDDEN, ALL = range(3)
@@ -120,7 +122,8 @@ def read(i: int, width: int, Ks: Array, hidden: Array, all: Array, readout: tupl
 @compiled
 def layer(
     P: int, h: int, columns: Array, ends: Array, x: tuple, z: tuple, S: Array, T: Array | None,
-    T2: Array | None, rows: tuple, rings: tuple, readout: tuple | None, constants: Array,
+    T2: Array | None, rows: tuple, rings: tuple, exact: Flag, signed: Flag, readout: tuple | None,
+    constants: Array,
 ) -> None:  # fmt: skip
     """Compute one layer of a slab in place: S and T become the sums over neighbours of K and G.
 
@@ -131,15 +134,19 @@ def layer(
         in this layer
     S, T, T2 : row i is stored as row i + 1, to leave room for what is stored before the first row
     rows, rings : work space for four rows of float32; for two rows of S and of each T
-    readout : see `read`; None if S cannot be negative and nothing is read out
+    exact : ON if S is float64
+    signed : ON if S may be negative
+    readout : see `read`; None if nothing is read out
     """
     wide_vectors()
     (xs, x_at), (zs, z_at) = x, z
     (gaps, roots, larges, seconds), (S_ring, T_ring, T2_ring) = rows, rings
     numbers, none = held(constants), splat(S.dtype.type(0))
     _, _, _, (_, ninth32, _, snap, zero) = numbers
-    width, exact, ninth = len(columns) * LANES, S.itemsize == 8, filled(1 / 9, none)
-    least = zero if exact else snap  # in float64, a small gap is no rounding error
+    width, ninth = len(columns) * LANES, filled(1 / 9, none)
+    least = snap
+    if exact is not None:
+        least = zero  # in float64, a small gap is no rounding error
     for i in range(h):
         begin, above, old, last = (i + 1) * width, i * width, i % 2 * width, (i + 1) % 2 * width
         x_row, z_row = x_at + i * P, z_at + i * P
@@ -148,12 +155,12 @@ def layer(
             for e in range(first, stop):
                 t = e * LANES
                 large = load(S, begin + t)
-                if readout is not None:
+                if signed is not None:
                     large = absolute(large)
                 n_x, n_z = spread(xs, x_row + columns[e, 0]), load(zs, (z_row + columns[e, 1]) * LANES)
                 gap = narrow(fms(n_x, n_z, large))
                 store(gaps, t, gap)
-                if exact:
+                if exact is not None:
                     store(larges, t, narrow(large))
                 store(roots, t, root_of_ratio(gap, narrow(large), least, numbers))
         for k in range(len(ends) - 1):
@@ -162,13 +169,16 @@ def layer(
             G1 = G2 = H1 = H2 = zero
             for e in range(first, stop):
                 t, before = e * LANES, (e - 1) * LANES
-                signed = load(S, begin + t)
+                own = load(S, begin + t)
                 k0, gain = k0_and_gain(load(gaps, t), load(roots, t), numbers)
-                large = signed if readout is None else absolute(signed)
-                K = fma(large, ninth, widen(gain, signed))
-                K32 = fma(load(larges, t), ninth32, gain) if exact else narrow(K)  # for fewer conversions
+                large = own if signed is None else absolute(own)
+                K = fma(large, ninth, widen(gain, own))
+                K32 = narrow(K)
+                if exact is not None:
+                    K32 = fma(load(larges, t), ninth32, gain)  # for fewer conversions
+                if signed is not None:
+                    k0, K, K32 = with_sign(own, k0, K, K32, numbers)
                 if readout is not None:
-                    k0, K, K32 = with_sign(signed, k0, K, K32, numbers)
                     store(larges, t, K32)
                 push(K1 + K2 + K, S_ring, old + before, last + before, S, above + before)
                 K1, K2 = K2, K

@@ -18,7 +18,7 @@ from numba import njit
 
 from cntk_bench.backends.cpu.compilation import keep_code
 from cntk_bench.backends.cpu.lanes import LANES
-from cntk_bench.backends.cpu.layers import ALL, layer, products
+from cntk_bench.backends.cpu.layers import ALL, OFF, ON, Flag, layer, products
 
 Array = np.ndarray
 
@@ -45,13 +45,14 @@ def multiply(array: Array, factor: float, size: int) -> None:
 @keep_code
 @compiled
 def recursion(
-    P: int, slabs: Array, columns: Array, ends: Array, x: tuple, z: tuple, states: Array, reads: Array,
-    pixel_weights: Array, scales: Array, constants: Array, room: tuple, S: Array, T: Array | None,
-    T2: Array | None, out: Array,
+    P: int, slabs: Array, columns: Array, ends: Array, exact: Flag, x: tuple, z: tuple, states: Array,
+    reads: Array, pixel_weights: Array, scales: Array, constants: Array, room: tuple, S: Array,
+    T: Array | None, T2: Array | None, out: Array,
 ) -> None:  # fmt: skip
     """Add to `out` the share of some displacements, for images x, each with up to LANES images z.
 
     slabs, columns, ends : as `slabs.slabs` makes them
+    exact : ON for float64
     x, z : pairs of images (n, C, P * P) and their deviations (n, layers, P * P), in float32 or float64
     states : the training of T and of T2, if they exist: HIDDEN or ALL; that of T2 is ALL
     reads : (r, 4) of layer, readout, quantity, pool; ascending layers
@@ -102,11 +103,14 @@ def recursion(
                     end += 1
                 at = number * pixels
                 of_x, of_z = (x_devs, i * layers * pixels + at + x_at), (z_devs, at + z_at)
-                if number == 0 or end > first:
-                    readout = reads, np.int64(first), np.int64(end), of_rows, of_columns, scale, sums
-                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, readout, constants)
+                readout = reads, np.int64(first), np.int64(end), of_rows, of_columns, scale, sums
+                # Three versions are compiled, each with what it needs: only the first S can be negative.
+                if number == 0:
+                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, exact, ON, readout, constants)
+                elif end > first:
+                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, exact, OFF, readout, constants)
                 else:
-                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, None, constants)
+                    layer(P, h, some, own, of_x, of_z, S, T, T2, rows, rings, exact, OFF, None, constants)
                 first = end
         for number in range(len(reads)):
             for lane in range(k):
