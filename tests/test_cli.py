@@ -379,6 +379,8 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in succeed("info").splitlines() if "  " in line)
     assert lines["cntk-bench"] == __version__ and lines["python"] == platform.python_version()
     assert lines["data sets"].split(", ") == list(READERS)
+    shipped = sorted(path.stem for path in QUICKSTART.parent.glob("*.yaml"))
+    assert lines["configs"].split(", ") == shipped
     assert "cpu" in lines["backends"] and lines["numpy"] == np.__version__
 
     def broken():
@@ -608,6 +610,25 @@ def test_debug_shows_the_traceback():
     process = start("run", "missing.yaml", "--debug", stderr=subprocess.PIPE)
     assert "Traceback" in process.communicate()[1] and process.returncode == 1
     assert "missing.yaml" in fail("run", "missing.yaml")
+
+
+def test_fetch_takes_a_data_set_or_a_config_that_uses_it(tmp_path, monkeypatch):
+    from cntk_bench import data
+    from cntk_bench.runs import images
+
+    monkeypatch.chdir(tmp_path)
+    fetched = []
+    monkeypatch.setattr(data, "fetch", lambda name, folder, _: fetched.append((name, str(folder))))
+    (tmp_path / "mine.yaml").write_text("dataset: {name: cifar100, path: there}\n")
+    for named in ("cifar10", "CIFAR-10", "cifar10-small", "mine.yaml"):
+        assert "is in" in succeed("fetch", named)
+    assert fetched == 3 * [("cifar10", images.FETCHED)] + [("cifar100", "there")]
+    assert "digits needs no download" in succeed("fetch", "quickstart")
+    monkeypatch.setattr("cntk_bench.system.resources.folder", lambda _: tmp_path)
+    (tmp_path / "cifar10.yaml").write_text("dataset: {name: digits}\n")
+    succeed("fetch", "cifar10", "--path", "here")
+    assert fetched[-1] == ("cifar10", "here")  # a data set's own name comes first
+    assert "data set cifar10-tiny is unknown" in fail("fetch", "cifar10-tiny")
 
 
 def test_bad_usage_is_told_the_remedy():

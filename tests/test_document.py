@@ -82,6 +82,7 @@ def test_what_a_run_is_asked_about_it(run, tmp_path):
 def test_what_a_machine_is_asked_about(tmp_path):
     found = answered("info")
     assert "cpu" in found["backends"] and found["machine"]["cores"] > 0 and "digits" in found["data_sets"]
+    assert "quickstart" in found["configs"]
     script = answered("slurm-script", QUICKSTART, "--shards", 3, "-o", tmp_path / "r")
     assert script["script"].startswith("#!") and script["shards"] == 3
     planned = answered("plan", QUICKSTART, *TINY, "-o", tmp_path / "r")
