@@ -107,7 +107,8 @@ def test_the_reference_has_every_config_that_ships(monkeypatch):
     monkeypatch.syspath_prepend(REPOSITORY / "docs" / "extensions")
     import generated
 
-    assert generated.MARK.findall((REPOSITORY / "docs/reference/config.md").read_text()) == ["configs", "keys"]
+    page = (REPOSITORY / "docs" / "reference" / "config.md").read_text("utf-8")
+    assert generated.MARK.findall(page) == ["configs", "keys"]
     rows = re.findall(r"^\| `(\S+)` \| (.+?) \| (.+?) \|$", generated.configs(), re.MULTILINE)
     assert [name for name, _, _ in rows] == resources.configs()
     assert all("cntk-bench run" not in about and "Source:" not in about + time for _, about, time in rows)

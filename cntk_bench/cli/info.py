@@ -13,7 +13,7 @@ from cntk_bench.text import short
 @click.command()
 @options.common
 def info() -> None:
-    """Show the version, this machine, the backends that work here, the data sets and the configs that ship."""
+    """Show the version, this machine, the backends that work here, known data sets and configs that ship."""
     streams.line("cntk-bench", __version__)
     for what in ("machine", "versions"):
         found = _tried(what, partial(_provenance, what))

@@ -114,8 +114,9 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
     from cntk_bench.runs import stored
     from cntk_bench.system.bucket import Bucket
 
-    backend = stored.backend_name(settings.compute.backend, where)
-    spec, tiles = stored.cut(settings, loaded, backend, where)
+    spec = stored.spec_of(settings, loaded)
+    backend = stored.backend_name(settings.compute.backend, where, spec)
+    tiles = stored.cut(spec, settings, loaded, backend, where)
     worker = backends.create(backend, spec)
     matrices = sum(bool(readouts) for _, readouts in _cells(settings)) * tiles.draws
     how = settings.solve

@@ -268,7 +268,7 @@ class Benchmark:
 
 def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
     """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
-    backend = backends.create(backends.choose(backend_name), spec)
+    backend = backends.create(backends.choose(backend_name, spec), spec)
     images = made_up(spec)
     alone = rate(backend, images, seconds)
     return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())
