@@ -7,7 +7,8 @@ from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
-from cntk_bench.grams import description, growth
+from cntk_bench.grams import description, growth, missing
+from cntk_bench.grams.missing import Missing
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
@@ -100,6 +101,20 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
         "dtype": "float32",
         **({} if settings.compute.tile == "auto" else {"tile_asked": settings.compute.tile}),
     } | images.asked(settings, loaded)
+
+
+def remaining(run: Run, plan: Plan, spec: Spec, settings: Config, loaded: Dataset, backend: str) -> Missing:
+    """What `compute` would have to compute for a plan; a store that exists is only read.
+
+    Raises
+    ------
+    UserError
+        If the store is of another computation, or cannot be read.
+    """
+    if not description.exists(run.gram):
+        return missing.whole(plan)
+    asked = attributes(spec, settings, loaded, backend)
+    return growth.remaining(run.gram, plan, asked, images.image_facts(loaded))
 
 
 def require_images_and_labels(target: Store, settings: Config, loaded: Dataset) -> None:

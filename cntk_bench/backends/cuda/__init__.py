@@ -55,7 +55,7 @@ def scale(readout: Readout, size: int) -> float:
 
 
 def refusal(spec: Spec) -> str | None:
-    """Why the GPU cannot compute a spec (`backends.refusal`): a plane's columns lie in the lanes of a warp."""
+    """Why the GPU cannot compute a spec (`backends.refusal`): a plane's columns lie in a warp's lanes."""
     if spec.part(CONVOLUTIONAL) is None or spec.size <= LANES:
         return None
     return f"takes images of up to {LANES} x {LANES} pixels, not {spec.size} x {spec.size}"
