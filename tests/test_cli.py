@@ -308,6 +308,35 @@ def test_plan_spends_nothing(tmp_path):
     assert not (tmp_path / "planned").exists()
 
 
+def test_plan_counts_what_a_run_lacks(finished):
+    run, _ = finished
+
+    def planned(*more):
+        return json.loads(succeed("plan", QUICKSTART, *SMALL, "--output", run, "--json", *more))
+
+    same = planned("--workers", 3)
+    assert same["tiles_done"] == same["tiles"] == 15 + 4 * 5 and same["pairs_done"] == same["pairs"]
+    assert same["disk"] == 0 and same["pairs_per_second"] is None
+    assert same["time_compute"] == same["time_compute_by_workers"] == {"low": 0, "high": 0}
+    grown = planned("--set", "dataset.train=48")
+    assert grown["tiles"] - grown["tiles_done"] == 6 + 4 and grown["pairs_done"] == same["pairs"]
+    assert grown["disk"] == 10 * 10 * (4 * 8**2 + 4) and grown["time_compute"]["high"] > 0
+    deeper = planned("--set", "kernel.depths=[3,5]")
+    assert deeper["tiles_done"] == 0 and deeper["tiles_done_in_part"] == deeper["tiles"]
+    told = succeed("plan", QUICKSTART, *SMALL, "--output", run, "--set", "dataset.train=48")
+    assert re.search(
+        r"^done +35 of these tiles, 2,020 of 2,616 pairs; only the rest is computed$", told, re.MULTILINE
+    )
+
+
+def test_plan_refuses_what_compute_refuses(finished):
+    run, _ = finished
+    for wrong in ("dataset.seed=3", "compute.tile=16", "dataset.preprocess=none"):
+        asked = (QUICKSTART, *SMALL, "--set", wrong, "--output", run)
+        told = fail("plan", *asked)
+        assert "holds another computation" in told and told == fail("compute", *asked)
+
+
 def test_bench_prints_rates():
     results = json.loads(
         succeed("bench", "--size", 6, "--channels", 1, "--depths", "3,4", "--seconds", 0.05, "--json")
@@ -362,7 +391,9 @@ def test_a_begun_run_keeps_its_backend(tmp_path, monkeypatch):
     create = backends.create
     monkeypatch.setattr(backends, "available", lambda: ["cuda", "cpu"])
     monkeypatch.setattr(backends, "create", lambda name, spec: asked.append(name) or create(name, spec))
-    assert "(cpu, measured" in succeed("plan", QUICKSTART, *SMALL, "--output", run)
+    assert "(cpu, measured" in succeed(
+        "plan", QUICKSTART, *SMALL, "--set", "dataset.train=48", "--output", run
+    )
     succeed("compute", QUICKSTART, *SMALL, "--output", run)
     assert "0 damaged" in succeed("verify", run, "--repair")
     assert set(asked) == {"cpu"}
@@ -379,6 +410,8 @@ def test_info_shows_what_works_and_what_is_broken(monkeypatch):
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in succeed("info").splitlines() if "  " in line)
     assert lines["cntk-bench"] == __version__ and lines["python"] == platform.python_version()
     assert lines["data sets"].split(", ") == list(READERS)
+    shipped = sorted(path.stem for path in QUICKSTART.parent.glob("*.yaml"))
+    assert lines["configs"].split(", ") == shipped
     assert "cpu" in lines["backends"] and lines["numpy"] == np.__version__
 
     def broken():
@@ -608,6 +641,25 @@ def test_debug_shows_the_traceback():
     process = start("run", "missing.yaml", "--debug", stderr=subprocess.PIPE)
     assert "Traceback" in process.communicate()[1] and process.returncode == 1
     assert "missing.yaml" in fail("run", "missing.yaml")
+
+
+def test_fetch_takes_a_data_set_or_a_config_that_uses_it(tmp_path, monkeypatch):
+    from cntk_bench import data
+    from cntk_bench.runs import images
+
+    monkeypatch.chdir(tmp_path)
+    fetched = []
+    monkeypatch.setattr(data, "fetch", lambda name, folder, _: fetched.append((name, str(folder))))
+    (tmp_path / "mine.yaml").write_text("dataset: {name: cifar100, path: there}\n")
+    for named in ("cifar10", "CIFAR-10", "cifar10-small", "mine.yaml"):
+        assert "is in" in succeed("fetch", named)
+    assert fetched == 3 * [("cifar10", images.FETCHED)] + [("cifar100", "there")]
+    assert "digits needs no download" in succeed("fetch", "quickstart")
+    monkeypatch.setattr("cntk_bench.system.resources.folder", lambda _: tmp_path)
+    (tmp_path / "cifar10.yaml").write_text("dataset: {name: digits}\n")
+    succeed("fetch", "cifar10", "--path", "here")
+    assert fetched[-1] == ("cifar10", "here")  # a data set's own name comes first
+    assert "data set cifar10-tiny is unknown" in fail("fetch", "cifar10-tiny")
 
 
 def test_bad_usage_is_told_the_remedy():

@@ -14,7 +14,9 @@ from backend_suite import DEPTHS, EVERYTHING, TABLE, BackendSuite, ordinary, rea
 sys.path.insert(0, str(Path(__file__).with_name("emulator")))
 
 from emulated import FORWARD, REVERSED, SHUFFLED, Emulator, compiler  # noqa: E402
+from test_cli import call  # noqa: E402
 
+from cntk_bench import backends, gram  # noqa: E402
 from cntk_bench.backends.cuda import Backend, Gpu, available  # noqa: E402
 from cntk_bench.backends.cuda.zones import zones  # noqa: E402
 from cntk_bench.errors import UserError  # noqa: E402
@@ -266,6 +268,43 @@ def test_tiles_under_way_share_images():
 def test_large_images_are_refused():
     with pytest.raises(UserError, match="33 x 33.*--backend cpu"):
         Backend(Spec(TABLE, 3, 33), Emulator())
+
+
+def test_auto_computes_large_images_on_the_cpu_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(backends.module("cuda"), "available", lambda: True)
+    dense = Readout("fc-ntk", "", 3, None)
+    assert backends.choose("auto", Spec((*TABLE, dense), 3, 32)) == "cuda"
+    assert backends.choose("auto", Spec((dense,), 3, 33)) == "cuda"
+    assert backends.choose("cuda", Spec(TABLE, 3, 33)) == "cuda" and not caplog.messages  # `create` refuses
+    assert backends.choose("auto", Spec((*TABLE, dense), 3, 33)) == "cpu"
+    told = "computing on the backend cpu: cuda takes images of up to 32 x 32 pixels, not 33 x 33"
+    assert caplog.messages == [told]
+    found = gram(np.ones((2, 1, 33, 33)), readouts=[Readout("ntk", "v", 2)])
+    np.testing.assert_array_equal(found[0], found[0, 0, 0])
+    assert caplog.messages == [told, told]
+
+
+def test_commands_compute_large_images_on_the_cpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(backends.module("cuda"), "available", lambda: True)
+    images = np.random.default_rng(0).normal(size=(8, 33, 33)).astype("f4")
+    np.savez(
+        tmp_path / "large.npz", x_train=images, y_train=np.arange(8) % 2, x_test=images, y_test=[0, 1] * 4
+    )
+    (tmp_path / "large.yaml").write_text(
+        f"dataset: {{name: npz, path: {tmp_path}/large.npz}}\nkernel: {{columns: [CNTK-V], depths: [2]}}\n"
+    )
+    asked = tmp_path / "large.yaml", "-o", tmp_path / "run"
+    for command in ("plan", "compute"):
+        done = call(command, *asked)
+        assert done.returncode == 0 and "cuda takes images of up to 32 x 32 pixels" in done.stderr, (
+            done.stderr
+        )
+        assert done.stderr.count("\n") == 1
+    assert call("compute", *asked).stderr == ""  # a run goes on where it was begun
+    timed = call(
+        "bench", "--columns", "CNTK-V", "--depths", 2, "--size", 33, "--seconds", 0.01, "--scratch", tmp_path
+    )
+    assert timed.returncode == 0 and " cpu: " in timed.stdout and "33 x 33" in timed.stderr
 
 
 def test_without_cupy_the_extras_are_named(monkeypatch):

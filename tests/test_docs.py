@@ -1,8 +1,12 @@
-"""Every block of the README and of docs/ runs, page by page, or says why it cannot; all blocks are parsed."""
+"""Every block of the README and of docs/ runs, page by page, or says why it cannot; all blocks are parsed.
+
+So are the commands that notebooks name; `test_examples` runs the notebooks themselves.
+"""
 
 import ast
 import doctest
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -17,14 +21,18 @@ import click
 import pytest
 from warm_program import Warm
 
+from cntk_bench import data
 from cntk_bench.cli.program import cli
 from cntk_bench.config import config
+from cntk_bench.system import resources
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(REPOSITORY)) for page in PAGES]
 FOUND = {name: list(blocks.blocks(page.read_text("utf-8"))) for name, page in zip(NAMES, PAGES, strict=True)}
 RUNNABLE = ("bash", "console", "python", "pycon")
+NOTEBOOKS = sorted((REPOSITORY / "docs").rglob("*.ipynb"))
+CALL = re.compile(r"\bcntk-bench +([^`\n]+)")  # in a cell: up to the end of the line, or of the code span
 
 # On this page every command starts the program anew, as it does for readers.
 AS_INSTALLED = "docs/first-hour.md"
@@ -87,6 +95,25 @@ def test_what_is_not_run_is_counted_and_the_rest_is_most_of_it():
     assert len(runnable) > 60 and len(left_out) < len(runnable) / 2
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_command_that_a_notebook_names_can_be_given(path):
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        for said in CALL.findall("".join(cell["source"])):
+            _check_call(shlex.split(said, comments=True), f"{path.name}: cntk-bench {said}")
+
+
+def test_the_reference_has_every_config_that_ships(monkeypatch):
+    pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install 'cntk-bench[docs]'")
+    monkeypatch.syspath_prepend(REPOSITORY / "docs" / "extensions")
+    import generated
+
+    page = (REPOSITORY / "docs" / "reference" / "config.md").read_text("utf-8")
+    assert generated.MARK.findall(page) == ["configs", "keys"]
+    rows = re.findall(r"^\| `(\S+)` \| (.+?) \| (.+?) \|$", generated.configs(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == resources.configs()
+    assert all("cntk-bench run" not in about and "Source:" not in about + time for _, about, time in rows)
+
+
 def _is_run(block):
     module = block.marks.get("needs")
     return "not run" not in block.marks and (module is None or _imports(module))
@@ -146,7 +173,7 @@ def _commands(block):
 
 
 def _check_shell(text, where):
-    """Check the syntax, and in every call of the program its command, options and keys of the config."""
+    """Check the syntax, and in every call of the program its command and arguments (`_check_call`)."""
     checked = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True)
     assert checked.returncode == 0, f"{where}: {checked.stderr}"
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -157,6 +184,7 @@ def _check_shell(text, where):
 
 
 def _check_call(words, where):
+    """Check a command's name and options, keys of the config, and names of configs and data sets."""
     end = next((i for i, w in enumerate(words) if w in ("&&", "||", ";", "|", ">", ">>", "&")), len(words))
     name, *arguments = words[:end]
     if name.startswith("-"):
@@ -168,6 +196,11 @@ def _check_call(words, where):
         given, _, _ = command.make_parser(context).parse_args(list(arguments))
     except click.UsageError as error:
         pytest.fail(f"{where}: {error.format_message()}")
+    for argument in ("config", "dataset"):
+        named = given.get(argument)
+        if isinstance(named, str) and re.fullmatch(r"[\w-]+", named):  # else it is a file
+            known = named in resources.configs() or (argument == "dataset" and data.is_known(named))
+            assert known, f"{where}: no {argument} is called {named}"
     for assignment in given.get("overrides") or ():
         key = assignment.partition("=")[0].split(".")
         model = config.Config

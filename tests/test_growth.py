@@ -10,10 +10,12 @@ import pytest
 from cntk_bench import open_run
 from cntk_bench.config import config
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import growth, image_facts, matrix, store
+from cntk_bench.grams import growth, image_facts, matrix, missing, store
+from cntk_bench.grams.tiles import Plan
 from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import compute as computing
+from cntk_bench.runs import images, stored
 from cntk_bench.runs import solve as solving
 from cntk_bench.runs import verify as verifying
 from cntk_bench.runs.status import Follower
@@ -78,6 +80,56 @@ def test_more_images_compute_the_difference(run, tmp_path):
         np.testing.assert_array_equal(matrices(run)[key], whole)
     assert verifying.verify(run, run.config(), 10, False).ok
     assert computed(tmp_path, "dataset.train=60")[1] == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("dataset.train=60", "dataset.test=30"),
+        ("dataset.train=30", "dataset.test=10"),
+        ("dataset.train=30", "dataset.test=25", "kernel.depths=[5,6]"),
+        ("dataset.train=60", "kernel.columns=[CNN-GP-V,CNTK-V]"),
+        ("dataset.train=20", "dataset.draws=3"),
+    ],
+)
+def test_what_remains_is_what_compute_then_computes(run, tmp_path, overrides):
+    """Before and after some tiles were lost; asking changes nothing."""
+    asked = settings(tmp_path, *overrides)
+    loaded = images.load(asked)
+    spec = stored.spec_of(asked, loaded)
+    plan = stored.cut(spec, asked, loaded, "cpu", run)
+    held = store.open(run.gram)
+    with held.alone():
+        for tile in held.plan.tiles()[1::4]:
+            held.discard(tile)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    found = stored.remaining(run, plan, spec, asked, loaded, "cpu")
+    assert before == {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    foreseen = {
+        (str(found.plan.tile_at(part, number)), frozenset(str(spec.readouts[place]) for place in places))
+        for places, parts in found.tiles.items()
+        for part, numbers in parts.items()
+        for number in numbers.tolist()
+    }
+    _, tasks = computed(tmp_path, *overrides)
+    target = store.open(run.gram)
+    assert found.plan == target.plan and tasks
+    assert foreseen == {(str(t.tile), frozenset(target.readouts[r] for r in t.readouts)) for t in tasks}
+    assert found.count == len(tasks) and found.chunks == sum(len(task.readouts) for task in tasks)
+    pairs = sum(task.tile.pairs(target.plan) for task in tasks)
+    assert sum(found.computed(places, 1) for places in found.tiles) == pairs
+    left = stored.remaining(run, plan, spec, asked, loaded, "cpu")
+    assert left.count == left.pairs == left.bytes == 0 and dict(left.tiles) == {}
+
+
+def test_of_a_new_run_everything_remains(tmp_path):
+    for plan in (Plan(40, 20, 16, 2), Plan(40, 0, 16, 1), Plan(60, 7, 8, 3, 3)):
+        found = missing.whole(plan)
+        (places,) = found.tiles
+        assert places == tuple(range(plan.readouts))
+        assert (found.count, found.pairs, found.bytes) == (plan.count, plan.pairs, plan.bytes)
+        assert all(found.computed(places, together) == plan.computed(together) for together in (1, 16))
 
 
 def test_the_smaller_run_is_a_view_of_the_larger_one(run, tmp_path):

@@ -9,6 +9,7 @@ from cntk_bench.costs.forecast import Forecast
 from cntk_bench.costs.measure import Rate
 from cntk_bench.costs.span import Span
 from cntk_bench.executors.local import WAITING
+from cntk_bench.grams import missing
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.regression import placement
@@ -108,7 +109,7 @@ def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):
 def test_the_cost_counts_columns_that_a_cpu_computes_for_nobody(backend, tmp_path, monkeypatch, side, draws):
     monkeypatch.setattr(measure, "forecast", lambda *_: Forecast(1, None))
     backend.together = 16
-    plan = Plan(60, 50, side, 1, draws)
+    plan = Plan(60, 50, side, len(SPEC.readouts), draws)
     found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path, 3)
     began = backend.clock[0]
     for tile in plan.tiles():
@@ -120,9 +121,36 @@ def test_the_cost_counts_columns_that_a_cpu_computes_for_nobody(backend, tmp_pat
     assert found.tile_seconds == pytest.approx(backend.clock[0] - began)
 
 
+def test_the_cost_of_what_a_run_lacks(backend, tmp_path, monkeypatch):
+    """The tiles of 8 new images lack both readouts; the others lack the second, which alone is slower."""
+    monkeypatch.setattr(measure, "forecast", lambda *_: Forecast(1, None))
+    slow = Fake(backend.clock)
+    slow.tile = lambda x, z: [backend.tile(x, z) for _ in range(2)]
+    created = []
+    monkeypatch.setattr(measure.backends, "create", lambda name, spec: created.append(spec) or slow)
+    backend.name = "cuda"
+    plan = Plan(32, 0, 8, 2)
+    lacks = missing.Missing(
+        plan, (32, 0), {(0, 1): {"train": np.arange(6, 10)}, (1,): {"train": np.arange(6)}}
+    )
+    found = measure.cost(SPEC, plan, IMAGES, backend, tmp_path, 3, missing=lacks)
+    assert created == [Spec(SPEC.readouts[1:], 1, 4)]
+    old, new = 24 * 25 // 2, 8 * 24 + 8 * 9 // 2
+    assert found.seconds == pytest.approx(1e-3 * (new + 2 * old))
+    assert found.done == (0, 0) and found.in_part == 6
+    assert found.disk == (4 * 2 + 6) * (4 * 8**2 + 4)
+    assert found.pairs_per_second == pytest.approx((new + old) / found.seconds)
+    nothing = measure.cost(
+        SPEC, plan, IMAGES, backend, tmp_path, 3, missing=missing.Missing(plan, (32, 0), {})
+    )
+    assert nothing.done == (10, plan.pairs) and nothing.time == Span(0, 0) and nothing.share(4) == 0
+    assert nothing.pairs_per_second is None and nothing.tile_seconds is None and nothing.disk == 0
+
+
 def test_several_workers_end_with_the_last_tile_of_the_one_that_has_most(backend, tmp_path):
     plan = Plan(100, 0, 10, len(SPEC.readouts))  # 55 tiles
-    cost = measure.Cost(plan, Rate(10, (1.0,)), 0, 0, 0, None, True, Forecast(1, None))
+    work = (measure.Work(plan.pairs, Rate(10, (1.0,))),)
+    cost = measure.Cost(plan, missing.whole(plan), work, 0, 0, None, True, Forecast(1, None))
     assert cost.seconds == plan.pairs / 10 and cost.share(1) == 1 and cost.solve_time is None
     assert cost.share(5) == pytest.approx(1 / 5)
     assert cost.share(10) == pytest.approx(6 / 55)

@@ -10,7 +10,7 @@ from test_cli import call
 from toy_store import bucket, direct, front, server  # noqa: F401
 
 from cntk_bench import report
-from cntk_bench.grams import store, traffic
+from cntk_bench.grams import missing, store, traffic
 
 pytest.importorskip("moto", reason="moto is not installed")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'cntk-bench[cluster]'")
@@ -71,7 +71,7 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
     assert requests["GET", "line"] == 0 and "GET" not in expected
     assert requests["PUT", "other"] + requests["GET", "other"] < 60
     sent = sum(up["PUT", kind] for kind in ("chunk", "line", "joined"))
-    assert sent == pytest.approx(traffic.computing(plan, 0.0).up, rel=0.02)
+    assert sent == pytest.approx(traffic.computing(missing.whole(plan), 0.0).up, rel=0.02)
     assert sum(up.values()) < sent + 12 * 4096 * 8  # facts about the images come on top
 
     chunks, others = map(
@@ -81,6 +81,10 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
     assert (
         chunks == sum(bool(re.match(KINDS["chunk"], f"/{name}")) for name in listed) == len(listed) - others
     )
+
+    again = call("plan", *asked)
+    assert re.search("^done +27 of these tiles", again.stdout, re.MULTILINE), again.stderr
+    assert re.search("^traffic, compute none$", again.stdout, re.MULTILINE)
 
     front.seen.clear()
     assert call("solve", tmp_path / "run").returncode == 0
@@ -110,7 +114,7 @@ def test_the_plan_is_what_a_run_asks_of_the_server(front, bucket, tmp_path, monk
 def test_more_workers_ask_for_more():
     """Each worker reads the others' lines; signs of life and looks at journals grow with time."""
     plan = store.Plan(400, 0, 4, 3)
-    one, four = (traffic.computing(plan, 100.0, writers) for writers in (1, 4))
+    one, four = (traffic.computing(missing.whole(plan), 100.0, writers) for writers in (1, 4))
     assert (one.get, four.get) == (0, 3 * plan.count) and one.head == four.head == 2 * plan.count
     assert (one.list, four.list) == (50, 200) and four.put - one.put == 3 * 20 + 3
     assert str(traffic.Traffic(put=1200, list=3)) == "1,200 PUT, 3 LIST"

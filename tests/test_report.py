@@ -249,6 +249,8 @@ def test_repetitions_and_training_accuracies_are_shown():
         "spread: standard deviation" in shown
         and "train: accuracy on the training images at the last epoch" in shown
     )
+    past["solutions"][0] |= {"accuracies": [30.0], "spread": None}  # of one repetition there is none
+    assert report.rows(past)[0]["repeats"] == 1 and "spread" not in report.table(past)
 
 
 def test_a_difference_of_nothing_has_no_sign():

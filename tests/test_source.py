@@ -113,7 +113,8 @@ def test_a_config_that_ships_is_known_by_a_mistyped_name(write):
     assert fail("plan", "sub/quickstart.yaml").endswith("(No such file or directory): give a YAML file\n")
     write("c.yaml", "extends: quickstart.yml\n")
     assert fail("plan", "c.yaml").endswith("and none of that name ships: did you mean quickstart?\n")
-    assert fail("plan", "something").endswith("(No such file or directory): give a YAML file\n")
+    remedy = "give a YAML file, or a config that `info` lists"
+    assert fail("run", "something").endswith(f"(No such file or directory): {remedy}\n")
 
 
 def test_a_mistake_of_a_key_that_an_override_replaced_names_the_override(write):

@@ -3,12 +3,13 @@
 To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
 follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
 the module from another package under the entry point group `cntk_bench.backends`. Optional are `TOGETHER`
-and a function `machine` (see `together`, `machine`), and a second class, `FullyConnected`, which computes
-plain fully connected readouts. `families` combines the two classes for flips and for specs of several
-families. "auto" chooses only among the backends of this package.
+and functions `machine` and `refusal` (see the functions of these names), and a second class,
+`FullyConnected`, which computes plain fully connected readouts. `families` combines the two classes for flips
+and for specs of several families. "auto" chooses only among the backends of this package.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from cntk_bench.backends import families, fully_connected, scaling
 from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import CONVOLUTIONAL, FULLY_CONNECTED, Spec
 from cntk_bench.system import libraries, plugins
+
+log = logging.getLogger(__name__)
 
 NAMES = ("cuda", "cpu")  # in order of preference
 GROUP = "cntk_bench.backends"
@@ -72,12 +75,33 @@ def require_known(name: str) -> None:
     plugins.require_known("backend", name, ("auto", *names()))
 
 
-def choose(name: str = "auto") -> str:
-    """The backend to use on this machine: `name`, or for "auto" the first one available."""
-    if name == "auto":
-        return next(name for name in NAMES if module(name).available())
-    require_known(name)
-    return name
+def choose(name: str = "auto", spec: Spec | None = None) -> str:
+    """The backend to use on this machine: `name`, or for "auto" the first one available that takes the spec.
+
+    If a preferred one does not take it, a warning says why.
+    """
+    if name != "auto":
+        require_known(name)
+        return name
+    refused: list[str] = []
+    for one in NAMES:
+        if not module(one).available():
+            continue
+        if spec is None or (reason := refusal(one, spec)) is None:
+            if refused:
+                log.warning("computing on the backend %s: %s", one, "; ".join(refused))
+            return one
+        refused.append(f"{one} {reason}")
+    raise UserError(f"no backend works here ({'; '.join(refused) or 'see `cntk-bench info`'})")
+
+
+def refusal(name: str, spec: Spec) -> str | None:
+    """Why a backend cannot compute a spec, in words that follow its name; None if it can.
+
+    A backend that has no function `refusal` takes every spec.
+    """
+    found = getattr(module(name), "refusal", None)
+    return found(spec) if found else None
 
 
 def devices(name: str) -> list[str]:

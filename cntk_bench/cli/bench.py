@@ -61,7 +61,7 @@ def bench(
         for column in map(str.strip, columns.split(","))
     }
     _require_memory(channels, size)
-    library, wrong = ratios.library(baseline, backend), False
+    library, wrong = ratios.library(baseline, backend, specs.values()), False
     results: list[dict] = []
     for column, spec in specs.items():
         found = measure.benchmark(spec, backend, seconds, folder)

@@ -55,9 +55,8 @@ def configs(_context: click.Context, _parameter: click.Parameter, begun: str) ->
     """Complete names of shipped configs, YAML files, and folders, which may contain some."""
     from cntk_bench.system import resources
 
-    shipped = [Path(entry.name).stem for entry in resources.folder("configs").iterdir()]
     files = [path for path in _paths(begun) if path.endswith(("/", ".yaml", ".yml"))]
-    return _items([*sorted(shipped), *files], begun)
+    return _items([*resources.configs(), *files], begun)
 
 
 def runs(_context: click.Context, _parameter: click.Parameter, begun: str) -> Items:

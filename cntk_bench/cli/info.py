@@ -13,7 +13,7 @@ from cntk_bench.text import short
 @click.command()
 @options.common
 def info() -> None:
-    """Show the version, this machine, the backends that work here and the known data sets."""
+    """Show the version, this machine, the backends that work here, known data sets and configs that ship."""
     streams.line("cntk-bench", __version__)
     for what in ("machine", "versions"):
         found = _tried(what, partial(_provenance, what))
@@ -22,7 +22,7 @@ def info() -> None:
             if name == "memory" and value:
                 value = units.size(value)
             streams.line(name, ", ".join(map(str, value)) or "none" if isinstance(value, list) else value)
-    for name, function in (("backends", _backends), ("data sets", _data_sets)):
+    for name, function in (("backends", _backends), ("data sets", _data_sets), ("configs", _configs)):
         for key, value in _tried(name, function).items():
             streams.line(key, value)
 
@@ -69,3 +69,10 @@ def _data_sets() -> dict[str, str]:
 
     document.add(data_sets=names())
     return {"data sets": ", ".join(names())}
+
+
+def _configs() -> dict[str, str]:
+    from cntk_bench.system.resources import configs
+
+    document.add(configs=configs())
+    return {"configs": ", ".join(configs())}

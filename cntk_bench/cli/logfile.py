@@ -97,5 +97,5 @@ def end(code: int, message: str | None = None, error: BaseException | None = Non
     if message is not None:
         known = isinstance(error, UserError | KeyboardInterrupt) or error is None
         lines = [] if known else "".join(traceback.format_exception(error)).splitlines()
-        _open.line("error", message, lines)
+        _open.line("error", message.removeprefix("error: "), lines)  # the kind says it already
     _open.line("ended", f"exit code {code} after {time.monotonic() - _open.started:.1f} s")

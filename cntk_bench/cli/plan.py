@@ -38,9 +38,10 @@ def plan(
 ) -> None:
     """Estimate what CONFIG would cost here: tiles, disk, memory and time, from short measurements.
 
-    Times are ranges, from the fastest measurement to a quarter above the slowest. For trained columns: the
-    number of networks, and upper limits of epochs, steps and time, from a few timed steps. Money is for all
-    workers until the last one has computed its tiles, and for one worker afterwards.
+    Of a run that exists, only missing tiles and networks count. Times are ranges, from the fastest
+    measurement to a quarter above the slowest. For trained columns: the number of networks, and upper limits
+    of epochs, steps and time, from a few timed steps. Money is for all workers until the last one has
+    computed its tiles, and for one worker afterwards.
     """
     from cntk_bench import columns
     from cntk_bench.costs.span import Span
@@ -114,12 +115,15 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
     from cntk_bench.runs import stored
     from cntk_bench.system.bucket import Bucket
 
-    backend = stored.backend_name(settings.compute.backend, where)
-    spec, tiles = stored.cut(settings, loaded, backend, where)
+    spec = stored.spec_of(settings, loaded)
+    backend = stored.backend_name(settings.compute.backend, where, spec)
+    tiles = stored.cut(spec, settings, loaded, backend, where)
     worker = backends.create(backend, spec)
     matrices = sum(bool(readouts) for _, readouts in _cells(settings)) * tiles.draws
     how = settings.solve
-    cost = measure.cost(spec, tiles, loaded.x_train, worker, where.path, loaded.classes, how, matrices)
+    missing = stored.remaining(where, tiles, spec, settings, loaded, backend)
+    x = loaded.x_train
+    cost = measure.cost(spec, tiles, x, worker, where.path, loaded.classes, how, matrices, missing)
     solving = units.size(cost.solve.host) + (
         f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
     )
@@ -133,29 +137,48 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
         "readouts": f"{tiles.readouts} from one pass of depth {spec.depths[-1]}",
         "pairs": f"{tiles.pairs:,}"
         + (f", {tiles.wasted:,} of them of two draws, which are not used" if tiles.wasted else ""),
-        "tiles": f"{len(tiles.tiles()):,} of {tiles.tile} x {tiles.tile} pairs",
+        "tiles": f"{tiles.count:,} of {tiles.tile} x {tiles.tile} pairs",
+        **_done(cost),
         **kept,
         "memory, compute": units.size(cost.compute_memory),
         "memory, solve": solving,
-        "rate": f"{cost.rate.pairs_per_second:,.1f} pairs per second ({worker.name}, measured here)",
-        "time, tile": (units.brief if cost.tile_seconds < 1 else units.duration)(cost.tile_seconds),
+        **_rate(cost, worker.name),
         "time, compute": units.span(cost.time),
     }.items():
         streams.line(name, value)
-    if workers > 1:
-        busy = min(workers, cost.tiles.count)
+    if workers > 1 and cost.missing.count:
+        busy = min(workers, cost.missing.count)
         streams.line(
             "time, cluster",
             f"{units.span(cost.time * cost.share(workers))} with {busy:,} workers, "
             "each as fast as this machine"
-            + (
-                f"; {workers - busy:,} have nothing to do: use a smaller compute.tile"
-                if busy < workers
-                else ""
-            ),
+            + (f"; {workers - busy:,} have nothing to do" if busy < workers else "")
+            + (": use a smaller compute.tile" if busy < workers and not cost.done[0] else ""),
         )
     streams.line("time, solve", _solving(cost))
     return cost
+
+
+def _done(cost: "Cost") -> dict[str, str]:
+    """The line about what the run has already, if it has anything."""
+    tiles, pairs = cost.done
+    if not tiles and not cost.in_part:
+        return {}
+    said = f"{tiles:,} of these tiles, {pairs:,} of {cost.tiles.pairs:,} pairs"
+    if cost.in_part:
+        said += f", and {cost.in_part:,} tiles for some of the readouts"
+    return {"done": said + ("; only the rest is computed" if cost.missing.count else "")}
+
+
+def _rate(cost: "Cost", backend: str) -> dict[str, str]:
+    """The lines about the backend's rate, if there is anything to compute."""
+    rate, tile = cost.pairs_per_second, cost.tile_seconds
+    if rate is None or tile is None:
+        return {}
+    return {
+        "rate": f"{rate:,.1f} pairs per second ({backend}, measured here)",
+        "time, tile": (units.brief if tile < 1 else units.duration)(tile),
+    }
 
 
 def _facts(cost: "Cost", backend: str, workers: int) -> dict:
@@ -166,7 +189,10 @@ def _facts(cost: "Cost", backend: str, workers: int) -> dict:
         "readouts": plan.readouts,
         "pairs": plan.pairs,
         "pairs_not_used": plan.wasted,
-        "tiles": len(plan.tiles()),
+        "pairs_done": cost.done[1],
+        "tiles": plan.count,
+        "tiles_done": cost.done[0],
+        "tiles_done_in_part": cost.in_part,
         "tile": plan.tile,
         "disk": cost.disk,
         "disk_free": cost.disk_free,
@@ -175,7 +201,7 @@ def _facts(cost: "Cost", backend: str, workers: int) -> dict:
         "memory_solve_gpu": cost.solve.gpu,
         "memory_solve_fits": cost.solve_fits,
         "solver": cost.solve.method,
-        "pairs_per_second": cost.rate.pairs_per_second,
+        "pairs_per_second": cost.pairs_per_second,
         "time_tile": cost.tile_seconds,
         "time_compute": asdict(cost.time),
         "workers": workers,

@@ -1,5 +1,6 @@
 """The output of `bench --baseline`: a comparison with another library."""
 
+from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -8,19 +9,29 @@ from cntk_bench.errors import UserError
 
 if TYPE_CHECKING:
     from cntk_bench.costs.comparison import Comparison, Library, Refusal
+    from cntk_bench.kernels.spec import Spec
 
 NAMES = ("neural-tangents",)
 
 
-def library(name: str | None, backend: str) -> "Library | None":
-    """Return the library to compare with, None if not asked for; UserError if that is not possible."""
+def library(name: str | None, backend: str, specs: "Iterable[Spec]") -> "Library | None":
+    """Return the library to compare with for some specs, None if not asked for.
+
+    Raises
+    ------
+    UserError
+        If that is not possible.
+    """
     if name is None:
         return None
     from cntk_bench import backends
     from cntk_bench.costs import neural_tangents
 
-    if (chosen := backends.choose(backend)) != "cpu":
-        raise UserError(f"--baseline compares on the CPU, and the backend is {chosen!r}: add --backend cpu")
+    for spec in specs:
+        if (chosen := backends.choose(backend, spec)) != "cpu":
+            raise UserError(
+                f"--baseline compares on the CPU, and the backend is {chosen!r}: add --backend cpu"
+            )
     return neural_tangents.library()
 
 

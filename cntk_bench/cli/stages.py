@@ -53,13 +53,18 @@ def run(
 @click.option("--path", metavar="DIR", help="Folder to keep it in.  [default: data]")
 @options.common
 def fetch(dataset: str, path: str | None) -> None:
-    """Download a data set: DATASET is a name listed by `info`, or a config file that uses it."""
-    from cntk_bench.config import config
+    """Download a data set: DATASET is its name, or a config that uses it.
+
+    A config is a YAML file, or the name of one that ships with the program; `info` lists all names.
+    """
+    from cntk_bench import data
+    from cntk_bench.config import config, source
     from cntk_bench.runs import images
 
     folder = None if path is None else str(options.path(path, "--path"))
-    if dataset.endswith((".yaml", ".yml")):
-        settings = config.load(options.path(dataset, "DATASET")).dataset
+    file = source.located(options.path(dataset, "DATASET"))
+    if file.suffix in (".yaml", ".yml") and not data.is_known(dataset):
+        settings = config.load(file).dataset
         dataset, folder = settings.name, folder or settings.path
     kept = images.fetch(dataset, folder, streams.terminal())
     document.add(dataset=dataset, path=kept)

@@ -16,7 +16,9 @@ def lines(cost: "Cost", store: "Bucket", workers: int) -> dict[str, str]:
 
     plan = cost.tiles
     count, size = traffic.journals(plan, workers)
-    asked = traffic.computing(plan, cost.seconds * cost.share(workers), workers)
+    asked = traffic.computing(cost.missing, cost.seconds * cost.share(workers), workers)
+    down = f", {units.size(asked.down)} down at most" if asked.down else ""
+    computing = f"{asked}: {units.size(asked.up)} up{down}" if cost.missing.count else "none"
     read, again = traffic.reading(plan), traffic.iteration(plan)
     each, streamed = units.size(plan.bytes // read.get), ""
     if cost.solve.method == "cg":
@@ -27,7 +29,6 @@ def lines(cost: "Cost", store: "Bucket", workers: int) -> dict[str, str]:
     return {
         "objects": f"{read.get:,} of {each}, {count + traffic.OTHERS:,} others: "
         f"{units.size(plan.bytes + size)} in {short(str(store))}",
-        "traffic, compute": f"{asked}: {units.size(asked.up)} up"
-        + (f", {units.size(asked.down)} down at most" if asked.down else ""),
+        "traffic, compute": computing,
         "traffic, solve": f"{read}: {units.size(read.down)} down{streamed}",
     }

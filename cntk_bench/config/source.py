@@ -106,10 +106,11 @@ def located(path: Path) -> Path:
 
 
 def _remedy(path: Path) -> str:
-    """Suggest what to do about an unreadable config; for a bare name, the nearest config that ships."""
-    shipped = [Path(one.name).stem for one in resources.folder("configs").iterdir()]
-    near = get_close_matches(path.stem, shipped, n=1) if len(path.parts) == 1 else []
-    return f"did you mean {near[0]}?" if near else "give a YAML file"
+    """Suggest what to do about an unreadable config; if it may be a name, also a config that ships."""
+    if len(path.parts) != 1:
+        return "give a YAML file"
+    near = get_close_matches(path.stem, resources.configs(), n=1)
+    return f"did you mean {near[0]}?" if near else "give a YAML file, or a config that `info` lists"
 
 
 def _file(path: Path, above: tuple[Path, ...]) -> tuple[dict, dict[str, str]]:

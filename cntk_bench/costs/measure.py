@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from cntk_bench.grams import compute as grams
 from cntk_bench.grams import growth, stream
 from cntk_bench.grams.compute import Job
 from cntk_bench.grams.image_facts import ImageFacts
+from cntk_bench.grams.missing import Missing, whole
 from cntk_bench.grams.tiles import SMALLEST, Plan
 from cntk_bench.kernels.spec import Spec
 from cntk_bench.regression import AUTO, placement
@@ -159,16 +160,25 @@ def stage(
 
 
 @dataclass(frozen=True)
+class Work:
+    """Pairs that a backend computes with the same readouts, and its rate with these."""
+
+    pairs: int
+    rate: Rate
+
+
+@dataclass(frozen=True)
 class Cost:
     """The predicted cost of a run: sizes in bytes, times in seconds; `disk_free` is where the run is to go.
 
-    A backend computes `together` columns of a tile at once, which takes as long if some have no image; `rate`
-    was measured on tiles without such columns.
+    `tiles` are of the whole run; `missing` is what has still to be computed, to which times and `disk` refer.
+    A backend computes `together` columns of a tile at once, which takes as long if some have no image; rates
+    were measured on tiles without such columns.
     """
 
     tiles: Plan
-    rate: Rate
-    disk: int
+    missing: Missing
+    work: tuple[Work, ...]
     disk_free: int
     compute_memory: int
     solve: Place
@@ -177,20 +187,40 @@ class Cost:
     together: int = 1
 
     @property
+    def done(self) -> tuple[int, int]:
+        """Numbers of tiles and pairs that the run has already."""
+        return self.tiles.count - self.missing.count, self.tiles.pairs - self.missing.pairs
+
+    @property
+    def in_part(self) -> int:
+        """Number of tiles that the run has for some of the readouts."""
+        return self.missing.count - self.missing.counted(self.tiles.readouts)
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the tiles to be written."""
+        return self.missing.bytes
+
+    @property
     def seconds(self) -> float:
         """Approximate time of computing the Gram matrices."""
-        return self.tiles.computed(self.together) / self.rate.pairs_per_second
+        return sum(some.pairs / some.rate.pairs_per_second for some in self.work)
 
     @property
     def time(self) -> Span:
         """Time of computing the Gram matrices, as a range."""
-        return self.rate.span(self.tiles.computed(self.together)).beyond(UNKNOWN)
+        return sum((some.rate.span(some.pairs) for some in self.work), Span(0, 0)).beyond(UNKNOWN)
 
     @property
-    def tile_seconds(self) -> float:
-        """Time of computing a tile of full size."""
+    def pairs_per_second(self) -> float | None:
+        """Mean rate; None if there is nothing to compute."""
+        return sum(some.pairs for some in self.work) / self.seconds if self.work else None
+
+    @property
+    def tile_seconds(self) -> float | None:
+        """Mean time of computing a tile of full size; None if there is nothing to compute."""
         columns = -(-self.tiles.tile // self.together) * self.together
-        return self.tiles.tile * columns / self.rate.pairs_per_second
+        return self.tiles.tile * columns / self.pairs_per_second if self.pairs_per_second else None
 
     @property
     def solve_time(self) -> Span | None:
@@ -199,7 +229,8 @@ class Cost:
 
     def share(self, workers: int) -> float:
         """Return the share of the computing time that several workers need; who has most tiles decides."""
-        return -(-self.tiles.count // workers) / self.tiles.count
+        count = self.missing.count
+        return -(-count // workers) / count if count else 0.0
 
 
 def cost(
@@ -211,6 +242,7 @@ def cost(
     classes: int,
     how: Solve = USUAL,
     matrices: int = 1,
+    missing: Missing | None = None,
 ) -> Cost:
     """Predict a run's tiles, bytes, memory and time; measures the backend for a few seconds.
 
@@ -227,7 +259,10 @@ def cost(
         How it is to be solved.
     matrices : int
         How many matrices are solved.
+    missing : Missing, optional
+        What the run lacks; by default everything.
     """
+    missing = missing or whole(tiles)
     existing = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
     try:
         n = tiles.n_train // tiles.draws
@@ -239,14 +274,19 @@ def cost(
             place = placement.predict(n, classes=classes, device="cpu", dtype="float64")
         fits = False
     together = backends.together(backend.name)
-    measured = rate(backend, images[: max(tiles.tile // together, 1) * together], runs=5)
+    images = images[: max(tiles.tile // together, 1) * together]
+    work = []
+    for readouts in missing.tiles:
+        some = replace(spec, readouts=tuple(spec.readouts[place] for place in readouts))
+        chosen = backend if some == spec else backends.create(backend.name, some)
+        work.append(Work(missing.computed(readouts, together), rate(chosen, images, runs=5)))
     # The peak of this process so far, which has loaded the images and compiled; plus tiles.
     tile_bytes = 4 * tiles.readouts * tiles.tile**2  # computed, and waiting to be written
     taken = memory.peak() + backend.tile_bytes(tiles.tile) + WAITING * tile_bytes
     return Cost(
         tiles=tiles,
-        rate=measured,
-        disk=tiles.bytes,
+        missing=missing,
+        work=tuple(work),
         disk_free=shutil.disk_usage(existing).free,
         compute_memory=taken,
         solve=place,
@@ -268,7 +308,7 @@ class Benchmark:
 
 def benchmark(spec: Spec, backend_name: str, seconds: float, folder: Path) -> Benchmark:
     """Measure a backend for a spec, on random images; the stage's tiles go to `folder`, and are removed."""
-    backend = backends.create(backends.choose(backend_name), spec)
+    backend = backends.create(backends.choose(backend_name, spec), spec)
     images = made_up(spec)
     alone = rate(backend, images, seconds)
     return Benchmark(backend.name, alone, stage(backend, images, alone, seconds, folder), backend.limit())

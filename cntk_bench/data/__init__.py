@@ -9,7 +9,7 @@ which are in `scaling` and `whitening`.
 from cntk_bench.data.dataset import Dataset, load
 from cntk_bench.data.official import FETCHABLE, fetch
 from cntk_bench.data.preparation import SCALES, STEPS, Recipe, steps
-from cntk_bench.data.sources import canonical, require_known
+from cntk_bench.data.sources import canonical, is_known, require_known
 
 __all__ = [
     "FETCHABLE",
@@ -19,6 +19,7 @@ __all__ = [
     "Recipe",
     "canonical",
     "fetch",
+    "is_known",
     "load",
     "require_known",
     "steps",

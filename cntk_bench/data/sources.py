@@ -50,6 +50,11 @@ def _bare(name: str) -> str:
     return "".join(c for c in name.casefold() if c not in "-_ ")
 
 
+def is_known(name: str) -> bool:
+    """Whether a name, in any spelling that `canonical` resolves, is that of a data set."""
+    return canonical(name) in names()
+
+
 def require_known(name: str) -> None:
     """Raise UserError, with the most similar known name, if there is no such data set."""
     plugins.require_known("data set", name, names())

@@ -26,7 +26,7 @@ def gram(
     readouts : sequence of Readout
         The kernels; those of one family come from one run of its recursion at the largest depth.
     backend : {"auto", "cpu", "cuda"}
-        Where to compute; "auto" takes a GPU where there is one.
+        Where to compute; "auto" takes a GPU where there is one, if it takes such images (up to 32 x 32).
 
     Returns
     -------
@@ -49,7 +49,7 @@ def gram(
     """
     x = checked(x, "x")
     z = x if z is None else checked(z, "z", like=x)
-    worker = backends.create(backends.choose(backend), Spec(_listed(readouts), *x.shape[1:3]))
+    worker = _worker(x, readouts, backend)
     prepared = worker.prepare(x)
     other = prepared if z is x else worker.prepare(z)
     found = finite(worker.tile(prepared, other, symmetric=z is x), "the Gram matrix")
@@ -89,7 +89,7 @@ def diagonal(
         As `gram`.
     """
     x = checked(x, "x")
-    worker = backends.create(backends.choose(backend), Spec(_listed(readouts), *x.shape[1:3]))
+    worker = _worker(x, readouts, backend)
     out = np.empty((len(worker.spec.readouts), len(x)), np.float32)
     for i in range(len(x)):
         image = worker.prepare(x[i : i + 1])
@@ -97,6 +97,11 @@ def diagonal(
         if progress is not None:
             progress()
     return finite(out, "the kernel of an image with itself")
+
+
+def _worker(x: np.ndarray, readouts: Iterable[Readout] | Readout, backend: str) -> backends.Backend:
+    spec = Spec(_listed(readouts), *x.shape[1:3])
+    return backends.create(backends.choose(backend, spec), spec)
 
 
 def _listed(readouts: Iterable[Readout] | Readout) -> tuple[Readout, ...]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from cntk_bench.errors import UserError, VerificationError
-from cntk_bench.grams import chunks, description, image_facts, objects
+from cntk_bench.grams import chunks, description, image_facts, missing, objects
 from cntk_bench.grams.chunks import zarr
 from cntk_bench.grams.image_facts import ImageFacts
+from cntk_bench.grams.missing import Missing
 from cntk_bench.grams.store import Store, open
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.system.bucket import Bucket
@@ -131,6 +132,15 @@ def _lacks(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> bool:
     return not labels_fit(store, facts)
 
 
+def remaining(path: Path | Bucket, plan: Plan, asked: Mapping[str, Any], facts: ImageFacts) -> Missing:
+    """What would have to be computed in a store that exists; it is only read. Otherwise like `ensure`."""
+    store = open(path)
+    require(store, plan, asked, facts)
+    readouts, grown = _grown(store, plan, asked)
+    wanted = [readouts.index(name) for name in asked["readouts"]]
+    return missing.of(store.progress.grown(grown), wanted, (plan.n_train, plan.n_test), plan.draws)
+
+
 def require(store: Store, plan: Plan, asked: Mapping[str, Any], facts: ImageFacts) -> None:
     """Refuse a store of another computation, with the differences in words."""
     _refuse(store, description.differences(store.attributes, {**asked, "tile": plan.tile}), asked, facts)
@@ -194,9 +204,7 @@ def _common(store: Store, facts: ImageFacts) -> tuple[int, int]:
 
 def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> None:
     """Enlarge a store. The group's attributes, which decide what it holds, are written last, atomically."""
-    readouts = (*store.readouts, *(name for name in asked["readouts"] if name not in store.readouts))
-    n_train, n_test = max(plan.n_train, store.plan.n_train), max(plan.n_test, store.plan.n_test)
-    new = Plan(n_train, n_test, store.plan.tile, len(readouts))
+    readouts, new = _grown(store, plan, asked)
     with writing(store.path):
         store.chunks.resize(new)
         image_facts.write(store.group, facts, store.path)
@@ -208,7 +216,16 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> None:
         return past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
 
     _replace(store.path, change)
-    log.info("%s holds %d readouts of %d and %d images now", store.path, len(readouts), n_train, n_test)
+    log.info(
+        "%s holds %d readouts of %d and %d images now", store.path, len(readouts), new.n_train, new.n_test
+    )
+
+
+def _grown(store: Store, plan: Plan, asked: Mapping) -> tuple[tuple[str, ...], Plan]:
+    """The readouts and the plan of a store that has grown to hold what is asked for."""
+    readouts = (*store.readouts, *(name for name in asked["readouts"] if name not in store.readouts))
+    n_train, n_test = max(plan.n_train, store.plan.n_train), max(plan.n_test, store.plan.n_test)
+    return readouts, Plan(n_train, n_test, store.plan.tile, len(readouts))
 
 
 def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cntk_bench.grams.tiles import Plan
+from cntk_bench.grams.tiles import Plan, half
 
 
 def places(plan: Plan, part: str, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,13 +26,19 @@ def shapes(
     return np.minimum(most - rows * plan.tile, plan.tile), np.minimum(n_train - cols * plan.tile, plan.tile)
 
 
-def pairs(plan: Plan, part: str, numbers: np.ndarray) -> np.ndarray:
-    """Number of pairs of images to compute for each tile, int64; the vectorized `Tile.pairs`."""
-    h, w = shapes(plan, part, numbers)
+def pairs(
+    plan: Plan, part: str, numbers: np.ndarray, sizes: tuple[int, int] | None = None, together: int = 1
+) -> np.ndarray:
+    """Number of pairs to compute for each tile, int64, out of the first `sizes` images (default: all).
+
+    The vectorized `Tile.pairs`, if columns are computed in groups of `together`, needed or not.
+    """
+    h, w = shapes(plan, part, numbers, sizes)
+    full = h * (-(-w // together) * together)
     if part == "test":
-        return h * w
+        return full
     rows, cols = places(plan, part, numbers)
-    return np.where(rows == cols, h * (h + 1) // 2, h * w)
+    return np.where(rows == cols, half(h, together), full)
 
 
 def within(plan: Plan, part: str, sizes: tuple[int, int] | None, draws: int = 1) -> np.ndarray:

@@ -85,6 +85,10 @@ class Progress(TileStates):
                 for found in self._more_of(file):
                     self._merge_all(found)
 
+    def grown(self, plan: Plan) -> "Progress":
+        """The same journals read for a larger plan, as once the store has grown."""
+        return Progress(self.path, plan, self._first)
+
     def own(self, writer: str) -> None:
         """Skip a writer's lines from now on, since it enters them itself: saves requests to object stores."""
         if self._logs is not None:

@@ -196,9 +196,7 @@ class Plan:
         widths = -(-heights // together) * together
         before = np.concatenate([[0], widths.cumsum()])
         left = before[rows] - before[self.first_col(rows)]  # columns to the left of the diagonal's tile
-        full, rest = np.divmod(heights, together)  # rows of the diagonal's tile, in groups
-        diagonal = together * (together * (full * (full + 1) // 2) + rest * (full + 1))
-        return int((heights * left + diagonal).sum()) + self.n_test * int(before[-1])
+        return int((heights * left + half(heights, together)).sum()) + self.n_test * int(before[-1])
 
     @property
     def wasted(self) -> int:
@@ -209,7 +207,18 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Bytes on disk: a float32 chunk of full size and a checksum for each tile and readout."""
-        return self.count * self.readouts * (4 * self.tile**2 + 4)
+        return self.count * self.readouts * self.chunk_bytes
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes on disk of a tile's numbers for one readout."""
+        return 4 * self.tile**2 + 4
+
+
+def half(heights: np.ndarray, together: int) -> np.ndarray:
+    """Pairs computed in tiles on the diagonal with so many rows: of a row, groups up to the diagonal."""
+    full, rest = np.divmod(heights, together)  # rows, in groups
+    return together * (together * (full * (full + 1) // 2) + rest * (full + 1))
 
 
 def _count(n_train: int, n_test: int, tile: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from cntk_bench.grams.claims import BEAT
 from cntk_bench.grams.lines import Line
+from cntk_bench.grams.missing import Missing
 from cntk_bench.grams.segments import SEGMENT
 from cntk_bench.grams.tasks import REFRESH
 from cntk_bench.grams.tiles import Plan, Tile
@@ -57,23 +58,23 @@ def _line(plan: Plan) -> int:
     return len(str(line)) + 1
 
 
-def computing(plan: Plan, seconds: float, writers: int = 1) -> Traffic:
-    """Traffic of computing a plan into a new store, in so many seconds by so many processes at once.
+def computing(missing: Missing, seconds: float, writers: int = 1) -> Traffic:
+    """Traffic of computing what a store lacks, in so many seconds by so many processes at once.
 
     GET, LIST and the bytes received are upper bounds. Making and opening the store takes about 60 requests
     more per process, which are not included.
     """
-    joins = plan.count // SEGMENT + (plan.count % SEGMENT > 1) + writers - 1
-    others = (writers - 1) * plan.count  # lines that each reads of all the others
-    _, lines = journals(plan, writers)
+    count, line = missing.count, _line(missing.plan)
+    joins = count // SEGMENT + (count % SEGMENT > 1) + writers - 1
+    others = (writers - 1) * count  # lines that each reads of all the others
     return Traffic(
-        put=plan.count * (plan.readouts + 1) + joins + int(writers * seconds / BEAT),
+        put=missing.chunks + count + joins + int(writers * seconds / BEAT),
         get=others,
-        head=2 * plan.count,
+        head=2 * count,
         list=int(writers * seconds / REFRESH),
         delete=joins,
-        up=plan.bytes + 2 * lines,
-        down=others * _line(plan),
+        up=missing.bytes + 2 * count * line,
+        down=others * line,
     )
 
 

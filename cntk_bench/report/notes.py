@@ -68,7 +68,7 @@ def notes(record: dict) -> list[str]:
             "images, in percentage points. Ridge relative to the mean diagonal."
         )
     found += uninformative(((row["accuracy"], row["standard_error"]) for row in table), data["n_test"])
-    if any(row["repeats"] is not None for row in table):
+    if any(row["spread"] is not None for row in table):
         found.append(
             "spread: standard deviation of the accuracy over the repeats (seeds or draws), in percentage "
             "points."

@@ -76,8 +76,9 @@ def compute(
         make(run)
         begin(run, settings, facts, None)
         return
-    name = stored.backend_name(settings.compute.backend, run)
-    spec, plan = stored.cut(settings, loaded, name, run, donor)
+    spec = stored.spec_of(settings, loaded)
+    name = stored.backend_name(settings.compute.backend, run, spec)
+    plan = stored.cut(spec, settings, loaded, name, run, donor)
     create = partial(backends.create, name)
     backend = create(spec)  # fails now if it cannot run
     asked = stored.attributes(spec, settings, loaded, name)

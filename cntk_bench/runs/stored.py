@@ -7,7 +7,8 @@ from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import compute as grams
-from cntk_bench.grams import description, growth
+from cntk_bench.grams import description, growth, missing
+from cntk_bench.grams.missing import Missing
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan
 from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
@@ -19,10 +20,8 @@ log = logging.getLogger(__name__)
 MANY = 20  # tiles in a row beyond which small tiles are worth a warning
 
 
-def cut(
-    settings: Config, loaded: Dataset, backend: str, run: Run | None = None, donor: Run | None = None
-) -> tuple[Spec, Plan]:
-    """Return what to compute for a config, and its tiles: as in an existing run or donor, if there is one.
+def spec_of(settings: Config, loaded: Dataset) -> Spec:
+    """What to compute for a config.
 
     Raises
     ------
@@ -41,18 +40,30 @@ def cut(
         raise UserError(
             f"{found}, which have no mirror images, as of {flipped[0]}: use columns without -FLIP"
         )
+    return spec
+
+
+def cut(
+    spec: Spec,
+    settings: Config,
+    loaded: Dataset,
+    backend: str,
+    run: Run | None = None,
+    donor: Run | None = None,
+) -> Plan:
+    """Return the tiles of a config: as in an existing run or donor, if there is one."""
     tile = None if settings.compute.tile == "auto" else settings.compute.tile
     sizes = len(loaded.x_train), len(loaded.x_test)
     there = _side(tile, run, donor)
     if there is None:
-        return spec, grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
+        return grams.make_plan(spec, *sizes, backend, tile, loaded.draws)
     if tile is not None and there < tile and sizes[0] > MANY * there:
         log.warning(
             "tiles have the side %d, of the images that there were at first, not %d, and are many: begin a "
             "new run, with --from this one",
             *(there, tile),
         )
-    return spec, Plan(*sizes, there, len(spec.readouts), loaded.draws)
+    return Plan(*sizes, there, len(spec.readouts), loaded.draws)
 
 
 def _side(tile: int | None, run: Run | None, donor: Run | None) -> int | None:
@@ -69,8 +80,8 @@ def _side(tile: int | None, run: Run | None, donor: Run | None) -> int | None:
     return None
 
 
-def backend_name(asked: str, run: Run) -> str:
-    """The backend asked for; for "auto", the one with which the run was begun, if there is one."""
+def backend_name(asked: str, run: Run, spec: Spec | None = None) -> str:
+    """The backend asked for; for "auto" the one with which the run was begun, or else one for the spec."""
     if asked == "auto" and description.exists(run.gram):
         asked = description.read(run.gram)["backend"]
         if asked in backends.names() and asked not in backends.available():
@@ -78,7 +89,7 @@ def backend_name(asked: str, run: Run) -> str:
                 f"{short(str(run.path))} was begun with the {asked} backend, which does not work here: "
                 "go on where it does, or begin another run"
             )
-    return backends.choose(asked)
+    return backends.choose(asked, spec)
 
 
 def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> dict:
@@ -90,6 +101,20 @@ def attributes(spec: Spec, settings: Config, loaded: Dataset, backend: str) -> d
         "dtype": "float32",
         **({} if settings.compute.tile == "auto" else {"tile_asked": settings.compute.tile}),
     } | images.asked(settings, loaded)
+
+
+def remaining(run: Run, plan: Plan, spec: Spec, settings: Config, loaded: Dataset, backend: str) -> Missing:
+    """What `compute` would have to compute for a plan; a store that exists is only read.
+
+    Raises
+    ------
+    UserError
+        If the store is of another computation, or cannot be read.
+    """
+    if not description.exists(run.gram):
+        return missing.whole(plan)
+    asked = attributes(spec, settings, loaded, backend)
+    return growth.remaining(run.gram, plan, asked, images.image_facts(loaded))
 
 
 def require_images_and_labels(target: Store, settings: Config, loaded: Dataset) -> None:

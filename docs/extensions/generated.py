@@ -1,4 +1,4 @@
-"""Parts of pages that are generated from the program itself: commands, keys of configs, exit codes.
+"""Parts of pages that are generated from the program itself: commands, configs and their keys, exit codes.
 
 A page marks the place with a comment on a line of its own, such as <!-- generated: commands -->. So these
 facts are written only once; a key whose meaning is not described stops the build.
@@ -6,6 +6,7 @@ facts are written only once; a key whose meaning is not described stops the buil
 
 import inspect
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,25 @@ def exit_codes() -> str:
     return "\n".join(["| exit code | meaning |", "|---|---|", *rows])
 
 
+def configs() -> str:
+    """The configs that ship as a table, from the comment at the head of each file."""
+    from cntk_bench.system import resources
+
+    lines = ["| name | what it is | time |", "|---|---|---|"]
+    for name in resources.configs():
+        text = (resources.folder("configs") / f"{name}.yaml").read_text("utf-8")
+        about, said = _head(text)
+        lines.append(f"| `{name}` | {_cell(about)} | {_cell(said['Time'])} |")
+    return "\n".join(lines)
+
+
+def _head(text: str) -> tuple[str, dict[str, str]]:
+    """The comment at the head of a config: its first sentences, then what it says by names such as Time."""
+    comment = "\n".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), text.splitlines()))
+    about, *parts = re.split(r"(?m)^([A-Z][a-z]+): {2,}", comment)
+    return about, dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 def keys() -> str:
     """Every key of a config, section by section in the meanings' order: default, values, meaning."""
     from cntk_bench.config.config import Config
@@ -104,4 +124,4 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|").replace("*", r"\*")
 
 
-PARTS = {"commands": commands, "exit codes": exit_codes, "keys": keys}
+PARTS = {"commands": commands, "configs": configs, "exit codes": exit_codes, "keys": keys}

@@ -25,9 +25,9 @@ from cntk_bench.backends.cuda.device import Array, Gpu, available, devices, down
 from cntk_bench.backends.cuda.fully_connected import FullyConnected
 from cntk_bench.backends.cuda.zones import LANES
 from cntk_bench.errors import UserError
-from cntk_bench.kernels.spec import Readout, Spec
+from cntk_bench.kernels.spec import CONVOLUTIONAL, Readout, Spec
 
-__all__ = ["Backend", "FullyConnected", "Gpu", "available", "devices", "machine", "source"]
+__all__ = ["Backend", "FullyConnected", "Gpu", "available", "devices", "machine", "refusal", "source"]
 
 NUMERICS = 1  # raised when the bits of results change (tests/test_numerics.py)
 TILE_WORK = 10**12  # entry-layers of a tile: about a second
@@ -54,6 +54,13 @@ def scale(readout: Readout, size: int) -> float:
     return 1 / readout.pooling.divisor(size) ** 2
 
 
+def refusal(spec: Spec) -> str | None:
+    """Why the GPU cannot compute a spec (`backends.refusal`): a plane's columns lie in a warp's lanes."""
+    if spec.part(CONVOLUTIONAL) is None or spec.size <= LANES:
+        return None
+    return f"takes images of up to {LANES} x {LANES} pixels, not {spec.size} x {spec.size}"
+
+
 class Backend:
     """The CUDA backend for one spec; see `cntk_bench.backends.Backend`.
 
@@ -73,11 +80,8 @@ class Backend:
     name = "cuda"
 
     def __init__(self, spec: Spec, gpu: Gpu | None = None) -> None:
-        if spec.size > LANES:
-            raise UserError(
-                f"the cuda backend takes images of up to {LANES} x {LANES} pixels, "
-                f"not {spec.size} x {spec.size}: use --backend cpu"
-            )
+        if reason := refusal(spec):
+            raise UserError(f"the cuda backend {reason}: use --backend cpu")
         self.spec = spec
         self.source = source()
         self.gpu = gpu or Gpu()
