@@ -1,4 +1,4 @@
-"""What an executor costs per tile: tasks that only sleep, in the time that sleeping does not explain.
+"""What an executor costs per tile: the time that tasks take which only sleep, beyond their sleep.
 
     python scripts/executor_overhead.py --tasks 100000 --output results
 
@@ -96,7 +96,7 @@ def main() -> None:
         head = (
             f"# What an executor costs per tile\n\n{machine['cores']} cores of {machine['cpu']}, commit "
             f"{stamp['commit']}; tasks that sleep for {1e3 * asked.seconds:g} ms,\n"
-            "`scripts/executor_overhead.py`. Overhead: time that sleeping does not explain, per task.\n\n"
+            "`scripts/executor_overhead.py`. Overhead: time per task beyond its sleep.\n\n"
         )
         (asked.output / "executor-overhead.md").write_text(head + "\n".join(lines) + "\n")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What to do first on a GPU that can be used only for minutes at a time, such as a node in a cluster's test queue. A
 # call takes ten minutes at most and needs no network; calls share nothing but STASH. The first four take a quarter
-# of an hour in all.
+# of an hour in all; of the others, two or so fit into another one.
 #
 #     scripts/gpu_steps.sh checks        memory; the CUDA tests; all stages on made-up images: 2 minutes
 #     scripts/gpu_steps.sh quick         the quick acceptance: 2 minutes
@@ -10,6 +10,10 @@
 #     scripts/gpu_steps.sh acceptance    the full acceptance, variants first; registers: 9 minutes
 #     scripts/gpu_steps.sh profile       each kernel's counters: 2 minutes
 #     scripts/gpu_steps.sh gap-2k        CNTK-GAP, -V and CNN-GP of CIFAR-10 with 2,000 training images: 9 minutes
+#     scripts/gpu_steps.sh lap-2k        CNTK-LAP and CNN-GP-LAP, all windows, also flipped, same images: 7 minutes
+#     scripts/gpu_steps.sh cifar2-gap    CNTK-GAP, -V and CNN-GP of CIFAR-2, all images, DEPTHS: 9 minutes
+#     scripts/gpu_steps.sh low-data      CNTK-GAP of ten draws of 10 to 1,280 training images: 7 minutes
+#     scripts/gpu_steps.sh networks      CNN-V and CNN-GAP beside their kernels, with 2,000 training images: 6 minutes
 #     scripts/gpu_steps.sh keep          only copy what is in PARTS to STASH
 #     DRY=1 scripts/gpu_steps.sh CALL    the same steps at toy size, on a machine without a GPU
 #
@@ -18,16 +22,31 @@
 # PARTS   a folder with CIFAR-10 as one cifar10.npz, or as part-*.npz that were cut along the first axis (parts):
 #         each call copies what it finds there to STASH, so that the parts may be brought one by one
 # STASH   a folder that outlives a call, best in memory (/dev/shm/cntk-bench)
+# DEPTHS  of cifar2-gap ([3, 4, 6]); [3, 4, 6, 11] take two or three calls, [3, 4, 6, 11, 21] four or five
 # CNTK_BENCH_COMMIT  what records are to say of the commit, where git is not at hand
 #
+# No time is measured: all are estimates, for an H200. GAP is assumed to pass 48,000 pairs per second through 20 layers
+# (kernels_cuda/README.md), and proportionally more through fewer:
+#
+#     gap-2k      22.0 million pairs, 20 layers: 460 s
+#     lap-2k      2 x 22.0 million pairs, the 5 layers of Li et al.: 230 s
+#     cifar2-gap  70.0 million pairs, 5 layers: 365 s; 10 layers: 730 s; 20 layers: 1,460 s
+#     low-data    21.0 million pairs, 14 layers: 310 s
+#     networks    22.0 million pairs, 3 layers: 70 s; 8 networks, 1.0e16 operations at 80 % of the FMA units' peak: 190 s
+#
+# First layers, what is read (much in lap-2k), writing and solving may add a third. LAP has a pass of its own: it trains
+# all layers and GAP the hidden ones, and a pass with both states needs 35.9 instructions instead of 26.5, for 2,000
+# images 620 s.
+#
 # A step that fails or takes too long loses no other: OUT/call-CALL.txt tells each step's exit code and seconds, and
-# OUT/call-CALL.tar.gz holds all logs. What `v` or `gap-2k` has computed stays in STASH until it is solved: the same
-# call goes on from there.
+# OUT/call-CALL.tar.gz holds all logs. What a call has computed or trained stays in STASH until it is solved: the same
+# call goes on from there, as long as STASH is kept.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 call=${1:-}
 case $call in
-checks | quick | sanitizers | v | acceptance | profile | gap-2k | keep) ;;
+checks | quick | sanitizers | v | acceptance | profile | keep) ;;
+gap-2k | lap-2k | cifar2-gap | low-data | networks) ;;
 *) sed -n '2,/^set /{s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 OUT=${OUT:-results-gpu} WHEELS=${WHEELS:-wheels} PARTS=${PARTS:-parts} STASH=${STASH:-/dev/shm/cntk-bench}
@@ -85,21 +104,21 @@ n, m, p = map(int, sys.argv[1:4])
 x, y = np.random.default_rng(0).integers(0, 256, (n + m, p, p, 3), np.uint8), np.arange(n + m) % 10
 np.savez(sys.argv[4], x_train=x[:n], y_train=y[:n], x_test=x[n:], y_test=y[n:])
 PYTHON
-    DATA=(--set "dataset={name: npz, path: $4}")
+    DATA=(--set dataset.name=npz --set "dataset.path=$4")
 }
 
 # cifar10: join all of CIFAR-10 in one file, from the parts in STASH; DATA has the options that name it.
 cifar10() {
     if [[ $DRY ]]; then
         made_up 40 20 8 "$STASH/toy.npz"
-        DATA+=(--set 'kernel.depths=[3]')
+        DATA+=(--set "kernel.depths=${DEPTHS:-[3]}")
         return
     fi
     step 60 join "$python" scripts/join_npz.py "$STASH/cifar10.npz" 50000 10000 "$STASH"/part-*.npz
-    DATA=(--set "dataset={name: cifar10, path: $STASH/cifar10.npz}")
+    DATA=(--set dataset.name=cifar10 --set "dataset.path=$STASH/cifar10.npz")
 }
 
-# column SECONDS NAME CONFIG OPTION...: compute and solve it; its record goes to OUT, its report to LOGS.
+# column SECONDS NAME CONFIG OPTION...: compute, train and solve it; its record goes to OUT, its report to LOGS.
 column() {
     local most=$1 name=$2 config=$3 run=$STASH/$2.run code
     shift 3
@@ -117,9 +136,11 @@ column() {
         local cells=("$run"/solves/.solving-*/cells/*.json)
         if ((${#cells[@]})); then cat "${cells[@]}" >"$OUT/$name-cells.json"; fi
     fi
-    if ((code == 0)); then rm -rf "$run/gram.zarr"; fi
     return $code
 }
+
+# forget NAME: remove the Gram matrices of a column, once nothing more is to be done with them.
+forget() { rm -rf "$STASH/$1.run/gram.zarr"; }
 
 case $call in
 keep) ls -l "$STASH" ;;
@@ -133,7 +154,7 @@ checks)
     step 90 cuda-tests "$python" -m pytest -q "${at_once[@]}" -p no:cacheprovider \
         "tests/$(size test_cuda.py test_cuda_limit.py)"
     made_up $(size "3000 500 32" "40 20 8") "$STASH/made-up.npz"
-    column 90 smoke configs/cifar10-cntk-v.yaml "${DATA[@]}"
+    column 90 smoke configs/cifar10-cntk-v.yaml "${DATA[@]}" && forget smoke
     ;;
 quick)
     step 130 quick "$python" scripts/gpu_acceptance.py --quick --output "$OUT"
@@ -162,7 +183,7 @@ v)
         touch "$STASH/v.fewer"
     fi
     if [[ -e $STASH/v.fewer ]]; then fewer=(--set dataset.train=30000); fi
-    column 420 v configs/cifar10-cntk-v.yaml "${DATA[@]}" "${fewer[@]}"
+    column 420 v configs/cifar10-cntk-v.yaml "${DATA[@]}" "${fewer[@]}" && forget v
     ;;
 acceptance)
     step 500 acceptance "$python" scripts/gpu_acceptance.py --output "$OUT"
@@ -185,8 +206,38 @@ profile)  # profiles one launch, of a whole tile, in the middle of a run
     ;;
 gap-2k)
     cifar10
-    column 460 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
-        --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]'
+    column 480 gap-2k configs/cifar10-cntk-gap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
+        --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]' && forget gap-2k
+    ;;
+lap-2k)
+    cifar10
+    column 480 lap-2k configs/cifar10-lap.yaml "${DATA[@]}" --set "dataset.train=$(size 2000 20)" \
+        --set dataset.test=null && forget lap-2k
+    ;;
+cifar2-gap)
+    cifar10
+    column 480 cifar2-gap configs/cifar2-cntk-v.yaml --set "kernel.depths=${DEPTHS:-[3, 4, 6]}" "${DATA[@]}" \
+        --set 'kernel.columns=[CNTK-GAP, CNTK-V, CNN-GP-GAP, CNN-GP-V]' && forget cifar2-gap
+    ;;
+low-data)
+    cifar10
+    # As many test images as in results/cifar10-low-data.md: all 10,000 would take half an hour.
+    column 420 low-data configs/cifar10-low-data.yaml "${DATA[@]}" --set "dataset.train=$(size 1280 4)" \
+        --set "dataset.test=$(size 1000 20)" &&
+        step 50 curve "$python" -m cntk_bench curve "$STASH/low-data.run" \
+            --sizes "$(size 10,20,40,80,160,320,640,1280 2,4)" && forget low-data
+    if [[ -d $STASH/low-data.run/curve ]]; then cp -r "$STASH/low-data.run/curve" "$LOGS/low-data-curve"; fi
+    ;;
+networks)
+    if "$python" -c 'import torch' 2>/dev/null; then
+        cifar10
+        column 480 networks configs/cifar10-four-columns-small.yaml --set 'kernel.depths=[3, 4]' "${DATA[@]}" \
+            --set "dataset.train=$(size 2000 20)" --set dataset.test=null --set "network.width=$(size 256 4)" \
+            --set network.batch=128 --set network.trials=1 --set "network.epochs=$(size 100 2)" \
+            --set network.curve=false --set 'kernel.columns=[CNN-V, CNTK-V, CNN-GAP, CNTK-GAP]' && forget networks
+    else
+        tell "networks: no PyTorch here"
+    fi
     ;;
 esac
 cat "$OUT/call-$call.txt"

@@ -153,14 +153,14 @@ def table(facts: dict) -> str:
         f"`python scripts/solve_scale.py {origin['arguments']}` at commit",
         f"{origin['commit']}; {machine['cores']} cores of an {machine['cpu']},",
         f"BLAS threads: {origin['threads']}, shared with other programs. {READOUT} of made-up vectors, ridge",
-        f"{RIDGE:g}, {CLASSES} classes, {TEST} test images, tiles of {TILE}, in float64. Each number is of a",
-        "process of its own; ranges are over repetitions. Time: seconds with reading and predicting; ratio:",
-        "to `dpotrf` of the same matrix in the same turn, which neither reads nor solves (by 1 thread: where",
-        "several end the process by SIGSEGV). Foretold: what",
-        "`plan` measures and extrapolates, without the quarter that it adds. Peak: of memory beyond the",
-        "libraries, by Linux's account.",
+        f"{RIDGE:g}, {CLASSES} classes, {TEST} test images, tiles of {TILE}, in float64. Each number was",
+        "measured in its own process; ranges are over repetitions. Time: seconds, including reading and",
+        "predicting; ratio: to the time of `dpotrf` for the same matrix in the same round, which neither",
+        "reads nor solves (with 1 thread where several make the process end with SIGSEGV). Forecast: what",
+        "`plan` measures and extrapolates, without the quarter that it adds. Peak: the most memory that a",
+        "process uses beyond its libraries, as Linux counts it.",
         "",
-        "| n | solve | potrf, s | time, s | ratio | reading, s | predicting, s | foretold, s | peak, MiB "
+        "| n | solve | potrf, s | time, s | ratio | reading, s | predicting, s | forecast, s | peak, MiB "
         "| predicted, MiB | residual |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]

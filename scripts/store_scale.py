@@ -1,7 +1,7 @@
 """Times what a store costs that has many tiles: opening it, its status, and following its writers.
 
-No kernel is computed: journals are written as writers leave them, and no chunks. Seconds are those of the
-processor, which other programs change less than the clock's.
+No kernel is computed: journals are written as writers leave them, and no chunks. Seconds are of CPU
+time, which other programs change less than elapsed time.
 
     python scripts/store_scale.py 1000 50000 1000000 --kinds plain,taken,grown,overlapping
 """

@@ -189,7 +189,10 @@ def markdown(record: dict) -> str:
         cells = [f"{mean:.2f}" + f" ± {deviation:.2f}" * isfinite(deviation) for mean, deviation in both]
         numbers = [f"{row['mean']:.2f}", f"{row['P90']:.0f}", f"{row['P95']:.0f}", f"{row['rank']:.2f}"]
         lines.append(f"| {' | '.join([name, *cells, *numbers])} |")
-    last = "Four easy data sets rank no classifiers; the paper's averages, over 90, are not comparable."
+    last = (
+        "Four easy data sets are too few to rank classifiers; their averages cannot be compared with the "
+        "paper's, which are over 90."
+    )
     return "\n".join([*lines, "", last]) + "\n"
 
 

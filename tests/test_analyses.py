@@ -487,12 +487,21 @@ class TestPosterior:
 
     def test_a_column_that_is_no_gaussian_process_is_refused(self, run):
         said = fail("posterior", run, "--column", "CNTK-V")
-        assert "none of CNTK-V in" in said and f"use --column {', '.join(COLUMNS[1:])}" in said
+        others = ", ".join(COLUMNS[1:])
+        assert f"`posterior` needs an NNGP column, which CNTK-V is not: use --column {others}" in said
+
+    @pytest.mark.parametrize("command", ["flow", "curve"])
+    def test_a_column_without_a_matrix_is_refused(self, run, command):
+        said = fail(command, run, "--column", "LINEAR")
+        assert f"`{command}` needs a kernel column, which LINEAR is not: use --column CNTK-V, " in said
 
     def test_a_run_that_has_none_says_what_to_compute(self, tmp_path):
         sizes = ("--set", "dataset.train=20", "--set", "dataset.test=10", "--set", "kernel.depths=[1]")
         for columns, words in (
-            ("[FC-NTK]", "none of FC-NTK in .* can be analysed so: compute CNN-GP-V or another"),
+            (
+                "[FC-NTK]",
+                "`posterior` needs an NNGP column, and .* has only FC-NTK: compute CNN-GP-V or another",
+            ),
             ("[LINEAR]", "columns of .* need no Gram matrix: compute one that does, such as CNTK-V"),
         ):
             run = tmp_path / columns

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,25 @@ STEPS = {
     "acceptance": {"acceptance": 2},
     "profile": {"made-up": 0},
     "gap-2k": {"made-up": 0, "gap-2k": 0},
+    "lap-2k": {"made-up": 0, "lap-2k": 0},
+    "cifar2-gap": {"made-up": 0, "cifar2-gap": 0},
+    "low-data": {"made-up": 0, "low-data": 0, "curve": 0},
+    "networks": {"made-up": 0, "networks": 0} if find_spec("torch") else {},
+}
+# Calls that solve a run of their own name; `checks` has one of another name.
+SOLVED = {name: name for name, steps in STEPS.items() if name in steps} | {"checks": "smoke"}
+del SOLVED["quick"], SOLVED["acceptance"]
+GAP = {"CNTK-GAP", "CNTK-V", "CNN-GP-GAP", "CNN-GP-V"}
+WINDOWS = ("V", *(f"LAP{c}" for c in range(4, 29, 4)), "LAP31")
+POOLS = (*WINDOWS, *(f"{window}-FLIP" for window in WINDOWS))
+COLUMNS = {
+    "smoke": {"CNTK-V"},
+    "v": {"CNTK-V"},
+    "gap-2k": GAP,
+    "lap-2k": {f"{kernel}-{pool}" for kernel in ("CNTK", "CNN-GP") for pool in POOLS},
+    "cifar2-gap": GAP,
+    "low-data": {"CNTK-GAP"},
+    "networks": {"CNN-V", "CNTK-V", "CNN-GAP", "CNTK-GAP"},
 }
 
 
@@ -50,12 +70,16 @@ def test_every_step_runs_in_the_dry(tmp_path, name):
     with tarfile.open(out / f"call-{name}.tar.gz") as archive:
         names = archive.getnames()
     assert {f"./{step}.log" for step in STEPS[name]} <= set(names)
-    column = {"checks": "smoke", "v": "v", "gap-2k": "gap-2k"}.get(name)
+    column = SOLVED.get(name)
     assert [path.name for path in out.glob("*-record.json")] == ([f"{column}-record.json"] if column else [])
     if column:
         record = json.loads((out / f"{column}-record.json").read_text())
-        assert [stage["stage"] for stage in record["stages"]] == ["compute", "solve"]
-        assert record["stages"][1]["solver"] == "cholesky"
+        trained = ["train"] if name == "networks" else []
+        assert [stage["stage"] for stage in record["stages"]] == ["compute", *trained, "solve"]
+        assert record["stages"][-1]["solver"] == "cholesky"
+        assert {one["column"] for one in record["solutions"]} == COLUMNS[column]
+        assert record["data"].get("draws", 1) == (10 if name == "low-data" else 1)
+        assert ("./low-data-curve/CNTK-GAP-3.json" in names) == (name == "low-data")
         assert f"./{column}-report/table.md" in names and "s.e." in done.stdout
         assert not (tmp_path / "stash" / f"{column}.run" / "gram.zarr").exists()
 
@@ -75,6 +99,13 @@ def test_what_a_stopped_column_has_computed_stays_for_the_next_call(tmp_path):
     assert "v: exit code 143" in done.stdout and (run / "gram.zarr").is_dir()
     assert json.loads((out / "v-cells.json").read_text()) == {"accuracy": 64.0}
     assert (out / "v-record.json").exists()
+
+
+def test_the_depths_of_two_classes_may_be_chosen(tmp_path):
+    call("cifar2-gap", tmp_path, DRY="1", DEPTHS="[3, 11]")
+    record = json.loads((tmp_path / "out" / "cifar2-gap-record.json").read_text())
+    assert record["data"]["classes_used"] == [0, 1]
+    assert {one["depth"] for one in record["solutions"]} == {3, 11}
 
 
 @pytest.mark.parametrize("name", [None, "1", "quick "])

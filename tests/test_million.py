@@ -30,7 +30,9 @@ def test_the_plan(plan):
 
 def test_it_is_made_opened_shared_out_and_followed(plan, tmp_path):
     labels = np.arange(N) % 10, np.arange(M) % 10
-    made = growth.create(tmp_path / "gram.zarr", plan, {"readouts": [str(READOUT)]}, ImageFacts(labels))
+    places, digests = ((np.arange(N) * step, np.arange(M) * step) for step in (1, 2**42))
+    facts = ImageFacts(labels, places, digests)
+    made = growth.create(tmp_path / "gram.zarr", plan, {"readouts": [str(READOUT)]}, facts)
     grams = store.open(made.path)
     assert grams.sizes == (N, M) and not grams.progress.done()
     np.testing.assert_array_equal(grams.labels[0], labels[0])
@@ -43,8 +45,15 @@ def test_it_is_made_opened_shared_out_and_followed(plan, tmp_path):
         assert grams.progress.has(tile)
     assert grams.progress.counts().tiles == 3
     assert len(layout.within(plan, "train", None)) + len(layout.within(plan, "test", None)) == plan.count
-    assert sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) < 20e6
+    # Labels, places and digests, 8 bytes each for an image.
+    assert sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) < 25e6
     assert PARTS == ("train", "test")
+
+
+def test_its_journals_take_68_megabytes(plan):
+    tile = Tile("train", 500, 300)
+    line = Line(tile, (0,), (2**64 - 1,), None, seconds=21.123, time=1.7e9, machine="0a1b2c3d")
+    assert 60e6 < plan.count * len(f"\n{line}\n") < 70e6
 
 
 def _cut(plan, tile):

@@ -29,9 +29,11 @@ FORMAT = 1
 
 def cells(
     opened: OpenRun,
+    command: str,
     column: str | None,
     depth: int | None,
     fits: Callable[[Any], bool] = lambda readout: True,
+    kind: str = "a kernel column",
     example: str = "CNTK-V",
 ) -> list[tuple[str, int]]:
     """Return the cells (column, depth) to analyse: those of the run's config with one Gram matrix each.
@@ -39,12 +41,14 @@ def cells(
     Parameters
     ----------
     opened : OpenRun
+    command : str
+        The analysis, as errors name it.
     column, depth : str, int, optional
         Only this one; it may be computed without being in the config.
     fits : callable, optional
         Whether a readout can be analysed.
-    example : str
-        A column that can be analysed; an error names it if the run has none.
+    kind, example : str
+        Which columns can be analysed, in words, and one of them; errors name both.
 
     Raises
     ------
@@ -58,12 +62,13 @@ def cells(
     for cell in found:
         opened.readout(*cell)  # raises now, not after hours, if it is missing
     if not found:
-        what, where = short(", ".join(names), 100), short(str(opened.run.path))
         others = dict.fromkeys(name for name, _ in _fitting(kernel.columns, kernel.depths, fits))
         remedy = (
             f"use --column {short(', '.join(others), 100)}" if others else f"compute {example} or another"
         )
-        raise UserError(f"none of {what} in {where} can be analysed so: {remedy}")
+        only = f"and {short(str(opened.run.path))} has only {short(', '.join(names), 100)}"
+        why = only if column is None else f"which {short(column)} is not"
+        raise UserError(f"`{command}` needs {kind}, {why}: {remedy}")
     return found
 
 

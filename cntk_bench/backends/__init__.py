@@ -1,11 +1,9 @@
 """Backends, which compute the kernels: each prepares images once, then computes tiles of kernel matrices.
 
-To add a backend, write a module with `available()`, `NUMERICS`, `TILE_WORK` and a class `Backend` that
-follows the protocol below and computes plain convolutional readouts. Add its name to `NAMES`, or register
-the module from another package under the entry point group `cntk_bench.backends`. Optional are `TOGETHER`
-and functions `machine` and `refusal` (see the functions of these names), and a second class,
-`FullyConnected`, which computes plain fully connected readouts. `families` combines the two classes for flips
-and for specs of several families. "auto" chooses only among the backends of this package.
+To add a backend, write a module that follows the protocol `Module`, whose class `Backend` follows the
+protocol of that name. Add its name to `NAMES`, or register the module from another package under the entry
+point group `cntk_bench.backends`. `families` combines its classes for flips and for specs of several
+families. "auto" chooses only among the backends of this package.
 """
 
 import hashlib
@@ -28,7 +26,20 @@ GROUP = "cntk_bench.backends"
 
 
 class Backend(Protocol):
-    """Computes kernels for one `Spec`."""
+    """Computes kernels for one `Spec`, which its constructor is given.
+
+    The spec's readouts are of one family and have no flip; `cntk_bench.reference.gram` defines them. For
+    images of independent pixels every entry has to be within 1e-6 of the definition, relative to the entry.
+    `tests/backend_suite.py` has all requirements as tests. The same images and spec have to give the same
+    bits on the same kind of machine.
+
+    Attributes
+    ----------
+    name : str
+        The backend's, such as "cpu".
+    spec : Spec
+        As given to the constructor.
+    """
 
     name: str
     spec: Spec
@@ -38,7 +49,10 @@ class Backend(Protocol):
         """Digest (SHA-256, hex) of the code, for information."""
 
     def prepare(self, images: np.ndarray) -> Any:
-        """Prepare images (n, C, P, P), float32 and finite, in whatever form `tile` needs."""
+        """Prepare images (n, C, P, P), float32 and finite, in whatever form `tile` needs.
+
+        They are already scaled by powers of two where their kernels would leave float32's range.
+        """
 
     def tile(self, x: Any, z: Any, symmetric: bool = False) -> np.ndarray:
         """Kernels of all pairs of two prepared sets: float32 (len(spec.readouts), n, m).
@@ -58,6 +72,45 @@ class Backend(Protocol):
 
     def tile_bytes(self, side: int) -> int:
         """Approximate peak host memory, in bytes, that a tile of side x side pairs needs."""
+
+
+class Module(Protocol):
+    """What a backend's module has; other packages register theirs under `cntk_bench.backends`.
+
+    The entry point's name is the value of `compute.backend`. It may be any object with these attributes, of
+    which those called optional may be missing.
+
+    Attributes
+    ----------
+    NUMERICS : int
+        The version of the bits of its results. Raise it when they change: a store is continued only by the
+        version that it was begun with.
+    TILE_WORK : int
+        The entry-layers that a tile should hold, for some seconds of work (`Spec.work` is that of a pair).
+    Backend : callable (spec) -> Backend
+        The class; it raises a UserError if it cannot compute the spec here.
+    FullyConnected : callable (spec) -> Backend, optional
+        A second class, for the readouts of fully connected networks. Without it, columns that need them are
+        refused.
+    TOGETHER : int, optional
+        The number of images z whose kernels with x take no longer than those of one; 1 by default.
+    machine : callable () -> object, optional
+        Returns all that the last bits depend on besides NUMERICS, such as the kind of CPU; its `repr` is
+        digested. By default the bits are taken to be the same on all machines.
+    refusal : callable (spec) -> str or None, optional
+        Returns why it cannot compute a spec, in words that follow its name; "auto" then takes another. By
+        default it takes every spec.
+    devices : callable () -> list of str, optional
+        Returns the devices for one process each, as in CUDA_VISIBLE_DEVICES. By default processes share the
+        cores.
+    """
+
+    NUMERICS: int
+    TILE_WORK: int
+    Backend: Callable[[Spec], Backend]
+
+    def available(self) -> bool:
+        """Return whether it works on this machine; quickly, and without raising an error."""
 
 
 def available() -> list[str]:

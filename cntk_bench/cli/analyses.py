@@ -70,7 +70,7 @@ def flow(
     _require_finite(ridge, "--ridge")
     curves = [report.network_curve(options.path(file, "--network")) for file in networks]
     opened = _opened(directory, train)
-    cells = analysis.cells(opened, column, depth)
+    cells = analysis.cells(opened, "flow", column, depth)
     if curves and len(cells) > 1:
         raise UserError(
             f"--network is the curve of one cell, but {len(cells)} are analysed: add --column and --depth"
@@ -126,7 +126,7 @@ def curve(
     if ridge is not None:
         _require_finite(ridge, "--ridge")
     opened = _opened(directory, train, every=True)
-    cells = analysis.cells(opened, column, depth)
+    cells = analysis.cells(opened, "curve", column, depth)
 
     def one(cell: tuple[str, int]) -> dict:
         return stage.follow(opened, *cell, listed=listed, ridge=ridge, extrapolate=extrapolate)
@@ -174,7 +174,7 @@ def posterior(
     if ridge is not None:
         _require_finite(ridge, "--ridge")
     opened = _opened(directory, train)
-    cells = analysis.cells(opened, column, depth, stage.is_nngp, "CNN-GP-V")
+    cells = analysis.cells(opened, "posterior", column, depth, stage.is_nngp, "an NNGP column", "CNN-GP-V")
     moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
     with progress.bar("kernels", "images") as advance:
         advance(0, total=opened.sizes[1], done=0)

@@ -14,6 +14,8 @@ from cntk_bench.kernels.spec import Readout
 class Request:
     """What is known about a table before anything is computed.
 
+    Parameters
+    ----------
     n_train, features, classes : int
         Training images, numbers of one image (C P P), classes.
     memory : float or None
@@ -32,8 +34,12 @@ class Request:
 class Material(Protocol):
     """The data that a cell may be trained from.
 
-    classes : number of classes k.
-    y_train : (n,) int64.
+    Attributes
+    ----------
+    classes : int
+        Number of classes k.
+    y_train : array (n,), int64
+        Labels 0 .. k-1 of the training images.
     """
 
     @property
@@ -58,7 +64,10 @@ class Material(Protocol):
 class Inputs(Material, Protocol):
     """The data and matrices that a cell may be filled from.
 
-    how : the config's section `solve`.
+    Attributes
+    ----------
+    how : object
+        The config's section `solve`; its keys are attributes, such as `how.ridge`.
     """
 
     how: Any
@@ -95,12 +104,19 @@ class Inputs(Material, Protocol):
 class Curve:
     """How the training of one network went, point by point.
 
-    label : which network, in words.
-    time : of each point; for networks, in the units of t in f_t = (I - exp(-K t)) Y, K the exact kernel.
-    train_loss : mean over images and classes of the squared error on the training images.
-    train_accuracy : 0 to 1.
-    outputs : (points, m, k) for the test images, from which the caller gets test_loss and test_accuracy;
-        None if they were not kept.
+    Parameters
+    ----------
+    label : str
+        Which network, in words.
+    time : sequence of float
+        Of each point; for networks, in the units of t in f_t = (I - exp(-K t)) Y, K the exact kernel.
+    train_loss : sequence of float
+        Mean over images and classes of the squared error on the training images.
+    train_accuracy : sequence of float
+        From 0 to 1.
+    outputs : array (points, m, k), optional
+        Outputs for the test images, from which the caller gets test_loss and test_accuracy; None if they were
+        not kept.
     """
 
     label: str
@@ -166,10 +182,10 @@ class Column(Protocol):
         Keys of the config, or their prefixes, that decide its cells, images aside, such as ("solve.ridge",
         "mine."). A sweep over any other key is refused, and a comparison does not show it. By default, all
         of `solve` and of the sections that columns add.
-    require : callable (request : Request) -> None
-        Raises a UserError if the column's cells cannot be filled here: a library is missing, or there are
-        too many images. It is called before anything is computed, and again before anything is
-        solved, so that no hours are lost.
+    require : callable (request) -> None
+        Is given a `Request`, and raises a UserError if the column's cells cannot be filled here: a library is
+        missing, or there are too many images. It is called before anything is computed, and again before
+        anything is solved, so that no hours are lost.
     """
 
     @property
@@ -187,9 +203,14 @@ class Column(Protocol):
 class Done:
     """The progress of a `Job`.
 
-    finished : whether nothing is left to do.
-    words : how far it is, for people, such as "epoch 3, loss 0.02"; empty before it was begun.
-    damage : what is wrong with its files; None if nothing is.
+    Parameters
+    ----------
+    finished : bool
+        Whether nothing is left to do.
+    words : str
+        How far it is, for people, such as "epoch 3, loss 0.02"; empty before it was begun.
+    damage : str or None
+        What is wrong with its files; None if nothing is.
     """
 
     finished: bool
@@ -201,14 +222,24 @@ class Done:
 class Effort:
     """What a `Job` takes at most if begun anew, as a network may never fit all training images.
 
-    epochs, steps : in all.
-    batch : images of a step.
-    step_seconds : of one step, on this machine.
-    seconds : of all, in one process of this machine.
-    memory : bytes that its process needs; GPU memory if it is done there.
-    disk : bytes of what it leaves.
-    checkpoint : bytes of a checkpoint, which is written from time to time.
-    basis : what was timed, such as "128 images at once on the CPU, 2 threads".
+    Parameters
+    ----------
+    epochs, steps : int
+        Their numbers in all.
+    batch : int
+        Images of a step.
+    step_seconds : float
+        Time of one step on this machine.
+    seconds : float
+        Time of all steps in one process of this machine.
+    memory : int
+        Bytes that its process needs; of GPU memory if it is done there.
+    disk : int
+        Bytes of what it leaves.
+    checkpoint : int
+        Bytes of a checkpoint, which is written from time to time.
+    basis : str
+        What was timed, such as "128 images at once on the CPU, 2 threads".
     """
 
     epochs: int
@@ -225,11 +256,16 @@ class Effort:
 class Job(Protocol):
     """A piece of training, done by one process at a time; others may do other pieces meanwhile.
 
-    label : what it is, in words that are unique within the run.
-    folder : its own, for what has to persist; the caller creates it and holds the lock in it.
+    One more member is optional: `effort`, a method without parameters that returns its `Effort` after a
+    second or two of timing. It is called for one of a cell's jobs. Without it, `plan` cannot say what
+    training costs.
 
-    One more member is optional: `effort`, a method that returns its `Effort` after a second or two of timing,
-    called for one of a cell's jobs. Without it, `plan` cannot tell what training will take.
+    Attributes
+    ----------
+    label : str
+        What it is, in words that are unique within the run.
+    folder : pathlib.Path
+        Its own folder, for what has to persist; the caller creates it and holds the lock in it.
     """
 
     @property

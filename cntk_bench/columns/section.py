@@ -22,7 +22,11 @@ RIDGES = "a finite number of at least 0, a list of such numbers (the best by lea
 
 
 class Section(BaseModel):
-    """A mapping of the YAML; every key has a default, and an unknown one is an error."""
+    """A mapping of the YAML; every key has a default, and an unknown one is an error.
+
+    A subclass has the keys as pydantic's fields, each with a type and a default. A field's description
+    completes "expected ..." in the error that names a wrong value.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -13,9 +14,37 @@ from cntk_bench.system import plugins
 from cntk_bench.text import short
 
 FOLDER = "folder"
-# Data set -> function of the path that returns x_train, y_train, x_test, y_test in the data set's own order
-# and layout, which `dataset.load` then checks; labels are numbers, or text that names classes. Other packages
-# add data sets under the entry point group GROUP.
+
+
+class Reader(Protocol):
+    """A function that reads a data set; other packages register theirs under `cntk_bench.datasets`.
+
+    The entry point's name is the value of `dataset.name`. The caller checks what is returned, selects classes
+    and images, and prepares the pixels.
+    """
+
+    def __call__(self, path: Path | None) -> Sequence[np.ndarray]:
+        """Read all images and labels, in the data set's own order.
+
+        Parameters
+        ----------
+        path : Path or None
+            `dataset.path` with ~ expanded; None if it is not set.
+
+        Returns
+        -------
+        x_train, y_train, x_test, y_test : arrays
+            Images (n, C, P, P), (n, P, P, C) or (n, P, P), or vectors (n, d), as uint8 (0 to 255) or floats;
+            training and test images alike. Labels (n,): integers 0 .. k-1, or text that names the classes.
+
+        Raises
+        ------
+        UserError
+            If it cannot be read.
+        """
+
+
+# Data set -> its `Reader`; that of FOLDER has other parameters.
 READERS: dict[str, Callable[..., Sequence[np.ndarray]]] = {
     "digits": digits.read,
     "npz": npz.read,

@@ -34,21 +34,33 @@ ROUNDS = 10  # of refinement, at most; each must halve the residual
 
 @dataclass(frozen=True)
 class Fit:
-    """Figures of the solution of one ridge, as plain numbers.
+    """Figures of the solution of one ridge, as plain numbers. NaN stands for those that are not known.
 
-    ridge : relative to trace(K) / n; added to the diagonal.
-    jitter : relative to each image's own K_ii; added to the diagonal, too.
-    loo_error, loo_accuracy : leave-one-out mean squared error (over images and classes), accuracy
-        as a fraction; NaN where they were not asked for, the accuracy also where the targets are no classes.
-    condition : estimated 1-norm condition number of the matrix that was factored; a lower bound,
-        rarely below a third of the truth (Hager 1984, Higham 1988). `iterative.refined` factors another
-        matrix than `fit` if kernels get a unit diagonal, and so has another condition.
-    residual : |(K + r I) alpha - Y| / |Y|, Frobenius norms.
-    largest_residual : the largest entry of |(K + r I) alpha - Y|.
-    smallest_pivot : the smallest pivot of the factor, relative to trace(K) / n.
-    seconds : wall time.
-    doubt : why nothing here can be trusted, in one sentence; None where it can.
-    moved : how far errors of the kernels move the targets that are fitted (`sensitivity.moved`).
+    Parameters
+    ----------
+    ridge : float
+        Relative to trace(K) / n; added to the diagonal.
+    jitter : float
+        Relative to each image's own K_ii; added to the diagonal, too.
+    loo_error, loo_accuracy : float
+        Leave-one-out mean squared error (over images and classes), accuracy as a fraction; NaN where they
+        were not asked for, the accuracy also where the targets are no classes.
+    condition : float
+        Estimated 1-norm condition number of the matrix that was factored; a lower bound, rarely below a third
+        of the truth (Hager 1984, Higham 1988). `iterative.refined` factors another matrix than `fit` if
+        kernels get a unit diagonal, and so has another condition.
+    residual : float
+        `|(K + r I) alpha - Y| / |Y|`, Frobenius norms.
+    largest_residual : float
+        The largest entry of `|(K + r I) alpha - Y|`.
+    smallest_pivot : float
+        The smallest pivot of the factor, relative to trace(K) / n.
+    seconds : float
+        Wall time.
+    doubt : str or None
+        Why nothing here can be trusted, in one sentence; None where it can.
+    moved : float
+        How far errors of the kernels move the targets that are fitted (`sensitivity.moved`).
     """
 
     ridge: float

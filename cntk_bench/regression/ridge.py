@@ -39,13 +39,21 @@ LARGEST = 1e4  # up to which "loo" goes: there the diagonal dominates, and large
 class Solution:
     """The result of a ridge path.
 
-    alpha : dual coefficients (n, k), float64, of the chosen ridge.
-    chosen : its figures.
-    path : those of all ridges tried.
-    edge : "smallest" or "largest" if the chosen ridge is at that end of those tried and one beyond might be
+    Parameters
+    ----------
+    alpha : array (n, k), float64
+        Dual coefficients of the chosen ridge.
+    chosen : Fit
+        Its figures.
+    path : tuple of Fit
+        Those of all ridges tried.
+    edge : str or None
+        "smallest" or "largest" if the chosen ridge is at that end of those tried and one beyond might be
         better, else None.
-    facts : what else the solver reports, for the record.
-    alphas : the dual coefficients (n, k) of each ridge of the path, if several were tried and they are kept.
+    facts : mapping
+        What else the solver reports, for the record.
+    alphas : tuple of array (n, k)
+        The dual coefficients of each ridge of the path, if several were tried and they are kept.
     """
 
     alpha: np.ndarray

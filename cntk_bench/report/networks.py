@@ -7,7 +7,7 @@ from cntk_bench.report.rows import draws_of, name_of, number
 from cntk_bench.text import exact, short
 
 CHOICES = {
-    "test": "the one that is best on the test images, as in the paper; so test labels have a part in it",
+    "test": "the one that is best on the test images, as in the paper; so the choice uses test labels",
     "validation": "the one that is best on training images that were held out",
     "train": "the one that is best on the training images",
 }
