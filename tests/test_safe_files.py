@@ -50,6 +50,39 @@ def test_nobody_else_may_write_and_a_group_may_where_the_umask_says_so(tmp_path,
         assert umask != 0o077 or not mode & 0o077, path
 
 
+@pytest.mark.parametrize(
+    "command", [("run",), ("compute",), ("solve",), ("sweep", "--over", "solve.ridge=[0.1,1]")]
+)
+def test_no_command_replaces_files_of_its_user(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    texts = {"config.yaml": f"# mine\n{CONFIG}", "report/thesis.txt": "mine", "solutions/answers.txt": "mine"}
+    texts |= {"log.txt": "mine", "sweep/table.csv": "mine"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    where = (".",) if command == ("solve",) else ("config.yaml", "--output", ".")
+    done = call(*command, *where)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert ("has config.yaml and solutions and report" in done.stderr) == (command != ("solve",))
+    found = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name: path.read_text() for name, path in found.items()} == texts
+
+
+def test_a_run_continues_from_its_own_config_beside_unrelated_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    (tmp_path / "run" / "sweep").mkdir(parents=True)
+    for name in ("run/thesis.txt", "run/sweep/table.csv"):
+        (tmp_path / name).write_text("mine")
+    assert call("compute", "small.yaml", "--output", "run").returncode == 0
+    assert call("run", "run/config.yaml", "--output", "run").returncode == 0
+    done = call("sweep", "run/config.yaml", "--output", "run", "--over", "solve.ridge=[0.1,1]")
+    assert done.returncode == 2 and "run/sweep has files that cntk-bench did not write" in done.stderr
+    assert (
+        (tmp_path / "run/thesis.txt").read_text() == (tmp_path / "run/sweep/table.csv").read_text() == "mine"
+    )
+
+
 @pytest.mark.parametrize("key", ["environment", "directives"])
 def test_credentials_in_a_config_are_refused_and_not_repeated(tmp_path, key):
     file, line = tmp_path / "small.yaml", f"--export=ALL,AWS_SECRET_ACCESS_KEY={s3.SECRET}"

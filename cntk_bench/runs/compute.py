@@ -57,8 +57,10 @@ def compute(
     Raises
     ------
     UserError
-        If the run is of another computation, or it cannot be computed.
+        If the run is of another computation, the directory has files of others that would be replaced, or it
+        cannot be computed.
     """
+    run.require_own()
     before, run = Run(run.path), run.asked(settings)
     donor = donor and donor.elsewhere(run)
     if settings.kernel.readouts:

@@ -133,6 +133,16 @@ def require_no_link(folder: Path) -> None:
         raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
 
 
+def require_own(folder: Path, mark: str) -> None:
+    """Raise UserError if a folder has files, but not `mark`, which ours have: some might be replaced."""
+    found = os.listdir(folder) if folder.is_dir() else []
+    if mark not in found and any(not name.startswith(".") for name in found):
+        raise UserError(
+            f"{short(str(folder))} has files that cntk-bench did not write, and might replace: use another "
+            "output directory, or move them away"
+        )
+
+
 def remove_partial(folder: str | Path, begin: str = "") -> None:
     """Remove partial files and folders of killed processes, which are recognized by not being locked.
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import open_own, same_file, writing
+from cntk_bench.system.files import open_own, read_plain, same_file, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 # Errors if another process holds the lock: an SMB server denies access then, as it may for other reasons.
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _warned: set[int] = set()
+HOLDER = re.compile(rb"(process \d{1,10} on [\w.-]{1,64})\n")  # what the file says
 PAUSE = 0.05  # seconds between two tries
 DENIED = 60.0  # seconds to wait at most where access is denied
 
@@ -100,8 +101,16 @@ def _flock(handle: int, kind: int, end: float) -> None:
 
 def _holder(handle: int) -> str:
     """The process that a lock file names, if well formed: anybody may have written anything there."""
-    found = re.fullmatch(rb"(process \d{1,10} on [\w.-]{1,64})\n", os.pread(handle, 200, 0))
+    found = HOLDER.fullmatch(os.pread(handle, 200, 0))
     return found[1].decode() if found else "one that is starting, or that does not say which"
+
+
+def was_held(path: str | Path) -> bool:
+    """Whether a file is a lock that some process has held, by what it says."""
+    try:
+        return HOLDER.fullmatch(read_plain(path, 200)) is not None
+    except OSError:
+        return False
 
 
 def _warn_once(path: Path, error: OSError) -> None:
