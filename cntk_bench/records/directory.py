@@ -110,7 +110,7 @@ class Run:
 
     @property
     def iterations(self) -> Path:
-        """The folder of states of iterative solves, a file for each readout and draw."""
+        """The folder of states of iterative solves, a file for each problem (`checkpoint`)."""
         return self.path / "iterations"
 
     @property
