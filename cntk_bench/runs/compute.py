@@ -69,8 +69,7 @@ def compute(
     workers.require(settings.compute)
     regression.require(settings.solve.solver)  # if it is unknown, fail now, not after hours
     loaded = images.load(settings)
-    if len(loaded.x_train) // loaded.draws < 2:
-        raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    images.require_several(len(loaded.x_train) // loaded.draws)
     columns.require(settings.kernel.columns, lambda: images.request(settings, loaded))
     kept = images.image_facts(loaded)
     facts = images.record_facts(settings, loaded, kept)
