@@ -198,7 +198,9 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     with run.lock(math.inf):
         remove_partial(run.path)
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
-        if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # past solves keep their own facts
+        others = record.computed(past)["fingerprint"] != facts["fingerprint"]
+        # A last solve is of the past once other images are computed, not if nothing was missing for them.
+        if others and (stage or not past["solutions"]):
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
         asked = settings.sections("dataset", "preprocess")
         past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}
