@@ -33,8 +33,8 @@ from cntk_bench.system.files import writing
 IMAGES = 4096  # made-up images, to time a backend on
 USUAL = Solve()
 # Factor by which a computation may exceed the slowest short measurement, which does not see what begins later
-# on this machine: an assumption, not a bound. The two sittings of cifar10-cntk-v-2k-random in `results/`, by the
-# same kernels on the same busy cores, differ by 22 % in pairs per second.
+# on this machine: an assumption, not a bound. The two sittings of cifar10-cntk-v-2k-random in `results/`, by
+# the same kernels on the same busy cores, differ by 22 % in pairs per second.
 UNKNOWN = 1.25
 SCRATCH = 10**9  # bytes of tiles that timing the stage may write, about
 
