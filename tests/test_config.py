@@ -546,7 +546,7 @@ def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
         ("x" * 100_000 + "=1", "the keys here are"),
         ("dataset.train=" + "x" * 200_000, "use at most"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_values_out_of_bounds_are_told_so_in_one_short_line(refusal, override, remedy):
     assert remedy in refusal("name: a", override)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 
 import pytest
@@ -82,6 +83,22 @@ def test_a_run_continues_from_its_own_config_beside_unrelated_files(tmp_path, mo
     assert (
         (tmp_path / "run/thesis.txt").read_text() == (tmp_path / "run/sweep/table.csv").read_text() == "mine"
     )
+
+
+def test_a_backup_by_hard_links_stays_as_it_is_while_the_run_continues(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    run, backup = tmp_path / "run", tmp_path / "backup"
+    assert call("run", "small.yaml", "--output", run).returncode == 0
+    shutil.copytree(run, backup, copy_function=os.link)
+    before = {path: path.read_bytes() for path in backup.rglob("*") if path.is_file()}
+    grown = ("--set", "dataset.train=26")  # tiles that were not whole are computed again
+    for command in (("solve", run), ("run", "small.yaml", *grown, "--output", run), ("verify", run)):
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in backup.rglob("*") if path.is_file()} == before
+    assert (run / "log.1.txt").samefile(backup / "log.txt") and "asked: " in (run / "log.txt").read_text()
+    assert call("solve", backup).returncode == 0
 
 
 @pytest.mark.parametrize("key", ["environment", "directives"])

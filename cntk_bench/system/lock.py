@@ -36,7 +36,7 @@ class Held(UserError):
 def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a file, which is created if it is missing and not removed afterwards.
 
-    A file with a second name is replaced by a new one, and not written: a backup by `cp -al` makes such names,
+    A file with a second name is replaced by a new one, and not written: backups by `cp -al` make such names,
     but others may also have planted a file there that they may not change themselves.
 
     Yields True. If the file system has no locks, warns and yields False; then nothing keeps a second
