@@ -229,7 +229,7 @@ class TestFlow:
             (("--times", "inf"), "--times inf: give positive numbers"),
             (("--times", "1,1e-310"), "a time is not within 1e-30 to 1e+30"),
             (("--times", "1e308,1"), "a time is not within 1e-30 to 1e+30"),
-            (("--ridge", "nan"), "--ridge nan"),
+            (("--ridge", "nan"), "Invalid value for '--ridge': nan is not a finite number"),
             (("--ridge", "1e99"), "--ridge 1e+99: give a number from 0 to"),
             (("--train", "61"), "61 training images: use 2 to 60"),
             (("--train", "4", "--stop", "validation"), "too few to hold some out: use --stop loo"),

@@ -455,6 +455,9 @@ def test_a_bad_value_is_told_the_remedy_and_leaves_nothing(setting, remedy, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+RIDGED = ("flow", "posterior", "curve")
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
@@ -477,7 +480,10 @@ def test_a_bad_value_is_told_the_remedy_and_leaves_nothing(setting, remedy, tmp_
         (("status", "loop"), "compute it first"),
         (("bench", "--depths", "3,,4"), "separated by commas"),
         (("bench", "--depths", f"{10**22}"), "separated by commas"),
-        (("bench", "--seconds", "nan"), "give a number of seconds"),
+        (("bench", "--seconds", "nan"), "Invalid value for '--seconds': nan is not a finite number"),
+        (("plan", QUICKSTART, "--price-per-hour", "nan"), "'--price-per-hour': nan is not a finite number"),
+        (("status", "none", "--follow", "--every", "nan"), "'--every': nan is not a finite number"),
+        *(((name, "none", "--ridge", "inf"), "'--ridge': inf is not a finite number") for name in RIDGED),
         (("bench", "--size", 10**6), "use smaller ones"),
         (("bench", "--columns", "CNTK-W"), "did you mean CNTK-V?"),
         (("compute", QUICKSTART, "--backend", ""), "write compute.backend=null"),

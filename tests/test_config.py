@@ -522,6 +522,7 @@ def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
         (f"kernel.depths=[3, {10**22}]", "use at most 10,000"),
         (f"dataset.train={10**22}", "use at most 1,000,000,000"),
         (f"compute.tile={10**10}", "use at most 1,000,000,000"),
+        ("solve.ridge=1e16", "solve.ridge is 1e+16: use at most 1e+15"),
         (f"dataset.seed={2**63}", f"use at most {2**63 - 1:,}"),
         (f"dataset.train={'9' * 5000}", "use fewer"),
         (f"kernel.depths={list(range(3, 2000))}", "use at most 2,000"),
@@ -545,7 +546,7 @@ def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
         ("x" * 100_000 + "=1", "the keys here are"),
         ("dataset.train=" + "x" * 200_000, "use at most"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_values_out_of_bounds_are_told_so_in_one_short_line(refusal, override, remedy):
     assert remedy in refusal("name: a", override)

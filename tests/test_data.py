@@ -362,6 +362,15 @@ def test_bad_arguments(file, changes, message):
     one_line(error)
 
 
+@pytest.mark.parametrize("unknown", [{"shuffle": True}, {"steps": ("zca",)}, {"data": 1, "train": 5}])
+def test_an_unknown_parameter_is_told_by_the_name_that_users_call(file, unknown):
+    words = (
+        f"^load_images has no parameter {next(iter(unknown))}: it has name, path, classes, .*zca_regularizer$"
+    )
+    with pytest.raises(TypeError, match=words):
+        data.load("npz", path=file, **unknown)
+
+
 def test_missing_arrays_are_named(tmp_path):
     path = write(tmp_path / "data.npz", {"x_train": X, "labels": Y, "x_test": X})
     with pytest.raises(UserError, match="no array y_train, y_test: name its arrays x_train") as error:

@@ -174,11 +174,33 @@ def test_what_is_not_our_own_plain_file_is_refused_and_left_alone(tmp_path, kind
             path.mkdir()
         case "fifo":
             os.mkfifo(path)
-    with pytest.raises(UserError, match="not a plain file of this run.*remove it"):
+    linked = "lock has a second name, a hard link: remove this one$"
+    words = linked if kind == "hardlink" else "not a plain file of this run.*remove it"
+    with pytest.raises(UserError, match=words):
         open_own(path, flags)
-    with pytest.raises(UserError, match="not a plain file of this run.*remove it"), lock.held(path):
-        pass
+    if kind == "hardlink":  # a lock alone has no content to lose, and gets a new file
+        with lock.held(path):
+            assert not path.samefile(victim)
+    else:
+        with pytest.raises(UserError, match=words), lock.held(path):
+            pass
     assert victim.read_text() == "precious" and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_lock_with_a_second_name_is_replaced_only_when_nobody_holds_it(tmp_path, shared):
+    path, backup = tmp_path / "lock", tmp_path / "backup"
+    with lock.held(path, shared=shared):
+        os.link(path, backup)  # as `cp -al` does while a process computes
+        for kind in (False, True):
+            with pytest.raises(lock.Held), lock.held(path, shared=kind):
+                pass
+        assert path.samefile(backup)
+    before = backup.read_bytes()
+    with lock.held(path, shared=shared), lock.held(backup):
+        assert not path.samefile(backup) and path.read_bytes() == before
+        with pytest.raises(lock.Held), lock.held(path):
+            pass
 
 
 def test_what_the_system_says_of_a_file_of_our_own_is_not_called_a_link(tmp_path):
@@ -191,7 +213,7 @@ def test_no_file_stays_open(tmp_path, monkeypatch):
     os.link(tmp_path / "a", tmp_path / "b")
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
-        with pytest.raises(UserError, match="remove it"):
+        with pytest.raises(UserError, match="remove this one"):
             open_own(tmp_path / "a", os.O_RDWR)
         flush(tmp_path)
         flush(tmp_path / "a")

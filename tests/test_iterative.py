@@ -264,6 +264,11 @@ class Stopped(BaseException):
     pass
 
 
+def states(how):
+    """The files of states that are kept."""
+    return sorted(how.file.parent.glob(f"{how.file.stem}-*.npz"))
+
+
 class TestCheckpoints:
     @pytest.fixture(autouse=True)
     def at_once(self, monkeypatch):
@@ -278,7 +283,7 @@ class TestCheckpoints:
 
         with pytest.raises(Stopped):
             by("cg", K, labels, how=replace(how, tell=tell), **more)
-        assert how.file.exists()
+        assert len(states(how)) == 1
 
     @pytest.mark.parametrize("after", [1, 9])
     def test_what_was_interrupted_goes_on_to_the_same_bits(self, real, tmp_path, after):
@@ -290,7 +295,7 @@ class TestCheckpoints:
         found = by("cg", K, labels, how=how)
         np.testing.assert_array_equal(found.alpha, whole.alpha)
         assert said[0].startswith(f"iteration {after + 1}:")
-        assert found.facts == whole.facts and not how.file.exists()
+        assert found.facts == whole.facts and not states(how)
 
     def test_a_jitter_that_was_found_is_not_looked_for_again(self, tmp_path):
         K, _, labels = low_rank()
@@ -338,30 +343,57 @@ class TestCheckpoints:
                 "scale": {"scale": np.full(N, 2.0)},
                 "classes": {"classes": 11},
             }[change]
-        said = []
+        said, before = [], states(how)
         found = iterative.cg(held, labels, rank=N // 8, how=replace(how, tell=said.append), **asked)
-        assert said[0].startswith("iteration 1:") and not how.file.exists()
+        assert said[0].startswith("iteration 1:") and states(how) == before
         expected = iterative.cg(held, labels, rank=N // 8, **asked)
         np.testing.assert_array_equal(found.alpha, expected.alpha)
+
+    def test_other_problems_in_between_leave_a_state(self, real, tmp_path):
+        K, _, labels = real[REAL[0]]
+        how, said = How(file=tmp_path / "state.npz"), []
+        whole = by("cg", K, labels, ridge=1e-3)
+        self.interrupted(K, labels, how, 9, ridge=1e-3)
+        by("cg", K, labels, how=replace(how, iterations=3), ridge=1e-6)
+        by("cg", K, labels, how=how, ridge=1.0)  # this one is solved
+        assert len(states(how)) == 2
+        found = by("cg", K, labels, how=replace(how, tell=said.append), ridge=1e-3)
+        assert said[0].startswith("iteration 10:") and len(states(how)) == 1
+        np.testing.assert_array_equal(found.alpha, whole.alpha)
+
+    def test_states_do_not_pile_up(self, real, tmp_path, monkeypatch):
+        K, _, labels = real[REAL[0]]
+        how = How(file=tmp_path / "state.npz", iterations=2)
+        others = [tmp_path / "state-draw-2-0123456789abcdef.npz", tmp_path / "state.npz"]
+        for file in others:
+            file.touch()
+        monkeypatch.setattr(checkpoint, "MOST", 2)
+        kept = []
+        for value in (1e-6, 1e-5, 1e-4, 1e-6):
+            by("cg", K, labels, how=how, ridge=value)
+            kept.append(set(states(how)) - set(others))
+        assert [len(some) for some in kept] == [1, 2, 2, 2] and kept[0] < kept[3] != kept[1]
+        assert all(file.exists() for file in others)
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "text", "empty", "nan", "shape", "folder"])
     def test_a_damaged_state_is_not_used(self, real, tmp_path, damage, caplog):
         K, _, labels = real[REAL[0]]
         how = How(file=tmp_path / "state.npz")
         self.interrupted(K, labels, how, 9)
-        content = how.file.read_bytes()
+        (file,) = states(how)
+        content = file.read_bytes()
         if damage in ("nan", "shape"):
-            with np.load(how.file) as found:
+            with np.load(file) as found:
                 arrays = dict(found)
             arrays["x"] = arrays["x"] * np.nan if damage == "nan" else arrays["x"][1:]
-            np.savez(how.file, **arrays)
+            np.savez(file, **arrays)
         elif damage == "folder":
-            how.file.unlink()
-            how.file.mkdir()
+            file.unlink()
+            file.mkdir()
         else:
             middle = len(content) // 2
             flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-            how.file.write_bytes(
+            file.write_bytes(
                 {"cut": content[:middle], "flipped": flipped, "text": b"state", "empty": b""}[damage]
             )
         said = []
@@ -487,11 +519,14 @@ def test_a_killed_solve_goes_on_to_the_same_bits(real, tmp_path):
     assert start("at once").wait() == 0
     whole = np.load(tmp_path / "alpha.npy")
     (tmp_path / "alpha.npy").unlink()
-    state = tmp_path / "state.npz"
+
+    def state():
+        return [file.read_bytes() for file in tmp_path.glob("state-*.npz")]
+
     kills = 0
     for _ in range(2):
-        process, before = start("slowly"), state.read_bytes() if state.exists() else b""
-        while process.poll() is None and (not state.exists() or state.read_bytes() == before):
+        before, process = state(), start("slowly")
+        while process.poll() is None and state() in ([], before):
             time.sleep(0.005)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -499,4 +534,4 @@ def test_a_killed_solve_goes_on_to_the_same_bits(real, tmp_path):
     assert kills == 2
     assert start("at once").wait() == 0
     np.testing.assert_array_equal(np.load(tmp_path / "alpha.npy"), whole)
-    assert not state.exists() and Path(tmp_path / "K.npy").exists()
+    assert not state() and Path(tmp_path / "K.npy").exists()

@@ -246,6 +246,13 @@ def test_refused_settings_leave_no_directory(tmp_path, wrong, remedy):
     assert not (tmp_path / "deep").exists()
 
 
+def test_a_part_of_a_run_with_one_image_is_refused_by_the_name_of_its_key(run, tmp_path):
+    for more in ((), ("dataset.draws=2",)):
+        with pytest.raises(UserError, match="^dataset.train is 1: a regression needs at least 2 images$"):
+            solving.solve(run, settings(tmp_path, "dataset.train=1", *more))
+    assert not run.solves.exists()
+
+
 def test_a_changed_docstring_changes_no_identity(run, tmp_path, monkeypatch):
     """The store is bound to a numerics version, not to the text of the source."""
     from cntk_bench.backends import cpu

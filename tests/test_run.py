@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from cntk_bench.errors import UserError
-from cntk_bench.records import cells, provenance, record
+from cntk_bench.records import cells, mirror, provenance, record
 from cntk_bench.records import solves as runs
 from cntk_bench.records.directory import Run
 from cntk_bench.runs.solve import solves
+from cntk_bench.system.files import write_atomic
 
 DATA = {"name": "digits", "fingerprint": "ab12", "n_train": 60, "n_test": 40, "classes": 10}
 DATA |= {"preprocess": "standardize"}
@@ -76,6 +77,41 @@ def test_a_copy_of_a_solution_may_be_changed_by_hand(run):
     shutil.rmtree(run.solutions)
     put(run, 0.25)
     assert latest(run) == {0.25} and runs.read_solve(run, 1)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(
+    "place", ["report/mine.html", "solutions/K.npz", "report/mine/notes", "report/table.txt"]
+)
+def test_what_a_user_has_put_into_a_shown_folder_is_kept(run, monkeypatch, caplog, place, killed):
+    """Whether by hand or by `export`, `page` and `figures`; also if the replacing process was killed."""
+    folder, name = place.split("/", 1)
+    put(run, 0.5)
+    mine = run.path / place
+    mine.parent.mkdir(exist_ok=True)
+    write_atomic(mine, "precious")
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(mirror, "_put_away", lambda *_: None)
+            put(run, 0.25)
+    put(run, 0.125)
+    put(run, 0.0625)
+    assert (run.path / f"{folder}-1" / name).read_text() == "precious" and latest(run) == {0.0625}
+    assert not (run.path / f"{folder}-2").exists() and not list(run.path.glob(".*"))
+    assert len(caplog.messages) == 1 and caplog.messages[0].endswith(f"is now {run.path}/{folder}-1")
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_shown_folders_without_anything_else_do_not_pile_up(run, monkeypatch, linked):
+    if not linked:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    for number in range(11):
+        put(run, 0.5 / (1 + number))
+        (run.report / ".DS_Store").touch()
+    assert {path.name for path in run.path.iterdir()} == {"lock", "record.json", *MADE}
+
+
+MADE = {"report", "solutions", "solves"}
 
 
 def test_a_file_system_without_hard_links(run, monkeypatch):
@@ -456,3 +492,23 @@ def test_a_solve_that_is_not_there_or_damaged(run):
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match="not a run directory .no config.yaml.: give the --output of a run"):
         Run(tmp_path).config()
+
+
+def test_an_output_directory_with_files_of_others_is_refused_unless_it_is_a_run(tmp_path):
+    run = Run(tmp_path)
+    (tmp_path / "thesis.txt").touch()
+    run.require_own()
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "lock").write_text("mine")
+    words = (
+        "is no run, but has config.yaml and report, which a run would replace: use another output directory"
+    )
+    with pytest.raises(UserError, match=words):
+        run.require_own()
+    (tmp_path / "lock").unlink()
+    with run.lock():  # as where a run's Gram matrices are in an object store, and its first call was killed
+        run.require_own()
+    (tmp_path / "lock").unlink()
+    (tmp_path / "record.json").touch()
+    run.require_own()

@@ -62,6 +62,20 @@ def predictions(run, number, cell):
     return np.load(run / "solves" / str(number) / f"{cell}.npz")["predicted"]
 
 
+def test_a_repeated_sweep_leaves_the_last_solve(called, calls, tmp_path):
+    tasks, asked = calls
+    repeated = ("sweep", "swept.yaml", "--over", "dataset.draws=[1,2]", "--output", "out")
+    assert called(*repeated)[0] == 0
+    shown = called("table", "out")
+    done, made = (len(tasks), len(asked)), Run(tmp_path / "out").record.read_bytes()
+    assert called(*repeated)[0] == 0 and (len(tasks), len(asked)) == done
+    assert called("table", "out") == shown and shown[0] == 0
+    for command in (("compare", "out"), ("page", "out")):
+        code, _, err = called(*command)
+        assert code == 0, err
+    assert json.loads(made)["solutions"] == json.loads(Run(tmp_path / "out").record.read_text())["solutions"]
+
+
 def test_one_gram_every_solve_kept_and_each_is_what_a_run_of_its_own_is(called, calls, tmp_path):
     tasks, asked = calls
     code, out, err = called("sweep", "swept.yaml", *OVER, "--output", "out")

@@ -26,7 +26,7 @@ from cntk_bench.records import record, sealed
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
 from cntk_bench.system import lock
-from cntk_bench.system.files import read_plain, require_no_link, writing
+from cntk_bench.system.files import read_plain, require_no_link, require_own, writing
 from cntk_bench.text import short
 
 FORMAT = 1
@@ -70,6 +70,7 @@ def converge(run: Run, settings: Config, progress: Callable[[int, int], Any] | N
     stage = record.stage("converge", settings.sections("dataset", "preprocess", "converge"))
     folder = folder_of(run)
     require_no_link(folder)
+    require_own(folder, "networks")
     with writing(folder):
         (folder / "networks").mkdir(parents=True, exist_ok=True)
     every = list(product(how.kinds, how.depths, sorted(how.widths), range(how.seeds)))

@@ -40,7 +40,7 @@ def _of_run(command: options.Command) -> options.Command:
 @click.option("--stop", type=click.Choice(["loo", "validation", "none"]), default="loo", show_default=True,
               help="Choose the time by exact leave-one-out, or on the last fifth of the training "
               "images.")  # fmt: skip
-@click.option("--ridge", type=click.FloatRange(0), default=0.0, show_default=True,
+@click.option("--ridge", type=options.Number(0), default=0.0, show_default=True,
               help="Weight decay, relative to the mean diagonal of the Gram matrix.")  # fmt: skip
 @click.option("--network", "networks", multiple=True, metavar="FILE",
               help="Curve of a finite network (JSON), drawn over the cell's. May be repeated.")  # fmt: skip
@@ -96,7 +96,7 @@ def flow(
 @_of_run
 @click.option("--sizes", metavar="N,N,...",
               help="Numbers of training images.  [default: all, halved down to two per class]")  # fmt: skip
-@click.option("--ridge", type=click.FloatRange(0),
+@click.option("--ridge", type=options.Number(0),
               help="Ridge, relative to the mean diagonal of the whole matrix.  [default: solve.ridge of "
               "the run]")  # fmt: skip
 @click.option("--extrapolate", type=click.IntRange(2, 10**9), metavar="N",
@@ -147,7 +147,7 @@ def curve(
 
 @click.command()
 @_of_run
-@click.option("--ridge", type=click.FloatRange(0), metavar="R",
+@click.option("--ridge", type=options.Number(0), metavar="R",
               help="Noise variance, relative to the mean diagonal.  [default: maximum "
               "likelihood]")  # fmt: skip
 @click.option("--path", metavar="FILE", help="Where the data set is, if it has moved.")

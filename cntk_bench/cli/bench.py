@@ -1,6 +1,5 @@
 """The command `bench`: measure this machine's speed."""
 
-import math
 import re
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--backend", metavar="NAME", default="auto", show_default=True,
               help="Where to compute: a backend that `info` lists.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(0.001, 3600), default=2.0, show_default=True,
+@click.option("--seconds", type=options.Number(0.001, 3600), default=2.0, show_default=True,
               help="Time for each of three timed calls, and for a stage that stores tiles.")  # fmt: skip
 @click.option("--scratch", metavar="DIR", default=".", show_default=True,
               help="Folder for the stored tiles, which are removed afterwards.")  # fmt: skip
@@ -51,8 +50,6 @@ def bench(
     from cntk_bench.kernels.spec import Spec
 
     listed = _depths(depths)
-    if math.isnan(seconds):
-        raise UserError("--seconds nan: give a number of seconds, such as 2")
     folder = options.path(scratch, "--scratch")
     if not folder.is_dir():
         raise UserError(f"--scratch {short(scratch)} is not a folder: make it, or give another")

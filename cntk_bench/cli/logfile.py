@@ -40,7 +40,7 @@ class _Log(logging.Handler):
     def write(self) -> None:
         """Write the waiting lines, if the folder is a run's by now."""
         with self.writing:
-            runs = (self.folder / own for own in ("config.yaml", "converge"))
+            runs = (self.folder / own for own in ("record.json", "converge"))
             if self.waiting and self.begun and any(map(os.path.exists, runs)):
                 with suppress(OSError, UserError):
                     log.append(self.folder / log.NAME, b"".join(self.waiting))

@@ -4,6 +4,7 @@ import os
 import re
 import resource
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,6 +72,16 @@ def of_run(command: Command) -> Command:
 def of_column(**more: Any) -> Callable[[Command], Command]:
     """Add the option --column; `more` is for `click.option`."""
     return click.option("--column", metavar="NAME", shell_complete=completion.columns, **more)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; `click.FloatRange` takes NaN, which is beyond no bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
 
 
 def formatted(command: Command) -> Command:

@@ -1,6 +1,5 @@
 """The command that estimates costs: plan."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @options.configured
 @click.option("--workers", type=click.IntRange(1, 100_000), default=1, metavar="N",
               help="Number of workers in a cluster, each as fast as this machine.")  # fmt: skip
-@click.option("--price-per-hour", "price", type=click.FloatRange(0, 1e9), metavar="P",
+@click.option("--price-per-hour", "price", type=options.Number(0, 1e9), metavar="P",
               help="Price of one worker per hour, to estimate the total cost.")  # fmt: skip
 @click.option("--currency", metavar="WORD", help="Currency of --price-per-hour, such as EUR.")
 def plan(
@@ -81,8 +80,6 @@ def plan(
 
 
 def _require_price(price: float | None, currency: str | None) -> None:
-    if price is not None and math.isnan(price):
-        raise UserError("--price-per-hour nan: give a number, such as 2.5")
     if currency is not None and price is None:
         raise UserError(f"--currency {short(currency)} needs a price: add --price-per-hour")
 

@@ -117,7 +117,7 @@ def _line(solve: dict) -> tuple[str, ...]:
 
 @click.command()
 @click.option("--follow", "--watch", "follow", is_flag=True, help="Repeat until everything is computed.")
-@click.option("--every", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True,
+@click.option("--every", type=options.Number(0.1, 86400), default=10.0, show_default=True,
               metavar="SECONDS", help="With --follow: time between updates.")  # fmt: skip
 @options.of_run
 def status(directory: str, follow: bool, every: float) -> None:

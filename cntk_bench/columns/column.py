@@ -91,7 +91,7 @@ class Inputs(Material, Protocol):
         """Return the same matrix, read piece by piece (`regression.stream.Stream`)."""
 
     def kept(self, readout: Readout) -> Path:
-        """Return the file in which an iterative solve of this matrix may keep its state."""
+        """Return `Checkpoint.path`, where an iterative solve of this matrix may keep its state."""
 
     def tell(self, words: str) -> None:
         """Report the progress of a solve."""

@@ -30,11 +30,19 @@ from cntk_bench.report.compared import listing
 from cntk_bench.report.listing import Listing, written
 from cntk_bench.report.rows import name_of
 from cntk_bench.runs import images
-from cntk_bench.system.files import remove_partial, require_no_link, write_atomic, write_json, writing
+from cntk_bench.system.files import (
+    remove_partial,
+    require_no_link,
+    require_own,
+    write_atomic,
+    write_json,
+    writing,
+)
 from cntk_bench.system.paths import from_utf8
 from cntk_bench.text import exact
 
 FORMAT = 1
+RESULT = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Pat
     Raises
     ------
     UserError
-        As `axes.combinations`.
+        As `axes.combinations`; or if files of others would be replaced.
     """
     found: dict[str, list[Combination]] = {}
     for one in axes.combinations(file, overrides, over):
@@ -90,6 +98,9 @@ def parts(file: Path, overrides: Sequence[str], over: Iterable[str], output: Pat
         settings = axes.union(file, overrides, some)
         place = output or Path("runs", from_utf8(settings[0].name))
         out.append(Part(Run(place / name if name else place).asked(settings[0]), settings, some))
+    for part in out:  # before hours of computing the others
+        part.run.require_own()
+    require_own(_folder(out), RESULT)
     return out
 
 
@@ -97,6 +108,11 @@ def place(given: Sequence[Part]) -> Path:
     """Return the folder of the whole sweep."""
     first = given[0]
     return first.run.path.parent if first.combinations[0].apart else first.run.path
+
+
+def _folder(given: Sequence[Part]) -> Path:
+    """Return the folder of a sweep's results."""
+    return place(given) / "sweep"
 
 
 class EarlierSolves:
@@ -203,7 +219,7 @@ def keep(
     table: Listing,
 ) -> Path:
     """Write OUTPUT/sweep: each combination's solve, and the comparison; replaces an earlier sweep's."""
-    folder = place(given) / "sweep"
+    folder = _folder(given)
     require_no_link(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +233,7 @@ def keep(
         "solves": [row(one) | {"solve": one.number} for one in made],
         "failed": [row(one) | {"reason": one.reason} for one in failed],
     }
-    write_json(folder / "sweep.json", record.plain(facts))
+    write_json(folder / RESULT, record.plain(facts))
     write_json(folder / "table.json", record.plain(list(rows)))
     for form, (suffix, _) in FORMATS.items():
         if form != "json":

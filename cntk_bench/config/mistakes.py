@@ -9,7 +9,7 @@ from cntk_bench import backends, data, executors, regression
 from cntk_bench.columns.section import REASON, WHOLE
 from cntk_bench.config.source import EXTENDS, show
 from cntk_bench.errors import Mistakes, UserError
-from cntk_bench.text import one_line, short
+from cntk_bench.text import exact, one_line, short
 
 MOST = 20  # mistakes that are reported at once
 # Keys whose values are names that plugins may add -> functions that refuse an unknown name.
@@ -61,7 +61,8 @@ def _explained(error: Mapping, raw: Mapping, model: type[BaseModel]) -> tuple[st
     if error["type"] == REASON:
         problem = error["msg"]
     elif error["type"] == "less_than_equal":
-        problem = f"use at most {error['ctx']['le']:,}"
+        most = error["ctx"]["le"]
+        problem = f"use at most {most:,}" if isinstance(most, int) else f"use at most {exact(most)}"
     else:
         inner = next((one for one in known if one.startswith(f"{key}.")), None)
         problem = (

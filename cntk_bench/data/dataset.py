@@ -1,9 +1,10 @@
 """Load a data set by its name: the arrays that determine a Gram matrix."""
 
 import hashlib
+import inspect
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,16 @@ def _of_classes(y: np.ndarray, labels: tuple[int, ...], what: str) -> tuple[np.n
     return where, new[y[where]]
 
 
+def _require_parameters(given: Mapping[str, Any]) -> None:
+    """Raise TypeError unless all are parameters of `load` that it does not list itself."""
+    known = {field.name for field in fields(Recipe)} - {"steps", "statistics"}
+    if unknown := [name for name in given if name not in known]:
+        *listed, _ = inspect.signature(load).parameters
+        raise TypeError(
+            f"load_images has no parameter {short(unknown[0])}: it has {', '.join((*listed, *sorted(known)))}"
+        )
+
+
 def load(
     name: str,
     *,
@@ -188,7 +199,10 @@ def load(
     UserError
         If an argument is invalid, the data cannot be read, or they are not square, finite images with
         labels 0 .. k-1 of at least two classes.
+    TypeError
+        If there is no such argument.
     """
+    _require_parameters(parameters)
     name = sources.canonical(name)
     sources.require_known(name)
     recipe = Recipe(preparation.steps(preprocess), preparation.statistics(statistics), **parameters)

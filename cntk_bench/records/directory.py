@@ -8,6 +8,7 @@
     RUN/solves/N       solve N = 1, 2, ...: solve.json, COLUMN-DEPTH.npz of each cell, and report/
     RUN/solutions      the .npz files of the last solve
     RUN/report         the report of the last solve; index.html has all of it in one page
+    RUN/report-1, ...  what RUN/report (or solutions) was before a solve, if it had other files, too
     RUN/flow, RUN/posterior, RUN/curve   results of analyses (`analysis`), each file written atomically; new
                        results replace old ones
     RUN/spectrum       eigenvalues that `page --spectrum` has computed
@@ -18,6 +19,7 @@ A solve appears whole or not at all, and later ones do not change it. Processes 
 same time: each works in a folder of its own, and takes the lock only to move it into place.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -32,6 +34,8 @@ from cntk_bench.system import lock
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import read_plain
 from cntk_bench.text import short
+
+REPLACED = "config.yaml", "solutions", "report"  # what each stage writes anew
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,21 @@ class Run:
         if isinstance(self.gram, Bucket):
             self.gram.require()
 
+    def require_own(self) -> None:
+        """Raise UserError if the directory is no run, but has what a run would replace.
+
+        A run has at least its lock, which is made before anything else.
+        """
+        begun = os.path.lexists(self.record) or os.path.lexists(self.path / "gram.zarr")
+        if begun or lock.was_held(self.path / "lock"):
+            return
+        taken = [name for name in REPLACED if os.path.lexists(self.path / name)]
+        if taken:
+            raise UserError(
+                f"{short(str(self.path))} is no run, but has {' and '.join(taken)}, which a run would "
+                "replace: use another output directory, or move that away"
+            )
+
     @property
     def networks(self) -> Path:
         """The folder of trained networks."""
@@ -91,7 +110,7 @@ class Run:
 
     @property
     def iterations(self) -> Path:
-        """The folder of states of iterative solves, a file for each readout and draw."""
+        """The folder of states of iterative solves, a file for each problem (`checkpoint`)."""
         return self.path / "iterations"
 
     @property

@@ -31,7 +31,7 @@ class How:
 
     tolerance : the norm of Y - (K + r I) alpha relative to that of Y, for each class.
     iterations : at most, over all attempts.
-    file : where the state is saved now and then, and resumed from; None saves nothing.
+    file : `Checkpoint.path`, where the state is saved now and then, and resumed from; None saves nothing.
     tell : called with the progress, in words, after each iteration.
     """
 

@@ -57,8 +57,10 @@ def compute(
     Raises
     ------
     UserError
-        If the run is of another computation, or it cannot be computed.
+        If the run is of another computation, the directory has files of others that would be replaced, or it
+        cannot be computed.
     """
+    run.require_own()
     before, run = Run(run.path), run.asked(settings)
     donor = donor and donor.elsewhere(run)
     if settings.kernel.readouts:
@@ -67,8 +69,7 @@ def compute(
     workers.require(settings.compute)
     regression.require(settings.solve.solver)  # if it is unknown, fail now, not after hours
     loaded = images.load(settings)
-    if len(loaded.x_train) // loaded.draws < 2:
-        raise UserError("dataset.train is 1: a regression needs at least 2 images")
+    images.require_several(len(loaded.x_train) // loaded.draws)
     columns.require(settings.kernel.columns, lambda: images.request(settings, loaded))
     kept = images.image_facts(loaded)
     facts = images.record_facts(settings, loaded, kept)
@@ -198,7 +199,9 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     with run.lock(math.inf):
         remove_partial(run.path)
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
-        if record.computed(past)["fingerprint"] != facts["fingerprint"]:  # past solves keep their own facts
+        others = record.computed(past)["fingerprint"] != facts["fingerprint"]
+        # A last solve is of the past once other images are computed, not if nothing was missing for them.
+        if others and (stage or not past["solutions"]):
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
         asked = settings.sections("dataset", "preprocess")
         past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}

@@ -9,6 +9,7 @@ from cntk_bench import data
 from cntk_bench.columns import Request
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset, Recipe
+from cntk_bench.errors import UserError
 from cntk_bench.grams.image_facts import ImageFacts, digests
 
 FETCHED = "data"  # folder of official data sets if the config names no path
@@ -33,6 +34,12 @@ def load(settings: Config, train: int | None = None, test: int | None = None) ->
     if settings.dataset.path is None and settings.dataset.name in data.FETCHABLE:
         asked["path"] = FETCHED
     return data.load(asked.pop("name"), **asked, **settings.preprocess.model_dump())
+
+
+def require_several(n: int) -> None:
+    """Raise UserError if there is a single training image, with which no regression can be solved."""
+    if n < 2:
+        raise UserError(f"dataset.train is {n}: a regression needs at least 2 images")
 
 
 def with_path(settings: Config) -> Config:

@@ -76,6 +76,7 @@ class RunInputs(Material):
         self._same = record.asked(past, run.config().sections(*sections)) == asked
         if not self._same:
             self.facts = images.record_facts(settings, self.loaded, self._kept)
+        images.require_several(self.facts["n_train"])
         self.sizes, self.draws = record.sizes(self.facts), record.draws(self.facts)
         if self._grams is not None:
             if not self._same:

@@ -60,11 +60,13 @@ def train(run: Run, settings: Config, progress: Progress | None = None) -> int:
     Raises
     ------
     UserError
-        If the run is for other images, or training fails.
+        If the run is for other images, the directory has files of others that would be replaced, or training
+        fails.
     """
     if not needed(settings):
         return 0
     require(settings)
+    run.require_own()
     loaded = images.load(settings)
     kept = images.image_facts(loaded)
     facts = images.record_facts(settings, loaded, kept)

@@ -133,6 +133,16 @@ def require_no_link(folder: Path) -> None:
         raise UserError(f"{short(str(folder))} is a link: put the folder itself there")
 
 
+def require_own(folder: Path, mark: str) -> None:
+    """Raise UserError if a folder has files, but not `mark`, which ours have: some might be replaced."""
+    found = os.listdir(folder) if folder.is_dir() else []
+    if mark not in found and any(not name.startswith(".") for name in found):
+        raise UserError(
+            f"{short(str(folder))} has files that cntk-bench did not write, and might replace: use another "
+            "output directory, or move them away"
+        )
+
+
 def remove_partial(folder: str | Path, begin: str = "") -> None:
     """Remove partial files and folders of killed processes, which are recognized by not being locked.
 
@@ -164,16 +174,17 @@ def try_lock(handle: int, shared: bool = False) -> bool | None:
     return True
 
 
-def open_own(path: str | Path, flags: int) -> int:
+def open_own(path: str | Path, flags: int, linked: bool = False) -> int:
     """Open or make a file of our own, as a file descriptor; refuse anything else at its path.
 
     A link (symbolic or hard), a folder, a pipe or a device could have been put there by others with
-    write access to the directory, to make us change a file that they may not.
+    write access to the directory, to make us change a file that they may not. With `linked`, a hard link is
+    opened, too; the caller must not write to it.
 
     Raises
     ------
     UserError
-        If the path is not a plain file with only one name.
+        If the path is not a plain file, or has a second name.
     OSError
         For any other error of the operating system.
     """
@@ -185,9 +196,10 @@ def open_own(path: str | Path, flags: int) -> int:
             raise UserError(remedy) from None
         raise
     found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 and not linked:
         os.close(handle)
-        raise UserError(remedy)
+        second = f"{short(str(path))} has a second name, a hard link: remove this one"
+        raise UserError(second if stat.S_ISREG(found.st_mode) else remedy)
     return handle
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cntk_bench.errors import UserError
-from cntk_bench.system.files import open_own, same_file, writing
+from cntk_bench.system.files import open_own, read_plain, same_file, write_atomic, writing
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 # Errors if another process holds the lock: an SMB server denies access then, as it may for other reasons.
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _warned: set[int] = set()
+HOLDER = re.compile(rb"(process \d{1,10} on [\w.-]{1,64})\n")  # what the file says
 PAUSE = 0.05  # seconds between two tries
 DENIED = 60.0  # seconds to wait at most where access is denied
 
@@ -34,6 +35,9 @@ class Held(UserError):
 @contextmanager
 def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a file, which is created if it is missing and not removed afterwards.
+
+    A file with a second name is replaced by a new one, and not written: backups by `cp -al` make such names,
+    but others may also have planted a file there that they may not change themselves.
 
     Yields True. If the file system has no locks, warns and yields False; then nothing keeps a second
     process out.
@@ -56,11 +60,16 @@ def held(path: str | Path, wait: float = 0.0, shared: bool = False) -> Iterator[
     path, end = Path(path), time.monotonic() + wait
     while True:
         with writing(path):
-            handle = open_own(path, os.O_RDWR)
+            handle = open_own(path, os.O_RDWR, linked=True)
         try:
-            alone = _take(handle, path, end, shared)
+            linked = os.fstat(handle).st_nlink > 1
+            alone = _take(handle, path, end, shared and not linked)
             if not same_file(handle, path):  # removed or replaced while we waited
                 continue
+            if linked:  # held by nobody else now, so another file can take its place
+                write_atomic(path, "")
+                continue
+            _sign(handle, path)
             yield alone
             return
         finally:
@@ -82,9 +91,13 @@ def _take(handle: int, path: Path, end: float, shared: bool) -> bool:
                 raise
             _warn_once(path, error)
             alone = False
+    return alone
+
+
+def _sign(handle: int, path: Path) -> None:
+    with writing(path):
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    return alone
 
 
 def _flock(handle: int, kind: int, end: float) -> None:
@@ -100,8 +113,16 @@ def _flock(handle: int, kind: int, end: float) -> None:
 
 def _holder(handle: int) -> str:
     """The process that a lock file names, if well formed: anybody may have written anything there."""
-    found = re.fullmatch(rb"(process \d{1,10} on [\w.-]{1,64})\n", os.pread(handle, 200, 0))
+    found = HOLDER.fullmatch(os.pread(handle, 200, 0))
     return found[1].decode() if found else "one that is starting, or that does not say which"
+
+
+def was_held(path: str | Path) -> bool:
+    """Whether a file is a lock that some process has held, by what it says."""
+    try:
+        return HOLDER.fullmatch(read_plain(path, 200)) is not None
+    except OSError:
+        return False
 
 
 def _warn_once(path: Path, error: OSError) -> None:

@@ -7,6 +7,7 @@ not mix; a lock on the file ensures this also on network file systems, where sev
 of `MOST` bytes is renamed to log.1.txt, replacing the previous one.
 """
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -45,7 +46,9 @@ def lines(kind: str, text: str, more: Sequence[str] = ()) -> bytes:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append lines by one system call; a full file is renamed first.
+    """Append lines by one system call; a full file is renamed first, and so is one with a second name.
+
+    Such a file may be that of a backup by `cp -al`, or planted (`files.open_own`).
 
     Raises
     ------
@@ -55,15 +58,17 @@ def append(path: Path, content: bytes) -> None:
         If the path is no plain file.
     """
     while True:
-        handle = files.open_own(path, os.O_WRONLY | os.O_APPEND)
+        handle = files.open_own(path, os.O_WRONLY | os.O_APPEND, linked=True)
         try:
             alone = _alone(handle)
             if alone and not files.same_file(handle, path):  # another process has just renamed it
                 continue
-            size = os.fstat(handle).st_size
-            if alone and size > 0 and size + len(content) > MOST:
+            size, linked = os.fstat(handle).st_size, os.fstat(handle).st_nlink > 1
+            if alone and (linked or size > 0 and size + len(content) > MOST):
                 os.replace(path, path.with_name(BEFORE))
                 continue
+            if linked:
+                raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), str(path))
             os.write(handle, content[:MOST])
             return
         finally:
