@@ -38,7 +38,7 @@ def own_kernels(
     ----------
     opened : OpenRun
     settings : Config
-        The run's; only the path of its data may have changed.
+        The run's; the path of its data may have changed, and numbers of images do not count.
     cells : sequence of (column, depth)
     progress : callable, optional
         Called after each image.
@@ -48,7 +48,8 @@ def own_kernels(
     UserError
         If the images are not the run's, or cannot be read.
     """
-    loaded = images.load(settings)
+    n, m = opened.sizes  # config.yaml may have been edited since
+    loaded = images.load(settings, n * opened.draws, m)
     growth.require_images(opened.store, images.asked(settings, loaded), images.image_facts(loaded))
     readouts = tuple(dict.fromkeys(opened.readout(*cell) for cell in cells))
     name = stored.backend_name("auto", opened.run)
