@@ -98,11 +98,12 @@ def infer(
     spectrum = eigen.decompose(analysis.lower(opened, column, depth), overwrite=True)
     assumed = gp.prior(spectrum, y, gp.likeliest(spectrum, y) if ridge is None else ridge)
     alpha = gp.coefficients(spectrum, y, assumed.ridge)
-    parts, undecided, first = [], 0, 0
+    parts, undecided, black, first = [], 0, 0, 0
     for block in analysis.blocks(opened, column, depth):
         rows = slice(first, first := first + len(block))
         parts.append(gp.posterior(spectrum, assumed, alpha, block, own[rows]))
         undecided += int(prediction.unsure(*prediction.scored(alpha, block)).sum())
+        black += prediction.black(block)
     mean, variance, error = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "variance", "error")
     )
@@ -124,7 +125,7 @@ def infer(
     facts["doubt"] = (
         assumed.doubt
         or _negative(negative, len(y_test))
-        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge")
+        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge", black)
     )
     facts["made"]["seconds"] = time.perf_counter() - started
     return facts, {"mean": mean, "variance": variance, "error": error, "probabilities": shown}
