@@ -466,6 +466,18 @@ class TestPosterior:
             assert other["log_likelihood"] <= best["log_likelihood"] + 1e-12
         assert (best["chosen"], other["chosen"]) == ("likelihood", "given")
 
+    @pytest.mark.parametrize("edited", [{"test": 1}, {"test": 20, "train": 30}, {"draws": 2, "train": 5}])
+    def test_is_of_the_images_computed_whatever_numbers_the_config_has_now(self, run, edited):
+        opened = cntk_bench.open_run(run)
+        config = opened.run.config()
+        asked = config.dataset.model_copy(update=edited)
+        changed = config.model_copy(update={"dataset": asked})
+        cells = [("CNN-GP-V", 3)]
+        (own,), (expected,) = (
+            posteriors.own_kernels(opened, settings, cells).values() for settings in (changed, config)
+        )
+        np.testing.assert_array_equal(own, expected)
+
     def test_a_kernel_to_which_targets_are_noise_is_said_to_be_one(self, run, monkeypatch):
         monkeypatch.setattr(posteriors.gp, "likeliest", lambda *_: posteriors.gp.MOST)
         text = succeed("posterior", run, "--column", "CNN-GP-V")

@@ -7,6 +7,7 @@ from cntk_bench.columns import Cell, find, network
 from cntk_bench.errors import UserError
 from cntk_bench.networks.folder import Result
 from cntk_bench.records import record
+from cntk_bench.regression import prediction
 from cntk_bench.runs import candidates, scoring
 
 KNOWN = ("CNTK-V", "CNTK-GAP", "CNTK-LAP<c>", "CNN-GP-V", "CNN-GP-GAP", "CNN-GP-LAP<c>")
@@ -126,3 +127,16 @@ def test_a_cell_without_any_prediction_has_no_accuracy():
     record.check_solutions("file", [{"column": "CNN-V", "depth": 3, **score}])
     with pytest.raises(UserError, match="accuracy is not between 0 and 100"):
         record.check_solutions("file", [{"column": "CNN-V", "depth": 3, "accuracy": 101}])
+
+
+def test_black_test_images_are_named_as_what_they_are():
+    """No ridge changes kernels that are 0, so none is advised."""
+    block = np.ones((10, 3))
+    block[:4] = 0
+    found = prediction.predict(np.array([[1.0, 0.0]] * 3), [block], residual=1e-9)
+    assert found.black == 4
+    cell = Cell(found.classes, {}, found.undecided, black=found.black)
+    few = scoring.doubt(0, 1.0, 1000, "raise solve.ridge", black=2)
+    told = scoring.doubt(found.undecided, 1.0, 10, cell.remedy, cell.black)
+    assert told.startswith("4 of 10 test images are black") and "ridge" not in told and few is None
+    assert "could change the class of 90 %" in scoring.doubt(9, 1.0, 10, "raise solve.ridge", black=1)

@@ -158,6 +158,10 @@ def test_images_in_common_are_compared_and_sums_of_other_images_are_not(rows, tm
         ({"name": "npz", "test_images": "ab"}, {"name": "npz", "test_images": "cd"}, False),
         ({"name": "digits"}, {"name": "digits"}, True),
         ({"name": "digits"}, {"name": "mnist"}, False),
+        ({"name": "mnist"}, {"name": "mnist"}, False),  # files with MNIST's names may hold anything
+        ({"name": "mnist", "test_images": "ab"}, {"name": "mnist", "test_images": "ab"}, True),
+        ({"name": "mnist", "test_images": "ab"}, {"name": "mnist", "test_images": "cd"}, False),
+        ({"name": "cifar10", "test_images": "ab"}, {"name": "cifar10", "test_images": "cd"}, False),
         ({"classes_used": [3, 5]}, {"classes_used": [5, 3]}, False),
     ],
 )

@@ -60,6 +60,35 @@ def test_test_images_in_another_unit_are_told(tmp_path, caplog, train, test, war
     assert len(found) == warned and all("x_train and" in message for message in found)
 
 
+def test_test_images_of_0_and_1_beside_0_to_255_are_told(tmp_path, caplog):
+    """As x_test / 255, cast to uint8, is."""
+    content = arrays()
+    content |= {"x_train": as_uint8(content["x_train"]), "x_test": as_uint8(content["x_test"] > 0.5) // 255}
+    found = data.load("npz", path=write(tmp_path / "data.npz", content))
+    assert "give both in one unit" in caplog.text and found.largest_pixels == (content["x_train"].max(), 1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "numbers", "words"),
+    [
+        ("uint8", [0.49, 0.48, 0.44, 0.25, 0.24, 0.26], "deviations of 0.25, 0.24, 0.26, .* by 255"),
+        ("float", [125, 123, 114, 63, 62, 67], "deviations of 63, 62, 67, .* in the unit of the pixels"),
+        ("uint8", [125, 123, 114, 63, 62, 67], None),
+        ("float", [0.49, 0.48, 0.44, 0.25, 0.24, 0.26], None),
+    ],
+)
+def test_statistics_in_another_unit_than_pixels_are_refused(tmp_path, unit, numbers, words):
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3)).astype(np.uint8), np.arange(20) % 2
+    x = x if unit == "uint8" else x / 255
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    if words is None:
+        assert abs(data.load("npz", path=tmp_path / "d.npz", statistics=numbers).x_train).max() < 3
+        return
+    with pytest.raises(UserError, match=words) as error:
+        data.load("npz", path=tmp_path / "d.npz", statistics=numbers)
+    one_line(error)
+
+
 # Order and subsets
 
 
@@ -484,7 +513,7 @@ def test_images_that_float32_would_lose_are_refused(tmp_path):
 def test_images_that_float32_cannot_hold_as_prepared_are_refused(tmp_path, asked):
     """The test images are fine, but the preparation overflows float32; NumPy itself must not warn."""
     x, y = np.random.default_rng(0).random((6, 4, 4)), np.arange(6) % 2
-    train = x if "statistics" in asked else x * 1e-40
+    train = x * (1e-310 if "statistics" in asked else 1e-40)
     np.savez(tmp_path / "far.npz", x_train=train, y_train=y, x_test=x, y_test=y)
     with pytest.raises(UserError, match=r"image \d has a pixel of .* as prepared, which float32 cannot hold"):
         data.load("npz", path=tmp_path / "far.npz", **asked)

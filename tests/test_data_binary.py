@@ -66,6 +66,27 @@ def test_what_a_folder_has_is_read_whether_torch_is_there_or_not(server, tmp_pat
     assert not server.requests
 
 
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("make", [pickles, binaries])
+def test_the_archive_and_its_folder_stand_for_the_folder_above(server, tmp_path, monkeypatch, name, make):
+    make(name, None, server, monkeypatch.setattr)
+    data.fetch(name, tmp_path, progress=False)
+    expected = data.load(name, path=tmp_path).fingerprint
+    server.requests.clear()
+    for path in tmp_path.iterdir():
+        assert data.load(name, path=path).fingerprint == expected
+        data.fetch(name, path, progress=False)
+    assert not server.requests
+
+
+def test_unpacked_binary_files_are_refused_with_the_remedy(tmp_path):
+    folder = tmp_path / binary.ARCHIVES["cifar10"].folder
+    folder.mkdir()
+    for call in (data.load, data.fetch):
+        with pytest.raises(UserError, match="give the folder of cifar-10-binary.tar.gz"):
+            call("cifar10", path=folder)
+
+
 def test_images_of_the_binary_archive_are_known_by_themselves(server, tmp_path, monkeypatch):
     x, y, x_test, y_test = binaries("cifar10", None, server, monkeypatch.setattr)
     data.fetch("cifar10", tmp_path, progress=False)

@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 from test_cli import call
 
+from cntk_bench.analyses import findings
 from cntk_bench.config import config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import matrix, store
@@ -159,6 +160,44 @@ def labelled(path, seed):
         y[::4] = (y[::4] + seed) % 3
         arrays[f"y_{part}"] = y
     np.savez(path, **arrays)
+
+
+ARRAYS = ("dataset.name=npz", "dataset.size=null", "dataset.train=30", "dataset.test=40")
+
+
+def test_other_labels_in_the_balanced_order_are_refused_with_the_reason(tmp_path):
+    for seed in (0, 1):
+        labelled(tmp_path / f"{seed}.npz", seed)
+    run, _ = computed(tmp_path, settings(tmp_path, tmp_path / "0.npz", *ARRAYS))
+    with pytest.raises(
+        UserError, match="training images are the same in another order, as where labels have"
+    ):
+        solving.solve(run, run.config([f"dataset.path={tmp_path / '1.npz'}"]))
+
+
+def test_pictures_of_other_test_images_are_not_shown_as_mistakes(tmp_path):
+    """They have the same indices and labels; the record's digest tells."""
+    labelled(tmp_path / "d.npz", 0)
+    asked = settings(tmp_path, tmp_path / "d.npz", *ARRAYS)
+    loaded = images.load(asked)
+    facts = images.record_facts(asked, loaded, images.image_facts(loaded))
+    findings._pixels(asked, facts, loaded.y_test)
+    arrays = dict(np.load(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", **arrays | {"x_test": 255 - arrays["x_test"]})
+    with pytest.raises(UserError, match="other test images than this solve"):
+        findings._pixels(asked, facts, loaded.y_test)
+
+
+def test_test_images_that_are_training_images_are_counted(tmp_path):
+    labelled(tmp_path / "d.npz", 0)
+    arrays = dict(np.load(tmp_path / "d.npz"))
+    for many in (0, 10):
+        arrays["x_test"][:many] = arrays["x_train"][:many]
+        np.savez(tmp_path / "d.npz", **arrays)
+        asked = settings(tmp_path, tmp_path / "d.npz", *ARRAYS)
+        loaded = images.load(asked)
+        facts = images.record_facts(asked, loaded, images.image_facts(loaded))
+        assert facts.get("repeated_test_images", 0) == many
 
 
 @pytest.mark.parametrize("train", [30, 20])

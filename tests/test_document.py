@@ -58,6 +58,8 @@ def test_where_there_is_a_format_the_two_agree(run):
     rows = json.loads(succeed("table", run, "--format", "json"))
     found = answered("table", run)
     assert found["rows"] == rows and found["solve"] == 1
+    lines = succeed("table", run).splitlines()
+    assert found["notes"] and all(note in lines for note in found["notes"])
     curves = json.loads(succeed("curve", run, "--sizes", "10,20", "--format", "json"))
     again = answered("curve", run, "--sizes", "10,20")["results"]
     assert [curve["points"] for curve in again] == [curve["points"] for curve in curves]

@@ -433,8 +433,8 @@ def test_what_is_trusted_is_solved_however_ill_conditioned(made, rank, iteration
     exact, y, trusted = K.astype(np.float64), onehot(labels), 0
     for r in (0.0, 1e-7, 1e-5):
         found = by("cg", K, labels, ridge=r, rank=rank, how=How(iterations=iterations), error=0.0)
-        own = exact.diagonal()
-        A = exact + np.diag(r * own.mean() + found.chosen.jitter * own)  # the matrix that was solved
+        mean = exact.diagonal().mean()
+        A = exact + (r + found.chosen.jitter) * mean * np.eye(len(K))  # the matrix that was solved
         left = y - A @ found.alpha
         relative = float((np.linalg.norm(left, axis=0) / np.linalg.norm(y, axis=0)).max())
         assert found.facts["relative_residual"] == pytest.approx(relative, rel=0.5, abs=1e-9)

@@ -242,7 +242,7 @@ def test_statistics_in_words_are_for_any_steps_and_numbers_for_the_first(load):
     for steps in ("none", ["contrast", "center"], "zca"):
         for word in ("full", "subset"):
             load(x, preprocess=steps, statistics=word)
-    assert load(x, preprocess=["standardize", "contrast"], statistics=(0.0, 1.0)).fitted_on is None
+    assert load(x, preprocess=["standardize", "contrast"], statistics=(0.0, 255.0)).fitted_on is None
 
 
 # How images are told apart

@@ -277,6 +277,20 @@ def test_classes_without_a_training_image_are_told(data, words):
     assert words in text and ("no training image" in text) == bool(words)
 
 
+@pytest.mark.parametrize("data, words", [
+    ({"repeated_test_images": 10}, "10 of 40 test images are training images, too"),
+    ({"repeated_test_images": 1}, "1 of 40 test images is a training image, too"),
+    ({"largest_pixels": [255.0, 1.0]}, "255 in training and 1 in test images, as if they had"),
+    ({"repeated_test_images": "x", "largest_pixels": [None, 1.0]}, ""), ({"largest_pixels": 3}, ""),
+])  # fmt: skip
+def test_test_images_that_are_suspect_are_told(data, words):
+    past = record("digits", 4, 40)
+    past["data"] |= data
+    text = report.table(past)
+    assert words in text and ("training image, too" in text or "different units" in text
+                              or "training images, too" in text) == bool(words)  # fmt: skip
+
+
 def test_csv_reads_back():
     found = list(csv.DictReader(io.StringIO(report.table(record(), "csv"))))
     assert [(row["column"], int(row["depth"]), float(row["accuracy"])) for row in found] == [

@@ -268,15 +268,27 @@ class TestJitter:
             mean = Y[:60].copy()
             mean[7] = Y[index == 7].mean(0)
             limit = K_test @ np.linalg.solve(K, mean)
-            # To first order, a jitter j moves the scores by K_test K^-1 (j diag K) K^-1 Y.
-            moved = K_test @ np.linalg.solve(K, K.diagonal()[:, None] * np.linalg.solve(K, mean))
-            shift = solution.chosen.jitter * np.abs(moved).max()
+            # To first order, what is added to the diagonal, s, moves the scores by K_test K^-1 s K^-1 Y.
+            moved = K_test @ np.linalg.solve(K, np.linalg.solve(K, mean))
+            shift = solution.chosen.jitter * K.diagonal()[index].mean() * np.abs(moved).max()
             assert prediction.predict(solution.alpha, [K_test[:, index]]).undecided <= 1
             together = prediction._together(solution.alpha, K_test[:, index])
             error = np.abs(K_test[:, index] @ together - limit).max()
             assert solution.chosen.doubt is None and solution.chosen.largest_residual <= fit_room.RESIDUAL
             rounding = np.finfo(float).eps * np.abs(solution.alpha).max() * np.abs(K_test[:, 7]).max()
             assert error <= 3 * shift + 2 * rounding + 1e-7
+
+    @pytest.mark.parametrize("value", [0.0, 1e-9])
+    def test_targets_that_cannot_be_fitted_are_fitted_by_least_squares(self, value):
+        """The limit of the ridge to 0, however different the images' own entries are."""
+        rng = np.random.default_rng(0)
+        A, B = rng.standard_normal((30, 8)), rng.standard_normal((10, 8))
+        A *= rng.uniform(0.1, 2, (30, 1))
+        labels = np.arange(30) % 3
+        solution = ridge.solve(A @ A.T, labels, classes=3, ridge=value, error=0.0)
+        expected = B @ np.linalg.lstsq(A, onehot(labels, 3), rcond=None)[0]
+        assert solution.chosen.jitter <= 1e-8 and solution.chosen.doubt is None
+        np.testing.assert_allclose(B @ A.T @ solution.alpha, expected, atol=1e-4)
 
     @pytest.mark.parametrize("dtype", ["float64", "float32"])
     def test_a_solution_is_doubted_exactly_if_its_residual_is_large(self, dtype, monkeypatch):

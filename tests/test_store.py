@@ -99,6 +99,9 @@ def test_round_trip(full, readout):
 def test_a_store_gives_its_matrices(full):
     assert (full.matrix("train", 0) == TRAIN[0]).all() and full.matrix("test", 1).dtype == np.float64
     assert (full.matrix("train", 0, np.float32, sizes=(2, 3)) == TRAIN[0][:2, :2]).all()
+    for part in ("Train", "validation", None):
+        with pytest.raises(UserError, match=f"part {part!r} is unknown: use 'train' or 'test'"):
+            full.matrix(part, 0)
 
 
 def test_tiles_and_records(full):

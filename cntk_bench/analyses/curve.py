@@ -100,9 +100,9 @@ def follow(
             overwrite=True,
         )
         jitter = max(jitter, parts[0].jitter)
-        hits, undecided = _tested(opened, column, depth, parts, draw)
+        hits, undecided, black = _tested(opened, column, depth, parts, draw)
         right.append(hits)
-        scored.append([_scored(*one) for one in zip(parts, hits, undecided, strict=True)])
+        scored.append([_scored(*one, black) for one in zip(parts, hits, undecided, strict=True)])
     points = [_merged(of_draws, opened.sizes[1]) for of_draws in zip(*scored, strict=True)]
     points = [_beside(opened, column, depth, point) for point in points]
     doubts = [point["doubt"] for point in points]
@@ -130,21 +130,22 @@ def follow(
 
 def _tested(
     opened: OpenRun, column: str, depth: int, parts: Sequence[nested.Part], draw: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which test images each part classifies correctly (k, m), and how many are undecided (k,)."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return which test images each part gets right (k, m), how many are undecided (k,), how many black."""
     _, y_test = opened.labels
     right = np.zeros((len(parts), len(y_test)), bool)
-    undecided, first = np.zeros(len(parts), np.int64), 0
+    undecided, black, first = np.zeros(len(parts), np.int64), 0, 0
     for block in analysis.blocks(opened, column, depth, draw):
         rows = slice(first, first := first + len(block))
+        black += prediction.black(block)
         for i, part in enumerate(parts):
             scores, noise = prediction.scored(part.alpha, block[:, : part.train])
             right[i, rows] = scores.argmax(axis=1) == y_test[rows]
             undecided[i] += int(prediction.unsure(scores, noise, part.largest_residual).sum())
-    return right, undecided
+    return right, undecided, black
 
 
-def _scored(part: nested.Part, right: np.ndarray, undecided: int) -> dict[str, Any]:
+def _scored(part: nested.Part, right: np.ndarray, undecided: int, black: int) -> dict[str, Any]:
     """Return the point of a part, as one draw gives it."""
     accuracy, error = scoring.accuracy(right)
     unsolved = part.doubt and part.doubt.replace("solve.ridge", "--ridge")
@@ -155,7 +156,7 @@ def _scored(part: nested.Part, right: np.ndarray, undecided: int) -> dict[str, A
         "ridge": part.ridge,
         "largest_residual": part.largest_residual,
         "undecided": 100 * undecided / len(right),
-        "doubt": unsolved or scoring.doubt(undecided, error, len(right), "raise --ridge"),
+        "doubt": unsolved or scoring.doubt(undecided, error, len(right), "raise --ridge", black),
     }
 
 

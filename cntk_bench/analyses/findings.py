@@ -202,6 +202,7 @@ def _pixels(settings: Config, data: dict, y: np.ndarray) -> tuple[np.ndarray, np
     plain = settings.model_copy(update={"dataset": asked, "preprocess": type(settings.preprocess)()})
     loaded = images.load(plain, train=1, test=data["n_test"])
     same = " ".join(map(str, loaded.test_index)) == data.get("test_index")
+    same &= data.get("test_images", loaded.test_images) == loaded.test_images  # older records have no digest
     if not same or not np.array_equal(loaded.y_test, y):
         raise UserError(
             "the data set has other test images than this solve: name it by --set dataset.path=FILE"

@@ -140,11 +140,12 @@ def _points(
     moved = sensitivity.moved_each(times, alpha, len(listed))
     squares, undecided = np.zeros(len(listed)), np.zeros(len(listed), np.int64)
     right = np.zeros((len(listed), len(y_test)), bool)
-    first = 0
+    first = black = 0
     for block in analysis.blocks(opened, column, depth):
         rows = slice(first, first := first + len(block))
         shape = (len(block), len(listed), classes)
         scores, noise = (values.reshape(shape) for values in prediction.scored(alpha, block))
+        black += prediction.black(block)
         squares += ((scores - goal[rows, None]) ** 2).sum(axis=(0, 2))
         right[:, rows] = (scores.argmax(axis=2) == y_test[rows, None]).T
         undecided += [int(prediction.unsure(scores[:, i], noise[:, i]).sum()) for i in range(len(listed))]
@@ -163,7 +164,7 @@ def _points(
                 "standard_error": error,
                 "undecided": 100 * undecided[i] / len(y_test),
                 "doubt": sensitivity.doubt(moved[i], REMEDY)
-                or scoring.doubt(undecided[i], error, len(y_test), REMEDY),
+                or scoring.doubt(undecided[i], error, len(y_test), REMEDY, black),
             }
         )
     return points

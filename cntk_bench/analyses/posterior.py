@@ -38,7 +38,7 @@ def own_kernels(
     ----------
     opened : OpenRun
     settings : Config
-        The run's; only the path of its data may have changed.
+        The run's; the path of its data may have changed, and numbers of images do not count.
     cells : sequence of (column, depth)
     progress : callable, optional
         Called after each image.
@@ -48,7 +48,8 @@ def own_kernels(
     UserError
         If the images are not the run's, or cannot be read.
     """
-    loaded = images.load(settings)
+    n, m = opened.sizes  # config.yaml may have been edited since
+    loaded = images.load(settings, n * opened.draws, m)
     growth.require_images(opened.store, images.asked(settings, loaded), images.image_facts(loaded))
     readouts = tuple(dict.fromkeys(opened.readout(*cell) for cell in cells))
     name = stored.backend_name("auto", opened.run)
@@ -97,11 +98,12 @@ def infer(
     spectrum = eigen.decompose(analysis.lower(opened, column, depth), overwrite=True)
     assumed = gp.prior(spectrum, y, gp.likeliest(spectrum, y) if ridge is None else ridge)
     alpha = gp.coefficients(spectrum, y, assumed.ridge)
-    parts, undecided, first = [], 0, 0
+    parts, undecided, black, first = [], 0, 0, 0
     for block in analysis.blocks(opened, column, depth):
         rows = slice(first, first := first + len(block))
         parts.append(gp.posterior(spectrum, assumed, alpha, block, own[rows]))
         undecided += int(prediction.unsure(*prediction.scored(alpha, block)).sum())
+        black += prediction.black(block)
     mean, variance, error = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "variance", "error")
     )
@@ -123,7 +125,7 @@ def infer(
     facts["doubt"] = (
         assumed.doubt
         or _negative(negative, len(y_test))
-        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge")
+        or scoring.doubt(undecided, facts["standard_error"], len(y_test), "raise --ridge", black)
     )
     facts["made"]["seconds"] = time.perf_counter() - started
     return facts, {"mean": mean, "variance": variance, "error": error, "probabilities": shown}

@@ -40,13 +40,14 @@ def table(directory: str, form: str, number: int | None, caption: str | None, la
     """Print the table of RUN, a solved run directory."""
     from cntk_bench import report
     from cntk_bench.records.solves import none_now
+    from cntk_bench.report.notes import notes
     from cntk_bench.runs.solve import solved
 
     where = options.run_directory(directory)
     found = solved(where, number)
     if not found["solutions"]:
         raise none_now(where)
-    document.add(run=directory, solve=found.get("solve"), rows=report.rows(found))
+    document.add(run=directory, solve=found.get("solve"), rows=report.rows(found), notes=notes(found))
     streams.say(report.table(found, form, caption=caption, label=label))
 
 

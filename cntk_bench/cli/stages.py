@@ -229,13 +229,14 @@ def _solve(where: "Run", settings: "Config") -> int:
     """Solve, print the table, and report which solutions cannot be trusted; return the exit code."""
     from cntk_bench import report
     from cntk_bench.analyses import page as pages
+    from cntk_bench.report.notes import notes
     from cntk_bench.runs import solve as stage
 
     logfile.begin(where.path)
     with progress.bar("solving") as advance:
         advance(0, total=len(settings.kernel.cells), done=0)
         solved = stage.solve(where, settings, lambda *_: advance(1), progress.reporter(advance))
-    document.add(run=where.path, solve=solved["solve"], rows=report.rows(solved))
+    document.add(run=where.path, solve=solved["solve"], rows=report.rows(solved), notes=notes(solved))
     streams.say(report.table(solved))
     pages.write_after_solve(where, settings, solved["solve"])
     doubtful = stage.doubtful(solved["solutions"])

@@ -155,6 +155,8 @@ class Cell:
         How training went.
     remedy : str
         What a user can do if too many predictions are undecided to trust the accuracy.
+    black : int
+        How many test images have no kernel but 0, so that nothing can classify them.
     """
 
     predicted: np.ndarray
@@ -166,6 +168,7 @@ class Cell:
     chosen: int | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     remedy: str = "raise solve.ridge"
+    black: int = 0
 
 
 class Column(Protocol):

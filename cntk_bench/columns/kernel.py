@@ -85,7 +85,7 @@ class KernelColumn:
         arrays |= {"path_predicted": found.others} if others else {}
         if "scale" not in more:  # else each image's are off by a factor of its own (`normalize`)
             arrays["outputs"] = found.outputs
-        return Cell(found.classes, facts, found.undecided, arrays)
+        return Cell(found.classes, facts, found.undecided, arrays, black=found.black)
 
 
 def _solution(inputs: Inputs, readout: Readout, cell: str) -> tuple[Any, dict[str, Any]]:

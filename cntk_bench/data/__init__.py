@@ -7,14 +7,16 @@ which are in `scaling` and `whitening`.
 """
 
 from cntk_bench.data.dataset import Dataset, load
-from cntk_bench.data.official import FETCHABLE, fetch
+from cntk_bench.data.official import CIFAR, FETCHABLE, SVHN, fetch
 from cntk_bench.data.preparation import SCALES, STEPS, Recipe, steps
 from cntk_bench.data.sources import canonical, is_known, require_known
 
 __all__ = [
+    "CIFAR",
     "FETCHABLE",
     "SCALES",
     "STEPS",
+    "SVHN",
     "Dataset",
     "Recipe",
     "canonical",

@@ -38,6 +38,11 @@ class Archive:
         """The archive's file name."""
         return self.url.rpartition("/")[2]
 
+    @property
+    def folder(self) -> str:
+        """The folder of its files."""
+        return self.test[0].partition("/")[0]
+
 
 ARCHIVES = {
     "cifar10": Archive(

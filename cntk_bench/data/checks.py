@@ -6,13 +6,12 @@ from numbers import Integral
 
 import numpy as np
 
-from cntk_bench.data.scaling import chunks
+from cntk_bench.data.scaling import OTHER_UNIT, chunks
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
 
 log = logging.getLogger(__name__)
 
-OTHER_UNIT = 50  # factor between the largest training and test pixel beyond which their units look different
 LARGEST = np.float64(1e9)  # of a pixel, so its square and the kernel's sums stay well within float32
 
 
@@ -77,13 +76,14 @@ def require_alike(x_train: np.ndarray, x_test: np.ndarray) -> None:
         )
 
 
-def brightness(x_train: np.ndarray, x_test: np.ndarray, samples: int = 100) -> None:
-    """Warn if test pixels look as if they had another unit than training pixels, such as 255 for 1.
+def largest_pixels(x_train: np.ndarray, x_test: np.ndarray, samples: int = 100) -> tuple[float, float] | None:
+    """The largest absolute value of the first `samples` images of either set, if they differ too much.
 
-    Compared are the largest absolute values of the first `samples` images of either set, for floats only.
+    Then test pixels look as if they had another unit than training pixels, such as 255 for 1, and there is a
+    warning; else None.
     """
-    if x_train.dtype.kind != "f" or not len(x_test):
-        return
+    if not len(x_test):
+        return None
     train, test = (float(abs(x[:samples].astype(np.float64)).max()) for x in (x_train, x_test))
     if train and test and not 1 / OTHER_UNIT < test / train < OTHER_UNIT:
         log.warning(
@@ -91,6 +91,8 @@ def brightness(x_train: np.ndarray, x_test: np.ndarray, samples: int = 100) -> N
             train,
             test,
         )
+        return train, test
+    return None
 
 
 def labels(y: np.ndarray, n: int, what: str) -> np.ndarray:

@@ -57,6 +57,8 @@ class Dataset:
         text, and the published names of CIFAR-10, CIFAR-100 and Fashion-MNIST.
     test_images : str
         Digest of the unprepared test images, their indices and labels, whatever their order.
+    largest_pixels : pair of float, optional
+        Those of the first training and test images, if they look as if they had different units.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Dataset:
     fitted_on: int | None = None
     class_names: tuple[str, ...] | None = None
     test_images: str = ""
+    largest_pixels: tuple[float, float] | None = None
 
     @property
     def identifying_pixels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -212,7 +215,7 @@ def load(
     x_train, y_train, x_test, y_test = sources.read(name, path, layout, seed)
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
-    checks.brightness(x_train, x_test)
+    largest = checks.largest_pixels(x_train, x_test)
     y_train, y_test, class_names = named.numbered(y_train, y_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")
@@ -258,6 +261,7 @@ def load(
         classes_used=used,
         draws=int(draws),
         class_names=class_names and tuple(class_names[label] for label in picked),
+        largest_pixels=largest,
         test_images=of_places(x_test, y_test[first_test], test_index),
         **identity,
     )

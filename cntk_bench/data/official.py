@@ -40,9 +40,10 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
         A key of FETCHABLE.
     path : Path
         The folder given to `fetch`, laid out as by torchvision; for "cifar10" and "cifar100", with either
-        archive. Also accepted: an .npz file that holds the images as in `npz`; for "mnist" and
-        "fashion-mnist", a folder with the four idx files themselves (as in Debian's
-        dataset-fashion-mnist). Neither has a published checksum, and neither can execute code.
+        archive (the archive's path, or that of its batches, stands for the folder). Also accepted: an .npz
+        file that holds the images as in `npz`; for "mnist" and "fashion-mnist", a folder with the four idx
+        files themselves (as in Debian's dataset-fashion-mnist). Neither has a published checksum, and neither
+        can execute code.
 
     Returns
     -------
@@ -56,6 +57,7 @@ def read(name: str, path: Path) -> Sequence[np.ndarray]:
     """
     if path.suffix == ".npz":
         return npz.read(path)
+    path = _above(name, path)
     if name in MNIST and idx.complete(path):
         return idx.read(path)
     if name in MNIST and not idx.complete(_raw(name, path)):
@@ -108,7 +110,7 @@ def fetch(name: str, path: str | Path, progress: bool = True) -> None:
     """
     if name not in FETCHABLE:
         raise UserError(f"data set {short(name)} is not fetched: those to fetch are {', '.join(FETCHABLE)}")
-    path = place(path)
+    path = _above(name, place(path))
     if name in MNIST and idx.complete(path):
         return
     if name in CIFAR:
@@ -131,6 +133,22 @@ def _fetch_cifar(name: str, path: Path, progress: bool) -> None:
     path.mkdir(parents=True, exist_ok=True)
     download((archive.url,), path / archive.file, archive.md5, progress)
     cifar.unpack(path / archive.file, path, archive.batches)
+
+
+def _above(name: str, path: Path) -> Path:
+    """The folder that holds CIFAR's archive or batches, if the path is that of these themselves."""
+    if name not in CIFAR:
+        return path
+    archive, packed = cifar.ARCHIVES[name], binary.ARCHIVES[name]
+    names = archive.file, archive.folder, packed.file, packed.folder
+    if path.name not in names or any(exists(path / one) for one in names):
+        return path
+    if path.name == packed.folder and not exists(path.parent / packed.file):
+        raise UserError(
+            f"{short(str(path))} has unpacked files, which have no published checksum: give the folder of "
+            f"{packed.file}, or fetch it (cntk-bench fetch)"
+        )
+    return path.parent
 
 
 def _is_binary(name: str, path: Path) -> bool:

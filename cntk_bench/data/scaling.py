@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from cntk_bench.errors import UserError
+from cntk_bench.text import short
 
 CHUNK = 500  # images at a time; bounds the float64 temporaries
+OTHER_UNIT = 50  # factor between two scales of pixels beyond which their units look different
 
 
 class Some:
@@ -49,7 +51,7 @@ def scaling(
         as an alpha channel, has no deviation: it gets the scale 1 and so becomes 0, which adds
         nothing to a kernel. "none" divides uint8 by 255 and leaves floats as they are.
     numbers : sequence of 2 C floats, optional
-        Means and then standard deviations to use instead of the images' own.
+        Means and then standard deviations to use instead of the images' own, in the same unit.
 
     Returns
     -------
@@ -65,7 +67,9 @@ def scaling(
     if preprocess == "none":
         return np.zeros(shape), np.full(shape, 255.0 if x_train.dtype == np.uint8 else 1.0)
     if numbers is not None:
-        return _given(numbers, x_train.shape[1])
+        shift, scale = _given(numbers, x_train.shape[1])
+        _require_unit(x_train, scale.ravel())
+        return shift, scale
     mean, deviation = moments(lambda: chunks(x_train))
     return standardizing(mean, deviation)
 
@@ -91,6 +95,22 @@ def _given(numbers: Sequence[float], channels: int) -> tuple[np.ndarray, np.ndar
         )
     shift, scale = values.reshape(2, channels, 1, 1)
     return shift, scale
+
+
+def _require_unit(x_train: Images, given: np.ndarray) -> None:
+    """Refuse deviations (C,) that are far from those of the first images, as if they were in another unit."""
+    _, own = moments(lambda: iter([next(chunks(x_train))]))
+    larger, smaller = own > OTHER_UNIT * given, own * OTHER_UNIT < given
+    if not own.any() or not ((larger | (own == 0)).all() or smaller.all()):
+        return
+    shown = ", ".join(f"{value:.3g}" for value in given), ", ".join(f"{value:.3g}" for value in own)
+    remedy = "give them in the unit of the pixels"
+    if x_train.dtype == np.uint8 and larger.any():
+        remedy = "multiply means and deviations by 255, as pixels go from 0 to 255"
+    raise UserError(
+        f"preprocess.statistics has deviations of {short(shown[0])}, but those of the images are about "
+        f"{short(shown[1])}: {remedy}"
+    )
 
 
 def affine(shift: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -184,6 +184,11 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
         if not np.array_equal(one, other):
             first = int((one != other).argmax())
             words = description.differing_images(store.attributes, asked)
+            if not words and np.array_equal(np.sort(one), np.sort(other)):
+                return [
+                    f"its {kind} images are the same in another order, as where labels have changed, which "
+                    "decide the balanced order (compute with dataset.order=random to solve with other labels)"
+                ]
             what = words or f"the first {kind} image that differs is number {first}"
             return [f"its {kind} images are others ({what})"]
     return []

@@ -12,7 +12,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.grams import image_facts, repeats
-from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.grams.tiles import PARTS, Plan, Tile
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
@@ -56,8 +56,10 @@ def matrix(
     Raises
     ------
     UserError, VerificationError
-        If a tile is not done, cannot be read, or is damaged.
+        If the part is neither, or a tile is not done, cannot be read, or is damaged.
     """
+    if part not in PARTS:
+        raise UserError(f"part {short(repr(part))} is unknown: use {' or '.join(map(repr, PARTS))}")
     plan = view(store, sizes, draw[1])
     cols = images(plan, draw)
     rows = cols if part == "train" else slice(0, plan.n_test)

@@ -13,7 +13,8 @@ that it used. A record is a plain dict; every function here returns a new one. I
                were chosen; class_names, if classes have names; and for pictures size, fit, channels,
                test_share, if they were given; for each draw unseen_classes, the number of classes without a
                training image, and seen_test_images, the percentage of test images of the others, if there
-               are such classes
+               are such classes; repeated_test_images, how many are training images, too, if there are such;
+               largest_pixels of training and test images, if they look as if they had different units
     computed   the same facts about the images computed last, which the next solve uses
     asked      the config's sections dataset and preprocess by which those were chosen and prepared
     stages     list with an entry for each call that did something, in order of their starts:

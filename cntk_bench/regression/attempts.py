@@ -50,6 +50,7 @@ class Problem:
     own : (n,), K's diagonal.
     scale : (n,), s.
     ridge, mean : r relative to the mean diagonal of S K S, and that mean.
+    largest : the largest diagonal entry of S K S + r I.
     closest : `stream.closest` for the diagonal without jitter.
     error : relative error of K's entries.
     """
@@ -60,20 +61,23 @@ class Problem:
     scale: np.ndarray
     ridge: float
     mean: float
+    largest: float
     closest: float
     error: float
 
     def shift(self, jitter: float) -> np.ndarray:
         """What is added to K's diagonal, (n,)."""
-        return fit.shifted(self.own, self.ridge, self.mean, jitter, self.scale)
+        return fit.shifted(len(self.own), self.ridge, self.mean, jitter, self.scale)
 
     def jitters(self) -> list[float]:
         """Jitters, from 0 up, with which any two images differ beyond rounding, as Cholesky pivots must.
 
-        Nor may a diagonal entry be 0, as a black image's is without ridge and jitter.
+        The brightest decide, as a jitter tells others apart sooner. Nor may a diagonal entry be 0, as a black
+        image's is without ridge and jitter.
         """
         least = len(self.y) ** 0.5 * np.finfo(np.float64).eps
-        apart = [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j) ** 2 > least]
+        unit = self.mean / self.largest
+        apart = [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j * unit) ** 2 > least]
         return [j for j in apart if (self.own + self.shift(j) > 0).all()]
 
 
@@ -189,7 +193,7 @@ class _Attempts:
                 tolerance=self.how.tolerance,
                 limit=self.how.iterations,
                 weight=self.problem.scale[:, None],
-                unit=self.problem.own[:, None],
+                unit=self.problem.mean / self.problem.scale[:, None] ** 2,
                 state=state,
                 report=report,
             )

@@ -1,11 +1,13 @@
 """Solve one ridge: coefficients, leave-one-out figures, and how far they can be trusted.
 
 If K + r I is not numerically positive definite, or cannot be solved to a small residual, a jitter is added,
-the smallest of 1e-10, 1e-9 .. 1e-4 that suffices, in units of each image's own K_ii (for a black image, whose
-K_ii is 0, in units of the mean), so that bright and dark images are treated alike; all figures are then those
-of the jittered matrix. As the jitter goes to 0, its leave-one-out residuals have the right limit for a
-singular K, [P Y]_i / [P]_ii with P the projector on the null space, which those of a pseudo-inverse do not
-have. Its predictions go to those of the distinct images alone, equal ones having the mean of their targets.
+the smallest of 1e-10, 1e-9 .. 1e-4 that suffices, in units of the mean diagonal, as the ridge is: so it is
+what a larger ridge would be, and all figures are those of that ridge. Units of each image's own K_ii would
+treat bright and dark images alike, but targets that a singular K cannot fit would then be fitted with weights
+1 / K_ii, which no ridge gives: its limit is least squares. As the jitter goes to 0, leave-one-out residuals
+have the right limit for a singular K, [P Y]_i / [P]_ii with P the projector on the null space, which those of
+a pseudo-inverse do not have. Predictions go to those of least squares of least norm; if some images are
+equal, these are those of the distinct images alone, equal ones having the mean of their targets.
 
 A solution is trusted if no entry of Y - (K + r I) alpha, computed in float64, is beyond `RESIDUAL`, and if
 the errors of stored kernels do not decide it (`sensitivity`). Refinement comes first: alpha += (factor)^-1
@@ -41,7 +43,7 @@ class Fit:
     ridge : float
         Relative to trace(K) / n; added to the diagonal.
     jitter : float
-        Relative to each image's own K_ii; added to the diagonal, too.
+        In the same unit; added to the diagonal, too.
     loo_error, loo_accuracy : float
         Leave-one-out mean squared error (over images and classes), accuracy as a fraction; NaN where they
         were not asked for, the accuracy also where the targets are no classes.
@@ -186,11 +188,11 @@ def factored(
     for `fit`. With a scale s (n,) the ridge and the mean diagonal are those of s_i K_ij s_j, and
     K + r diag(s)^-2 is factored.
     """
-    own, least = diagonal(factor), tolerance(factor)
+    n, least = len(factor.matrix), tolerance(factor)
     eps = np.finfo(factor.matrix.dtype).eps
     some, pivot = False, 0.0
     for jitter in (0.0, *(j for j in JITTERS if j > 4 * eps)):
-        shift = shifted(own, ridge, mean_diagonal, jitter, scale)
+        shift = shifted(n, ridge, mean_diagonal, jitter, scale)
         try:
             smallest = factor.factor(shift, least)
         except NotPositiveDefinite as error:
@@ -213,11 +215,10 @@ def diagonal(factor: Cholesky) -> np.ndarray:
 
 
 def shifted(
-    own: np.ndarray, ridge: float, mean_diagonal: float, jitter: float, scale: np.ndarray | float = 1.0
+    n: int, ridge: float, mean_diagonal: float, jitter: float, scale: np.ndarray | float = 1.0
 ) -> np.ndarray:
-    """What ridge and jitter add to a diagonal `own` (n,), (n,) float64; scale as for `factored`."""
-    squared = scale**2
-    return (ridge * mean_diagonal + jitter * np.where(own > 0, own * squared, mean_diagonal)) / squared
+    """What ridge and jitter add to a diagonal, (n,) float64; scale as for `factored`."""
+    return np.full(n, (ridge + jitter) * mean_diagonal / np.square(scale))
 
 
 def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:

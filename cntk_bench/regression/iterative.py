@@ -166,8 +166,8 @@ def _problem(
     scale = np.ones(len(own)) if scale is None else np.asarray(scale, np.float64)
     mean = float((own * scale**2).mean())
     around = np.where(own > 0, own, mean / scale**2) + ridge * mean / scale**2
-    closest = stream.closest(matrix, around)
-    return Problem(times, y / scale[:, None], own, scale, ridge, mean, closest, error)
+    largest, closest = float((around * scale**2).max()), stream.closest(matrix, around)
+    return Problem(times, y / scale[:, None], own, scale, ridge, mean, largest, closest, error)
 
 
 @dataclass(frozen=True)

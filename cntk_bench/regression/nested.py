@@ -4,8 +4,8 @@ The upper Cholesky factor U of K + S has as its leading m x m block the factor o
 K + S. So one factor of n^3 / 3 operations serves every prefix; each then costs two triangular solves. What
 is added to the diagonal, S, is the same for all: the absolute ridge of the whole matrix,
 r = ridge trace(K) / n. A solve of m images alone adds ridge trace(K_m) / m instead, which differs as the
-mean diagonals do; without a ridge there is no difference. The jitter is the smallest with which every prefix
-is solved (`fit`), so images in the whole set alone can bring jitter to all prefixes.
+mean diagonals do; without ridge and jitter there is no difference. The jitter is the smallest with which
+every prefix is solved (`fit`), so images in the whole set alone can bring jitter to all prefixes.
 """
 
 from collections.abc import Sequence

@@ -17,12 +17,14 @@ class Prediction:
     undecided : how many of them the errors of stored kernels alone could change.
     outputs : (m, k) float64, of which the largest decides the class.
     others : (r, m) int64, the classes by other dual coefficients, where some were given.
+    black : how many have no kernel but 0 (`black`).
     """
 
     classes: np.ndarray
     undecided: int
     outputs: np.ndarray
     others: np.ndarray
+    black: int = 0
 
 
 def predict(
@@ -43,12 +45,13 @@ def predict(
 
     `others` are r further arrays (n, k) like alpha, such as those of other ridges; each block is read once.
     """
-    outputs, undecided, also = [], 0, []
+    outputs, undecided, also, dark = [], 0, [], 0
     n, k = alpha.shape
     stacked = np.stack([*others], axis=1).reshape(n, -1) if others else np.empty((n, 0))
     for block in blocks:
         scores, noise = scored(alpha, block, error)
         undecided += int(unsure(scores, noise, residual).sum())
+        dark += black(block)
         outputs.append(scores)
         if others:
             block = np.asarray(block, np.float64)
@@ -57,7 +60,7 @@ def predict(
     whole = np.concatenate(outputs)
     classes = whole.argmax(axis=1)  # of equal scores, the first
     by_others = np.concatenate(also, axis=1) if also else np.empty((0, len(whole)), np.int64)
-    return Prediction(classes, undecided, whole, by_others)
+    return Prediction(classes, undecided, whole, by_others, dark)
 
 
 def scored(
@@ -83,6 +86,11 @@ def scored(
     with np.errstate(over="ignore", invalid="ignore"):  # an infinite or unknown error is a doubt
         noise = error * np.sqrt(block**2 @ together**2)
     return scores, np.where(np.isnan(noise), np.inf, noise)
+
+
+def black(block: np.ndarray) -> int:
+    """How many test images have rows (h, n) that are exactly 0, as black ones: nothing can classify them."""
+    return int((~np.asarray(block).any(axis=1)).sum())
 
 
 def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:

@@ -40,8 +40,7 @@ class Eigenvalues:
     ridge : of the cell's solution, relative to mean_diagonal; None where it has no single one.
     draws : how many draws of the training images there are; the matrix is that of the first.
     kept : whether they are those kept by an earlier `page --spectrum`, not computed for this page.
-    jitter : of the first draw's solution, relative to mean_diagonal (each image's is relative to its own
-        kernel, and this is their mean).
+    jitter : of the first draw's solution, relative to mean_diagonal.
     """
 
     column: str

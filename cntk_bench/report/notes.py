@@ -91,7 +91,7 @@ def notes(record: dict) -> list[str]:
         )
     if studied(row["column"] for row in table):
         found.append("c: half-width of the pooling window, of (2c + 1) x (2c + 1) pixels; 0: no pooling (V).")
-    found += _unseen(data)
+    found += _unseen(data) + _suspect(data)
     sources = list(dict.fromkeys(row["source"] for row in table if row["source"]))
     if sources:
         found.append(
@@ -146,6 +146,25 @@ def _unseen(data: Mapping[str, Any]) -> list[str]:
         f"{sum(known) / len(known):.3g} % of the test images{mean}, and of the rest a prediction is right "
         "only by chance."
     ]
+
+
+def _suspect(data: Mapping[str, Any]) -> list[str]:
+    """Notes on test images that make an accuracy say something else than how well unknown images are told."""
+    found, repeated, largest = [], data.get("repeated_test_images"), data.get("largest_pixels")
+    if type(repeated) is int and repeated > 0:
+        of, are = count(data["n_test"]), "is a training image" if repeated == 1 else "are training images"
+        found.append(
+            f"{count(repeated)} of {of} test images {are}, too: the accuracy is not that of new images."
+        )
+    if (
+        isinstance(largest, list)
+        and len(known := [one for one in map(number, largest) if one is not None]) == 2
+    ):
+        found.append(
+            f"The largest of the first pixels is {known[0]:.3g} in training and {known[1]:.3g} in test "
+            "images, as if they had different units: give both in one unit."
+        )
+    return found
 
 
 def _of_another_width(record: dict) -> list[str]:

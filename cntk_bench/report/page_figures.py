@@ -258,7 +258,7 @@ def _eigenvalues(some: Sequence[Eigenvalues]) -> Table:
 
 
 def _dimension(one: Eigenvalues) -> float | None:
-    """The degrees of freedom of a kernel regression, tr K (K + r I)^-1, r being ridge and mean jitter.
+    """The degrees of freedom of a kernel regression, tr K (K + r I)^-1, r being ridge and jitter.
 
     With neither, it is K's rank, as far as that is known: eigenvalues within the noise may be 0.
     """

@@ -148,7 +148,17 @@ def record_facts(settings: Config, images: Dataset, known: ImageFacts) -> dict:
         **({"class_names": list(images.class_names)} if images.class_names else {}),
         **_pictures(settings),
         **_unseen(images),
+        **({} if images.largest_pixels is None else {"largest_pixels": list(images.largest_pixels)}),
+        **_repeated(known),
     }
+
+
+def _repeated(known: ImageFacts) -> dict:
+    """How many test images are training images, too, of any draw, if there are such."""
+    assert known.digests is not None
+    train, test = known.digests
+    repeated = int(np.isin(test, train).sum())
+    return {"repeated_test_images": repeated} if repeated else {}
 
 
 def _unseen(images: Dataset) -> dict:

@@ -23,7 +23,7 @@ def spread(accuracies: Sequence[float]) -> float | None:
     return float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
 
 
-def doubt(undecided: float, error: float, n: int, remedy: str) -> str | None:
+def doubt(undecided: float, error: float, n: int, remedy: str, black: int = 0) -> str | None:
     """Say why the accuracy over n test images cannot be trusted; None if it can.
 
     Parameters
@@ -35,10 +35,17 @@ def doubt(undecided: float, error: float, n: int, remedy: str) -> str | None:
     n : int
     remedy : str
         What a user can do about it.
+    black : int
+        How many test images are black, with kernels that are 0 (`regression.prediction`), whatever the rest.
     """
-    share = 100 * undecided / n
+    share = 100 * max(undecided, black) / n
     if share <= max(2 * error, 100 / n):
         return None
+    if 2 * black >= undecided:
+        return (
+            f"{black} of {n} test images are black as prepared, so their kernels are 0 and nothing can "
+            "classify them; remove them, or change dataset.preprocess"
+        )
     errors = f"the errors of stored kernels alone could change the class of {share:.3g} % of the test images"
     return f"{errors}; {remedy}"
 
@@ -57,6 +64,6 @@ def scored(cell: Cell, y_test: np.ndarray) -> dict[str, Any]:
         score |= {"accuracies": means, "spread": spread(means)}
     n, why = right.shape[1], cell.facts.get("doubt")
     if why is None:
-        why = doubt(cell.undecided, error, n, cell.remedy)
+        why = doubt(cell.undecided, error, n, cell.remedy, cell.black)
     found = {"undecided": 100 * cell.undecided / n, "trusted": why is None, "doubt": why}
     return {**score, **cell.facts} | found
