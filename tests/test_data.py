@@ -60,12 +60,15 @@ def test_test_images_in_another_unit_are_told(tmp_path, caplog, train, test, war
     assert len(found) == warned and all("x_train and" in message for message in found)
 
 
-def test_test_images_of_0_and_1_beside_0_to_255_are_told(tmp_path, caplog):
-    """As x_test / 255, cast to uint8, is."""
+@pytest.mark.parametrize("white", [0, 1])
+def test_test_images_of_0_and_1_beside_0_to_255_are_told(tmp_path, caplog, white):
+    """As x_test / 255, cast to uint8, is; without a white pixel it is all 0."""
     content = arrays()
-    content |= {"x_train": as_uint8(content["x_train"]), "x_test": as_uint8(content["x_test"] > 0.5) // 255}
+    content |= {"x_train": as_uint8(content["x_train"]), "x_test": as_uint8(content["x_test"] * 0)}
+    content["x_test"][0, 0, 0] = white
     found = data.load("npz", path=write(tmp_path / "data.npz", content))
-    assert "give both in one unit" in caplog.text and found.largest_pixels == (content["x_train"].max(), 1)
+    largest = content["x_train"].max(), white
+    assert "give both in one unit" in caplog.text and found.largest_pixels == largest
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_numbers_that_are_not_finite_are_null_and_libraries_that_print_do_no_har
         "cntk_bench.report.rows", lambda record: [{"accuracy": float("nan"), "s": -float("inf")}]
     )
     monkeypatch.setattr("cntk_bench.report.table", lambda *_: "")
+    monkeypatch.setattr("cntk_bench.report.notes.notes", lambda record: [])
     done = call("table", run, "--json")
     assert json.loads(done.stdout)["rows"] == [{"accuracy": None, "s": None}]
     assert "says hello" in done.stderr

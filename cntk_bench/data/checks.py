@@ -85,7 +85,7 @@ def largest_pixels(x_train: np.ndarray, x_test: np.ndarray, samples: int = 100) 
     if not len(x_test):
         return None
     train, test = (float(abs(x[:samples].astype(np.float64)).max()) for x in (x_train, x_test))
-    if train and test and not 1 / OTHER_UNIT < test / train < OTHER_UNIT:
+    if (train or test) and min(train, test) * OTHER_UNIT <= max(train, test):
         log.warning(
             "the largest of the first pixels is %.3g in x_train and %.3g in x_test: give both in one unit",
             train,

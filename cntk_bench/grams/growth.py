@@ -186,8 +186,8 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
             words = description.differing_images(store.attributes, asked)
             if not words and np.array_equal(np.sort(one), np.sort(other)):
                 return [
-                    f"its {kind} images are the same in another order, as where labels have changed, which "
-                    "decide the balanced order (compute with dataset.order=random to solve with other labels)"
+                    f"its {kind} images are the same in another order, which their labels decide unless "
+                    "dataset.order is random"
                 ]
             what = words or f"the first {kind} image that differs is number {first}"
             return [f"its {kind} images are others ({what})"]
