@@ -98,7 +98,8 @@ def test_what_a_user_has_put_into_a_shown_folder_is_kept(run, monkeypatch, caplo
     put(run, 0.0625)
     assert (run.path / f"{folder}-1" / name).read_text() == "precious" and latest(run) == {0.0625}
     assert not (run.path / f"{folder}-2").exists() and not list(run.path.glob(".*"))
-    assert len(caplog.messages) == 1 and caplog.messages[0].endswith(f"is now {run.path}/{folder}-1")
+    (told,) = caplog.messages
+    assert " is now /" in told and told.endswith(f"/run/{folder}-1")  # long paths lose their middles
 
 
 @pytest.mark.parametrize("linked", [True, False])

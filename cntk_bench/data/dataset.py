@@ -215,7 +215,6 @@ def load(
     x_train, y_train, x_test, y_test = sources.read(name, path, layout, seed)
     x_train, x_test = checks.images(x_train, "x_train"), checks.images(x_test, "x_test")
     checks.require_alike(x_train, x_test)
-    largest = checks.largest_pixels(x_train, x_test)
     y_train, y_test, class_names = named.numbered(y_train, y_test)
     y_train = checks.labels(y_train, len(x_train), "y_train")
     y_test = checks.labels(y_test, len(x_test), "y_test")
@@ -261,7 +260,7 @@ def load(
         classes_used=used,
         draws=int(draws),
         class_names=class_names and tuple(class_names[label] for label in picked),
-        largest_pixels=largest,
+        largest_pixels=checks.largest_pixels(x_train, x_test),  # last, as it warns: an error says enough
         test_images=of_places(x_test, y_test[first_test], test_index),
         **identity,
     )
