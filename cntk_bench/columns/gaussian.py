@@ -80,12 +80,12 @@ def gpytorch(inputs: Inputs) -> Cell:
     how = inputs.section("baseline")
     x, unit, blocks = _images(inputs)
     device = "cuda" if inputs.device == "cuda" and torch.cuda.is_available() else "cpu"
-    inputs = torch.tensor(x, device=device)
+    images = torch.tensor(x, device=device)
     outputs = torch.tensor(shifted_one_hot(inputs.y_train, inputs.classes).T.copy(), device=device)  # (k, n)
 
     class Model(library.models.ExactGP):
         def __init__(self, likelihood: Any):
-            super().__init__(inputs, outputs, likelihood)
+            super().__init__(images, outputs, likelihood)
             self.mean = library.means.ZeroMean()
             self.kernel = library.kernels.ScaleKernel(library.kernels.RBFKernel())
 
@@ -99,7 +99,7 @@ def gpytorch(inputs: Inputs) -> Cell:
     settings = library.settings
     exact = settings.fast_computations(False, False, False), settings.max_cholesky_size(len(x) + 1)
     with exact[0], exact[1]:  # no conjugate gradients, whose starts are random
-        likelihood_found = _adam(model, likelihood, inputs, outputs, how.adam_steps, how.adam_rate)
+        likelihood_found = _adam(model, likelihood, images, outputs, how.adam_steps, how.adam_rate)
         model.eval()
         likelihood.eval()
         with torch.no_grad(), settings.skip_posterior_variances():
@@ -108,7 +108,7 @@ def gpytorch(inputs: Inputs) -> Cell:
             for output in outputs:  # the library predicts from one vector of targets at a time
                 model.set_train_data(targets=output, strict=False)
                 scores.append(torch.cat([model(block).mean for block in points]).cpu().numpy())
-            covariance = model.kernel(inputs).to_dense().cpu().numpy()
+            covariance = model.kernel(images).to_dense().cpu().numpy()
     noise = float(likelihood.noise.detach())
     return _cell(
         inputs,
