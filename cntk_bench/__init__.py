@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cntk_bench.data.dataset import load as load_images
     from cntk_bench.errors import UserError
     from cntk_bench.estimators import CNTKClassifier, CNTKRegressor
+    from cntk_bench.grams import store
     from cntk_bench.grams.direct import diagonal, gram
     from cntk_bench.kernels import definition as reference
     from cntk_bench.kernels.spec import Readout
@@ -46,6 +47,7 @@ __all__ = [
     "open_run",
     "paired",
     "reference",
+    "store",
 ]
 
 # Imported on first access: `gram` loads Numba and Zarr, and the command line has to set up its handling of
@@ -61,6 +63,7 @@ _PUBLIC = {
     "open_run": ("runs.access", "open_run"),
     "paired": ("regression.paired", None),
     "reference": ("kernels.definition", None),
+    "store": ("grams.store", None),
 }
 
 
