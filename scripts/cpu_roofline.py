@@ -38,11 +38,6 @@ def passes():
         yield name, backend, backend.passes[-1]
 
 
-def exact(each):
-    """The flag of `layers.layer` for a plane."""
-    return layers.ON if each.wide is np.float64 else layers.OFF
-
-
 def assembly(each):
     """The machine code of a layer where nothing is read out, as text."""
     (_, begin, end, first, last), columns, ends = each.slabs[0][0], *each.slabs[1:]
@@ -61,7 +56,7 @@ def assembly(each):
         T,
         T2,
         *room[:2],
-        exact(each),
+        each.exact,
         layers.OFF,
         None,
         activation.CONSTANTS,
@@ -137,7 +132,7 @@ def measured(backend, each, runs=15):
         some = prepared[0], np.ascontiguousarray(prepared[1][:, :layers])
         started = time.perf_counter()
         planes.recursion(
-            SIZE, middle, columns, ends, exact(each), some, some, each.states, none, counts, scales[:layers],
+            SIZE, middle, columns, ends, each.exact, some, some, each.states, none, counts, scales[:layers],
             constants, *room, out,
         )  # fmt: skip
         return time.perf_counter() - started

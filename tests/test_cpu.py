@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from backend_suite import TABLE, BackendSuite, ordinary, readouts, relative_errors
 
-from cntk_bench.backends.cpu import PREPARED, Backend, passes
+from cntk_bench.backends.cpu import AT_ONCE, Backend, passes
 from cntk_bench.backends.cpu.lanes import LANES
 from cntk_bench.backends.cpu.layers import ALL, HIDDEN
 from cntk_bench.backends.cpu.slabs import SHORTEST, slabs, width_of
@@ -88,10 +88,10 @@ def test_tiles_take_turns_in_the_same_threads(monkeypatch):
 
 def test_images_are_prepared_alike_in_any_company():
     """A few at a time, so that their planes stay in the cache."""
-    x = ordinary(PREPARED + 2, 2, 5)
+    x = ordinary(AT_ONCE + 2, 2, 5)
     backend = Backend(Spec(TABLE, 2, 5))
     whole = backend.prepare(x)
-    for i in (0, PREPARED - 1, PREPARED, PREPARED + 1):
+    for i in (0, AT_ONCE - 1, AT_ONCE, AT_ONCE + 1):
         one = backend.prepare(x[i : i + 1])
         assert one.exponents == whole.exponents[i]
         for wide, arrays in one.arrays.items():

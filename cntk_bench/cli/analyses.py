@@ -67,7 +67,7 @@ def flow(
     from cntk_bench.report import style
 
     listed = None if times is None else _numbers(times, "--times", "0.1,1,10")
-    _require_finite(ridge, "--ridge")
+    _require_ridge(ridge, "--ridge")
     curves = [report.network_curve(options.path(file, "--network")) for file in networks]
     opened = _opened(directory, train)
     cells = analysis.cells(opened, "flow", column, depth)
@@ -124,7 +124,7 @@ def curve(
 
     listed = None if sizes is None else _numbers(sizes, "--sizes", "100,200,400", whole=True)
     if ridge is not None:
-        _require_finite(ridge, "--ridge")
+        _require_ridge(ridge, "--ridge")
     opened = _opened(directory, train, every=True)
     cells = analysis.cells(opened, "curve", column, depth)
 
@@ -172,7 +172,7 @@ def posterior(
     from cntk_bench.report import style
 
     if ridge is not None:
-        _require_finite(ridge, "--ridge")
+        _require_ridge(ridge, "--ridge")
     opened = _opened(directory, train)
     cells = analysis.cells(opened, "posterior", column, depth, stage.is_nngp, "an NNGP column", "CNN-GP-V")
     moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
@@ -228,10 +228,10 @@ def _numbers(text: str, option: str, example: str, whole: bool = False) -> list:
     return found
 
 
-def _require_finite(value: float, option: str) -> None:
+def _require_ridge(value: float, option: str) -> None:
     from cntk_bench.regression import LARGEST_RIDGE
 
-    if not 0 <= value <= LARGEST_RIDGE:
+    if value > LARGEST_RIDGE:
         raise UserError(f"{option} {value:g}: give a number from 0 to {LARGEST_RIDGE:g}")
 
 

@@ -25,11 +25,8 @@ LIBRARIES = (
 )
 PATIENCE = 20  # seconds that another program may take to answer
 MOST = 10_000  # bytes of its answer that are read, at most
-DETAILS = {
-    "cpu family": "family",
-    "model": "model",
-    "CPU part": "part",
-}  # Linux's words, ours
+# What Linux says of a CPU besides its name, and how it is called here.
+DETAILS = {"cpu family": "family", "model": "model", "CPU part": "part"}
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # the widest first
 COMMIT = "CNTK_BENCH_COMMIT"  # environment variable with the commit of a copy without git
 

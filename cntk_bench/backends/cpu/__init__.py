@@ -33,7 +33,7 @@ TILE_WORK = 2 * 10**10  # entry-layers of a tile: some seconds of work on two co
 TOGETHER = lanes.LANES
 LEAST = 64  # rectangles per job, at least, so that laying out its images z costs little
 JOBS = 16  # per thread, so that none is left alone with the last job for long
-PREPARED = 32  # images prepared at a time, so that their planes stay in the cache
+AT_ONCE = 32  # images prepared at a time, so that their planes stay in the cache
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Pass:
     states: np.ndarray  # trainings for which T is computed: HIDDEN, ALL
     reads: np.ndarray  # (r, 4) of layer, readout, quantity, pool; ascending layers
     slabs: tuple  # `slabs.slabs` of the places
+
+    @property
+    def exact(self) -> cpu_layers.Flag:
+        """The flag of `layers.layer`."""
+        return cpu_layers.ON if self.wide is np.float64 else cpu_layers.OFF
 
 
 def passes(spec: Spec) -> list[Pass]:
@@ -116,8 +121,8 @@ class Backend:
             )
             for each in self.passes
         }
-        for first in range(0, n, PREPARED):
-            some = slice(first, first + PREPARED)
+        for first in range(0, n, AT_ONCE):
+            some = slice(first, first + AT_ONCE)
             scaled = np.ldexp(images[some].astype(np.float64), -exponents[some, None, None, None])
             v = box2((scaled**2).sum(1))
             for pixels, _ in arrays.values():
@@ -178,7 +183,7 @@ class Backend:
         cpu_planes.recursion(
             spec.size,
             *each.slabs,
-            cpu_layers.ON if each.wide is np.float64 else cpu_layers.OFF,
+            each.exact,
             xs,
             zs,
             each.states,
