@@ -117,10 +117,18 @@ def test_an_array_that_is_cancelled_keeps_its_tiles_and_the_next_one_does_the_re
 
 
 def test_a_job_out_of_time_ends_by_itself_and_keeps_its_tiles(slurm, folder, faults):
-    """Slurm warns it half a minute before its time limit; if it had no tile by then, it gets more time."""
+    """Slurm warns it half a minute before its time limit; if it had no tile by then, it gets more time.
+
+    10,000 images make tens of minutes of work for two fast cores, so that no machine is done before the
+    signal; a tile is seconds of work for a slow one.
+    """
     faults("a job out of time (Slurm)")
+    images, labels = np.random.default_rng(0).random((10_000, 8, 8, 1)), np.arange(10_000) % 10
+    np.savez(folder / "many.npz", x_train=images, y_train=labels, x_test=images[:9] / 2, y_test=labels[:9])
     script = program(slurm, folder, "slurm-script", "array.yaml", "--output", "run", "--shards", 1,
-                     "--set", "dataset.train=1400", "--set", "dataset.test=360")  # fmt: skip
+                     "--set", "dataset={name: npz, path: many.npz}", "--set", "compute.tile=100",
+                     "--set", "kernel.depths=[21]")  # fmt: skip
+    assert script.returncode == 0, script.stderr
     (folder / "array.sh").write_text(script.stdout.replace("TERM@60", "TERM@30"))
     run = Run(folder / "run")
     for minutes in (1, 2, 4):
