@@ -116,6 +116,16 @@ def test_one_gram_every_solve_kept_and_each_is_what_a_run_of_its_own_is(called, 
     assert [row["difference"] is None for row in compared] == [True, False, True, False]
 
 
+def test_other_code_solves_again(called, calls, monkeypatch):
+    """An edited checkout, or a newer one of the same version: what it gives may be another number."""
+    assert called("sweep", "swept.yaml", *OVER, "--output", "out")[0] == 0
+    asked = calls[1]
+    del asked[:]
+    assert called("sweep", "swept.yaml", *OVER, "--output", "out")[0] == 0 and asked == []
+    monkeypatch.setattr(sweep.provenance, "code", lambda: "0" * 64)
+    assert called("sweep", "swept.yaml", *OVER, "--output", "out")[0] == 0 and len(asked) == 4
+
+
 def test_a_sweep_that_was_interrupted_goes_on(called, calls, monkeypatch, tmp_path):
     asked, solve = calls[1], stage.solve
 

@@ -4,7 +4,7 @@
     OUTPUT/KEY=VALUE  instead, a run for each value of a key that decides the images themselves
     OUTPUT/sweep      each combination's solve (sweep.json), and the comparison of them all
 
-A combination that the same version solved already, on the same images, is not solved again. Each ridge has a
+A combination that the same code solved already, on the same images, is not solved again. Each ridge has a
 Cholesky factor of its own, as on a ridge path: one eigendecomposition for all would take as long as ten
 factors and three times their memory (`regression.ridge`).
 """
@@ -16,14 +16,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from cntk_bench import __version__, columns
+from cntk_bench import columns
 from cntk_bench.comparisons import alike, axes, compared_page, entries, same_images
 from cntk_bench.comparisons.axes import Combination
 from cntk_bench.comparisons.entries import Entry
 from cntk_bench.comparisons.table import rows as rows_of
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
-from cntk_bench.records import record, solves
+from cntk_bench.records import provenance, record, solves
 from cntk_bench.records.directory import Run
 from cntk_bench.report import FORMATS
 from cntk_bench.report.compared import listing
@@ -122,9 +122,11 @@ class EarlierSolves:
         solves.settle(run)  # else a number may be given to another solve meanwhile
         self._run, self._fingerprints = run, dict[str, str]()
         self._known: dict[int, dict] = {}
+        # A commit, or a version, does not identify an edited checkout.
+        self._code = {"code": provenance.code(), "versions": provenance.versions()}
 
     def number(self, settings: Config) -> int | None:
-        """Return the newest solve with these settings and images, by this version; None if there is none."""
+        """Return the newest solve with these settings and images, by this code; None if there is none."""
         asked = _asked(settings)
         for number in reversed(solves.numbers(self._run)):
             if number not in self._known:
@@ -133,7 +135,9 @@ class EarlierSolves:
                 except UserError:  # damaged: solved again
                     self._known[number] = {}
             found = self._known[number]
-            if found.get("tool") != __version__ or _without_path(found.get("settings", {})) != asked:
+            if any(found.get(key) != ours for key, ours in self._code.items()):
+                continue
+            if _without_path(found.get("settings", {})) != asked:
                 continue
             if found.get("data", {}).get("fingerprint") == self._fingerprint(settings):
                 return number

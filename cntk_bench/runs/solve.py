@@ -57,14 +57,14 @@ def solve(
     inputs = RunInputs(run, settings, tell)
     stage = record.stage(
         "solve", settings.sections("dataset", "preprocess", "kernel", "solve", *columns.section_names())
-    )
+    ) | {"code": provenance.code()}
     if settings.kernel.readouts:
         place = inputs.place
         stage |= {"device": place.device, "precision": place.dtype, "solver": place.method}
         stage |= {"memory": place.host, "grams": inputs.fingerprints()}
     solutions = []
-    asked = {"code": provenance.code(), "images": inputs.facts["fingerprint"]}
-    decides = "settings", "versions", "device", "precision", "solver", "grams"
+    asked = {"images": inputs.facts["fingerprint"]}
+    decides = "code", "settings", "versions", "device", "precision", "solver", "grams"
     asked |= {key: stage[key] for key in decides if key in stage}
     columns.require(settings.kernel.columns, inputs.request)
     with new_solve(run, asked) as folder, inputs:
