@@ -135,6 +135,13 @@ def test_links_are_followed_and_circles_end(photos, tmp_path):
     assert np.bincount(found.y_train).tolist() == [12 + 12, 12]  # a linked folder counts once
 
 
+@pytest.mark.parametrize("target", ["train", ".", "train/dog"])
+def test_a_link_is_no_class_of_pictures_that_have_one(photos, target):
+    """`ln -s photos/train there` a second time puts the link into it."""
+    (photos / "train" / "more").symlink_to(photos / target)
+    refused("more would be a class, but leads to .*: remove it", photos)
+
+
 def test_folders_within_a_class_are_of_it(photos):
     put(photos / "train" / "cat" / "2019" / "may" / "1.png", "more", 1)
     assert np.bincount(load(photos).y_train).tolist() == [13, 12]

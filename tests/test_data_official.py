@@ -142,6 +142,18 @@ def test_fetch_can_be_quiet(published, tmp_path, capfd):
     assert not captured.err and not captured.out
 
 
+def test_a_terminal_that_goes_away_does_not_end_a_download(published, tmp_path, monkeypatch):
+    name, truth = published
+
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    data.fetch(name, tmp_path, progress=True)
+    check(data.load(name, path=tmp_path, preprocess="none"), truth)
+
+
 def test_a_damaged_download_is_fetched_again(published, server, tmp_path):
     name, truth = published
     data.fetch(name, tmp_path, progress=False)

@@ -82,6 +82,18 @@ def test_every_format_has_the_same_rows(tmp_path, name, split):
     ]
 
 
+@pytest.mark.parametrize("parts", [[None, None, None, "test"], [True, True, True, False]])
+def test_a_split_of_some_rows_is_refused_and_not_passed_over(tmp_path, parts):
+    parquet(tmp_path / "l.parquet", FILES, LABELS, parts)
+    for file in FILES:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / file)
+    words = "says of some .* fill its column split" if None in parts else "row 1 .* the split True: use"
+    for share in (None, 0.5):
+        with pytest.raises(UserError, match=words):
+            data.load("folder", path=tmp_path, labels=tmp_path / "l.parquet", test_share=share)
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_integers_are_names_in_every_format(tmp_path, name):
     WRITERS[name](tmp_path / name, FILES, [7, 10, 7, 3])

@@ -41,6 +41,14 @@ def stripes(path):
     return x[:40], y[:40], x[40:], y[40:]
 
 
+def failing(path):
+    raise ValueError("no such stripes")
+
+
+def halves(path):
+    return [0], [1]
+
+
 class Counting(cpu.Backend):
     name = "counting"
 
@@ -138,6 +146,8 @@ POINTS = """
 mid = guest:mid
 [cntk_bench.datasets]
 stripes = guest:stripes
+failing = guest:failing
+halves = guest:halves
 [cntk_bench.backends]
 counting = guest:backend
 [cntk_bench.executors]
@@ -275,6 +285,18 @@ def test_a_family_of_columns(guest):
     done = call("solve", "constant", "--set", "kernel.columns=[CONSTANT-2]")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "column CONSTANT-2 failed at depth 3 (ValueError: no such label): mend that package" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("failing", "failing failed (ValueError: no such stripes): mend the package that has it"),
+        ("halves", "halves gives list, list, not the four arrays x_train"),
+    ],
+)
+def test_data_of_a_package_that_fails_are_told_so(guest, name, words):
+    done = guest[1]("compute", "guest.yaml", "--set", f"dataset.name={name}", "--output", "none")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and words in done.stderr
 
 
 def test_a_broken_one_is_one_line(guest):

@@ -7,6 +7,7 @@ import ssl
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
 
@@ -103,10 +104,12 @@ def _fetched(url: str, name: str, progress: bool) -> bytes:
                 percent = 100 * len(content) // total if total > 0 else -1
                 if progress and percent > shown:
                     shown = percent
-                    print(f"\r{name}: {percent} %", end="", file=sys.stderr, flush=True)
+                    with suppress(OSError, ValueError):  # the terminal may go away; the download goes on
+                        print(f"\r{name}: {percent} %", end="", file=sys.stderr, flush=True)
     finally:
         if shown >= 0:
-            print(file=sys.stderr)
+            with suppress(OSError, ValueError):
+                print(file=sys.stderr)
     return bytes(content)
 
 

@@ -13,8 +13,9 @@ or JPEG are counted in a warning.
 import logging
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -61,17 +62,21 @@ class Layout:
     test_share: float | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and not (type(self.size) is int and 1 <= self.size <= 4096):
+        if self.size is not None and not (_is_number(self.size, Integral) and 1 <= self.size <= 4096):
             raise UserError(f"size is {short(self.size)}: use an integer from 1 to 4096, the side in pixels")
         if self.fit not in picture.FITS:
             raise UserError(f"fit {short(self.fit)} is unknown: use one of {', '.join(picture.FITS)}")
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels is {short(self.channels)}: use 1 for grey levels or 3 for RGB")
         share = self.test_share
-        if share is not None and not (type(share) is float and 0 < share < 1):
+        if share is not None and not (_is_number(share, Real) and 0 < share < 1):
             raise UserError(
                 f"test_share is {short(self.test_share)}: use a number between 0 and 1, such as 0.2"
             )
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ def _of_classes(path: Path, part: str | None) -> Iterator[_Entry]:
                 "their pictures into one"
             )
         named[name] = folder
+    _require_apart(path, named)
     for name in sorted(named, key=natural):
         found = sorted(_pictures(path / named[name], others), key=lambda file: natural(os.fspath(file)))
         if not found:
@@ -200,15 +206,34 @@ def _of_classes(path: Path, part: str | None) -> Iterator[_Entry]:
         )
 
 
+def _require_apart(path: Path, named: Mapping[str, str]) -> None:
+    """Refuse a class whose folder is a link to another class's, or to one that contains all of them."""
+    known = {_identity(place): "a folder that contains all classes" for place in path.resolve().parents}
+    known[_identity(path)] = "the folder of all classes"
+    for name, folder in named.items():
+        identity = _identity(path / folder)
+        if identity in known:
+            raise UserError(
+                f"{short(str(path / folder))} would be a class, but leads to {known[identity]}: remove it"
+            )
+        known[identity] = f"the folder of the class {short(name)}"
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """What a folder and all links to it have in common."""
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
 def _pictures(folder: Path, others: list[Path]) -> Iterator[Path]:
     """Yield the picture files below a class's folder; append other files to `others`."""
     seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_raised):
-        known = os.stat(place)
-        if (known.st_dev, known.st_ino) in seen:  # links may lead in circles
+        identity = _identity(place)
+        if identity in seen:  # links may lead in circles
             folders.clear()
             continue
-        seen.add((known.st_dev, known.st_ino))
+        seen.add(identity)
         folders[:] = sorted((name for name in folders if not _passed_over(name)), key=natural)
         for name in files:
             if _passed_over(name):
@@ -242,6 +267,11 @@ def _split(
     """Indices of the training and of the test images."""
     given = {entry.part for entry in entries}
     source = layout.labels or path
+    if None in given and len(given) > 1:
+        raise UserError(
+            f"{short(str(source))} says of some images whether they are for training or testing, but not of "
+            "all: fill its column split in every row, or in none"
+        )
     if None in given:
         if layout.test_share is None:
             way = "name a column split of it" if layout.labels else "make train/ and test/ there"

@@ -11,7 +11,7 @@ from cntk_bench.data import digits, folder, npy, npz, official
 from cntk_bench.data.folder import Layout
 from cntk_bench.errors import UserError
 from cntk_bench.system import plugins
-from cntk_bench.text import short
+from cntk_bench.text import one_line, short
 
 FOLDER = "folder"
 
@@ -113,5 +113,21 @@ def read(name: str, path: str | Path | None, layout: Layout, seed: int) -> Seque
                 f"dataset.{key} is {short(str(value))}, which is for pictures: leave it out, or use "
                 f"dataset.name={FOLDER}"
             )
-    read = READERS[name] if name in READERS else plugins.load(GROUP, name)
-    return read(place)
+    return READERS[name](place) if name in READERS else _of_package(name, place)
+
+
+def _of_package(name: str, place: Path | None) -> Sequence[np.ndarray]:
+    """Read a data set of another package."""
+    try:
+        found = tuple(plugins.load(GROUP, name)(place))
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 120)
+        raise UserError(f"data set {name} failed ({reason}): mend the package that has it") from error
+    if len(found) != 4 or not all(isinstance(array, np.ndarray) for array in found):
+        raise UserError(
+            f"data set {name} gives {short(', '.join(type(one).__name__ for one in found))}, not the four "
+            "arrays x_train, y_train, x_test, y_test: mend the package that has it"
+        )
+    return found

@@ -15,6 +15,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -84,6 +85,11 @@ def read(path: Path) -> list[Row]:
     if len(set(sizes.values())) > 1 or not sizes["file"]:
         raise UserError(f"{short(str(path))} has columns of {sizes} rows: give each as many, at least one")
     parts = columns.get("split") or [None] * sizes["file"]
+    for number, (value, part) in enumerate(zip(found.get("split", ()), parts, strict=False), 1):
+        if part is None and not _empty(value):
+            raise UserError(
+                f"row {number} of {short(str(path))} has the split {short(repr(value))}: use train or test"
+            )
     known: set[str] = set()
     rows = []
     for number, row in enumerate(zip(columns["file"], columns["label"], parts, strict=True), 1):
@@ -109,6 +115,11 @@ def _checked(file: str | None, label: str | None, part: str | None, where: str) 
         if part not in ("train", "test"):
             raise UserError(f"{where} has the split {short(repr(part))}: use train or test")
     return Row(str(plain), classes.checked(label, where), part)
+
+
+def _empty(value: Any) -> bool:
+    """Whether a cell has no value: None, or what libraries of tables write for it, a float that is NaN."""
+    return value is None or (isinstance(value, float) and isnan(value))
 
 
 def _text(value: Any) -> str | None:
