@@ -53,6 +53,9 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     assert "CNN-V: trained networks of width 16" in shown and not Path("runs/nets/gram.zarr").exists()
     assert "4 of 4 trained" in call("status", "runs/nets")
     assert call("verify", "runs/nets") == "4 pieces of training checked, 0 damaged\n"
+    other = ["verify", "runs/nets", "--set", "network.seed=9"]
+    refused = CliRunner().invoke(program.cli, other, standalone_mode=False)
+    assert "can change here" in str(refused.exception)
     stages = json.loads(Path("runs/nets/record.json").read_text())["stages"]
     assert [stage["stage"] for stage in stages] == ["train", "solve", "verify"] and stages[0]["trained"] == 4
     assert stages[0]["settings"]["network"]["width"] == 16
@@ -95,6 +98,10 @@ def test_rates_that_are_alike_to_six_digits_are_told_apart(written):
     assert call("verify", "runs/nets") == "3 pieces of training checked, 0 damaged\n"
     results = sorted(Path("runs/nets/networks").glob("*/*/result"))
     assert len(results) == 3
+    kept = results[0].read_bytes()
+    results[0].unlink()
+    assert call("verify", "runs/nets") == "2 pieces of training checked, 0 damaged, 1 not finished yet\n"
+    results[0].write_bytes(kept)
     for result in results:
         result.write_bytes(b"")
     done = CliRunner().invoke(program.cli, ["verify", "runs/nets"], standalone_mode=False)

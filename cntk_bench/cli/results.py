@@ -219,12 +219,13 @@ def export(directory: str, column: str, depth: int, target: str, draw: int) -> N
 @click.option("--sample", type=click.IntRange(0), default=4, show_default=True,
               help="Number of pairs to recompute in float64.")  # fmt: skip
 @click.option("--repair", is_flag=True, help="Recompute damaged tiles.")
-@options.overridable("dataset.path=FILE if the data have moved")
+@options.overridable("dataset.path=FILE if the data have moved, compute.backend for a repair")
 @options.of_run
 def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]) -> int:
     """Check the tiles of RUN (checksums, consistency, a sample recomputed in float64) and its networks."""
     from cntk_bench.runs import train, verify
 
+    options.require_moved(overrides, "compute")
     where = options.run_directory(directory)
     settings = where.config(overrides)
     if repair:  # only a repair changes tiles, and is logged
@@ -240,12 +241,15 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
     if found is not None or trained:
         verify.keep(where, stage, found, trained)
     code = 0 if found is None else _tell_verified(found, where, directory)
-    damaged = {label: fault for label, fault in trained.items() if fault}
-    document.add(training={"checked": len(trained), "damaged": damaged})
+    damaged = {label: one.damage for label, one in trained.items() if one.damage}
+    missing = sum(not one.finished for label, one in trained.items() if label not in damaged)
+    there = len(trained) - missing
+    document.add(training={"checked": there, "missing": missing, "damaged": damaged})
     for label, fault in damaged.items():
         streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
     if trained:
-        streams.say(f"{len(trained)} pieces of training checked, {len(damaged)} damaged")
+        left = f", {missing} not finished yet" if missing else ""
+        streams.say(f"{there} pieces of training checked, {len(damaged)} damaged{left}")
     if damaged:
         streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
     return 1 if damaged else code

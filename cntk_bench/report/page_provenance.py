@@ -145,10 +145,15 @@ def _verified(record: dict) -> list[tuple[str, str, str]]:
         results.append((entries, FAILED if number(one.get("entries_wrong")) else PASSED, told))
     elif checked:
         results.append((entries, UNKNOWN, f"verify sampled none, {when}"))
-    if trained := int(number(one.get("trained")) or 0):
-        wrong = int(number(one.get("trained_damaged")) or 0)
-        told = f"{count(trained)} pieces checked, {wrong} damaged, {when}"
-        results.append(("Trained networks: stored results are undamaged", FAILED if wrong else PASSED, told))
+    trained, wrong, left = (
+        int(number(one.get(key)) or 0) for key in ("trained", "trained_damaged", "trained_missing")
+    )
+    if trained or left:
+        told = (
+            f"{count(trained)} pieces checked, {wrong} damaged, {f'{left} missing, ' if left else ''}{when}"
+        )
+        result = FAILED if wrong else UNKNOWN if left else PASSED
+        results.append(("Trained networks: stored results are undamaged", result, told))
     return results
 
 

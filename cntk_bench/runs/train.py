@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from cntk_bench import columns
 from cntk_bench.columns import Job
+from cntk_bench.columns.column import Done
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import description, growth, store
@@ -146,9 +147,9 @@ def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
         )
 
 
-def checked(run: Run, settings: Config) -> dict[str, str | None]:
-    """Map each training job's label to what is damaged in its results, or None."""
+def checked(run: Run, settings: Config) -> dict[str, Done]:
+    """Map each training job's label to what its results are."""
     if not needed(settings):
         return {}
     material = Material(run, settings, record.computed(record.load(run.record)))
-    return {job.label: job.done().damage for _, _, some in jobs(settings, material) for job in some}
+    return {job.label: job.done() for _, _, some in jobs(settings, material) for job in some}

@@ -3,13 +3,14 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 
 from cntk_bench import backends
+from cntk_bench.columns.column import Done
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
@@ -109,7 +110,7 @@ def begun(settings: Config, sample: int, repair: bool) -> dict:
     return stage | {"sample": sample, "repair": repair}
 
 
-def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, str | None]) -> None:
+def keep(run: Run, stage: dict, found: Verification | None, trained: Mapping[str, Done]) -> None:
     """Write what was found into the record, if the run can be written to.
 
     Parameters
@@ -119,7 +120,7 @@ def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, s
         From `begun`.
     found : Verification or None
         Result for the tiles; None if there are none to check.
-    trained : dict
+    trained : mapping of str to Done
         Result for training jobs (`train.checked`).
     """
     started = datetime.fromisoformat(stage["started"])
@@ -130,10 +131,9 @@ def keep(run: Run, stage: dict, found: Verification | None, trained: dict[str, s
         stage |= {"unreadable": len(found.unreadable), "entries": len(errors)}
         stage |= {"entries_wrong": sum(not entry.ok for entry in found.entries)}
         stage |= {"largest_error": max(errors, default=None)}
-    stage |= {
-        "trained": len(trained),
-        "trained_damaged": sum(fault is not None for fault in trained.values()),
-    }
+    damaged = sum(one.damage is not None for one in trained.values())
+    there = damaged + sum(one.finished for one in trained.values() if one.damage is None)
+    stage |= {"trained": there, "trained_damaged": damaged, "trained_missing": len(trained) - there}
     try:
         with run.lock(math.inf):
             if run.record.exists():
