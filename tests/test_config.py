@@ -12,6 +12,9 @@ from cntk_bench.columns import FAMILIES, find
 from cntk_bench.config import config, names, yaml12
 from cntk_bench.errors import Mistakes, UserError
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.records.directory import Run
+from cntk_bench.runs import compute, images
+from cntk_bench.system import paths
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 DEPTHS = (3, 4, 6, 11, 21)
@@ -550,6 +553,30 @@ def test_hostile_text_is_read_or_refused_in_one_line(load, raw):
 )
 def test_values_out_of_bounds_are_told_so_in_one_short_line(refusal, override, remedy):
     assert remedy in refusal("name: a", override)
+
+
+def test_a_run_has_no_config_that_no_command_reads(load, monkeypatch, tmp_path):
+    """With all its keys a config may be longer than as it was written."""
+    found = load("dataset: {name: digits}")
+    monkeypatch.setattr(yaml12, "MOST_BYTES", 200)
+    with pytest.raises(UserError, match="with all keys the config has .* characters: use at most 200"):
+        compute.begin(Run(tmp_path), found, {}, None)
+
+
+def test_a_comment_is_no_part_of_a_value_and_not_passed_over(load, refusal):
+    assert "only /data/set is read, as # begins a comment" in refusal("name: a", "dataset.path=/data/set #2")
+    assert load("dataset: {name: npz}", "dataset.path='/data/set #2'").dataset.path == "/data/set #2"
+    assert load("dataset: {name: npz}", "dataset.path=/data/set#2").dataset.path == "/data/set#2"
+    assert load("name: a", "dataset.train=20 # few").dataset.train == 20
+
+
+@pytest.mark.parametrize("folder", ["~", "~nobody-of-this-name", "~root"])
+def test_a_folder_may_begin_with_a_tilde(load, monkeypatch, tmp_path, folder):
+    """Also where pathlib has dropped the ./ before it."""
+    monkeypatch.chdir(tmp_path)
+    found = load(f"dataset: {{name: npz, path: ./{folder}/x.npz}}")
+    assert images.with_path(found).dataset.path == str(tmp_path / folder / "x.npz")
+    assert paths.expanded(str(Path(paths.expanded(f"./{folder}")))) == str(tmp_path / folder)
 
 
 def test_a_tilde_is_the_home_directory(load, monkeypatch):

@@ -177,6 +177,10 @@ def test_a_shipped_config_is_extended_by_name_and_a_file_of_that_name_comes_firs
     )
     write("quickstart", "dataset: {test: 5}\n")
     assert config.load("mine.yaml").dataset.test == 5
+    os.remove("quickstart")
+    os.mkdir("quickstart")  # such as the --output of a run
+    assert config.load("mine.yaml").dataset.test == 300
+    assert call("plan", "quickstart").returncode == 0
     write("null.yaml", "extends: null\n")
     assert config.load("null.yaml") == config.load(None, ["name=null"[:5] + "'null'"])
 

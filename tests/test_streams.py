@@ -54,6 +54,14 @@ def test_a_full_standard_output_is_told():
 
 
 @needs_full
+def test_a_table_that_cannot_be_printed_is_on_the_page(tmp_path):
+    asked = f"{QUICKSTART} --set dataset.train=20 --set dataset.test=10 --set kernel.depths=[3]"
+    done = shell(f"$cntk run {asked} --output {tmp_path}/run > /dev/full")
+    assert done.returncode == 2 and "cannot write to standard output" in done.stderr
+    assert "CNTK-V" in (tmp_path / "run" / "report" / "index.html").read_text()
+
+
+@needs_full
 def test_a_full_standard_error_loses_the_message_alone():
     assert shell("$cntk table nowhere 2> /dev/full").returncode == 2
     assert shell("$cntk info --verbose 2> /dev/full").returncode == 0

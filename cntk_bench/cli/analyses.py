@@ -175,7 +175,8 @@ def posterior(
         _require_ridge(ridge, "--ridge")
     opened = _opened(directory, train)
     cells = analysis.cells(opened, "posterior", column, depth, stage.is_nngp, "an NNGP column", "CNN-GP-V")
-    moved = () if path is None else (f"dataset.path={options.path(path, '--path').absolute()}",)
+    place = None if path is None else options.path(path, "--path").absolute()
+    moved = () if place is None else (options.assigned("dataset.path", place),)
     with progress.bar("kernels", "images") as advance:
         advance(0, total=opened.sizes[1], done=0)
         own = stage.own_kernels(opened, opened.run.config(moved), cells, lambda: advance(1))

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and how they are interpreted."""
 
+import json
 import os
 import re
 import resource
@@ -128,11 +129,18 @@ def overridable(example: str) -> Callable[[Command], Command]:
     )
 
 
-def require_moved(overrides: tuple[str, ...]) -> None:
-    """Raise UserError if an override changes anything but the data's location (`MOVED`)."""
+def require_moved(overrides: tuple[str, ...], *sections: str) -> None:
+    """Raise UserError if an override changes more than the data's location (`MOVED`) and these sections."""
     for override in overrides:
-        if override.partition("=")[0] not in MOVED:
-            raise UserError(f"--set {short(override)}: only {' and '.join(MOVED)} can change here")
+        key = override.partition("=")[0]
+        if key not in MOVED and key.partition(".")[0] not in sections:
+            may = [*MOVED, *(f"the keys of {section}" for section in sections)]
+            raise UserError(f"--set {short(override)}: only {' and '.join(may)} can change here")
+
+
+def assigned(key: str, value: Path) -> str:
+    """The override that sets a key to a path, whatever characters it has."""
+    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"  # JSON is YAML, too
 
 
 def path(text: str, what: str) -> Path:

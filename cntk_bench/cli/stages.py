@@ -237,14 +237,15 @@ def _solve(where: "Run", settings: "Config") -> int:
         advance(0, total=len(settings.kernel.cells), done=0)
         solved = stage.solve(where, settings, lambda *_: advance(1), progress.reporter(advance))
     document.add(run=where.path, solve=solved["solve"], rows=report.rows(solved), notes=notes(solved))
-    streams.say(report.table(solved))
-    pages.write_after_solve(where, settings, solved["solve"])
     doubtful = stage.doubtful(solved["solutions"])
-    if not doubtful:
-        return 0
-    first = doubtful[0]
-    streams.complain(
-        f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
-        f"{report.name_of(first)}: {first.get('doubt') or 'its residual is large'}"
-    )
-    return 2
+    try:
+        streams.say(report.table(solved))
+    finally:  # also if nobody reads the table
+        pages.write_after_solve(where, settings, solved["solve"])
+        if doubtful:
+            first = doubtful[0]
+            streams.complain(
+                f"{len(doubtful)} of {len(solved['solutions'])} solutions are not to be trusted: "
+                f"{report.name_of(first)}: {first.get('doubt') or 'its residual is large'}"
+            )
+    return 2 if doubtful else 0

@@ -73,6 +73,10 @@ class Source:
             given = yaml12.read(value, option)
             if given is None and value.strip() not in yaml12.NOTHING:  # a comment, say
                 raise UserError(f"{option}: no value is given: write {short(key)}=null for nothing")
+            if isinstance(given, str) and " #" in value.strip() and value.strip()[0] not in "'\"|>":
+                raise UserError(
+                    f"{option}: only {short(given)} is read, as # begins a comment: put the value in quotes"
+                )
             self.raw = _assigned(self.raw, parts, given)
         except UserError as error:
             self.mistakes.append(str(error))
@@ -99,7 +103,7 @@ def read(path: str | Path | None, overrides: Iterable[str] = ()) -> Source:
 
 def located(path: Path) -> Path:
     """Return the path or, if it is just the name of a config that ships, that config's file."""
-    if path.suffix or len(path.parts) > 1 or path.exists():
+    if path.suffix or len(path.parts) > 1 or (path.exists() and not path.is_dir()):
         return path
     shipped = resources.folder("configs") / f"{path.name}.yaml"
     return Path(str(shipped)) if shipped.is_file() else path
@@ -145,7 +149,8 @@ def _extended(base: Any, path: Path, above: tuple[Path, ...], place: str) -> tup
         )
     named = Path(paths.expanded(paths.from_utf8(base)))
     beside = path.parent / named  # itself where it is absolute
-    other = beside if beside.exists() else located(named)
+    shipped = located(named)
+    other = beside if beside.exists() and not (beside.is_dir() and shipped.is_file()) else shipped
     if not other.exists():
         raise UserError(
             f"{place}: {EXTENDS} is {show(base)}: there is no {short(str(beside))}, "

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cntk_bench import backends, columns, regression
-from cntk_bench.config import config
+from cntk_bench.config import config, yaml12
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError
@@ -196,6 +196,12 @@ def _enough(settings: Config, loaded: Dataset, needed: tuple[int, int]) -> Datas
 def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
     """Write the config, and the record with a stage that begins, if any."""
     settings = images.with_path(settings)
+    text = config.dump(settings)
+    if len(text) > yaml12.MOST_BYTES:  # else no command could read it
+        raise UserError(
+            f"with all keys the config has {len(text):,} characters: use at most {yaml12.MOST_BYTES:,}; "
+            "statistics of whole images can be prepared in the data themselves"
+        )
     with run.lock(math.inf):
         remove_partial(run.path)
         past = record.load(run.record) if run.record.exists() else record.start(settings.name, facts)
@@ -205,7 +211,7 @@ def begin(run: Run, settings: Config, facts: dict, stage: dict | None) -> None:
             past = record.start(settings.name, facts) | {"stages": past["stages"]}
         asked = settings.sections("dataset", "preprocess")
         past |= {"name": settings.name, "computed": record.plain(facts), "asked": record.plain(asked)}
-        write_atomic(run.path / "config.yaml", config.dump(settings))
+        write_atomic(run.path / "config.yaml", text)
         record.save(record.with_stage(past, stage) if stage else past, run.record)
 
 

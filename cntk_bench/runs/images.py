@@ -48,7 +48,7 @@ def with_path(settings: Config) -> Config:
     if path is None and settings.dataset.name in data.FETCHABLE:
         path = FETCHED
     given = {name: value for name, value in (("path", path), ("labels", labels)) if value is not None}
-    whole = {name: str(Path(value).expanduser().absolute()) for name, value in given.items()}
+    whole = {name: str(Path(value).absolute()) for name, value in given.items()}
     return settings.model_copy(update={"dataset": settings.dataset.model_copy(update=whole)})
 
 

@@ -6,6 +6,7 @@ is a lone surrogate, U+DC80 to U+DCFF (Python's "surrogateescape").
 """
 
 import os
+from pathlib import PurePath
 
 from cntk_bench.errors import UserError
 from cntk_bench.text import short
@@ -27,6 +28,9 @@ def expanded(path: str) -> str:
         os.fsencode(path)
     except UnicodeEncodeError:
         raise UserError(f"{short(path)} has a character that no path here can have: give another") from None
+    if not path.startswith("~") and str(PurePath(path)).startswith("~"):
+        # pathlib drops the ./ of ./~name, a folder's name, which would be expanded where it is seen next.
+        return os.path.join(current() or os.curdir, path)
     found = os.path.expanduser(path)
     if found.startswith("~") and found == path:
         user = path.partition("/")[0]
