@@ -11,7 +11,7 @@ import pytest
 from toy_store import PLAN, block_of, bucket, direct, fill, front, made, server, whole  # noqa: F401
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams import claims, segments, store
+from cntk_bench.grams import claims, image_facts, segments, store
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.segments import Logs, Segments
@@ -141,6 +141,26 @@ def test_who_lost_the_lock_ends(bucket, faults):
             assert time.monotonic() < end
             time.sleep(0.05)
     assert b"process 8" in bucket.get("lock")[0]  # the lock is not ours to remove
+
+
+def test_who_lost_the_lock_does_not_write_the_description(bucket, monkeypatch):
+    """One that was suspended while it grew a store, and another took the lock and grew it meanwhile."""
+    made(bucket)
+    write, others = image_facts.write, []
+
+    def suspended(*arguments):
+        there = json.loads(bucket.get("zarr.json")[0])
+        there["attributes"]["about"] = "another process was here"
+        others.append(json.dumps(there).encode())
+        bucket.put("zarr.json", others[0])
+        write(*arguments)
+
+    monkeypatch.setattr(image_facts, "write", suspended)
+    with pytest.raises(
+        UserError, match="was changed by another process meanwhile: run the same command again"
+    ):
+        made(bucket, LARGER)
+    assert bucket.get("zarr.json")[0] == others[0]
 
 
 def test_a_server_without_conditions_is_told_of(front, bucket, caplog):

@@ -232,7 +232,7 @@ def test_labels_that_cannot_be_read_now_are_not_called_damaged(full, monkeypatch
     with pytest.raises(stores.Unreadable) as error:
         _ = full.labels
     reason = "cannot be read now (Input/output error)"
-    one_line(error, "y_train and y_test of", reason, "mend that and run the same command again")
+    one_line(error, "y_train of", reason, "mend that and run the same command again")
 
 
 def test_a_reading_error_without_a_number_is_told_by_its_words(full, monkeypatch):
@@ -574,6 +574,30 @@ def test_another_computation_is_refused_with_the_differences_in_words(full):
     assert "the first test image that differs is number 2" in refused(full.path, facts=others)
     seeded = {**ATTRIBUTES, "images": {"data_set": "digits", "seed": 3}}
     assert "its test images are others (seed is 0 there, 3 here)" in refused(full.path, PLAN, seeded, others)
+
+
+@pytest.mark.parametrize("name", ["y_train", "y_test", "train_image", "test_image"])
+def test_other_images_are_refused_although_what_tells_them_is_damaged(full, name):
+    flip(full.path / name / "c" / "0")
+    others = ImageFacts(LABELS, IMAGES.indices, (IMAGES.digests[0] + 1, IMAGES.digests[1] + 1))
+    assert "images are others" in refused(full.path, facts=others)
+    fewer = Plan(6, 4, PLAN.tile, PLAN.readouts)
+    if name.endswith("_image"):
+        words = f"digests are damaged: ask for all {7 if name == 'train_image' else 5}"
+        assert words in refused(full.path, fewer, facts=IMAGES.first((6, 4)))
+    else:
+        growth.ensure(full.path, fewer, ATTRIBUTES, IMAGES.first((6, 4)))
+    growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES).require_images()
+
+
+def test_images_of_a_store_that_keeps_nothing_but_damaged_digests_are_refused(full):
+    """Stores of versions that did not keep a digest of these digests."""
+    metadata = json.loads((full.path / "zarr.json").read_text())
+    del metadata["attributes"][image_facts.KEPT]
+    (full.path / "zarr.json").write_text(json.dumps(metadata))
+    assert growth.ensure(full.path, PLAN, ATTRIBUTES, IMAGES).progress.missing() == []
+    flip(full.path / "train_image" / "c" / "0")
+    assert "cannot be told from others" in refused(full.path)
 
 
 def test_labels_of_the_same_images_are_those_of_the_data(full):

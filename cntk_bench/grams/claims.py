@@ -212,14 +212,22 @@ class _Claim:
         ).encode()
 
     def _ours(self) -> bool:
+        return self._tag() is not None
+
+    def _tag(self) -> str | None:
+        """The lock's tag; None if it is not ours."""
         found = self._bucket.get(LOCK)
-        return found is not None and _said(found[0]).get("token") == self._token
+        return found[1] if found is not None and _said(found[0]).get("token") == self._token else None
 
     def renew(self, number: int) -> None:
-        if self._ours():
-            self._bucket.put(LOCK, self._words(number))
-        else:
+        tag = self._tag()
+        if tag is None:
             self._lost = True
+            return
+        try:  # somebody may take it between these two requests
+            self._bucket.put_if(LOCK, self._words(number), tag)
+        except NotImplementedError:
+            self._bucket.put(LOCK, self._words(number))
 
     def require(self) -> None:
         if self._lost:

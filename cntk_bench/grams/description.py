@@ -10,6 +10,7 @@ backend, numerics   the backend, and the version of its results, to the bit
 fully_connected_numerics   the same version for fully connected kernels, if there are any
 dtype               float32
 images              where the images are from, for people to read
+image_digests       digests of the images' digests (`image_facts.whole`), if these are known
 data                in stores of format 1 that have not grown: the digest of all images and labels
 about               an explanation for people who open the arrays directly
 """

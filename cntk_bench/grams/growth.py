@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cntk_bench.grams.chunks import zarr
 from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.missing import Missing
 from cntk_bench.grams.store import Store, open
-from cntk_bench.grams.tiles import Plan
+from cntk_bench.grams.tiles import PARTS, Plan
 from cntk_bench.system.bucket import Bucket
 from cntk_bench.system.files import PARTIAL, flush, require_no_link, try_lock, write_atomic, writing
 from cntk_bench.text import short
@@ -51,9 +52,9 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         If the path is taken, or cannot be written.
     """
     files: dict = {}
-    group = zarr.create_group(
-        zarr.storage.MemoryStore(files), attributes=description.attributes(plan, asked), zarr_format=3
-    )
+    known = {} if facts.digests is None else {image_facts.KEPT: image_facts.whole(facts.digests)}
+    attributes = description.attributes(plan, asked) | known
+    group = zarr.create_group(zarr.storage.MemoryStore(files), attributes=attributes, zarr_format=3)
     chunks.create(group, plan)
     image_facts.write(group, facts)
     if isinstance(path, Bucket):
@@ -110,9 +111,10 @@ def ensure(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
     require(store, plan, asked, facts)
     if _lacks(store, plan, asked, facts):
         with store.alone():  # reads it again, as others may have changed it
+            tag = description.read_tagged(path)[1]
             require(store, plan, asked, facts)
             if _lacks(store, plan, asked, facts):
-                _grow(store, plan, asked, facts)
+                _grow(store, plan, asked, facts, tag)
         store = open(path)
     return store
 
@@ -174,14 +176,14 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
             return []
         return ["its images are others (pixels, labels or preprocessing)"]
     common = _common(store, facts)
-    try:
-        there, here = store.images(common), facts.first(common)
-    except VerificationError:  # damaged labels, which are about to be written again
-        return []
-    if there.digests is None or here.digests is None:
-        return []
-    for kind, one, other in zip(("training", "test"), there.digests, here.digests, strict=True):
-        if not np.array_equal(one, other):
+    here = facts.first(common).digests
+    for index, kind in enumerate(("training", "test") if here else ()):
+        array, other = image_facts.NAMES["digests"][index], here[index]
+        one = image_facts.read_one(store.path, store.group, array, common[index])
+        if one is None:
+            if why := _unproven(store, facts, index):
+                return [f"its {kind} images {why}"]
+        elif not np.array_equal(one, other):
             first = int((one != other).argmax())
             words = description.differing_images(store.attributes, asked)
             if not words and np.array_equal(np.sort(one), np.sort(other)):
@@ -192,6 +194,22 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
             what = words or f"the first {kind} image that differs is number {first}"
             return [f"its {kind} images are others ({what})"]
     return []
+
+
+def _unproven(store: Store, facts: ImageFacts, index: int) -> str | None:
+    """Why images are not, or perhaps not, the store's where its own digests are missing or damaged."""
+    whole = store.attributes.get(image_facts.KEPT)
+    if whole is None:
+        lost = image_facts.is_there(store.path, store.group, image_facts.NAMES["digests"][index])
+        return "cannot be told from others, as their digests are damaged" if lost else None
+    n = store.sizes[index]
+    if facts.sizes[index] < n:
+        return (
+            f"cannot be told from others, as their digests are damaged: ask for all {n:,}, which mends this"
+        )
+    return (
+        None if image_facts.whole(facts.first(store.sizes).digests)[index] == whole[index] else "are others"
+    )
 
 
 def labels_fit(store: Store, facts: ImageFacts) -> bool:
@@ -207,23 +225,47 @@ def _common(store: Store, facts: ImageFacts) -> tuple[int, int]:
     return min(n_train, others), min(n_test, tests)
 
 
-def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts) -> None:
-    """Enlarge a store. The group's attributes, which decide what it holds, are written last, atomically."""
+def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts, tag: str) -> None:
+    """Enlarge a store. The group's attributes, which decide what it holds, are written last, atomically.
+
+    Parameters
+    ----------
+    tag : str
+        Of the description in an object store (`description.read_tagged`) when we got the right to change it.
+    """
     readouts, new = _grown(store, plan, asked)
+    _unchanged(store, tag)
     with writing(store.path):
         store.chunks.resize(new)
         image_facts.write(store.group, facts, store.path)
+        if isinstance(
+            store.path, Path
+        ):  # the description, which is on the disk first, must not be there alone
+            _flush_grown(store.path)
+    digests = image_facts.read(store.path, store.group, "digests", (new.n_train, new.n_test))
+    known = {} if digests is None else {image_facts.KEPT: image_facts.whole(digests)}
 
     def change(there: dict) -> dict:
-        past = {name: value for name, value in there.items() if name != "data"}
+        past = {name: value for name, value in there.items() if name not in ("data", image_facts.KEPT)}
         if store.attributes["cntk_bench_format"] < description.FORMAT:
             past["first_sizes"] = list(store.sizes)
-        return past | description.attributes(new, {"images": {}, **asked, "readouts": readouts})
+        return past | description.attributes(new, {"images": {}, **asked, "readouts": readouts}) | known
 
-    _replace(store.path, change)
+    _replace(store, change, tag)
     log.info(
         "%s holds %d readouts of %d and %d images now", store.path, len(readouts), new.n_train, new.n_test
     )
+
+
+def _flush_grown(path: Path) -> None:
+    """Flush to disk what a growth has written, but no tiles, which it leaves alone."""
+    for part in PARTS:
+        flush(path / part / "zarr.json")
+        flush(path / part)
+    for array in chain.from_iterable(image_facts.NAMES.values()):
+        for file in (*(path / array).rglob("*"), path / array):
+            flush(file)
+    flush(path)
 
 
 def _grown(store: Store, plan: Plan, asked: Mapping) -> tuple[tuple[str, ...], Plan]:
@@ -233,17 +275,36 @@ def _grown(store: Store, plan: Plan, asked: Mapping) -> tuple[tuple[str, ...], P
     return readouts, Plan(n_train, n_test, store.plan.tile, len(readouts))
 
 
-def _replace(path: Path | Bucket, change: Callable[[dict], dict]) -> None:
-    """Replace a store's attributes by changed ones, atomically."""
-    found = description.raw(path)
-    assert found is not None  # the store is open
-    group = json.loads(found[0])
+def _unchanged(store: Store, tag: str) -> dict:
+    """The group's metadata; UserError if they are no longer those of the store and the tag."""
+    found = description.raw(store.path)
+    if found is None or found[1] != tag or not _attributes(found[0]).items() <= store.attributes.items():
+        raise UserError(
+            f"{short(str(store.path))} was changed by another process meanwhile: run the same command again"
+        )
+    return json.loads(found[0])
+
+
+def _attributes(metadata: bytes) -> dict:
+    return json.loads(metadata)["attributes"]
+
+
+def _replace(store: Store, change: Callable[[dict], dict], tag: str) -> None:
+    """Replace a store's attributes by changed ones, atomically.
+
+    Raises
+    ------
+    UserError
+        If another process has changed them since the tag was read: a lock in an object store is lost if its
+        holder was suspended.
+    """
+    group = _unchanged(store, tag)
     group["attributes"] = change(group["attributes"])
     text = json.dumps(group, indent=2)
-    if isinstance(path, Bucket):
-        path.put("zarr.json", text.encode())
+    if isinstance(store.path, Path):
+        write_atomic(store.path / "zarr.json", text)
     else:
-        write_atomic(path / "zarr.json", text)
+        objects.put_description(store.path, text.encode(), tag)
 
 
 def _set_stray_chunks_aside(path: Path) -> None:

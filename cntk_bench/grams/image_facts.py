@@ -24,6 +24,7 @@ from cntk_bench.system.bucket import Bucket, Unreachable, reaching
 from cntk_bench.system.files import is_plain
 from cntk_bench.text import short
 
+KEPT = "image_digests"  # attribute of a store: `whole` of its digests, for when these are damaged
 NAMES = {  # attribute of `ImageFacts` -> the arrays of the two sets
     "labels": ("y_train", "y_test"),
     "indices": ("train_index", "test_index"),
@@ -76,6 +77,11 @@ def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
         whole = hashlib.sha256(f"{recipe}{image.dtype.str}{image.shape}".encode() + image.tobytes()).digest()
         out[number] = int.from_bytes(whole[:8], "big") >> 1
     return out
+
+
+def whole(images: Pair) -> list[str]:
+    """SHA-256 (hex) of all digests of either set, which tell whether images are the same without these."""
+    return [hashlib.sha256(np.asarray(one, "<i8").tobytes()).hexdigest() for one in images]
 
 
 def write(group: Any, pairs: ImageFacts, path: Path | Bucket | None = None) -> None:
@@ -151,26 +157,33 @@ def read(path: Path | Bucket, group: Any, name: str, sizes: Sequence[int]) -> Pa
     """
     found = []
     for array, size in zip(NAMES[name], sizes, strict=True):
-        try:
-            if isinstance(path, Path) and not _is_sound(path / array):
-                return None
-            with reaching(path):
-                values = np.asarray(group[array][:size])
-        except Unreachable as error:
-            raise Unreadable(f"{' and '.join(NAMES[name])} cannot be read now: {error}") from None
-        except UserError:
-            raise
-        except OSError as error:
-            raise Unreadable(
-                f"{' and '.join(NAMES[name])} of {short(str(path))} cannot be read now "
-                f"({error.strerror or error}): mend that and run the same command again"
-            ) from None
-        except Exception:  # checksum, truncation, missing or broken metadata
-            return None
-        if values.shape != (size,) or not (values >= 0).all():  # -1 means never written
+        values = read_one(path, group, array, size)
+        if values is None:
             return None
         found.append(values)
     return found[0], found[1]
+
+
+def read_one(path: Path | Bucket, group: Any, array: str, size: int) -> np.ndarray | None:
+    """Read one array for the first images of its set, as `read` does for two."""
+    try:
+        if isinstance(path, Path) and not _is_sound(path / array):
+            return None
+        with reaching(path):
+            values = np.asarray(group[array][:size])
+    except Unreachable as error:
+        raise Unreadable(f"{array} cannot be read now: {error}") from None
+    except UserError:
+        raise
+    except OSError as error:
+        raise Unreadable(
+            f"{array} of {short(str(path))} cannot be read now ({error.strerror or error}): mend that and "
+            "run the same command again"
+        ) from None
+    except Exception:  # checksum, truncation, missing or broken metadata
+        return None
+    # -1 means never written
+    return values if values.shape == (size,) and (values >= 0).all() else None
 
 
 def require_whole(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> None:
@@ -183,7 +196,7 @@ def require_whole(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> None
     """
     read_all(path, group, sizes)  # checks the labels
     for name in ("indices", "digests"):
-        there = [array for array in NAMES[name] if _is_there(path, group, array)]
+        there = [array for array in NAMES[name] if is_there(path, group, array)]
         if there and read(path, group, name, sizes) is None:
             raise VerificationError(
                 f"{' or '.join(NAMES[name])} in {short(str(path))} is damaged: run `compute` again, which "
@@ -191,7 +204,8 @@ def require_whole(path: Path | Bucket, group: Any, sizes: Sequence[int]) -> None
             )
 
 
-def _is_there(path: Path | Bucket, group: Any, array: str) -> bool:
+def is_there(path: Path | Bucket, group: Any, array: str) -> bool:
+    """Whether a store has one of these arrays, damaged or not."""
     if isinstance(path, Path):
         return os.path.lexists(path / array)
     with reaching(path):

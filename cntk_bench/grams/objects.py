@@ -151,4 +151,29 @@ def create(bucket: Bucket, files: Mapping[str, Any]) -> None:
             )
         for name in sorted(files, key="zarr.json".__eq__):
             require()
-            bucket.put(name, files[name].to_bytes())
+            content = files[name].to_bytes()
+            if name == "zarr.json":
+                put_description(bucket, content, None)
+            else:
+                bucket.put(name, content)
+
+
+def put_description(bucket: Bucket, content: bytes, tag: str | None) -> None:
+    """Write a store's description if it still has a tag, or, for None, if there is none.
+
+    Raises
+    ------
+    UserError
+        If another process has written it: one that took our lock while we were suspended.
+    """
+    try:
+        if bucket.put_if("zarr.json", content, tag) is not None:
+            return
+    except NotImplementedError:  # a server without conditional writes, of which `claims` has warned
+        bucket.put("zarr.json", content)
+        return
+    found = bucket.get("zarr.json")
+    if found is None or found[0] != content:  # else an earlier try had written it, and its answer was lost
+        raise UserError(
+            f"{short(str(bucket))} was changed by another process meanwhile: run the same command again"
+        )
