@@ -238,6 +238,19 @@ def test_doubtful_cells_are_marked_and_never_significant(called, rows, tmp_path)
     assert "?" in out and "Not to be trusted: a@1, CNTK-GAP at depth 3: not solved" in out
 
 
+def test_a_rate_that_test_images_chose_in_one_draw_leaves_its_cell_untested(rows, tmp_path):
+    draw = {"draw": np.array([1, 2, 3])}
+    of_draws = {"draws": [{"chosen_by": "test"}, {}, {}]}  # other rates failed in draws 2 and 3
+    first, second = (
+        np.stack([right(share, seed=s) for s in range(n, n + 3)]) for share, n in ((0.95, 1), (0.1, 7))
+    )
+    cells = {CELL: (first, draw), ("CNN-V", 3): (second, draw | of_draws)}
+    solved(tmp_path / "a", cells, data={"draws": 3, "images_of_draws": list("abc")})
+    (found,) = rows("a", "--paired")
+    assert found["p"] is None and not found["significant"]
+    assert "CNN-V at depth 3: its rate was chosen by test accuracy" in found["doubt"]
+
+
 def test_a_p_that_is_too_small_for_a_number_is_not_told_as_0(rows, tmp_path):
     solved(tmp_path / "a", {CELL: right(0.95), ("FC-NNGP", 3): right(0.1, seed=6)})
     (pair,) = rows("a", "--paired")

@@ -110,6 +110,16 @@ def test_what_has_chosen_the_rate_is_said():
     assert "learning rates" not in report.table(with_networks("CNN-V"))
 
 
+def test_a_rate_that_test_images_chose_in_some_draw_is_said():
+    """In the second draw only one rate did not fail, so that there was nothing to choose."""
+    draws = [NETWORK | {"chosen_by": "test", "candidates": [{}, {}]}, NETWORK]
+    past = with_networks("CNN-V", draws=draws)
+    assert "rate: of 2 learning rates, the one that is best on the test images" in report.table(past)
+    assert "Learning rates of CNN-V: those that are best on the test images." in depth.note(past)
+    past = with_networks("CNN-V", draws=[NETWORK, NETWORK])
+    assert "learning rates" not in report.table(past) and "rates" not in depth.note(past)
+
+
 def test_images_that_are_held_out_are_told_by_column():
     mixed = with_networks("CNN-V", "CNN-GAP", held_out=5)
     shown = report.table(mixed)

@@ -12,6 +12,7 @@ from cntk_bench.comparisons.alike import Alike, Predictions
 from cntk_bench.errors import UserError
 from cntk_bench.regression import paired
 from cntk_bench.regression.paired import LEVEL, Paired
+from cntk_bench.report.networks import is_chosen_by
 from cntk_bench.report.rows import MOST, cell_name
 from cntk_bench.text import short
 
@@ -167,7 +168,7 @@ def _doubt(one: Alike) -> str | None:
     name = cell_name(*one.cell)
     if not one.trusted:
         return f"{name}: {one.solution.get('doubt') or 'not to be trusted'}"
-    if one.solution.get("chosen_by") == "test":
+    if is_chosen_by(one.solution, "test"):
         return f"{name}: {CHOSEN}"
     return None
 

@@ -41,7 +41,7 @@ def notes(solutions: list[dict]) -> list[str]:
             "validation), and no network is trained on them; kernels use all."
         )
     for way, words in CHOICES.items():
-        chosen = [s for s in solutions if s.get("chosen_by") == way]
+        chosen = [s for s in solutions if is_chosen_by(s, way)]
         if chosen:
             lists = [one.get("candidates") for s in chosen for one in draws_of(s)]
             tried = max(len(some) if isinstance(some, list) else 0 for some in lists)
@@ -63,9 +63,17 @@ def notes(solutions: list[dict]) -> list[str]:
     return found
 
 
+def is_chosen_by(solution: Mapping[str, Any], way: str) -> bool:
+    """Whether a cell's rate, or that of any of its draws, was chosen in a way of `CHOICES`.
+
+    A draw in which only one rate did not fail had nothing to choose, so that draws may differ in this.
+    """
+    return any(one.get("chosen_by") == way for one in (solution, *draws_of(solution)))
+
+
 def favoured(solutions: list[dict]) -> str:
     """A sentence on the columns whose learning rates the test images chose; empty where there are none."""
-    columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("chosen_by") == "test")
+    columns = dict.fromkeys(short(s["column"], 40) for s in solutions if is_chosen_by(s, "test"))
     return (
         f"Learning rates of {_and(list(columns))}: those that are best on the test images." if columns else ""
     )
