@@ -81,6 +81,13 @@ def item(width, seed, **measures):
     return place | {"trained": True} | dict.fromkeys(finite.MEASURES) | {"loss_after": 1.0} | measures
 
 
+def untrained(width, seed, **measures):
+    """An item of a network of which no training was asked for."""
+    found = item(width, seed, **measures)
+    del found["loss_after"]
+    return found
+
+
 def test_what_diverged_is_said_and_averaged_into_nothing():
     sound = {"error": 0.5, "drift": 0.2, "movement": 0.1, "layer": 0.3}
     items = [item(8, 0, **sound), item(8, 1, error=9.0, movement=0.1, layer=0.1), item(16, 0, **sound)]
@@ -113,11 +120,47 @@ def test_what_is_no_training_is_said_and_averaged_into_nothing():
         == [row["movement"] * 2 for row in found["means"]]
         == [0.2, 0.2]
     )
-    untrained = {"error": 0.5, "distance": 1.0}
-    del (one := item(8, 0, **untrained))["loss_after"]
-    found = widths.gathered([one, *(item(w, 1, kappa=0.3, **untrained) for w in (8, 16))])
+    lazy = {"error": 0.5, "distance": 1.0}
+    found = widths.gathered([untrained(8, 0, **lazy), *(untrained(w, 1, kappa=0.3, **lazy) for w in (8, 16))])
     doubts = {slope["measure"]: slope["doubt"] for slope in found["slopes"]}
     assert doubts == {"error": None, "kappa": "no output of 1 network depended on a weight"}
+
+
+def test_what_too_few_widths_have_is_in_doubt_and_has_no_slope():
+    """Otherwise a study in which all training failed would pass for a sound one."""
+    sound = {"error": 0.5, "drift": 0.2, "movement": 0.1, "layer": 0.3}
+    for of_second, trained in ((sound, True), ({"error": 0.5}, False)):
+        second = (item if trained else untrained)(16, 1, **of_second)
+        items = [item(8, 0, **sound), item(16, 0, error=0.5), second]
+        slopes = {slope["measure"]: slope for slope in widths.gathered(items)["slopes"]}
+        assert set(slopes) == {"error", "drift", "movement", "layer"} and slopes["error"]["doubt"] is None
+        assert (slopes["drift"]["slope"] is None) == (not trained)
+        assert {slopes[name]["doubt"] for name in widths.TRAINED} == {"training of 1 network failed"}
+    still = [untrained(width, 0, error=0.5, distance=1.0) for width in (8, 16)]
+    error, kappa = widths.gathered(still)["slopes"]  # training, which was not asked for, has no entry
+    assert error["doubt"] is None and (kappa["measure"], kappa["slope"]) == ("kappa", None)
+    assert kappa["doubt"] == "no output of 2 networks depended on a weight"
+
+
+def test_a_call_whose_training_always_failed_is_no_success(toy, tmp_path, monkeypatch):
+    measure, failing = finite.measure, {"drift": np.nan, "movement": np.nan, "loss_after": np.nan}
+    monkeypatch.setattr(finite, "measure", lambda *a: measure(*a) | failing)
+    asked = (
+        "converge.kinds=[FC]",
+        "converge.seeds=1",
+        "converge.iterations=0",
+    )
+    arguments = (
+        tmp_path / "toy.yaml",
+        "--output",
+        tmp_path / "run",
+        *(w for o in asked for w in ("--set", o)),
+    )
+    code, out, err = call("converge", *arguments)
+    assert code == 2 and "training of 2 networks failed (it diverged" in out
+    assert "slopes missing: FC drift: training of 2 networks failed: use a smaller converge.rate" in err
+    (line,) = [line.split() for line in out.splitlines() if " slope " in line]
+    assert not line[-1].endswith("?")  # those of the errors, which are not in doubt
 
 
 def test_networks_without_an_active_unit_end_no_call(toy, tmp_path):
@@ -136,7 +179,7 @@ def test_networks_without_an_active_unit_end_no_call(toy, tmp_path):
 
 def test_slopes_against_numpy_and_what_is_expected():
     rng = np.random.default_rng(1)
-    items = [item(w, s, error=v) for w in (8, 16, 64) for s, v in enumerate(rng.uniform(1, 2, 5) / w)]
+    items = [untrained(w, s, error=v) for w in (8, 16, 64) for s, v in enumerate(rng.uniform(1, 2, 5) / w)]
     found = widths.gathered(items)
     means = [np.mean([i["error"] for i in items if i["width"] == w]) for w in (8, 16, 64)]
     assert [row["error"] for row in found["means"]] == pytest.approx(means)

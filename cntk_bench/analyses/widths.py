@@ -24,7 +24,8 @@ def gathered(items: list[dict]) -> dict:
         networks: the items. means: for each kind, depth and width the number of networks, the number that
         failed ("diverged", see `failed`), and each measure's mean, deviation and standard error. slopes:
         for each kind, depth and measure the slope, its standard_error (null if unknown), the slope expected
-        at large widths, and a doubt in a sentence, or null.
+        at large widths, and a doubt in a sentence, or null. If fewer than two widths have the measure, it is
+        there only with a doubt, and slope is null.
     """
     means: list[dict] = []
     slopes: list[dict] = []
@@ -34,23 +35,33 @@ def gathered(items: list[dict]) -> dict:
         widths = sorted({item["width"] for item in mine})
         rows = [_row([item for item in mine if item["width"] == width]) for width in widths]
         means += [place | {"width": width} | row for width, row in zip(widths, rows, strict=True)]
-        lost = sum(row["diverged"] for row in rows)
         for measure in finite.MEASURES:
             found = [(width, row) for width, row in zip(widths, rows, strict=True) if row[measure]]
-            if len(found) < 2:
+            doubt = _doubt(measure, mine)
+            if len(found) < 2 and doubt is None:
                 continue
-            line, error = slope(
-                [width for width, _ in found],
-                [row[measure] for _, row in found],
-                [row[f"{measure}_error"] for _, row in found],
+            line, error = (
+                (None, None)
+                if len(found) < 2
+                else slope(
+                    [width for width, _ in found],
+                    [row[measure] for _, row in found],
+                    [row[f"{measure}_error"] for _, row in found],
+                )
             )
-            failing = f"training of {lost} network{'s' * (lost != 1)} failed"
-            doubt = failing if lost and measure in TRAINED else None
-            if measure == "kappa" and (without := sum(map(constant, mine))):
-                doubt = f"no output of {without} network{'s' * (without != 1)} depended on a weight"
             said = {"slope": line, "standard_error": error, "expected": finite.expected(measure, kind, depth)}
             slopes.append(place | {"measure": measure} | said | {"doubt": doubt})
     return {"networks": items, "means": means, "slopes": slopes}
+
+
+def _doubt(measure: str, items: list[dict]) -> str | None:
+    """Why a measure's slope over these networks is not to be trusted, or is missing; None if it is sound."""
+    if measure in TRAINED and any("loss_after" in item for item in items):
+        lost = sum(map(failed, items))
+        return f"training of {lost} network{'s' * (lost != 1)} failed" if lost else None
+    if measure == "kappa" and (without := sum(map(constant, items))):
+        return f"no output of {without} network{'s' * (without != 1)} depended on a weight"
+    return None
 
 
 def _row(items: list[dict]) -> dict:

@@ -31,10 +31,15 @@ def converge(config: str, overrides: tuple[str, ...], backend: str | None, outpu
     document.add(run=where.path, folder=folder, result=result)
     streams.say(listing.written(tables.listing(result)))
     streams.say(f"tables and figures are in {folder}")
-    doubts = [f"{s['kind']} {s['measure']}: {s['doubt']}" for s in result["slopes"] if s["doubt"]]
-    if not doubts:
+    doubted = [slope for slope in result["slopes"] if slope["doubt"]]
+    if not doubted:
         return 0
-    streams.complain(f"slopes not to be trusted: {doubts[0]}: use a smaller converge.rate, or larger widths")
+    first = doubted[0]
+    state = "missing" if first["slope"] is None else "not to be trusted"
+    streams.complain(
+        f"slopes {state}: {first['kind']} {first['measure']}: {first['doubt']}: use a smaller "
+        "converge.rate, or larger widths"
+    )
     return 2
 
 

@@ -48,7 +48,7 @@ def listing(result: dict) -> Listing:
         slopes = {slope["measure"]: slope for slope in _of(result["slopes"], kind, depth)}
         for word, text in (("slope", _slope), ("expected", _expected)):
             cells_ = {NAMES[name][0]: text(slopes.get(name)) for name in shown}
-            if word == "slope" and any(slope["doubt"] for slope in slopes.values()):
+            if word == "slope" and any(slopes[name]["doubt"] for name in shown if name in slopes):
                 doubtful.add(len(rows))
             rows.append(head | {"width": word, "networks": ""} | cells_)
     return Listing(title(result), forms, rows, tuple(notes(result)), frozenset(doubtful))
@@ -197,7 +197,7 @@ def _number(mean: float | None, deviation: float | None) -> str:
 
 
 def _slope(slope: dict | None) -> str:
-    if slope is None:
+    if slope is None or slope["slope"] is None:
         return "-"
     error = slope["standard_error"]
     return f"{slope['slope']:.2f}" if error is None else f"{slope['slope']:.2f} +- {error:.2f}"
