@@ -522,6 +522,37 @@ def test_labels_of_data_that_changed_replace_none(relabelled, repair):
     assert all(map(np.array_equal, before, store.open(relabelled.gram).labels))
 
 
+@pytest.mark.parametrize("name", ["y_train", "test_image"])
+def test_labels_of_data_that_changed_do_not_replace_damaged_ones(relabelled, name):
+    run = relabelled
+    (run.gram / name / "c" / "0").unlink()
+    for repair in (False, True):
+        with pytest.raises(UserError, match="are not those of which record.json tells.*give the same data"):
+            verifying.verify(run, run.config(), 1, repair)
+
+
+def test_a_solve_says_that_what_tells_images_is_damaged(run):
+    (run.gram / "train_image" / "c" / "0").unlink()
+    with pytest.raises(VerificationError, match="train_image or test_image in .* is damaged: run `compute`"):
+        solving.solve(run, run.config())
+    computed(run.path.parent)
+    solving.solve(run, run.config())
+
+
+def test_runs_of_two_sizes_that_begin_at_once_share_the_tiles_of_the_first(tmp_path, monkeypatch):
+    """Each chooses the side of its tiles by its number of images, before there is a store."""
+    make, asked = computing.make, "compute.tile=64"
+
+    def late(run):
+        monkeypatch.setattr(computing, "make", make)
+        computed(tmp_path, asked, "dataset.train=70")
+        make(run)
+
+    monkeypatch.setattr(computing, "make", late)
+    run, tasks = computed(tmp_path, asked)
+    assert tasks == [] and store.open(run.gram).plan.tile == 64
+
+
 def test_nothing_is_solved_with_labels_that_changed(relabelled):
     before = record.load(relabelled.record)["solutions"]
     # Uses the labels that the run was computed with.

@@ -8,7 +8,7 @@ import numpy as np
 
 from cntk_bench.columns import find, has_depth
 from cntk_bench.errors import UserError
-from cntk_bench.grams import matrix, store
+from cntk_bench.grams import image_facts, matrix, store
 from cntk_bench.grams.store import Store
 from cntk_bench.kernels.spec import Readout, is_integer
 from cntk_bench.records import record
@@ -188,8 +188,15 @@ def has_images(grams: Store, facts: dict, sizes: tuple[int, int]) -> bool:
         What the record, or one of its solves, says of the images.
     sizes : (int, int)
         Numbers of training images of all draws, and of test images.
+
+    Raises
+    ------
+    VerificationError
+        If what the store keeps of its images is damaged.
     """
     here, there = facts.get("images"), grams.images(sizes).fingerprint
+    if here is not None and there is None and image_facts.KEPT in grams.attributes:
+        grams.require_images()  # says that its digests are damaged
     if here is None or there is None:
         here, there = facts["fingerprint"], grams.attributes.get("data", facts["fingerprint"])
     return here == there

@@ -79,7 +79,7 @@ def compute(
         return
     spec = stored.spec_of(settings, loaded)
     name = stored.backend_name(settings.compute.backend, run, spec)
-    plan = stored.cut(spec, settings, loaded, name, run, donor)
+    there, plan = description.exists(run.gram), stored.cut(spec, settings, loaded, name, run, donor)
     create = partial(backends.create, name)
     backend = create(spec)  # fails now if it cannot run
     asked = stored.attributes(spec, settings, loaded, name)
@@ -87,6 +87,8 @@ def compute(
     make(run)
     with run.lock(math.inf):
         stored.convert(run, settings, loaded)
+        if not there and description.exists(run.gram):  # another process has begun it since, with its tiles
+            plan = stored.cut(spec, settings, loaded, name, run, donor)
         target = growth.ensure(run.gram, plan, asked, kept)
     wanted, sizes = tuple(map(target.index, spec.readouts)), (plan.n_train, plan.n_test)
     tasks = list(grams.pending(target, wanted, sizes, (0, 1), loaded.draws, shard))

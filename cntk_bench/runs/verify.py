@@ -72,15 +72,27 @@ def verify(
 
 
 def _require_labels(run: Run, target: Store, known: ImageFacts) -> None:
-    """Refuse data whose labels differ from the store's, if these are known to be sound: the record agrees."""
+    """Refuse data whose labels differ from the store's, if these are known to be sound: the record agrees.
+
+    Where the store's own are damaged, the data must be those of the record.
+    """
     facts = record.computed(record.load(run.record)) if run.record.exists() else {}
+    if not facts.get("images"):
+        return
+    here = known.first(record.sizes(facts))
     try:
-        there = target.images(record.sizes(facts)) if facts else None
+        there = target.images(here.sizes)
     except VerificationError:
+        there = None
+    if there is None or there.fingerprint is None:
+        if here.fingerprint != facts["images"]:
+            raise UserError(
+                f"the images or labels of {short(facts['name'])} are not those of which record.json tells, "
+                "and what the Gram store keeps of its own is damaged: give the same data"
+            )
         return
-    if there is None or there.fingerprint is None or there.fingerprint != facts.get("images"):
+    if there.fingerprint != facts["images"]:
         return
-    here = known.first(there.sizes)
     if here.fingerprint != there.fingerprint and all(
         map(np.array_equal, here.digests or (), there.digests or ())
     ):
