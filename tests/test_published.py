@@ -23,6 +23,7 @@ from cntk_bench.report.published import (
     published,
     sizes,
 )
+from cntk_bench.report.rows import run
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cifar2-cntk-v.yaml"
 WHOLE = Run("cifar10", 50_000, 10_000)
@@ -124,6 +125,23 @@ def test_low_data_says_how_far_draws_deviate():
     assert (found.accuracy, found.deviation) == (41.24, 0.78) and found.source.endswith(", means over draws")
     assert published(run, "CNTK-V", 6) is None is published(WHOLE, "CNTK-V", 3).deviation
     assert (160, 10_000) in sizes(Run("cifar10", 5, 5, draws=2), ("CNTK-GAP",))
+
+
+def test_means_over_draws_are_of_class_balanced_ones():
+    """With few images, it matters whether each class has as many: the standard deviation says nothing of it."""
+    plain = Run("cifar10", 10, 10_000, draws=3, order="random")
+    assert (
+        published(plain, "CNTK-GAP", 6) is None is elsewhere(replace(plain, n_test=1000), "CNTK-GAP", 6, 10)
+    )
+    assert (10, 10_000) not in sizes(plain, ("CNTK-GAP",))
+    assert (
+        published(replace(plain, n_train=2000), "CNTK-GAP", 21).accuracy == 52.22
+    )  # which images is not said
+    facts = {"name": "cifar10", "n_train": 10, "n_test": 10_000, "draws": 3, "preprocess": "standardize"}
+    found = [
+        published(run(facts | order), "CNTK-GAP", 6) for order in ({}, {"order": "random"}, {"order": [1]})
+    ]
+    assert [one and one.accuracy for one in found] == [15.08, None, None]
 
 
 def test_another_setting_is_compared_only_where_it_is_asked_for():

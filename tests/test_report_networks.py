@@ -128,6 +128,32 @@ def test_images_that_are_held_out_are_told_by_column():
         assert "held out" not in report.table(with_networks("CNN-V", held_out=odd))
 
 
+def test_published_networks_were_trained_on_as_many_images():
+    found = report.rows(with_networks("CNN-V", held_out=5000))
+    assert [row["published"] for row in found] == [64.47, 64.09, 70.47, 77.08, None]
+    past = with_networks("CNN-V", held_out=5000)
+    past["solutions"] = past["solutions"][-1:]
+    text = report.table(past)
+    assert "59.97" not in text and "training / test images, not comparable: 50,000 / 10,000." in text
+    past["data"]["n_train"] = 55_000  # of which as many are trained on as there are in CIFAR-10
+    assert [row["published"] for row in report.rows(past)] == [59.97]
+    for odd in ("5000", None, True, 10**400):
+        assert len(report.rows(with_networks("CNN-V", held_out=odd))) == 5
+
+
+def test_published_networks_stand_beside_convolutional_depths_only():
+    """The depth of a fully connected kernel counts other layers."""
+
+    def solution(column, depth):
+        return {"column": column, "depth": depth, "accuracy": 50.0, "standard_error": 0.5, "ridge": 0.0}
+
+    dense = [solution("FC-NTK", 3), solution("FC-NNGP", 21)]
+    assert "published only" not in report.table(record(solutions=dense))
+    for column in ("CNTK-V", "CNN-GP-GAP"):
+        ((*_, finite),) = report.grids.grids(record(solutions=[*dense, solution(column, 21)]))
+        assert finite == ("published only", {"CNN-V": ["-", "75.57"], "CNN-GAP": ["-", "83.30"]})
+
+
 def test_failures_are_listed_whatever_they_are():
     failure = {"rate": 10.0, "trial": 1, "step": 37, "reason": "its mean squared error was nan"}
     shown = report.table(with_networks("CNN-V", failures=[failure]))

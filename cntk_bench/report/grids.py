@@ -10,6 +10,7 @@ from cntk_bench.report.windows import Kernels, beside, studied
 
 PUBLISHED_ONLY = "published only"
 WITHOUT_DEPTHS = "without depths"
+CONVOLUTIONAL = ("CNTK-", "CNN-")  # beside whose depths published networks stand: others count otherwise
 
 Groups = list[tuple[str, dict[str, list[str]]]]  # of a table's columns: (title, {head: cells})
 
@@ -35,7 +36,11 @@ def grid(record: dict) -> Groups:
     for column in dict.fromkeys(column for column, _ in table):
         cells = [table.get((column, depth), {}) for depth in depths]
         groups.append((column, _group(cells, ("ridge",) if alike else ())))
-    finite = {name: [_published(record, name, depth) for depth in depths] for name in FINITE}
+    of_images = {depth for column, depth in table if column.startswith(CONVOLUTIONAL)}
+    finite = {
+        name: [_published(record, name, depth) if depth in of_images else MISSING for depth in depths]
+        for name in FINITE
+    }
     finite = {name: shown for name, shown in finite.items() if name not in dict(groups)}
     if any(set(shown) != {MISSING} for shown in finite.values()):
         groups.append((PUBLISHED_ONLY, finite))

@@ -109,8 +109,9 @@ def notes(record: dict) -> list[str]:
             {
                 size
                 for one in record["solutions"]
-                for size in sizes(alike(data, one), (one["column"],))
-                if size != (data["n_train"], data["n_test"])
+                for like in [alike(data, one)]
+                for size in sizes(like, (one["column"],))
+                if size != (like.n_train, like.n_test)
             }
         )
         if at:

@@ -37,6 +37,7 @@ UNIT_DIAGONAL = "kernels scaled to a diagonal of one, ridge 5e-5"
 # images. For classes 0 and 1 that may be those of all ten classes, whose numbers these are: means of red,
 # green and blue, then their deviations, of pixels from 0 to 255.
 PREPARED, FULL = "standardize", "full"
+BALANCED = "balanced"  # of draws: as many training images of each class
 OF_ALL_CLASSES = (125.306918046875, 122.950394140625, 113.86538318359375,
                   62.993219278136934, 62.08870764001416, 66.70489964063094)  # fmt: skip
 ROUNDING = 2.0**-24  # relative; prepared images are float32, which cannot tell closer numbers apart
@@ -83,7 +84,7 @@ class Table:
         How its setting differs from the defaults here; empty if it does not.
     deviations : mapping
         As columns: the deviation in percent between draws of the training images, of which the accuracies
-        are means. Empty where they are of one training set.
+        are means. Empty where they are of one training set. Draws are taken to be class-balanced.
     """
 
     source: str
@@ -110,7 +111,10 @@ def _by_depth(**columns: tuple[float, ...]) -> Mapping[str, Mapping[int, float]]
 
 
 def _low_data(n: int, fourteen: tuple[float, float], five: tuple[float, float]) -> Table:
-    """Mean and deviation over draws; depth is the number of convolutions, 14 and 5, plus one."""
+    """Mean and deviation over draws; depth is the number of convolutions, 14 and 5, plus one.
+
+    That the draws are class-balanced was not checked. With 10 images, whether every class has one matters.
+    """
     means, deviations = ({"CNTK-GAP": {15: fourteen[i], 6: five[i]}} for i in (0, 1))
     return Table(f"{LOW_DATA}, means over draws", CIFAR10, n, 10_000, means, deviations=deviations)
 
@@ -232,6 +236,8 @@ class Run:
         By which statistics: "full", "subset", or the numbers themselves (`data.load`).
     width : int or None
         Channels of a layer of trained networks; None where it is not known, or there are no networks.
+    order : str
+        How training images were drawn: "balanced" over the classes, or otherwise.
     """
 
     dataset: str
@@ -243,6 +249,7 @@ class Run:
     preprocess: str = PREPARED
     statistics: str | tuple[float | None, ...] = FULL
     width: int | None = None
+    order: str = BALANCED
 
     def is_alike(self, table: Table) -> bool:
         """Whether the table is for the same data and sizes."""
@@ -254,12 +261,13 @@ class Run:
         return column in FINITE and self.width not in (None, WIDTH)
 
     def fits(self, table: Table) -> bool:
-        """Whether images were prepared as for the table, and the run has several draws if the table has.
+        """Whether images were prepared as for the table, and drawn alike if the table is of several draws.
 
-        A table of a single training set fits a mean over draws as well.
+        A table of a single training set fits a mean over draws as well, in any order.
         """
         prepared = self.preprocess == PREPARED and _are_of_all(self.statistics)
-        return prepared and (self.draws > 1 or not table.deviations)
+        drawn = self.draws > 1 and self.order == BALANCED
+        return prepared and (drawn or not table.deviations)
 
 
 def _are_of_all(statistics: str | tuple[float | None, ...]) -> bool:

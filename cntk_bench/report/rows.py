@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from cntk_bench.errors import UserError
-from cntk_bench.report.published import ALL, FULL, UNIT_DIAGONAL, Run, published
+from cntk_bench.report.published import ALL, BALANCED, FULL, UNIT_DIAGONAL, Run, published
 from cntk_bench.text import short
 
 MISSING = "-"
@@ -154,12 +154,26 @@ def run(data: Mapping[str, Any]) -> Run:
     how = data.get("statistics", FULL)  # old records do not say: there was nothing else
     numbers = tuple(number(one) for one in how) if isinstance(how, list) else ()
     statistics = how if isinstance(how, str) else numbers
-    return Run(name, *sizes, classes, draws(data), preprocess=prepared, statistics=statistics)
+    order = data.get("order", BALANCED)  # only another one is recorded
+    return Run(
+        name, *sizes, classes, draws(data), preprocess=prepared, statistics=statistics,
+        order=order if isinstance(order, str) else "",
+    )  # fmt: skip
 
 
 def alike(data: Mapping[str, Any], solution: Mapping[str, Any]) -> Run:
-    """As `run`, with what else matters for this: how a cell was solved, and the width of its networks."""
-    return replace(run(data), setting=_setting(solution), width=solution.get("width"))
+    """As `run`, with what else matters for this: how a cell was solved, and the width of its networks.
+
+    Its training images are those that networks were trained on, without those held out.
+    """
+    found, held_out = run(data), solution.get("held_out")
+    left_out = held_out if type(held_out) is int else 0
+    return replace(
+        found,
+        n_train=found.n_train - left_out,
+        setting=_setting(solution),
+        width=solution.get("width"),
+    )
 
 
 def _setting(solution: Mapping[str, Any]) -> str:
@@ -205,12 +219,12 @@ def name_of(facts: Mapping[str, Any]) -> str:
 def cell(value: float | None, form: str) -> str:
     """A number as text; MISSING for None.
 
-    A number below 100 with two decimals is never "100.00", which of percentages says that all are right.
+    A number below 100 with decimals is never "100.00", which of percentages says that all are right.
     """
     if value is None:
         return MISSING
     text = short(format(value, form), 16)
-    return "99.99" if text == "100.00" and value < 100 else text
+    return "99." + "9" * (len(text) - 4) if value < 100 and text.rstrip("0") == "100." else text
 
 
 def draws_of(solution: Mapping[str, Any]) -> list[Mapping[str, Any]]:
