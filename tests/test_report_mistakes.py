@@ -48,6 +48,17 @@ def test_the_matrix_is_drawn_row_by_row_in_percent():
     assert "998" in {text.get_text() for text in counted.texts}
 
 
+def test_what_has_mistakes_is_never_100_percent():
+    few = np.array([[9996, 4], [0, 1]])
+    assert [row[3] for row in page_tables.confused(few, ["a", "b"]).rows] == ["99.9", "100.0"]
+    assert [text.get_text() for text in confusion.figure(few).axes[0].texts] == ["99.9", "<0.1", "100.0"]
+    many = np.diag([500] * 14)
+    many[0, :2] = 498, 2
+    drawn = confusion.figure(many, width="column")  # without room for decimals
+    written = {text.get_position(): text.get_text() for text in drawn.axes[0].texts}
+    assert (written[0, 0], written[1, 0], written[1, 1]) == (">99", "<1", "100")
+
+
 @pytest.mark.parametrize(("k", "width"), [(2, "column"), (10, "column"), (43, "text"), (100, "page")])
 def test_any_number_of_classes_can_be_read(k, width):
     counts = RNG.integers(0, 30, (k, k))

@@ -7,6 +7,7 @@ import numpy as np
 
 from cntk_bench.errors import UserError
 from cntk_bench.report.axes import cut, every, place_square, surround
+from cntk_bench.report.rows import cell
 from cntk_bench.report.style import inches, own_settings
 
 MOST = 1000  # classes
@@ -137,15 +138,22 @@ def _label(axes: Any, labels: list[str], side: float) -> None:
 
 def _write(axes: Any, shown: np.ndarray, table: np.ndarray, percent: bool, norm: Any, side: float) -> None:
     """The numbers of cells that hold any images, where they can be read."""
-    cells = [(i, j) for i, j in np.argwhere(table > 0)]
+    places = [(i, j) for i, j in np.argwhere(table > 0)]
     for form in (".1f", ".0f") if percent else (".0f",):
-        texts = [format(shown[cell], form) for cell in cells]
+        texts = [_text(shown[at], form) if percent else format(shown[at], form) for at in places]
         font = min(7.0, 0.5 * side, side / (0.68 * max(map(len, texts), default=1)))
         if font >= SMALLEST + (1.0 if form == ".1f" else 0.0):  # decimals only where they cost no size
             break
     else:
         return
-    for (i, j), text in zip(cells, texts, strict=True):
-        small = percent and form == ".0f" and text == "0"
-        axes.text(j, i, "<1" if small else text, ha="center", va="center", fontsize=font,
+    for (i, j), text in zip(places, texts, strict=True):
+        axes.text(j, i, text, ha="center", va="center", fontsize=font,
                   color="white" if norm(shown[i, j]) > 0.6 else "0.1")  # fmt: skip
+
+
+def _text(share: float, form: str) -> str:
+    """A percentage above 0 as text, never "0"; and "100" only if it is, for otherwise there are mistakes."""
+    text = cell(share, form)
+    if float(text) == 0:
+        return "<1" if form == ".0f" else "<0.1"
+    return ">99" if text == "100" and share < 100 else text

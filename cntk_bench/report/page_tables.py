@@ -108,7 +108,7 @@ def confused(counts: np.ndarray, names: Sequence[str], repeats: int = 1) -> Tabl
         often = f"{short(names[most], 30)} ({wrong[most]})" if wrong[most] else MISSING
         share = [MISSING, MISSING]  # a small test set may have no image of a class
         if of:
-            share = [f"{100 * right / of:.1f}", f"{standard_error(right / of, of // repeats):.1f}"]
+            share = [cell(100 * right / of, ".1f"), f"{standard_error(right / of, of // repeats):.1f}"]
         rows.append([short(name, 30), str(of), str(right), *share, often])
     heads = ["class", "predictions" if repeats > 1 else "test images", "right", "right, %", "s.e.", TAKEN]
     caption = "Test images of each class; a standard error of 0 is uninformative"
