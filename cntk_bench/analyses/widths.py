@@ -38,17 +38,16 @@ def gathered(items: list[dict]) -> dict:
         for measure in finite.MEASURES:
             found = [(width, row) for width, row in zip(widths, rows, strict=True) if row[measure]]
             doubt = _doubt(measure, mine)
-            if len(found) < 2 and doubt is None:
-                continue
-            line, error = (
-                (None, None)
-                if len(found) < 2
-                else slope(
+            line: float | None = None
+            error: float | None = None
+            if len(found) > 1:
+                line, error = slope(
                     [width for width, _ in found],
                     [row[measure] for _, row in found],
                     [row[f"{measure}_error"] for _, row in found],
                 )
-            )
+            elif doubt is None:
+                continue
             said = {"slope": line, "standard_error": error, "expected": finite.expected(measure, kind, depth)}
             slopes.append(place | {"measure": measure} | said | {"doubt": doubt})
     return {"networks": items, "means": means, "slopes": slopes}
