@@ -169,8 +169,9 @@ def test_differences_only_where_the_images_are_known_to_be_the_same(rows, called
     solved(tmp_path / "a", {CELL: right(0.9)}, data=one | {"n_train": 20})
     solved(tmp_path / "b", {CELL: right(0.6)}, data=other)
     assert (rows("a", "b")[1]["difference"] is not None) == like
-    code, _, err = called("compare", "a", "b", "--paired")
+    code, out, err = called("compare", "a", "b", "--paired")
     assert (code == 0) == like and (like or "can be paired" in err)
+    assert ("none: not tested, as the two are not known to have the same training images" in out) == like
 
 
 def test_labels_that_disagree_are_never_paired(called, tmp_path):
@@ -316,13 +317,82 @@ def test_repetitions_count_alike_however_many_predictions_each_has(rows, tmp_pat
     assert abs(found["difference"]) == pytest.approx(abs(expected.difference))
 
 
-def test_draws_of_other_training_images_are_not_paired(called, tmp_path):
+def test_draws_of_other_training_images_are_not_tested(rows, tmp_path):
     cells = {CELL: (np.stack([right(0.9), right(0.8)]), {"draw": np.array([1, 2])})}
     solved(tmp_path / "a", cells, data={"draws": 2})
     cells = {CELL: (np.stack([right(0.9), right(0.8)]), {"draw": np.array([1, 2])})}
     solved(tmp_path / "b", cells, data={"draws": 2, "n_train": 20})
-    code, _, err = called("compare", "a", "b", "--paired")
-    assert code == 2 and "draws in common" in err
+    (found,) = rows("a", "b", "--paired")
+    assert (found["test"], found["p"], found["difference"]) == ("none", None, 0)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_other_training_images_are_not_tested(rows, called, tmp_path, repeats):
+    """Of two training sets by chance, one is better; that says nothing of either way of classifying."""
+    for name, share, seed in (("a", 0.95, 0), ("b", 0.3, 1)):
+        predicted = np.squeeze(np.stack([right(share, seed=10 * seed + one) for one in range(repeats)]))
+        index = " ".join(map(str, range(100 * seed, 100 * seed + 30)))
+        solved(
+            tmp_path / name,
+            {CELL: predicted},
+            data={"train_index": index},
+            settings={"dataset": {"seed": seed}},
+        )
+    (found,) = rows("a", "b", "--paired")
+    assert (found["test"], found["p"], found["p_holm"], found["low"]) == ("none", None, None, None)
+    assert not found["significant"] and found["difference"] > 50 and found["error"] > 1
+    _, other = rows("a", "b")
+    assert other["difference_error"] == pytest.approx(found["error_images"])
+    _, out, _ = called("compare", "a", "b", "--paired")
+    assert "on the choice of images is unknown" in out and "Holm's" not in out and "McNemar:" not in out
+    solved(tmp_path / "a", {CELL: right(0.3)}, settings={"solve": {"ridge": 1.0}},
+           data={"train_index": " ".join(map(str, range(30)))})  # fmt: skip
+    for test in rows("a@all", "--paired"):
+        assert test["p"] < 1e-6
+    _, out, _ = called("compare", "a@all", "--paired")
+    assert "these training images, which both share, not about others" in out
+    code, _, _ = called("compare", "a@1", "b", "--output", "page")
+    assert code == 0 and "not tested, as the two are not" in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_draws_cut_otherwise_from_one_list_are_other_training_images(rows, tmp_path):
+    for name, draws, n_train in (("a", 2, 15), ("b", 3, 10)):
+        predicted = np.stack([right(0.9, seed=seed) for seed in range(draws)])
+        data = {"draws": draws, "n_train": n_train, "images": "the same list"}
+        solved(tmp_path / name, {CELL: (predicted, {"draw": np.arange(1, draws + 1)})}, data=data)
+    (found,) = rows("a", "b", "--paired")
+    assert found["test"] == "none" and found["p"] is None
+
+
+def test_a_p_beside_the_level_has_the_digits_that_tell_it_from_it(rows, tmp_path):
+    solved(tmp_path / "a", {CELL: right(0.95), ("FC-NNGP", 3): right(0.1, seed=6)})
+    (pair,) = rows("a", "--paired")
+    some = [pair | {"p": p, "p_holm": p, "significant": p < 0.05} for p in (0.0496, 0.0504, 0.05, 1.0)]
+    listing = report_of_pairs.listing(some, 4)
+    lines = [dict(zip(listing.forms, line, strict=True)) for line in listing.cells()]
+    assert (
+        [line["p"] for line in lines]
+        == [line["p, Holm"] for line in lines]
+        == ["0.0496", "0.0504", "0.05", "1"]
+    )
+    assert [line["significant"] for line in lines] == ["yes", "no", "no", "no"]
+    near = report_of_pairs.listing([pair | {"p": 0.04999999, "p_holm": 0.0123}], 1)
+    line = dict(zip(near.forms, near.cells()[0], strict=True))
+    assert (line["p"], line["p, Holm"]) == ("0.04999999", "0.012")
+
+
+def test_what_does_not_vary_has_no_error_and_one_sentence_why(rows, called, tmp_path):
+    first, second = np.tile(right(0.9), (3, 1)), np.tile(right(0.5), (3, 1))
+    draw = {"draw": np.array([1, 2, 3])}
+    cells = {CELL: (first, draw.copy()), ("CNTK-GAP", 3): (second, draw)}
+    solved(tmp_path / "a", cells, data={"draws": 3, "images_of_draws": list("abc")})
+    (found,) = rows("a", "--paired")
+    assert (found["test"], found["error"], found["p"]) == ("t, draws", None, None)
+    assert found["error_images"] > 0
+    _, out, _ = called("compare", "a", "--paired")
+    assert out.count("No s.e.: ") == 1 and "0.00" not in out.splitlines()[4]
+    solved(tmp_path / "b", {CELL: right(0.9), ("CNTK-GAP", 3): right(0.5)})
+    assert "No s.e.: " not in called("compare", "b", "--paired")[1]
 
 
 def test_repetitions_are_averaged(rows, tmp_path):

@@ -121,7 +121,24 @@ def test_draws_that_do_not_vary_have_no_p_and_no_interval():
     other = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], bool)
     found = paired.over_draws(right, other)
     assert (found.difference, found.p, found.low, found.high) == (25.0, None, None, None)
-    assert paired.over_draws(right, right).p == 1.0
+    assert found.error is None and found.error_images > 0
+    same = paired.over_draws(right, right)
+    assert (same.p, same.error, same.error_images) == (1.0, 0.0, 0.0)
+
+
+def test_one_image_or_one_difference_has_no_error():
+    for found in (
+        paired.over_images(np.ones(1), np.zeros(1)),
+        paired.over_images(np.ones(1), np.ones(1)),
+        paired.over_images(np.ones(5), np.full(5, 0.4)),
+        paired.mcnemar(np.ones(1, bool), np.ones(1, bool)),
+        paired.mcnemar(np.zeros(5, bool), np.ones(5, bool)),
+    ):
+        assert found.error is found.error_images is None
+        assert (found.p is None) == (found.test == paired.IMAGES)
+    found = paired.over_draws(np.array([[1.0], [0.5], [0.5]]), np.zeros((3, 1)))
+    assert found.error > 0 and found.error_images is None
+    assert paired.mcnemar(np.ones(5, bool), np.ones(5, bool)).error == 0
 
 
 def test_over_images_is_students_t_of_the_images():

@@ -128,7 +128,7 @@ def test_low_data_says_how_far_draws_deviate():
 
 
 def test_means_over_draws_are_of_class_balanced_ones():
-    """With few images, it matters whether each class has as many: the standard deviation says nothing of it."""
+    """With few images, it matters whether each class has as many."""
     plain = Run("cifar10", 10, 10_000, draws=3, order="random")
     assert (
         published(plain, "CNTK-GAP", 6) is None is elsewhere(replace(plain, n_test=1000), "CNTK-GAP", 6, 10)

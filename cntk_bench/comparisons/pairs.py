@@ -1,7 +1,7 @@
 """Paired tests of solved cells on the test images that they have in common (`regression.paired`)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any
 
@@ -24,7 +24,9 @@ def tested(first: Alike, second: Alike) -> Paired | None:
 
     If each cell has one prediction of each image, by McNemar's exact test; if both have several draws of the
     same training images, by Student's t over draws; otherwise several predictions of each image, such as of
-    trained networks, are averaged, with Student's t over images. Draws of different images have no p.
+    trained networks, are averaged, with Student's t over images. Cells of different training images have no
+    p, since by how much others would change the difference is unknown; nor have those of which only one has
+    draws.
 
     Returns
     -------
@@ -41,11 +43,12 @@ def tested(first: Alike, second: Alike) -> Paired | None:
         return None  # then they are not the same images
     right = [of.right[:, some] for of, some in zip((one, other), places, strict=True)]
     whole = [_share(*some) for some in zip((one, other), right, strict=True)]
+    same = same_images.same_training(one.entry, other.entry)
     if one.draw is None and other.draw is None:
-        if len(right[0]) == len(right[1]) == 1:
-            return paired.mcnemar(right[0][0], right[1][0])
-        return paired.over_images(*whole)
-    if one.draw is not None and other.draw is not None and same_images.same_training(one.entry, other.entry):
+        single = len(right[0]) == len(right[1]) == 1
+        found = paired.mcnemar(right[0][0], right[1][0]) if single else paired.over_images(*whole)
+        return found if same else _untested(found)
+    if one.draw is not None and other.draw is not None and same:
         both = sorted(set(one.draw.tolist()) & set(other.draw.tolist()))
         if len(both) > 1:
             shares = [
@@ -53,11 +56,12 @@ def tested(first: Alike, second: Alike) -> Paired | None:
                 for of, correct in zip((one, other), right, strict=True)
             ]
             return paired.over_draws(*shares)
-    found = paired.over_images(*whole)
-    return Paired(
-        found.images, found.difference, found.error, found.low, found.high, None, paired.NONE,
-        error_images=found.error,
-    )  # fmt: skip
+    return _untested(paired.over_images(*whole))
+
+
+def _untested(found: Paired) -> Paired:
+    """A difference without interval and p."""
+    return replace(found, low=None, high=None, p=None, test=paired.NONE)
 
 
 def _share(of: Predictions, right: np.ndarray, some: np.ndarray | slice = slice(None)) -> np.ndarray:
@@ -79,7 +83,7 @@ def compare(found: Sequence[Alike], against: str | None = None) -> list[dict]:
     -------
     list of dict
         first, second : {column, depth, runs, settings}, only settings in which both differ;
-        and the fields of `Paired`; p is None for a pair in doubt
+        and the fields of `Paired`; p is None for a pair in doubt, or of different training images
         p_holm : p by Holm's correction for all pairs of the list
         significant : bool, whether that is below 5 %
         doubt : why one of both is not to be trusted, or None
@@ -105,12 +109,12 @@ def compare(found: Sequence[Alike], against: str | None = None) -> list[dict]:
     out = []
     for first, second in chosen:
         result = tested(first, second)
-        if result is not None and result.test != paired.NONE:
+        if result is not None:
             out.append(_facts(first, second, result))
     if not out:
         raise UserError(
-            "none of these can be paired: the predictions (RUN/solves/N/*.npz), or test images or draws in "
-            "common, are missing: name run directories of the same test images"
+            "none of these can be paired: the predictions (RUN/solves/N/*.npz), or test images in common, "
+            "are missing: name run directories of the same test images"
         )
     for one, p in zip(out, paired.holm([one["p"] for one in out]), strict=True):
         one["p_holm"], one["significant"] = p, p is not None and p < LEVEL

@@ -55,28 +55,32 @@ def same(first: Entry, second: Entry) -> bool:
 def same_training(first: Entry, second: Entry) -> bool:
     """Whether the training images of both are known to be the same, in the same order and draws."""
     one, other = first.data, second.data
-    if first is second or _same_list(first, second):
+    if first is second:
         return True
-    if _known_apart(first, second):
+    if any(one.get(key) != other.get(key) for key in ("n_train", "draws")):
         return False
-    alike = all(one.get(key) == other.get(key) for key in ("train_index", "n_train", "draws"))
-    return alike and one.get("train_index") is not None and _same_source(first, second)
+    if _same_list(first, second):
+        return True
+    if (by_store := _same_in_stores(first, second)) is not None:
+        return by_store
+    known = one.get("train_index") is not None
+    return known and one["train_index"] == other.get("train_index") and _same_source(first, second)
 
 
-def _known_apart(first: Entry, second: Entry) -> bool:
-    """Whether the Gram stores of both runs show that their training images differ.
+def _same_in_stores(first: Entry, second: Entry) -> bool | None:
+    """Whether the Gram stores of both runs have the same training images; None where they do not tell.
 
-    They do by different labels or, if the images were prepared alike, by different digests.
+    Different labels show that they differ; digests tell if the images were prepared alike.
     """
     one, other = first.stored, second.stored
     if one is None or other is None:
-        return False
+        return None
     if not np.array_equal(one.labels[0], other.labels[0]):
-        return True
+        return False
     prepared_alike = all(first.data.get(key) == second.data.get(key) for key in PREPARED)
     if not prepared_alike or one.digests is None or other.digests is None:
-        return False
-    return not np.array_equal(one.digests[0], other.digests[0])
+        return None
+    return np.array_equal(one.digests[0], other.digests[0])
 
 
 def _same_list(first: Entry, second: Entry) -> bool:

@@ -14,6 +14,9 @@ With R draws of training images, there is a difference d_r for each, over the sa
 t with R - 1 degrees of freedom for their mean. The draws share no training image, so that given the test
 images their differences are independent; the interval does not include how other test images would differ.
 
+If all images, or all draws, have the same difference, other than 0, their deviation of 0 does not say how
+much others would differ: the standard error is then unknown, as it is for a single image.
+
 Sources: McNemar, Psychometrika 12 (1947), 153; the interval: Bonett and Price, British Journal of
 Mathematical and Statistical Psychology 65 (2012), 479; Holm, Scandinavian Journal of Statistics 6 (1979), 65.
 """
@@ -35,18 +38,18 @@ class Paired:
 
     images : m.
     difference : accuracy of the first less that of the second.
-    error : its standard error, over what `test` says: images, or draws.
+    error : its standard error, over what `test` says: images, or draws; None where it is unknown.
     low, high : interval of 95 %; None where nothing varies.
     p : two-sided, of the hypothesis that both are equally accurate; None where nothing can be tested.
     test : MCNEMAR, DRAWS, IMAGES or NONE.
     only_first, only_second : b and c; None where several predictions of each image are averaged.
     draws : R; None where the test is not over draws.
-    error_images : standard error over images alone, whatever `test` is.
+    error_images : standard error over images alone, whatever `test` is; None where it is unknown.
     """
 
     images: int
     difference: float
-    error: float
+    error: float | None
     low: float | None
     high: float | None
     p: float | None
@@ -54,7 +57,7 @@ class Paired:
     only_first: int | None = None
     only_second: int | None = None
     draws: int | None = None
-    error_images: float = 0.0
+    error_images: float | None = None
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
@@ -79,7 +82,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
     one, other = (b + 1) / (m + 2), (c + 1) / (m + 2)
     half = float(norm.isf(LEVEL / 2)) * ((one + other - (one - other) ** 2) / (m + 2)) ** 0.5
     low, high = max(-1.0, one - other - half), min(1.0, one - other + half)
-    error = 100 * (b + c - (b - c) ** 2 / m) ** 0.5 / m
+    known = m > 1 and m not in (b, c)
+    error = 100 * (b + c - (b - c) ** 2 / m) ** 0.5 / m if known else None
     return Paired(
         m, 100 * (b - c) / m, error, 100 * low, 100 * high, p, MCNEMAR, b, c, None, error
     )  # fmt: skip
@@ -123,24 +127,34 @@ def over_draws(first: np.ndarray, second: np.ndarray) -> Paired:
         raise UserError("one draw has no deviation between draws: give at least 2")
     each = 100 * (first - second)
     mean, error, low, high, p = _student(each.mean(1))
-    images = each.mean(0)
     return Paired(
         first.shape[1], mean, error, low, high, p, DRAWS, draws=len(first),
-        error_images=float(images.std() / len(images) ** 0.5),
+        error_images=_error(each.mean(0), 0),
     )  # fmt: skip
 
 
-def _student(values: np.ndarray) -> tuple[float, float, float | None, float | None, float | None]:
+def _error(values: np.ndarray, ddof: int) -> float | None:
+    """The standard error of the mean of some values.
+
+    0 if all are 0; None if they are all the same otherwise, or if there is one.
+    """
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=ddof) / n**0.5) if n > 1 else 0.0
+    if error > 1e-12 * abs(mean):
+        return error
+    return 0.0 if n > 1 and mean == 0 else None
+
+
+def _student(values: np.ndarray) -> tuple[float, float | None, float | None, float | None, float | None]:
     """Mean, its standard error, interval and p of some values.
 
-    If they do not vary, there is no interval, and p is 1 if they are 0, else None.
+    If they do not vary, there is no interval, and p is 1 if all of several are 0, else None.
     """
     from scipy.stats import t as student
 
-    n, mean = len(values), float(values.mean())
-    error = float(values.std(ddof=1) / n**0.5) if n > 1 else 0.0
-    if error <= 1e-12 * abs(mean) or error == 0:
-        return mean, 0.0, None, None, 1.0 if mean == 0 else None
+    n, mean, error = len(values), float(values.mean()), _error(values, 1)
+    if not error:
+        return mean, error, None, None, None if error is None else 1.0
     half = float(student.isf(LEVEL / 2, n - 1)) * error
     return mean, error, mean - half, mean + half, float(2 * student.sf(abs(mean) / error, n - 1))
 

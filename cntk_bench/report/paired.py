@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cntk_bench.regression.paired import DRAWS, IMAGES, LEVEL, MCNEMAR, NONE
 from cntk_bench.report.compared import texts
 from cntk_bench.report.listing import Listing
 from cntk_bench.report.rows import DOUBTED, MISSING, cell_name, count
@@ -35,6 +36,7 @@ def listing(pairs: Sequence[dict], considered: int) -> Listing:
         absent |= {"draws", "s.e., images"}
     if all(pair["only_first"] is None for pair in pairs):
         absent |= {"only first", "only second"}
+    forms = FORMS | {head: _digits([row[head] for row in table]) for head in ("p", "p, Holm")}
     heads = ["run", "depth", "first", "second"]
     for head in ("run", "depth"):
         if len({row[head] for row in table}) == 1 and table[0][head] in ("", MISSING):
@@ -46,7 +48,7 @@ def listing(pairs: Sequence[dict], considered: int) -> Listing:
         above = (f"Solve: {runs.pop()}",)
     return Listing(
         f"Paired comparisons: {count(len(pairs))}",
-        dict.fromkeys(heads, "s") | {head: form for head, form in FORMS.items() if head not in absent},
+        dict.fromkeys(heads, "s") | {head: form for head, form in forms.items() if head not in absent},
         table,
         tuple(_notes(pairs, considered)),
         frozenset(place for place, pair in enumerate(pairs) if pair["doubt"]),
@@ -86,6 +88,13 @@ def _probability(p: float | None) -> float | str | None:
     return f"<{SMALLEST:.0e}" if p is not None and p < SMALLEST else p
 
 
+def _digits(values: Sequence[Any]) -> str:
+    """The form of p-values: as few digits, at least 2, as tell each of them from the level of the tests."""
+    others = [p for p in values if isinstance(p, float) and p != LEVEL]
+    forms = [f".{digits}g" for digits in range(2, 18)]  # 17 tell any two numbers apart
+    return next(form for form in forms if all(format(p, form) != format(LEVEL, form) for p in others))
+
+
 def _side(side: Mapping, other: Mapping, same_depth: bool) -> str:
     name = cell_name(side["column"], None if same_depth else side["depth"])
     there = other["settings"]
@@ -100,31 +109,41 @@ def _notes(pairs: Sequence[dict], considered: int) -> list[str]:
         "difference: accuracy of the first minus that of the second, in percentage points, on the test "
         "images that both have; low, high: its 95 % confidence interval, for this pair alone."
     ]
-    if "McNemar" in tests:
+    if MCNEMAR in tests:
         said.append(
             "McNemar: exact test on the images that only one of the two classifies correctly (only first, "
-            "only second); s.e. over images; interval of Bonett and Price."
+            "only second); s.e. over images; interval of Bonett and Price. It is about these training "
+            "images, which both share, not about others."
         )
-    if "t, draws" in tests:
+    if DRAWS in tests:
         said.append(
             "t, draws: Student's t over the draws, which share the test images: s.e., interval and p account "
             "for other training images, with these test images; other test images add s.e., images."
         )
-    if "t, images" in tests:
+    if IMAGES in tests:
         said.append(
             "t, images: Student's t over images, of correctness averaged over the repeats: it is about the "
-            "networks that were trained, not about others."
+            "networks that were trained, and these training images, which both share, not about others."
         )
-    known = sum(pair["p"] is not None for pair in pairs)
-    said.append(
-        f"p, Holm: p with Holm's correction for the {count(known)} tests here; significant: below 0.05."
-        if known != 1
-        else "p, Holm: p itself, as there is one test; significant: below 0.05."
-    )
+    if NONE in tests:
+        said.append(
+            "none: not tested, as the two are not known to have the same training images, or several draws "
+            "of them in common: how much the difference depends on the choice of images is unknown; s.e. "
+            "over test images alone."
+        )
+    if any(pair["error"] is None for pair in pairs):
+        said.append(
+            "No s.e.: there is one image, or the difference is the same for all images, or draws, so that "
+            "how much it varies is unknown; Student's t then has no p, either."
+        )
+    if known := sum(pair["p"] is not None for pair in pairs):
+        holm = f"p with Holm's correction for the {count(known)} tests here"
+        alone = "p itself, as there is one test"
+        said.append(f"p, Holm: {alone if known == 1 else holm}; significant: below {LEVEL}.")
     if considered > len(pairs):
         said.append(
             f"{count(considered - len(pairs))} more could not be paired: predictions, or common test "
-            "images or draws, are missing."
+            "images, are missing."
         )
     doubts = dict.fromkeys(pair["doubt"] for pair in pairs if pair["doubt"])
     return said + [f"{DOUBTED} Not tested: {short(doubt, 200)}." for doubt in doubts]
