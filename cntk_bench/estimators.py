@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from math import isqrt, prod
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -46,7 +47,7 @@ PARAMETERS = """
     kernel : {"ntk", "nngp", "fc-ntk", "fc-nngp", "precomputed"}
         As for `Readout`, as are pool (not used by the fully connected kernels, "fc-"), depth, train, bias
         and flip. "precomputed": X is the Gram matrix itself, (n, n) to fit and (m, n) to predict, and no
-        parameter but ridge is used.
+        parameters but ridge and kernel_error are used.
     pool : str
         How pixels are pooled: "v", "gap" or "lap:<c>". Beside "v", "gap" and "lap" are slow.
     depth : int
@@ -68,6 +69,11 @@ PARAMETERS = """
         four-dimensional X (n, C, P, P) says it by itself.
     standardize : bool
         Subtract each channel's mean over the training images, and divide by its deviation, as the paper does.
+    kernel_error : float, optional
+        Relative error of a precomputed matrix's entries, as a standard deviation; by default that of kernels
+        stored in float32, 1.2e-7, which they keep whatever they are multiplied by. What such errors alone
+        decide is not fitted: it gets a jitter, or a warning. Only for entries that were computed in float64
+        throughout, give a smaller one, such as 1e-12, or 0 for rounding alone.
 
     Attributes
     ----------
@@ -101,13 +107,6 @@ def _as_value_error() -> Iterator[None]:
         raise ValueError(_own(error)) from None
 
 
-def _error(gram: np.ndarray) -> float:
-    """Return the relative error of a matrix's entries: that of stored kernels if float32, else rounding."""
-    with np.errstate(over="ignore"):
-        narrow = (gram == gram.astype(np.float32)).all()
-    return sensitivity.KERNEL_ERROR if narrow else float(np.finfo(np.float64).eps)
-
-
 def _own(problem: object) -> str:
     """Reword a message of the solver or the preparation with the names used here (`OWN`)."""
     said = str(problem)
@@ -131,6 +130,7 @@ class _KernelRegression(BaseEstimator):
         backend: str = "auto",
         image_shape: str | tuple[int, int, int] | None = None,
         standardize: bool = True,
+        kernel_error: float | None = None,
     ):
         self.kernel = kernel
         self.pool = pool
@@ -142,6 +142,10 @@ class _KernelRegression(BaseEstimator):
         self.backend = backend
         self.image_shape = image_shape
         self.standardize = standardize
+        self.kernel_error = kernel_error
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "dual_coef_")  # which is set last; others are there if a fit fails
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -157,7 +161,11 @@ class _KernelRegression(BaseEstimator):
         return X.reshape(len(X), prod(X.shape[1:])), X.shape[1:]
 
     def _checked(self, X: Any, y: Any, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Validate training data; return rows (n, d) and targets, and set `image_shape_`."""
+        """Validate training data; return rows (n, d) and targets, and set `image_shape_`.
+
+        From here on, until the new solution is kept, there is none.
+        """
+        self.__dict__.pop("dual_coef_", None)
         rows, shape = self._rows(X)
         rows, y = validate_data(self, rows, y, dtype=FLOATS, ensure_min_samples=2, **how)
         self.image_shape_ = None if self.kernel == PRECOMPUTED else self._shape(shape, rows.shape[1])
@@ -214,11 +222,26 @@ class _KernelRegression(BaseEstimator):
         readout = Readout(self.kernel, pool, self.depth, self.train, bias=self.bias, flip=self.flip)
         return gram(x, z, readouts=[readout], backend=self.backend)[0]
 
+    def _error(self) -> float:
+        """Return the relative error of the kernels: that of float32, unless a precomputed matrix's is given.
+
+        The entries do not show it: a float32 kernel that was divided by a number in float64 looks exact.
+        """
+        given = self.kernel_error
+        if self.kernel != PRECOMPUTED or given is None:
+            return sensitivity.KERNEL_ERROR
+        number = isinstance(given, Real) and not isinstance(given, bool | np.bool_)
+        if not (number and 0 <= given < 1):
+            raise ValueError(
+                f"kernel_error is {short(given)}: use None, or a number from 0 to below 1, such as 1e-12"
+            )
+        return max(float(given), float(np.finfo(np.float64).eps))
+
     def _keep(self, solution: ridge.Solution) -> None:
         """Keep a solution, and warn if it cannot be trusted."""
-        self.dual_coef_ = solution.alpha
         self.ridge_, self.loo_error_ = solution.chosen.ridge, solution.chosen.loo_error
         self.path_ = [asdict(fit) for fit in solution.path]
+        self.dual_coef_ = solution.alpha  # the last, so that a fit that failed left none
         if solution.chosen.doubt:
             warnings.warn(
                 f"not to be trusted: {_own(solution.chosen.doubt)}", ConvergenceWarning, stacklevel=3
@@ -271,9 +294,10 @@ class CNTKClassifier(ClassifierMixin, _KernelRegression):
             raise ValueError(
                 f"y has one class, {short(self.classes_.tolist()[0])}: labels of at least two are needed"
             )
+        error = self._error()
         with _as_value_error():
             K = self._gram(rows, k)
-            self._keep(ridge.solve(K, labels, classes=k, ridge=self.ridge, error=_error(K)))
+            self._keep(ridge.solve(K, labels, classes=k, ridge=self.ridge, error=error))
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -312,9 +336,10 @@ class CNTKRegressor(MultiOutputMixin, RegressorMixin, _KernelRegression):
         self._flat = y.ndim == 1
         targets = np.asarray(y, np.float64).reshape(len(rows), -1)
         self.n_outputs_ = targets.shape[1]
+        error = self._error()
         with _as_value_error():
             K = self._gram(rows, self.n_outputs_)
-            self._keep(ridge.regress(K, targets, ridge=self.ridge, error=_error(K)))
+            self._keep(ridge.regress(K, targets, ridge=self.ridge, error=error))
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -15,12 +15,13 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted
 from test_cli import call
 
 import cntk_bench
@@ -218,6 +219,15 @@ def test_images_come_in_three_forms(digits):
         ({"image_shape": (1, -8, -8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
         ({"image_shape": (1, None, 8)}, (40, 64), "image_shape is .*: use None, 'square' or"),
         ({"standardize": "no"}, (40, 64), "standardize is no: use True or False"),
+        ({"kernel": "precomputed", "kernel_error": -1}, (40, 40), "kernel_error is -1: use None, or"),
+        (
+            {"kernel": "precomputed", "kernel_error": 1.0},
+            (40, 40),
+            "a number from 0 to below 1, such as",
+        ),
+        ({"kernel": "precomputed", "kernel_error": "small"}, (40, 40), "kernel_error is small: use None"),
+        ({"kernel": "precomputed", "kernel_error": True}, (40, 40), "kernel_error is True: use None"),
+        ({"kernel": "precomputed", "kernel_error": np.nan}, (40, 40), "kernel_error is nan: use None"),
         ({"kernel": "fc-ntk", "flip": True}, (40, 64), "flip: vectors have no mirror images: leave it out"),
         ({"kernel": "precomputed"}, (40, 40), "X is not symmetric: a precomputed kernel to fit"),
         (
@@ -283,6 +293,59 @@ def test_targets_that_are_all_zero_give_zero(digits):
         warnings.simplefilter("error")
         model = CNTKRegressor(kernel="fc-ntk").fit(digits[0].x_train, np.zeros((40, 2)))
         assert (model.predict(digits[0].x_test) == 0).all() and model.path_[0]["residual"] == 0
+
+
+def twins():
+    """Kernels of digits and their labels; two of the training images are almost equal, of two classes."""
+    images = data.load("digits", train=60, test=50)
+    x, y, z, truth = images.x_train.astype(float), images.y_train.copy(), images.x_test, images.y_test
+    x[40], y[40] = x[3], (y[3] + 1) % 10
+    x[40, 0, 4, 4] += 1e-5
+    K, Z = (gram(a, x, readouts=[Readout("ntk", "v", 3)])[0].astype(float) for a in (x, z))
+    return K, y, Z, truth
+
+
+@pytest.mark.parametrize("by", [3.0, "mean diagonal"])
+def test_a_matrix_and_its_multiples_give_the_same_fit(by):
+    """What is divided in float64 are no float32 numbers, but their errors are float32's all the same."""
+    K, y, Z, truth = twins()
+    scale = by if isinstance(by, float) else K.diagonal().mean()
+    model = CNTKClassifier(kernel="precomputed", ridge=0).fit(K, y)
+    other = clone(model).fit(K / scale, y)
+    assert model.path_[0]["jitter"] == other.path_[0]["jitter"] > 1e-9
+    np.testing.assert_allclose(other.decision_function(Z / scale), model.decision_function(Z), atol=1e-5)
+    assert model.score(Z, truth) == other.score(Z / scale, truth) > 0.5
+
+
+def test_entries_that_are_more_exact_are_said_to_be():
+    K, y, _, _ = twins()
+    exact = CNTKClassifier(kernel="precomputed", ridge=0, kernel_error=0)
+    assert exact.fit(K, y).path_[0]["jitter"] < 1e-8  # noise is fitted, as was asked for
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), np.arange(20) % 2
+    x[7] = x[2] + 1e-4
+    K = np.exp(-np.square(x[:, None] - x).sum(-1) / 2)  # in float64: 1 - K_27 is 1.5e-8, known to 1e-8 of it
+    stored, exact = (
+        CNTKClassifier(kernel="precomputed", ridge=0, kernel_error=error).fit(K, y) for error in (None, 1e-15)
+    )
+    assert stored.path_[0]["jitter"] > 0 and exact.path_[0]["jitter"] == 0
+
+
+@pytest.mark.parametrize("made", BOTH)
+def test_a_fit_that_fails_leaves_nothing_to_predict_with(digits, made):
+    x, y, z = digits[0].x_train, digits[0].y_train, digits[0].x_test
+    model = made(depth=3, ridge=-1)
+    with pytest.raises(ValueError, match="ridge -1 is not possible"):
+        model.fit(x, y)
+    for later in ("first", "again"):
+        with pytest.raises(NotFittedError):
+            model.predict(z)
+        with pytest.raises(NotFittedError):
+            check_is_fitted(model)
+        if later == "first":
+            assert model.set_params(ridge=0.1).fit(x, y).predict(z).shape == (30,)
+            with pytest.raises(ValueError, match="ridge -1 is not possible"):
+                model.set_params(ridge=-1).fit(x[::-1] + 1, y % 2)
 
 
 def test_a_matrix_rounded_in_float32_is_symmetric_enough(digits, monkeypatch):
