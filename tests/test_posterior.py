@@ -135,6 +135,20 @@ class TestPosterior:
         assert posterior.edge(twice, posterior.likeliest(twice, smooth)) == "smallest"
         assert posterior.edge(spectrum, 0.0) is None
 
+    @pytest.mark.parametrize("seed", range(6))
+    def test_the_smallest_ridge_that_is_tried_is_not_doubted_by_rounding(self, seed):
+        """It makes the smallest eigenvalue equal to the errors of stored kernels, whatever the last bit."""
+        rng = np.random.default_rng(seed)
+        for unit in rng.uniform(0.1, 10, 20):
+            _, _, K, _, _ = problem(seed=seed)
+            order = [0, 0, *range(1, 39)]
+            twice = eigen.decompose(unit * K[np.ix_(order, order)])
+            smooth = twice.vectors[:, -30:] * np.sqrt(twice.values[-30:])
+            ridge = posterior.likeliest(twice, smooth)
+            assert posterior.edge(twice, ridge) == "smallest"
+            assert posterior.prior(twice, smooth, ridge).doubt is None
+            assert posterior.prior(twice, smooth, 0.999 * ridge).doubt is not None
+
     def test_of_equal_images_a_posterior_needs_a_ridge(self):
         _, y, K, _, _ = problem()
         order = [0, 0, *range(1, 39)]
@@ -175,6 +189,23 @@ class TestCalibration:
         got = calibration.probabilities(mean, variance)
         np.testing.assert_allclose(got[:, 0], expected, atol=1e-13)
         assert got[1].tolist() == pytest.approx([1, 0]) and got[2].tolist() == pytest.approx([0.5, 0.5])
+
+    @pytest.mark.filterwarnings("error")
+    def test_without_variance_they_are_those_of_the_limit(self):
+        """The functions of a black image are 0: its classes tie."""
+        mean = np.array([[0.0, 0.0, 0.0, 0.0], [0.3, -0.1, 0.3, 0.2], [0.1, 0.2, 0.0, 0.2 - 1e-9]])
+        expected = np.array([[0.25] * 4, [0.5, 0, 0.5, 0], [0, 1, 0, 0]])
+        for variance in (0.0, 1e-30):
+            got = calibration.probabilities(mean, np.full(3, variance))
+            np.testing.assert_allclose(got, expected, atol=1e-13)
+        table, error = calibration.reliability(got, np.array([0, 2, 1]))
+        assert sum(one["count"] for one in table) == 3 and np.isfinite(error)
+
+    @pytest.mark.filterwarnings("error")
+    def test_the_likelihood_without_variance(self):
+        mean, y, variance = np.zeros((2, 2)), np.array([[0.9, -0.1], [0.0, 0.0]]), np.array([1.0, 0.0])
+        assert calibration.negative_log_likelihood(mean, variance, y) == -np.inf  # y is certain, and right
+        assert calibration.negative_log_likelihood(mean, variance[::-1], y) == np.inf
 
     def test_blocks_of_images_change_nothing(self, monkeypatch):
         mean, variance = np.random.default_rng(0).standard_normal((9, 3)), np.ones(9)

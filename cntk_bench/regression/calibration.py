@@ -8,6 +8,9 @@ f_d of means m_d and one variance v:
 computed by the trapezoidal rule, which converges faster than any power of its step for such functions. It
 is the probability for the functions themselves, without the noise of targets. A softmax of the means would
 be no posterior probability of anything.
+
+A variance may be 0: a black image's kernels are all 0, and so are its functions. Then the limit v -> 0 is
+taken: classes that tie for the largest mean have equal probabilities.
 """
 
 import numpy as np
@@ -19,26 +22,32 @@ BINS = 15
 
 
 def probabilities(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Class probabilities (m, k) of means (m, k) and positive variances (m,)."""
+    """Class probabilities (m, k) of means (m, k) and variances (m,), which are at least 0."""
     z = np.arange(-REACH, REACH + STEP / 2, STEP)
     weight = STEP * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     out = np.empty(mean.shape)
     for first in range(0, len(mean), ROWS):
         rows = slice(first, first + ROWS)
-        scaled = mean[rows] / np.sqrt(variance[rows, None])
+        some, deviation = mean[rows], np.sqrt(variance[rows])
         for c in range(mean.shape[1]):
-            product = np.repeat(weight[None], len(scaled), axis=0)
+            product = np.repeat(weight[None], len(some), axis=0)
             for d in range(mean.shape[1]):
                 if d != c:
-                    product *= ndtr(z + (scaled[:, c] - scaled[:, d])[:, None])
+                    product *= ndtr(z + _over(some[:, c] - some[:, d], deviation)[:, None])
             out[rows, c] = product.sum(axis=1)
     return out
 
 
 def negative_log_likelihood(mean: np.ndarray, variance: np.ndarray, y: np.ndarray) -> float:
-    """Mean over m images and k classes of -log N(y; mean, variance), y and mean (m, k), variance (m,)."""
-    spread = variance[:, None]
-    return float(((y - mean) ** 2 / spread + np.log(2 * np.pi * spread)).mean() / 2)
+    """Mean over m images and k classes of -log N(y; mean, variance), y and mean (m, k), variance (m,).
+
+    It is infinite if a variance is 0 and the mean is not y.
+    """
+    spread, distance = variance[:, None], (y - mean) ** 2
+    if (distance[variance == 0] > 0).any():
+        return float("inf")
+    with np.errstate(divide="ignore"):  # minus infinity where a variance is 0 and the mean is y
+        return float((_over(distance, spread) + np.log(2 * np.pi * spread)).mean() / 2)
 
 
 def coverage(mean: np.ndarray, variance: np.ndarray, y: np.ndarray, level: float) -> float:
@@ -83,3 +92,9 @@ def reliability(found: np.ndarray, labels: np.ndarray, bins: int = BINS) -> tupl
         )
         error += here.mean() * abs(true - said)
     return table, float(error)
+
+
+def _over(values: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """values / by, infinite where only `by` is 0, and 0 where both are."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(values == 0, 0, values / by)

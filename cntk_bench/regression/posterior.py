@@ -33,6 +33,8 @@ from cntk_bench.regression.sensitivity import KERNEL_ERROR
 
 LEAST, MOST = 1e-8, 1e4  # ridges among which the likeliest is sought, relative to the mean diagonal
 STEPS = 4  # per decade, before the best is refined
+# A ridge is taken through its logarithm (`likeliest`), so that what it gives is known up to this share.
+ROUNDED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def prior(spectrum: Spectrum, y: np.ndarray, ridge: float) -> Prior:
     shifted = _shifted(spectrum, ridge)
     scale, value = _likelihood(shifted, spectrum.project(y))
     doubt = None
-    if shifted[0] < spectrum.noise:
+    if shifted[0] < spectrum.noise * (1 - ROUNDED):  # the smallest of `likeliest` makes it equal to the noise
         doubt = (
             f"the smallest eigenvalue of K + r I, {shifted[0]:.2g}, is within the errors of stored kernels "
             f"({spectrum.noise:.2g}): raise the ridge"
