@@ -254,7 +254,7 @@ class TestFlow:
 
     def test_a_doubt_is_told_and_is_the_exit_code(self, run, monkeypatch):
         prediction = sys.modules["cntk_bench.regression.prediction"]
-        monkeypatch.setattr(prediction, "scored", partial(prediction.scored, error=1.0))
+        monkeypatch.setattr(prediction, "unsure", partial(prediction.unsure, error=1.0))
         assert "1 of 1 results are not to be trusted: CNTK-V at depth 3" in fail("flow", run, *CELL)
 
     def test_a_link_is_not_written_through(self, run, tmp_path):
@@ -477,6 +477,43 @@ class TestPosterior:
             posteriors.own_kernels(opened, settings, cells).values() for settings in (changed, config)
         )
         np.testing.assert_array_equal(own, expected)
+
+    def test_is_of_images_prepared_as_they_were_computed(self, tmp_path):
+        """With the statistics of all training images computed, also where some are left out now."""
+        sizes = ("dataset.train=20", "dataset.test=15", "kernel.depths=[3]")
+        more = (*sizes, "preprocess.statistics=subset", "kernel.columns=[CNN-GP-V]")
+        changes = [word for one in more for word in ("--set", one)]
+        succeed("compute", QUICKSTART, *changes, "--output", tmp_path / "run")
+        opened, cells = cntk_bench.open_run(tmp_path / "run"), [("CNN-GP-V", 3)]
+        (own,), (of_fewer,) = (
+            posteriors.own_kernels(one, one.run.config(), cells).values()
+            for one in (opened, opened.first(12))
+        )
+        np.testing.assert_array_equal(of_fewer, own)
+        (facts,) = as_json("posterior", tmp_path / "run", "--train", "12")
+        assert facts["data"]["n_train"] == 12
+
+    def test_a_black_test_image_has_a_class_as_likely_as_any(self, tmp_path):
+        digits = cntk_bench.load_images("digits", train=40, test=30, preprocess="none")
+        arrays = {"y_train": digits.y_train, "y_test": digits.y_test, "x_train": digits.x_train[:, 0]}
+        x_test = digits.x_test[:, 0].copy()
+        x_test[7] = 0
+        np.savez(tmp_path / "black.npz", x_test=x_test, **arrays)
+        more = ("dataset.name=npz", f"dataset.path={tmp_path / 'black.npz'}", "dataset.train=40",
+                "dataset.test=30", "dataset.order=random", "dataset.preprocess=none",
+                "kernel.columns=[CNN-GP-V]", "kernel.depths=[3]")  # fmt: skip
+        changes = [word for one in more for word in ("--set", one)]
+        succeed("run", QUICKSTART, *changes, "--output", tmp_path / "run")
+        for given in ("0.05", "0"):
+            (facts,) = as_json("posterior", tmp_path / "run", "--ridge", given)
+            kept = np.load(tmp_path / "run" / "posterior" / "CNN-GP-V-3.npz")
+            (black,) = np.flatnonzero(kept["variance"] == 0)
+            np.testing.assert_allclose(kept["probabilities"][black], 0.1)
+            assert np.isfinite(kept["probabilities"]).all() and facts["doubt"] is None
+            assert sum(one["count"] for one in facts["reliability"]) == 30
+            assert 0 < facts["ece"] < 1 and facts["log_loss"] > 0
+            assert (facts["nll"] is None) == (given == "0")  # of a certain error it is infinite
+            report_of_posterior.figure(facts)
 
     def test_a_kernel_to_which_targets_are_noise_is_said_to_be_one(self, run, monkeypatch):
         monkeypatch.setattr(posteriors.gp, "likeliest", lambda *_: posteriors.gp.MOST)

@@ -1,11 +1,13 @@
 """`curve` on a small run of several draws, and `curve --extrapolate`, as users meet them."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import figures
 import numpy as np
 import pytest
+import yaml
 from figures import as_json
 from test_cli import QUICKSTART, call, fail, succeed
 
@@ -35,6 +37,16 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def saved(request, monkeypatch):
     return figures.watched(request, monkeypatch)
+
+
+def with_ridge(run, folder, ridge):
+    """A copy of the run, with this solve.ridge."""
+    copy = folder / "run"
+    shutil.copytree(run, copy)
+    settings = yaml.safe_load((copy / "config.yaml").read_text())
+    settings["solve"]["ridge"] = ridge
+    (copy / "config.yaml").write_text(yaml.safe_dump(settings))
+    return copy
 
 
 def of_digits(train, test, accuracy, source="Somebody 2020", **more):
@@ -81,6 +93,19 @@ class TestDraws:
             assert "draws" not in facts["data"] and "extrapolation" not in facts
             for point, of_all in zip(facts["points"], whole["points"], strict=True):
                 assert set(point) == keys and point["accuracy"] == pytest.approx(of_all["accuracies"][0])
+
+    @pytest.mark.parametrize("given", [[0.1], [0.1, 0.1]])
+    def test_a_list_of_one_ridge_is_one_ridge(self, run, tmp_path, given):
+        of = ("--sizes", "20", "--column", "CNTK-V")
+        (expected,) = as_json("curve", run, *of, "--ridge", "0.1")
+        (facts,) = as_json("curve", with_ridge(run, tmp_path, given), *of)
+        assert (facts["ridge"], facts["points"]) == (0.1, expected["points"])
+
+    @pytest.mark.parametrize("given", [[0.1, 0.2], "loo"])
+    def test_of_several_ridges_one_has_to_be_given(self, run, tmp_path, given):
+        said = fail("curve", with_ridge(run, tmp_path, given), "--sizes", "20")
+        told = f"solve.ridge of the run is {given}, not one number, as a learning curve needs: give --ridge"
+        assert told in said
 
     def test_says_of_what_it_is(self, run, saved):
         text = succeed("curve", run, *LISTED, "--column", "CNTK-V", "--ridge", "0.1")

@@ -776,6 +776,8 @@ class TestRounding:
         alpha, row = np.array([[1.0, 1.0 - 1e-5], [0.0, 0.0]]), np.array([[1.0, 0.5]])
         assert prediction.predict(alpha, [row]).undecided == 0
         assert prediction.predict(alpha, [row], residual=1e-4).undecided == 1
+        assert prediction.predict(alpha, [row], residual=0.6e-5).undecided == 1  # it moves both scores
+        assert prediction.predict(alpha, [row], residual=0.4e-5).undecided == 0
 
     def test_left_out_scores_that_differ_by_rounding_are_a_tie(self):
         y = np.array([[0.9, -0.1, -0.1]] * 3)
@@ -843,12 +845,31 @@ class TestSmallThings:
 
     @pytest.mark.parametrize(("share", "undecided"), [(0.9, 1), (1.1, 0)])
     def test_an_image_is_undecided_where_its_margin_is_below_the_noise(self, share, undecided):
-        """A score has the noise KERNEL_ERROR sqrt(sum (K alpha)^2); a margin has that of both scores."""
+        """A score has the noise KERNEL_ERROR sqrt(sum (K alpha)^2); a margin has that of both scores, where
+        these come from different training images."""
         block = np.array([[3.0, 4.0]])
         scores = np.array([12.0, 12.0 * (1 - share * np.sqrt(2) * sensitivity.KERNEL_ERROR)])
         # With single products as scores, the noise is KERNEL_ERROR times the score.
         alpha = np.diag(scores / block[0])
         assert prediction.predict(alpha, [block]).undecided == undecided
+
+    @pytest.mark.parametrize("alike", [0.95, 0.0, -0.95])
+    def test_the_deviation_of_a_margin_is_that_of_kernels_with_errors(self, alike):
+        """Monte Carlo: the errors of a test image's kernels are the same in the scores of all classes."""
+        rng, error, n = np.random.default_rng(0), 1e-6, 30
+        first, other = rng.standard_normal((2, n))
+        alpha = np.stack([first + 1, alike * first + (1 - alike**2) ** 0.5 * other + 1, np.zeros(n)], axis=1)
+        block = rng.random((8, n))
+        scores, together = prediction.scored(alpha, block)
+        margin, deviation = prediction.margins(scores, together, block, error)
+        assert (scores.argmin(axis=1) == 2).all()
+        np.testing.assert_array_equal(margin, np.abs(scores[:, 0] - scores[:, 1]))
+        disturbed = block * (1 + error * rng.standard_normal((4000, *block.shape))) @ alpha
+        measured = (disturbed[..., 0] - disturbed[..., 1]).std(axis=0)
+        np.testing.assert_allclose(deviation, measured, rtol=5 / 8000**0.5)
+        np.testing.assert_array_equal(
+            prediction.unsure(scores, together, block, error=1e5 * error), margin < 1e5 * deviation
+        )
 
     def test_residuals_that_show_in_scores_are_a_doubt(self):
         assert "residuals of up to 0.01" in fit_room.untrusted(0.01, 0.0)

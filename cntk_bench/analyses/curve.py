@@ -12,8 +12,10 @@ import numpy as np
 from cntk_bench.analyses import analysis, extrapolation
 from cntk_bench.errors import UserError
 from cntk_bench.regression import nested, placement, prediction
+from cntk_bench.regression.ridge import ridges
 from cntk_bench.runs import draws, images, scoring
 from cntk_bench.runs.access import OpenRun
+from cntk_bench.text import short
 
 
 def sizes(n: int, classes: int) -> list[int]:
@@ -67,17 +69,19 @@ def follow(
     Raises
     ------
     UserError
-        If the config's ridge is no single number and none is given; if the matrix does not fit into memory
+        If the config has several ridges and none is given; if the matrix does not fit into memory
         or is not computed; or if an argument is invalid.
     """
     started = time.perf_counter()
     how, n = opened.run.config().solve, opened.sizes[0]
     if ridge is None:
-        if not isinstance(how.ridge, float):
+        several = ridges(how.ridge)
+        if len(several) > 1:
+            given = short(list(how.ridge) if isinstance(how.ridge, tuple) else how.ridge)
             raise UserError(
-                "solve.ridge of the run is not one number, as a learning curve needs: give --ridge"
+                f"solve.ridge of the run is {given}, not one number, as a learning curve needs: give --ridge"
             )
-        ridge = how.ridge
+        (ridge,) = several
     _, _, classes = analysis.truth(opened)
     chosen = sizes(n, classes) if listed is None else list(listed)
     if extrapolate is not None:
@@ -139,9 +143,10 @@ def _tested(
         rows = slice(first, first := first + len(block))
         black += prediction.black(block)
         for i, part in enumerate(parts):
-            scores, noise = prediction.scored(part.alpha, block[:, : part.train])
+            some = block[:, : part.train]
+            scores, together = prediction.scored(part.alpha, some)
             right[i, rows] = scores.argmax(axis=1) == y_test[rows]
-            undecided[i] += int(prediction.unsure(scores, noise, part.largest_residual).sum())
+            undecided[i] += int(prediction.unsure(scores, together, some, part.largest_residual).sum())
     return right, undecided, black
 
 

@@ -143,12 +143,15 @@ def _points(
     first = black = 0
     for block in analysis.blocks(opened, column, depth):
         rows = slice(first, first := first + len(block))
-        shape = (len(block), len(listed), classes)
-        scores, noise = (values.reshape(shape) for values in prediction.scored(alpha, block))
+        scores, together = (
+            values.reshape(len(values), len(listed), classes) for values in prediction.scored(alpha, block)
+        )
         black += prediction.black(block)
         squares += ((scores - goal[rows, None]) ** 2).sum(axis=(0, 2))
         right[:, rows] = (scores.argmax(axis=2) == y_test[rows, None]).T
-        undecided += [int(prediction.unsure(scores[:, i], noise[:, i]).sum()) for i in range(len(listed))]
+        undecided += [
+            int(prediction.unsure(scores[:, i], together[:, i], block).sum()) for i in range(len(listed))
+        ]
     points = []
     for i, t in enumerate(listed):
         trained = flow.trained(spectrum, y, t, ridge)

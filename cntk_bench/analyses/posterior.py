@@ -14,6 +14,7 @@ from cntk_bench.analyses import analysis
 from cntk_bench.config.config import Config
 from cntk_bench.grams import direct, growth
 from cntk_bench.kernels.spec import Readout
+from cntk_bench.records import record
 from cntk_bench.regression import calibration, eigen, placement, prediction
 from cntk_bench.regression import posterior as gp
 from cntk_bench.regression.targets import shifted_one_hot
@@ -48,8 +49,10 @@ def own_kernels(
     UserError
         If the images are not the run's, or cannot be read.
     """
-    n, m = opened.sizes  # config.yaml may have been edited since
-    loaded = images.load(settings, n * opened.draws, m)
+    # The numbers are the record's: config.yaml may have been edited since, and with fewer training images
+    # (`OpenRun.first`) the statistics that prepare every image could be others.
+    n, m = record.sizes(record.computed(record.load(opened.run.record)))
+    loaded = images.load(settings, n, m)
     growth.require_images(opened.store, images.asked(settings, loaded), images.image_facts(loaded))
     readouts = tuple(dict.fromkeys(opened.readout(*cell) for cell in cells))
     name = stored.backend_name("auto", opened.run)
@@ -102,7 +105,8 @@ def infer(
     for block in analysis.blocks(opened, column, depth):
         rows = slice(first, first := first + len(block))
         parts.append(gp.posterior(spectrum, assumed, alpha, block, own[rows]))
-        undecided += int(prediction.unsure(*prediction.scored(alpha, block)).sum())
+        scores, together = prediction.scored(alpha, block)
+        undecided += int(prediction.unsure(scores, together, block).sum())
         black += prediction.black(block)
     mean, variance, error = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "variance", "error")

@@ -40,21 +40,20 @@ def predict(
 
     `error` is a kernel's relative error; stored kernels have float32's precision. Large coefficients of
     opposite signs, as two almost equal images of different classes get, make the kernels' errors as large as
-    the scores: an image whose best two scores are closer than the errors' standard deviation,
-    error sqrt(sum_i (K_i alpha_i)^2), or than the residual, is undecided.
+    the scores: an image is undecided (`unsure`) if these errors or the residual could swap its best two.
 
     `others` are r further arrays (n, k) like alpha, such as those of other ridges; each block is read once.
     """
     outputs, undecided, also, dark = [], 0, [], 0
     n, k = alpha.shape
     stacked = np.stack([*others], axis=1).reshape(n, -1) if others else np.empty((n, 0))
-    for block in blocks:
-        scores, noise = scored(alpha, block, error)
-        undecided += int(unsure(scores, noise, residual).sum())
+    for given in blocks:
+        block = np.asarray(given, np.float64)
+        scores, together = scored(alpha, block)
+        undecided += int(unsure(scores, together, block, residual, error).sum())
         dark += black(block)
         outputs.append(scores)
         if others:
-            block = np.asarray(block, np.float64)
             found = (block @ _together(stacked, block)).reshape(len(block), len(others), k)
             also.append(found.argmax(axis=2).T)
     whole = np.concatenate(outputs)
@@ -63,10 +62,8 @@ def predict(
     return Prediction(classes, undecided, whole, by_others, dark)
 
 
-def scored(
-    alpha: np.ndarray, block: np.ndarray, error: float = KERNEL_ERROR
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores block @ alpha (h, q) for alpha (n, q), and their standard deviations due to kernels' errors.
+def scored(alpha: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores block @ alpha (h, q) for alpha (n, q), and alpha with equal training images counted as one.
 
     Raises
     ------
@@ -83,9 +80,7 @@ def scored(
                 "scores leave float64's range, as of kernels near its ends: multiply the kernel by a constant"
             )
         raise UserError("the test Gram matrix holds NaN or infinity: verify and repair what it came from")
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinite or unknown error is a doubt
-        noise = error * np.sqrt(block**2 @ together**2)
-    return scores, np.where(np.isnan(noise), np.inf, noise)
+    return scores, together
 
 
 def black(block: np.ndarray) -> int:
@@ -93,13 +88,45 @@ def black(block: np.ndarray) -> int:
     return int((~np.asarray(block).any(axis=1)).sum())
 
 
-def unsure(scores: np.ndarray, noise: np.ndarray, residual: float = 0.0) -> np.ndarray:
-    """Which of h test images are undecided, from scores (h, k) and deviations as `scored` gives them."""
+def unsure(
+    scores: np.ndarray,
+    alpha: np.ndarray,
+    block: np.ndarray,
+    residual: float = 0.0,
+    error: float = KERNEL_ERROR,
+) -> np.ndarray:
+    """Which of h test images are undecided: their best two scores are closer than their errors.
+
+    These are the standard deviation that the kernels' errors give the difference of the two scores
+    (`margins`), and the residual of both.
+
+    scores : (h, k), as `scored` gives them, of alpha (n, k), with equal images counted as one, and of the
+        block (h, n).
+    residual, error : as for `predict`.
+    """
+    margin, deviation = margins(scores, alpha, block, error)
+    return margin < deviation + 2 * residual
+
+
+def margins(
+    scores: np.ndarray, alpha: np.ndarray, block: np.ndarray, error: float = KERNEL_ERROR
+) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the best score leads the second, (h,), and its deviation due to kernels' errors, (h,).
+
+    The errors of a test image's kernels K_i are those of all its scores. So the lead of class b over class s
+    has the deviation error sqrt(sum_i (K_i (alpha_ib - alpha_is))^2). Compared with that of independent
+    errors, it is smaller where the coefficients of both are alike, and up to sqrt(2) times as large where
+    they are opposite, as those of two classes nearly are. Parameters are as for `unsure`.
+    """
     order = np.argsort(scores, axis=1)
     second, best = order[:, -2], order[:, -1]
-    rows = np.arange(len(scores))
-    margin = scores[rows, best] - scores[rows, second]
-    return margin < np.hypot(noise[rows, best], noise[rows, second]) + residual
+    every, squares = np.arange(len(scores)), np.empty(len(scores))
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite or unknown error is a doubt
+        for b, s in np.unique(np.stack([best, second], axis=1), axis=0):
+            rows = np.flatnonzero((best == b) & (second == s))
+            squares[rows] = np.square(block[rows], dtype=np.float64) @ np.square(alpha[:, b] - alpha[:, s])
+    squares[np.isnan(squares)] = np.inf
+    return scores[every, best] - scores[every, second], error * np.sqrt(squares)
 
 
 def _together(alpha: np.ndarray, block: np.ndarray) -> np.ndarray:
