@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from cntk_bench.columns import Request, baseline, distances, gaussian
 from cntk_bench.columns.baseline import Baseline
 from cntk_bench.errors import UserError
 from cntk_bench.report import table
+from cntk_bench.runs import scoring
 
 N, M, K = 36, 20, 3
 
@@ -262,11 +264,53 @@ def test_a_matrix_that_cannot_be_solved_names_the_key_of_the_baselines():
         filled("LINEAR", Given(ridge=0.0))
 
 
-def test_a_doubt_names_the_key_of_the_baselines_too(tmp_path):
-    (tmp_path / "c.yaml").write_text("name: a\ndataset: {train: 20, test: 10}\nkernel: {columns: [RBF]}\n")
-    changes = ("--set", "baseline.bandwidths=[1e-6]")  # far below any distance, so all kernels are 0
+@pytest.mark.parametrize(("given", "told"), [(0.0, "0.0"), ((0.0, 0.0), r"\[0.0, 0.0\]")])
+def test_linear_without_a_ridge_is_refused_before_anything_is_solved(tmp_path, given, told):
+    problem = f"column LINEAR needs a ridge above 0, and baseline.ridge is {told}: add one, such as 0.001"
+    with pytest.raises(UserError, match=problem):
+        columns.require(["LINEAR"], lambda: asked(40, ridge=given))
+    columns.require(["LINEAR"], lambda: asked(40, ridge=(0.0, 0.1)))
+    columns.require(["RBF"], lambda: asked(40, ridge=given))
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    changes = ("--set", f"baseline.ridge={list(given) if isinstance(given, tuple) else given}")
     done = call("run", tmp_path / "c.yaml", "--output", tmp_path / "run", *changes)
-    assert done.returncode == 2 and "of the test images; raise baseline.ridge" in done.stderr
+    assert done.returncode == 2 and "column LINEAR needs a ridge above 0" in done.stderr
+    assert not (tmp_path / "run" / "gram.zarr").exists()
+
+
+def test_a_doubt_names_the_key_of_the_baselines_too(monkeypatch):
+    given = Given()
+    cell = filled("RBF", given)
+    told = scoring.scored(replace(cell, undecided=M), given.y_test)["doubt"]
+    assert told.endswith("of the test images; raise baseline.ridge")
+    monkeypatch.setattr(baseline.kernels, "solved", doubtful(baseline.kernels.solved))
+    assert filled("RBF", given).facts["doubt"] == "not solved; raise baseline.ridge"
+
+
+def doubtful(solve):
+    """The solver with a doubt about each solution."""
+
+    def solved(*arguments, **how):
+        found = solve(*arguments, **how)
+        return replace(found, chosen=replace(found.chosen, doubt="not solved; raise solve.ridge"))
+
+    return solved
+
+
+@pytest.mark.parametrize("name", ["RBF", "LAPLACE"])
+def test_a_bandwidth_far_below_any_distance_is_a_doubt(name, tmp_path):
+    """Kernels of test images underflow to 0: each gets the first class, whatever it shows."""
+    changes = ("--set", "baseline.bandwidths=[1e-4]", "--set", f"kernel.columns=[{name}]")
+    (tmp_path / "c.yaml").write_text("name: a\ndataset: {train: 20, test: 10}\n")
+    done = call("run", tmp_path / "c.yaml", "--output", tmp_path / "run", *changes)
+    said = "10 of 10 test images are so far from all training images that with bandwidth 0.0001 their kernels"
+    assert done.returncode == 2 and said in done.stderr and "add larger ones to baseline" in done.stderr
+    given = Given(bandwidths=[1e-4])
+    cell = filled(name, given)
+    assert (cell.predicted == 0).all() and not scoring.scored(cell, given.y_test)["trusted"]
+    assert filled(name, Given(bandwidths=[1.0])).facts["doubt"] is None
+    assert baseline._far(1, M, 1.0) is None and baseline._far(100, 10_000, 1.0) is None
+    assert baseline._far(101, 10_000, 1.0) is not None
 
 
 def asked(n, memory=None, features=32, **settings):

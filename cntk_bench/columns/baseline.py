@@ -32,7 +32,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
-from cntk_bench.text import one_line
+from cntk_bench.text import one_line, short
 
 Above = Annotated[StrictFloat, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 
@@ -87,7 +87,7 @@ class BaselineColumn:
         return ()
 
     def require(self, request: Request) -> None:
-        """Raise UserError if its library is missing, or there are too many images for it."""
+        """Raise UserError if its library is missing, there are too many images, or LINEAR has no ridge."""
         from cntk_bench.regression import placement
 
         n, free = request.n_train, request.memory * GIB if request.memory is not None else memory.available()
@@ -103,6 +103,7 @@ class BaselineColumn:
                 )
             needed = 8 * n**2 * (GP_MATRICES + 2 * request.classes * (self.name == "SKLEARN-GP"))
         elif self.name == "LINEAR":
+            _ridges_of_linear(request.section("baseline"))
             needed = 8 * (4 * n * request.features + 3 * min(n, request.features) ** 2)
         else:
             # One matrix at a time, as for kernel columns, but always whole; `inputs.dtype` may be float32.
@@ -190,10 +191,27 @@ def _kernel_ridge(
     facts = (
         asdict(chosen) | {"bandwidth": bandwidth, "median_distance": unit, "length": length} | more(length)
     )
-    facts |= {"tried": tried, "doubt": chosen.doubt and _of_baseline(chosen.doubt)}
+    doubt = _of_baseline(chosen.doubt) if chosen.doubt else _far(predicted.black, len(z), bandwidth)
+    facts |= {"tried": tried, "doubt": doubt}
     facts["note"] = notes(_edge(bandwidth, how.bandwidths, "bandwidth"), ridge_edge(solution.edge))
     arrays = {"alpha": solution.alpha, "ridge": chosen.ridge + chosen.jitter, "length": length}
     return Cell(predicted.classes, facts, predicted.undecided, arrays)
+
+
+def _far(count: int, n: int, bandwidth: float) -> str | None:
+    """Say why the accuracy means nothing if `count` of n test images have kernels of 0; None if it does.
+
+    They get the first class. As the column does not know its accuracy, it takes the largest standard error
+    that one can have.
+    """
+    from cntk_bench.regression.accuracy import standard_error
+
+    if 100 * count / n <= max(2 * standard_error(0.5, n), 100 / n):
+        return None
+    return (
+        f"{count} of {n} test images are so far from all training images that with bandwidth {bandwidth:g} "
+        "their kernels are 0 and nothing can classify them; add larger ones to baseline.bandwidths"
+    )
 
 
 def _of_baseline(problem: object) -> str:
@@ -205,15 +223,9 @@ def linear(inputs: Inputs) -> Cell:
     """Ridge regression with an intercept; its ridge relative to the mean diagonal of the centred X X^T."""
     from sklearn.linear_model import RidgeCV
 
-    from cntk_bench.regression import ridge
     from cntk_bench.regression.targets import shifted_one_hot
 
-    how, (x, z) = inputs.section("baseline"), inputs.images()
-    values = [value for value in ridge.ridges(how.ridge) if value > 0]
-    if isinstance(how.ridge, str):
-        values += [10.0**power for power in range(1, int(np.log10(ridge.LARGEST)) + 1)]
-    if not values:
-        raise UserError("column LINEAR needs a ridge above 0: baseline.ridge has none")
+    values, (x, z) = _ridges_of_linear(inputs.section("baseline")), inputs.images()
     vectors = distances.flattened(x)
     unit = float(vectors.var(0).sum())  # the mean of |x - mean|^2
     if not unit > 0:
@@ -233,6 +245,22 @@ def linear(inputs: Inputs) -> Cell:
         "note": notes(ridge_edge(edge)),
     }
     return Cell(scores.argmax(1), facts, 0, {"weights": model.coef_, "intercept": model.intercept_})
+
+
+def _ridges_of_linear(how: Baseline) -> list[float]:
+    """Return the ridges that LINEAR tries; UserError if there are none."""
+    from cntk_bench.regression import ridge
+
+    values = [value for value in ridge.ridges(how.ridge) if value > 0]
+    if isinstance(how.ridge, str):
+        values += [10.0**power for power in range(1, int(np.log10(ridge.LARGEST)) + 1)]
+    if not values:
+        given = short(list(how.ridge) if isinstance(how.ridge, tuple) else how.ridge)
+        raise UserError(
+            f"column LINEAR needs a ridge above 0, and baseline.ridge is {given}: add one, such as 0.001, or "
+            "use loo"
+        )
+    return values
 
 
 def notes(*sentences: str | None) -> str | None:
