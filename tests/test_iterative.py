@@ -230,6 +230,23 @@ class TestAgreement:
         assert all(re.fullmatch(PROGRESS, words) for words in said)
 
 
+@pytest.mark.parametrize("below", [5e-4, 0.05])
+def test_a_jitter_is_named_with_its_own_pivot(below, caplog):
+    """What one direction shows rules out larger jitters, which are then not tried."""
+    v = np.random.default_rng(0).standard_normal(N)
+    v /= np.linalg.norm(v)
+    K, labels = np.eye(N) - (1 + below) * np.outer(v, v), np.arange(N) % 10
+    with caplog.at_level("INFO"), pytest.raises(UserError) as refused:
+        by("cg", K, labels, rank=5)
+    said = str(refused.value)
+    tried = re.findall(r"with jitter (\S+) the matrix is not positive definite \((\S+)\)", caplog.text)
+    assert re.findall(r"jitter (\S+) a pivot is (\S+) of", said) == tried[-1:] and tried[-1][0] == "0"
+    named = re.search("raise solve.ridge to ([^ ]+)$", said)
+    assert bool(named) == (below < 1e-3) != ("no kernel's" in said)
+    if named:
+        assert by("cg", K, labels, rank=5, ridge=float(named[1])).chosen.doubt is None
+
+
 def test_refined_tells_the_leave_one_out_error(real):
     for readout in REAL[:2]:
         K, _, labels = real[readout]

@@ -69,15 +69,20 @@ class Problem:
         """What is added to K's diagonal, (n,)."""
         return fit.shifted(len(self.own), self.ridge, self.mean, jitter, self.scale)
 
+    def pivot(self, jitter: float) -> float:
+        """The pivot of the second of the two closest images, relative to its diagonal entry.
+
+        The brightest decide, as a jitter tells others apart sooner.
+        """
+        return 1 - self.closest / (1 + jitter * self.mean / self.largest) ** 2
+
     def jitters(self) -> list[float]:
         """Jitters, from 0 up, with which any two images differ beyond rounding, as Cholesky pivots must.
 
-        The brightest decide, as a jitter tells others apart sooner. Nor may a diagonal entry be 0, as a black
-        image's is without ridge and jitter.
+        Nor may a diagonal entry be 0, as a black image's is without ridge and jitter.
         """
         least = len(self.y) ** 0.5 * np.finfo(np.float64).eps
-        unit = self.mean / self.largest
-        apart = [j for j in (0.0, *fit.JITTERS) if 1 - self.closest / (1 + j * unit) ** 2 > least]
+        apart = [j for j in (0.0, *fit.JITTERS) if self.pivot(j) > least]
         return [j for j in apart if (self.own + self.shift(j) > 0).all()]
 
 
@@ -138,22 +143,22 @@ def solved(problem: Problem, make: Callable[[np.ndarray], Product], how: How, ke
         If not even the largest jitter makes it positive definite.
     """
     attempt = _Attempts(problem, make, how, kept)
-    best, pivot, jitter = None, 1 - problem.closest, fit.JITTERS[-1]
+    best, refused = None, (fit.JITTERS[-1], problem.pivot(fit.JITTERS[-1]))  # a jitter, and its pivot
     for jitter in problem.jitters():
         if jitter <= attempt.too_small:
             continue
         try:
             found = attempt(jitter)
         except NotPositiveDefinite as error:
-            pivot = error.pivot
-            log.info("with jitter %g the matrix is not positive definite (%.2g)", jitter, pivot)
+            refused = jitter, error.pivot
+            log.info("with jitter %g the matrix is not positive definite (%.2g)", *refused)
             continue
         if best is None or found.distance < best.distance:
             best = found
         if best.distance <= 1 or found.outcome.ended == "limit":
             break
     if best is None:
-        raise fit.indefinite(problem.ridge, jitter, pivot)
+        raise fit.indefinite(problem.ridge, *refused)
     return best
 
 

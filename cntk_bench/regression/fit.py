@@ -224,20 +224,23 @@ def shifted(
 def indefinite(ridge: float, jitter: float, pivot: float) -> UserError:
     """The error to raise for a matrix that is not positive definite with a ridge and jitter.
 
-    What is added to the diagonal raises each pivot by as much at least. So ten times the ridge and jitter
-    lift this one above 0 if it is not below minus nine times them, relative to its diagonal entry. Further
-    below, no rounding of a kernel's entries explains it.
+    What is added to the diagonal raises each pivot by as much at least, relative to its diagonal entry. So
+    ten times the ridge and the largest jitter lift this one above 0, if it is not further below. If it is,
+    no rounding of a kernel's entries explains it.
+
+    jitter, pivot : of one attempt; after it, larger jitters may have been known to be too small untried.
     """
+    remedy = 10 * (ridge + JITTERS[-1])
     begin = (
         f"the train Gram matrix is not positive definite: with ridge {ridge:g} and jitter {jitter:g} a "
         f"pivot is {pivot:.2g} of its diagonal entry"
     )
-    if pivot < -9 * (ridge + jitter):
+    if pivot < ridge + jitter - remedy:
         return UserError(
             f"{begin}, which rounding does not explain: it is no kernel's, as those have no negative "
             "eigenvalues; verify what it came from"
         )
-    return UserError(f"{begin}; raise solve.ridge to {10 * (ridge + jitter):g}")
+    return UserError(f"{begin}; raise solve.ridge to {remedy:g}")
 
 
 def untrusted(residual: float, moved: float) -> str | None:
