@@ -5,6 +5,8 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from cntk_bench.errors import UserError
+from cntk_bench.grams import direct
+from cntk_bench.kernels.spec import Readout
 from cntk_bench.regression import eigen, flow, prediction, ridge
 from cntk_bench.regression.targets import shifted_one_hot
 
@@ -81,6 +83,14 @@ class TestDecompose:
         raw = np.linalg.eigvalsh(K)
         assert raw[0] < -1e-7 and found.values[0] == 0
         assert 0.05 * found.noise < -raw[0] < found.noise  # `noise` is the true size of the rounding errors
+
+    def test_kernels_of_flat_images_are_refused_with_what_they_may_be(self):
+        """CNTK-GAP of uniform images: relative errors of up to 1.6e-4, in a matrix of rank 1."""
+        flat = np.linspace(0.4, 0.6, 50, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 8, 8), "f4")
+        gap, v = direct.gram(flat, readouts=[Readout("ntk", "gap", 3), Readout("ntk", "v", 3)], backend="cpu")
+        with pytest.raises(UserError, match="verify .*; if that is sound, it may be of nearly flat im"):
+            eigen.decompose(gap)
+        assert eigen.decompose(v).zeros < 50  # the remedy
 
     def test_too_many_images_are_refused(self, monkeypatch):
         monkeypatch.setattr(eigen, "MOST", 20)

@@ -63,7 +63,8 @@ def decompose(gram: np.ndarray, *, overwrite: bool = False) -> Spectrum:
     ------
     UserError
         If it is not n x n, or larger than LAPACK can do, holds NaN or infinity, has no positive diagonal,
-        or has a negative eigenvalue that the rounding of stored kernels cannot explain.
+        or has a negative eigenvalue that the rounding of stored kernels of ordinary images
+        (`sensitivity`) cannot explain.
     """
     return _decomposed(gram, overwrite, True)
 
@@ -103,7 +104,8 @@ def _decomposed(gram: np.ndarray, overwrite: bool, with_vectors: bool) -> Spectr
     if values[0] < -explained:
         raise UserError(
             f"the train Gram matrix is not positive semi-definite: an eigenvalue is {values[0]:.3g}, beyond "
-            f"the rounding of its entries ({explained:.2g}): verify what it came from"
+            f"the rounding of its entries ({explained:.2g}): verify what it came from; if that is sound, it "
+            "may be of nearly flat images, for which CNTK-GAP and LAP are less exact: use CNTK-V"
         )
     zero = values <= rounding
     values[zero] = 0
