@@ -1,8 +1,10 @@
 """A run directory: solves are complete and numbered, and never written through a link."""
 
+import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -346,6 +348,68 @@ def test_another_solve_leaves_the_cells_of_an_interrupted_one(run):
     assert not older.exists()
     with runs.new_solve(run, {"ridge": 0.5, "code": provenance.code()}) as folder:
         assert folder == left and cells.solved_cell(folder, "CNTK-V", 3) == CELL
+
+
+def unseen(monkeypatch):
+    """Locks of folders hold for one machine only, as on network file systems; those of files hold for all."""
+    real = cells.try_lock
+
+    def try_lock(handle):
+        return True if stat.S_ISDIR(os.fstat(handle).st_mode) else real(handle)
+
+    monkeypatch.setattr(cells, "try_lock", try_lock)
+
+
+def test_a_solve_on_another_machine_is_neither_removed_nor_entered(run, monkeypatch):
+    unseen(monkeypatch)
+    asked = {"ridge": 0.5, "code": provenance.code()}
+    with runs.new_solve(run, asked) as folder:
+        put(run, 0.25)
+        assert (folder / "cells" / "asked.json").exists()  # it has no cell yet
+        with runs.new_solve(run, asked) as beside:
+            assert beside != folder
+    assert [path.name for path in run.solves.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_an_older_version_left_without_a_file_to_lock_is_resumed_once_it_is_free(run, held):
+    left = interrupt(run, {"ridge": 0.5})
+    (left / "lock").unlink()
+    handle = os.open(left, os.O_RDONLY)
+    if held:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    with runs.new_solve(run, {"ridge": 0.5}) as folder:
+        assert (folder == left) is not held
+    os.close(handle)
+    assert left.is_dir()
+
+
+def test_a_folder_is_locked_until_it_is_removed(run, monkeypatch):
+    """Else another process could begin in it; and on NFS, an open file keeps a name until it is closed."""
+    rmtree, close, locked = shutil.rmtree, os.close, []
+
+    def removing(path, **more):
+        if path.name == "cells":
+            return rmtree(path, **more)
+        with open(path / "lock", "rb+") as file:
+            locked.append(cells.try_lock(file.fileno()) is False)
+        assert not (path / "cells").exists()
+        rmtree(path, **more)
+        path.mkdir()
+        (path / ".nfs0123").touch()
+
+    def closing(handle):
+        close(handle)
+        for file in run.solves.glob("*/.nfs*"):
+            file.unlink()
+
+    with runs.new_solve(run, {}):
+        (run.solves / f"{cells.BEGUN}0123abcd").mkdir()
+        monkeypatch.setattr(cells.shutil, "rmtree", removing)
+        monkeypatch.setattr(cells.os, "close", closing)
+        cells.remove_useless(run)
+        assert len(list(run.solves.iterdir())) == 1
+    assert locked == [True, True] and not list(run.solves.iterdir())
 
 
 def finish(run, ridge=0.5):

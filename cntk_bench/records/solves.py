@@ -121,7 +121,7 @@ def publish(run: Run, folder: Path, solve: dict, report: Callable[[dict, Path], 
             if number not in _published(record.load(run.record)):
                 place.rename(folder)
             raise
-        shutil.rmtree(place / cells.CELLS, ignore_errors=True)
+        cells.remove_from(place)
         mirror.show(run, place)
         return new
 
@@ -152,7 +152,7 @@ def _settle(run: Run) -> None:
                 log.warning("solve %d: %s", number, one_line(error, 200))
                 continue
             mirror.show(run, place)
-        shutil.rmtree(place / cells.CELLS, ignore_errors=True)
+        cells.remove_from(place)
 
 
 def _unsettled(run: Run) -> Iterator[int]:
