@@ -56,6 +56,11 @@ def digest(plane: np.ndarray) -> int:
     return digest_of(hashlib.sha256(np.ascontiguousarray(plane).data).hexdigest())
 
 
+def name(tile: Tile, readout: int) -> str:
+    """Name of a chunk, relative to the store."""
+    return f"{tile.part}/c.{readout}.{tile.row}.{tile.col}"
+
+
 class Chunks:
     """The arrays of a store on disk; `objects.ObjectChunks` is the equivalent for object stores.
 
@@ -95,10 +100,22 @@ class Chunks:
             if file.is_dir():  # not ours, and os.replace would fail on it
                 file.rename(file.with_name(f"aside-{file.name}-{uuid.uuid4().hex}"))
         for readout, plane in zip(readouts, block, strict=True):
-            self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)] = plane
+            self._put(tile, readout, plane)
         with ThreadPoolExecutor(8) as pool:  # concurrent flushes together cost about as much as one
             list(pool.map(flush, files))
         flush(self.path / tile.part)
+
+    def _put(self, tile: Tile, readout: int, plane: np.ndarray) -> None:
+        """Write a whole chunk, with NaN where the array is larger than the plan.
+
+        Of a chunk written in part, Zarr would first read the rest, and fail if that is damaged.
+        """
+        array = self._arrays[tile.part]
+        first = tile.rows(self.plan).start, tile.cols(self.plan).start
+        ends = [min(start + self.plan.tile, size) for start, size in zip(first, array.shape[1:], strict=True)]
+        whole = np.full([end - start for start, end in zip(first, ends, strict=True)], np.nan, np.float32)
+        whole[: plane.shape[0], : plane.shape[1]] = plane
+        array[readout, first[0] : ends[0], first[1] : ends[1]] = whole
 
     def read(self, tile: Tile, readout: int) -> tuple[np.ndarray | None, str | None]:
         """Read a tile's numbers for one readout: float32 (h, w) and None, or None and what is wrong.
@@ -125,7 +142,7 @@ class Chunks:
 
     def file(self, tile: Tile, readout: int) -> Path:
         """The file of a chunk."""
-        return self.path / tile.part / f"c.{readout}.{tile.row}.{tile.col}"
+        return self.path / name(tile, readout)
 
     def remove_partial(self) -> None:
         """Remove partial files left by killed writers; call only while nobody writes."""

@@ -10,8 +10,10 @@
 A readout is found by its name among the attributes' `readouts`, never by an assumed index. A tile is done
 when a journal says so, never because its chunks exist. Its line, with a digest of every readout's numbers, is
 appended and flushed to disk only after the chunks: a SIGKILL or a power cut loses the tiles being written
-and nothing else. A chunk that is damaged later fails its digest whenever it is read. A store grows at the
-end, and what was computed stays. It may also be in an object store (`objects`), with the same rules.
+and nothing else. A chunk that is damaged later fails its digest whenever it is read. Where two processes
+computed the same tile, the numbers of the first stay, since only its line is certain to be there. A store
+grows at the end, and what was computed stays. It may also be in an object store (`objects`), with the same
+rules.
 """
 
 import os
@@ -217,6 +219,10 @@ class Store:
     ) -> None:
         """Store a tile, then log it as done; within `shared`. Thread-safe for different tiles.
 
+        Chunks that another process has finished meanwhile are left as they are, since they may differ from
+        ours in the last bit: a reader may not have read our line yet, and we may be killed before it is
+        written.
+
         Parameters
         ----------
         tile : Tile
@@ -241,14 +247,36 @@ class Store:
         block = np.ascontiguousarray(block, "<f4")
         if block.shape != (len(readouts), *tile.shape(self.plan)[1:]):
             raise ValueError(f"{tile} has shape {tile.shape(self.plan)[1:]}, not {block.shape[1:]}")
-        digests, turn = tuple(map(chunks.digest, block)), self.progress.round(tile)
+        digests = tuple(map(chunks.digest, block))
         shape = None if min(block.shape[1:]) == self.plan.tile else block.shape[1:]
         with writing(self.path):
             journal.require_place()
-            self.chunks.write(tile, readouts, block)
+            if self._begun_by_others(tile, readouts):
+                self.progress.refresh()
+            turn = self.progress.round(tile)  # first: of a tile retracted after this, our line says nothing
+            left = [n for n, r in enumerate(readouts) if not self._is_done(tile, r, block.shape[1:])]
+            if left:
+                self.chunks.write(tile, [readouts[n] for n in left], block[left])
             line = Line(tile, readouts, digests, shape, seconds, time.time(), turn, taken, machine)
             journal.append(line)
         self.progress.enter(line)
+
+    def _begun_by_others(self, tile: Tile, readouts: Sequence[int]) -> bool:
+        """Whether there are chunks already, so that another process may have finished the tile."""
+        names = [chunks.name(tile, readout) for readout in readouts]
+        if isinstance(self.path, Bucket):  # a request for one of them, as most writers send all
+            return self.path.tag(names[0]) is not None
+        return any(os.path.lexists(self.path / name) for name in names)
+
+    def _is_done(self, tile: Tile, readout: int, shape: Sequence[int]) -> bool:
+        """Whether a tile is done for a readout and at least so many rows and columns, and is not damaged."""
+        h, w = self.progress.shape(tile, readout)
+        if not self.progress.digests(tile, readout) or h < shape[0] or w < shape[1]:
+            return False
+        try:
+            return self.inspect(tile, readout)[0] is not None
+        except Unreadable:  # not necessarily damaged
+            return True
 
     def discard(self, tile: Tile) -> None:
         """Log that a tile is not done after all; within `alone`."""
@@ -272,12 +300,15 @@ class Store:
         Unreadable
             If the operating system or the server refuses to read them at the moment.
         """
-        plane, fault = self.chunks.read(tile, readout)
-        if plane is None or not checked:
-            return plane, fault
-        h, w = self.progress.shape(tile, readout)
-        if chunks.digest(plane[:h, :w]) in self.progress.digests(tile, readout):
-            return plane, None
+        for last in (False, True):
+            plane, fault = self.chunks.read(tile, readout)
+            if plane is None or not checked:
+                return plane, fault
+            h, w = self.progress.shape(tile, readout)
+            if chunks.digest(plane[:h, :w]) in self.progress.digests(tile, readout):
+                return plane, None
+            if not last:  # another process may have written it since the journals were read
+                self.progress.refresh()
         return None, "missing or altered: the digest does not fit"
 
     def read(self, tile: Tile, readouts: Sequence[int] | None = None, *, checked: bool = True) -> np.ndarray:

@@ -135,7 +135,7 @@ class TileStates:
         """The digests that a tile's numbers may have; empty if it is not done."""
         number = self.plan.number(tile)
         digest = int(self._digests[tile.part][number, readout])
-        several = self._several.get((tile.part, number, readout))
+        several = tuple(self._several.get((tile.part, number, readout), ()))  # others may add to it
         return {one for one, _ in several} if several else {digest} if digest else set()
 
     def readouts(self, tile: Tile) -> tuple[int, ...]:

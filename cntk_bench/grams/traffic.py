@@ -1,8 +1,9 @@
 """Estimates of the objects, requests and bytes of a store in an object store; no prices.
 
 A tile is one object per readout, written once; its line is written twice (`segments`). Before the tile and
-before the line, the writer asks whether the store is still the same. While it computes, a process lists the
-journals every `REFRESH` seconds, reads the lines of others, and gives a sign of life every `BEAT` seconds.
+before the line, the writer asks whether the store is still the same, and once whether another process has
+written the tile. While it computes, a process lists the journals every `REFRESH` seconds, reads the lines of
+others, and gives a sign of life every `BEAT` seconds.
 """
 
 from dataclasses import dataclass, fields
@@ -70,7 +71,7 @@ def computing(missing: Missing, seconds: float, writers: int = 1) -> Traffic:
     return Traffic(
         put=missing.chunks + count + joins + int(writers * seconds / BEAT),
         get=others,
-        head=2 * count,
+        head=3 * count,
         list=int(writers * seconds / REFRESH),
         delete=joins,
         up=missing.bytes + 2 * count * line,
