@@ -3,19 +3,25 @@
 An entry depends only on its two images and their order. So if another store holds a tile's images, as their
 digests tell, and there each row's image does not come before its column's, its entries are the ones that
 would be computed.
+
+What is damaged there is computed instead. What only cannot be read at the moment is an error, since computing
+it could take hours.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from cntk_bench.errors import UserError
+from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import description
 from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.store import Store
 from cntk_bench.grams.tiles import Plan, Tile
 from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
 
 BLOCKS = 8  # tiles of the other store kept in memory, per readout
 
@@ -63,6 +69,7 @@ class Donor:
                 f"nothing can be taken from {where}: it has none of these training images"
                 + (f" ({words})" if words else "")
             )
+        self._warned = False
         self._keep()
 
     def _keep(self) -> None:
@@ -91,7 +98,13 @@ class Donor:
         return bool(self.store.progress.digests(there, readout)) and last[0] < h and last[1] < w
 
     def take(self, tile: Tile, readouts: Sequence[str], plan: Plan) -> dict[str, np.ndarray]:
-        """Take a tile's numbers, float32 (h, w), for each readout for which the other store has them all."""
+        """Take a tile's numbers, float32 (h, w), for each readout for which the other store has them all.
+
+        Raises
+        ------
+        Unreadable
+            If they cannot be read at the moment.
+        """
         planes = {name: self._plane(tile, name, plan) for name in self.has(tile, readouts, plan)}
         return {name: plane for name, plane in planes.items() if plane is not None}
 
@@ -117,7 +130,7 @@ class Donor:
         return self.places[tile.part][tile.rows(plan)], self.places["train"][tile.cols(plan)]
 
     def _plane(self, tile: Tile, name: str, plan: Plan) -> np.ndarray | None:
-        """A tile's numbers for one readout; None if some are damaged or cannot be read."""
+        """A tile's numbers for one readout; None if some are damaged."""
         rows, cols = self._rows_and_cols(tile, plan)
         side, out = self.store.plan.tile, np.empty((len(rows), len(cols)), np.float32)
         for there, some_rows, some_cols in self._parts(tile, plan):
@@ -131,10 +144,13 @@ class Donor:
         return None if np.isnan(out).any() else out
 
     def _read(self, tile: Tile, readout: int) -> np.ndarray | None:
-        """A tile of the other store; None if it cannot be read or is damaged."""
+        """A tile of the other store; None if it is damaged, which the first time is a warning."""
         try:
             return self.store.read(tile, [readout])[0]
-        except UserError:
+        except VerificationError as error:
+            if not self._warned:
+                log.warning("%s; what is damaged there is computed here instead", error)
+            self._warned = True
             return None
 
 
