@@ -11,6 +11,7 @@ import pytest
 
 from cntk_bench.errors import UserError, VerificationError
 from cntk_bench.grams import growth, matrix, store, stream
+from cntk_bench.grams.chunks import Unreadable
 from cntk_bench.grams.image_facts import ImageFacts
 from cntk_bench.grams.stream import Stored
 from cntk_bench.grams.tiles import Plan
@@ -136,6 +137,16 @@ def test_later_passes_look_at_the_checksums_of_chunks(tmp_path):
     np.testing.assert_array_equal(assembled(stored), before)
     damaged(made)
     with pytest.raises(VerificationError, match="tile train-1-0 .* is damaged"):
+        assembled(stored)
+
+
+@pytest.mark.parametrize("draw", [(0, 1), (1, 2)])
+def test_a_chunk_that_is_gone_after_the_first_pass_is_no_number(tmp_path, draw):
+    made = written(tmp_path, 20, 2, 8, numbers)
+    stored = Stored(made, 0, draw=draw)
+    assembled(stored)
+    (made.path / "train" / "c.0.2.2").unlink()
+    with pytest.raises(Unreadable, match=r"rows \d+ to 19, .* cannot be read now .*: mend that and run"):
         assembled(stored)
 
 

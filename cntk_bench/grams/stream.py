@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cntk_bench.grams import matrix
+from cntk_bench.grams.chunks import Unreadable
 from cntk_bench.grams.matrix import ONE, Draw
 from cntk_bench.grams.tiles import Plan, Tile
+from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.grams.store import Store
@@ -40,7 +42,8 @@ class Stored:
     ------
     UserError, VerificationError
         While it is read, if a tile is not done, cannot be read, or is damaged. Tiles' digests are checked
-        only until the first complete pass is over, the chunks' own checksums always.
+        only until the first complete pass is over, the chunks' own checksums always, and that there are
+        numbers: a chunk whose file is gone would be read as NaN.
     """
 
     def __init__(
@@ -132,6 +135,12 @@ class Stored:
             matrix.put(out, block, (rows, cols), (down, right))
             if rows == cols:
                 matrix.put(out.T, block, (rows, cols), (down, right))
+        if np.isnan(out.min()):
+            raise Unreadable(
+                f"rows {rows.start} to {rows.stop - 1}, columns {cols.start} to {cols.stop - 1} of the "
+                f"training matrix in {short(str(self._store.path))} cannot be read now (numbers that were "
+                "there are missing): mend that and run the same command again"
+            )
         return out
 
 
