@@ -17,8 +17,8 @@ import zarr
 
 from cntk_bench.errors import UserError
 from cntk_bench.executors.local import WAITING
+from cntk_bench.grams import chunks, direct, growth, matrix
 from cntk_bench.grams import compute as grams
-from cntk_bench.grams import direct, growth, matrix
 from cntk_bench.grams import store as stores
 from cntk_bench.grams import verify as verification
 from cntk_bench.grams.compute import Job, Task
@@ -635,6 +635,55 @@ def test_interrupted_repair_leaves_the_tiles_missing(exact, sigint):
     with pytest.raises(KeyboardInterrupt):
         repair(exact, damaged, Fake(lambda n: sigint()), X_TRAIN, X_TEST)
     assert stores.open(exact.path).progress.missing() == damaged[1:]
+
+
+def test_what_a_failed_repair_did_not_begin_is_as_it_was(exact):
+    damaged = [Tile("train", 1, 0), Tile("test", 1, 1), Tile("train", 2, 1), Tile("train", 3, 3)]
+
+    def fail(number):
+        raise UserError("the device is gone: put it back")
+
+    with pytest.raises(UserError, match="the device is gone"):
+        repair(exact, damaged, Fake(fail), X_TRAIN, X_TEST)
+    assert set(stores.open(exact.path).progress.missing()) == set(damaged[:2])  # the second one was started
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """An executor whose workers write to a store of their own; returns the tasks that it reported."""
+    told = []
+
+    def run(name, job, tasks, report, *_):
+        for task in tasks:
+            told.append(task)
+            report(task)
+
+    monkeypatch.setattr(grams.executors, "run", run)
+    return told
+
+
+def test_tiles_that_workers_stored_elsewhere_are_not_computed(tmp_path, elsewhere, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(grams, "sleep", pauses.append)
+    words = f"{PLAN.count} tiles that workers reported as stored are not in .*: use an output directory on a"
+    with pytest.raises(UserError, match=words):
+        compute(new_store(tmp_path / "s"), Fake(), X_TRAIN, X_TEST)
+    assert len(elsewhere) == PLAN.count and 30 < sum(pauses) < 120
+
+
+def test_tiles_of_others_may_be_seen_late(tmp_path, elsewhere, whole, monkeypatch):
+    store = new_store(tmp_path / "s")
+
+    def appear(_):
+        for task in elsewhere:
+            for readout in task.readouts:
+                name = chunks.name(task.tile, readout)
+                shutil.copyfile(whole.path / name, store.path / name)
+        shutil.copytree(whole.path / "journals", store.path / "journals", dirs_exist_ok=True)
+
+    monkeypatch.setattr(grams, "sleep", appear)
+    compute(store, Fake(), X_TRAIN, X_TEST)
+    assert same(store, whole)
 
 
 def test_nothing_to_verify(tmp_path):

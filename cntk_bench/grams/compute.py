@@ -8,13 +8,14 @@ Processes need not know of each other (`tasks`). If two compute the same tile, t
 bit.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,13 @@ from cntk_bench.kernels.spec import Readout, Spec
 from cntk_bench.system import cores
 from cntk_bench.system import log as logs
 from cntk_bench.system.interruption import noted
+from cntk_bench.text import short
+
+log = logging.getLogger(__name__)
 
 WRITING = 2  # tiles written at the same time
+# Pauses in seconds: a network file system may show others' files after a minute (acdirmax).
+SEEN_LATE = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 Piece = tuple[tuple[int, ...], np.ndarray, bool]  # readouts, their numbers, whether taken from a donor
 
@@ -204,7 +210,8 @@ def compute(
     Raises
     ------
     UserError
-        If another process changes the store, the disk is full, or a tile has values that are not finite.
+        If another process changes the store, the disk is full, a tile has values that are not finite, or
+        workers store their tiles elsewhere.
     """
     store = job.store
     with store.shared(), flight(store.path, store.plan) as in_progress:
@@ -212,12 +219,42 @@ def compute(
         sizes = sizes or store.sizes
         _require_images(job, sizes)
         tasks = pending(store, wanted, sizes, store.among(), draws, shard, in_progress)
-        _run(job, tasks, report, executor, workers)
-        store.progress.refresh()  # workers may have been other processes
+        told: list[Task] = []
+
+        def stored(task: Task) -> None:
+            told.append(task)
+            if report:
+                report(task)
+
+        _run(job, tasks, stored, executor, workers)
+        _require_stored(store, told, sizes)
+
+
+def _require_stored(store: Store, told: Sequence[Task], sizes: tuple[int, int]) -> None:
+    """Raise UserError if tasks that workers reported as stored are not in our store, but perhaps in theirs.
+
+    What other machines have written may be seen only after a while on a network file system.
+    """
+    for pause in (*SEEN_LATE, None):
+        store.progress.refresh()
+        told = [task for task in told if not store.progress.has(task.tile, task.readouts, sizes)]
+        if not told:
+            return
+        if pause is not None:
+            log.info("%d tiles that workers stored are not seen here yet", len(told))
+            sleep(pause)
+    raise UserError(
+        f"{len(told)} tiles that workers reported as stored are not in {short(str(store.path))}, probably "
+        "because their machines have a directory of their own at this path: use an output directory on a "
+        "file system that all of them share, or compute.store=s3://BUCKET/PREFIX"
+    )
 
 
 def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | None = None) -> None:
-    """Compute damaged tiles again. If interrupted, it leaves them missing, for `compute` to do.
+    """Compute damaged tiles again.
+
+    A tile is retracted just before it is computed. So if this is interrupted or fails, the tile in progress
+    is missing, for `compute` to do, and those that were not begun are as they were.
 
     Parameters
     ----------
@@ -229,11 +266,14 @@ def repair(job: Job, damaged: Sequence[Tile], report: Callable[[Task], None] | N
     store = job.store
     with store.alone():
         _require_images(job, store.sizes)
-        tasks = []
-        for tile in damaged:
-            tasks.append(Task(tile, store.progress.readouts(tile)))
-            store.discard(tile)
-        _run(job, iter(tasks), report, "local", None)
+
+        def retracted() -> Iterator[Task]:
+            for tile in damaged:
+                task = Task(tile, store.progress.readouts(tile))
+                store.discard(tile)
+                yield task
+
+        _run(job, retracted(), report, "local", None)
 
 
 def _run(
