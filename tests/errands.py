@@ -27,6 +27,7 @@ class Job:
     folder: Path
     pause: float = 0.0
     broken: bool = False  # if so, no worker can begin
+    ballast: bytes = b""  # more than fits into a pipe, as with images
 
     @contextmanager
     def worker(self):

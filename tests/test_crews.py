@@ -27,7 +27,9 @@ def name(request):
 
 def run(folder, tasks, name="processes", stopped=lambda: False, **workers):
     told = []
-    job = Job(folder, workers.pop("pause", 0.01), workers.pop("broken", False))
+    job = Job(
+        folder, *(workers.pop(k, v) for k, v in {"pause": 0.01, "broken": False, "ballast": b""}.items())
+    )
     try:
         executors.run(name, job, tasks, told.append, stopped, Workers(**{"places": PLACES} | workers))
     finally:
@@ -96,6 +98,28 @@ def test_workers_that_cannot_begin_are_an_error(tmp_path, faults):
     faults("workers that cannot begin (processes)", 3)
     with pytest.raises(UserError, match="3 workers ended before they could begin.*exit code 3"):
         run(tmp_path, [Errand(n) for n in range(5)], broken=True)
+
+
+HANGING = """
+import os, time
+if os.environ.get("PLACE") == "a":
+    try:
+        os.mkdir(os.path.join(os.path.dirname(__file__), "hung"))
+        time.sleep(10**6)
+    except FileExistsError:
+        pass
+"""
+
+
+def test_a_worker_that_hangs_before_it_takes_its_job_is_replaced(tmp_path, caplog, faults):
+    """Meanwhile the other one works, although the job is larger than what a pipe holds."""
+    faults("a worker hangs as it starts (processes)")
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    places = [place | {"PYTHONPATH": str(tmp_path)} for place in PLACES]
+    tasks = [Errand(n) for n in range(30)]
+    told = run(tmp_path, tasks, places=places, ballast=bytes(10**7), timeout=15.0)
+    assert told == list(range(30)) and set(errands.begun(tmp_path).values()) == {1}
+    assert "a worker was lost (it finished nothing for 15 seconds)" in caplog.text
 
 
 def test_asked_to_stop_it_ends_after_the_tasks_that_are_being_done(tmp_path, name):

@@ -2,7 +2,8 @@
 
 Each process has its own interpreter and environment, so that a GPU, a limit on threads or a crash concerns
 only that process. If one is killed or silent for too long, its tasks are given to others, and another process
-takes its place.
+takes its place. What is sent to a worker waits in a thread of its own until the worker receives it, so that
+one that hangs as it starts, while it imports, keeps nobody from looking after the others.
 """
 
 import logging
@@ -12,10 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from queue import SimpleQueue
 from typing import Any
 
 from cntk_bench.errors import UserError
@@ -98,7 +102,6 @@ class _Worker:
     def __init__(self, job: bytes, place: Mapping[str, str]):
         self.tasks: deque = deque()
         self.ready = self.halted = self._alone = False
-        self._sent = False
         ours, theirs = socket.socketpair()
         told, self._halt = os.pipe()
         fds = theirs.fileno(), told
@@ -117,9 +120,13 @@ class _Worker:
         finally:
             theirs.close()
             os.close(told)
-        self.connection = Connection(ours.detach())
+        self._socket = ours
+        self.connection = Connection(os.dup(ours.fileno()))
         self._heard = time.monotonic()
-        self._send(job)
+        self._unsent: SimpleQueue[bytes | None] = SimpleQueue()
+        self._sender = threading.Thread(target=self._send_all, daemon=True)
+        self._sender.start()
+        self._unsent.put(job)
 
     def wants(self) -> bool:
         """Whether it may be given one more task."""
@@ -130,11 +137,12 @@ class _Worker:
         if not self.tasks:
             self._heard, self._alone = time.monotonic(), alone
         self.tasks.append(task)
-        self._send(pickle.dumps(task))
+        self._unsent.put(pickle.dumps(task))
 
-    def _send(self, data: bytes) -> None:
+    def _send_all(self) -> None:
         try:
-            self.connection.send_bytes(data)
+            while (data := self._unsent.get()) is not None:
+                self.connection.send_bytes(data)
         except OSError:
             pass  # the process is gone, which `hear` will notice
 
@@ -180,7 +188,7 @@ class _Worker:
         """End it, at once if it still has tasks: nobody waits for them any more."""
         if self.tasks:
             self._process.kill()
-        self._send(pickle.dumps(None))
+        self._unsent.put(pickle.dumps(None))
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
@@ -191,6 +199,11 @@ class _Worker:
     def close(self) -> None:
         """Wait for the process to end and close its pipes."""
         self._process.wait()
+        self._unsent.put(None)
+        with suppress(OSError):  # ends sending, even if a process that the worker started still holds its end
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._sender.join()
+        self._socket.close()
         self.connection.close()
         self.halt()
 
