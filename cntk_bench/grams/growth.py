@@ -52,8 +52,7 @@ def create(path: str | Path | Bucket, plan: Plan, asked: Mapping[str, Any], fact
         If the path is taken, or cannot be written.
     """
     files: dict = {}
-    known = {} if facts.digests is None else {image_facts.KEPT: image_facts.whole(facts.digests)}
-    attributes = description.attributes(plan, asked) | known
+    attributes = description.attributes(plan, asked) | image_facts.kept(facts.digests)
     group = zarr.create_group(zarr.storage.MemoryStore(files), attributes=attributes, zarr_format=3)
     chunks.create(group, plan)
     image_facts.write(group, facts)
@@ -175,13 +174,14 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
         if store.attributes["data"] == asked.get("data"):
             return []
         return ["its images are others (pixels, labels or preprocessing)"]
-    common = _common(store, facts)
-    here = facts.first(common).digests
-    for index, kind in enumerate(("training", "test") if here else ()):
-        array, other = image_facts.NAMES["digests"][index], here[index]
-        one = image_facts.read_one(store.path, store.group, array, common[index])
+    if facts.digests is None:
+        return []
+    sets = zip(("training", "test"), image_facts.NAMES["digests"], facts.digests, store.sizes, strict=True)
+    for index, (kind, array, ours, n) in enumerate(sets):
+        common = min(n, len(ours))
+        one, other = image_facts.read_one(store.path, store.group, array, common), ours[:common]
         if one is None:
-            if why := _unproven(store, facts, index):
+            if why := _unproven(store, array, index, ours):
                 return [f"its {kind} images {why}"]
         elif not np.array_equal(one, other):
             first = int((one != other).argmax())
@@ -196,20 +196,17 @@ def _differing_images(store: Store, asked: Mapping, facts: ImageFacts) -> list[s
     return []
 
 
-def _unproven(store: Store, facts: ImageFacts, index: int) -> str | None:
-    """Why images are not, or perhaps not, the store's where its own digests are missing or damaged."""
-    whole = store.attributes.get(image_facts.KEPT)
-    if whole is None:
-        lost = image_facts.is_there(store.path, store.group, image_facts.NAMES["digests"][index])
+def _unproven(store: Store, array: str, index: int, ours: np.ndarray) -> str | None:
+    """Why a set's images, of these digests, are perhaps not the store's, whose own are missing or damaged."""
+    kept, n = store.attributes.get(image_facts.KEPT), store.sizes[index]
+    if kept is None:
+        lost = image_facts.is_there(store.path, store.group, array)
         return "cannot be told from others, as their digests are damaged" if lost else None
-    n = store.sizes[index]
-    if facts.sizes[index] < n:
+    if len(ours) < n:
         return (
             f"cannot be told from others, as their digests are damaged: ask for all {n:,}, which mends this"
         )
-    return (
-        None if image_facts.whole(facts.first(store.sizes).digests)[index] == whole[index] else "are others"
-    )
+    return None if image_facts.whole(ours[:n]) == kept[index] else "are others"
 
 
 def labels_fit(store: Store, facts: ImageFacts) -> bool:
@@ -243,7 +240,7 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts, tag: str)
         ):  # the description, which is on the disk first, must not be there alone
             _flush_grown(store.path)
     digests = image_facts.read(store.path, store.group, "digests", (new.n_train, new.n_test))
-    known = {} if digests is None else {image_facts.KEPT: image_facts.whole(digests)}
+    known = image_facts.kept(digests)
 
     def change(there: dict) -> dict:
         past = {name: value for name, value in there.items() if name not in ("data", image_facts.KEPT)}

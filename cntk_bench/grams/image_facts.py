@@ -79,9 +79,14 @@ def digests(x: np.ndarray, recipe: str = "") -> np.ndarray:
     return out
 
 
-def whole(images: Pair) -> list[str]:
-    """SHA-256 (hex) of all digests of either set, which tell whether images are the same without these."""
-    return [hashlib.sha256(np.asarray(one, "<i8").tobytes()).hexdigest() for one in images]
+def whole(images: np.ndarray) -> str:
+    """SHA-256 (hex) of the digests of a set's images (n,), which tells them from others without these."""
+    return hashlib.sha256(np.asarray(images, "<i8").tobytes()).hexdigest()
+
+
+def kept(images: Pair | None) -> dict[str, list[str]]:
+    """The attribute of a store that holds `whole` of both sets' digests; empty if these are not known."""
+    return {} if images is None else {KEPT: [whole(one) for one in images]}
 
 
 def write(group: Any, pairs: ImageFacts, path: Path | Bucket | None = None) -> None:
