@@ -11,7 +11,7 @@ import pytest
 from toy_store import PLAN, block_of, bucket, direct, fill, front, made, server, whole  # noqa: F401
 
 from cntk_bench.errors import UserError
-from cntk_bench.grams import claims, image_facts, segments, store
+from cntk_bench.grams import chunks, claims, image_facts, segments, store
 from cntk_bench.grams.lines import Line
 from cntk_bench.grams.progress import Progress
 from cntk_bench.grams.segments import Logs, Segments
@@ -161,6 +161,21 @@ def test_who_lost_the_lock_does_not_write_the_description(bucket, monkeypatch):
     ):
         made(bucket, LARGER)
     assert bucket.get("zarr.json")[0] == others[0]
+
+
+def test_a_damaged_chunk_at_the_edge_is_written_again_after_growth_was_interrupted(bucket):
+    """Of a chunk written in part, Zarr would first read the rest."""
+    plan = replace(PLAN, n_train=10)
+    grams = made(bucket, plan)
+    fill(grams)
+    grams.chunks.resize(LARGER)
+    tile = plan.tiles()[-1]
+    bucket.put(chunks.name(tile, 0), b"damaged")
+    again = store.open(bucket)
+    with again.alone():
+        again.discard(tile)
+        again.write(tile, block_of(tile, plan))
+    whole(bucket)
 
 
 def test_a_server_without_conditions_is_told_of(front, bucket, caplog):

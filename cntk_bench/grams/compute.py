@@ -291,7 +291,10 @@ def _require_images(job: Job, sizes: tuple[int, int]) -> None:
     needed = needed_images(job.store.plan, sizes)
     for what, x, size in zip(("train", "test"), (job.x_train, job.x_test), needed, strict=True):
         if len(x) < size:
-            raise UserError(f"{len(x)} {what} images given, but the store is for {size}")
+            raise UserError(
+                f"{len(x)} {what} images given, but the store is for {size}: run the same command again if "
+                "another process has just made it larger"
+            )
 
 
 def needed_images(plan: Plan, sizes: tuple[int, int]) -> tuple[int, int]:

@@ -46,7 +46,7 @@ class ObjectChunks(Chunks):
 
         def send(readout: int, plane: np.ndarray) -> None:
             with self.bucket.reaching():
-                self._arrays[tile.part][readout, tile.rows(self.plan), tile.cols(self.plan)] = plane
+                self._put(tile, readout, plane)
 
         with ThreadPoolExecutor(min(SENDING, len(readouts))) as pool:
             list(pool.map(send, readouts, block))
