@@ -230,11 +230,11 @@ def test_errors_are_logged_and_of_those_that_nobody_foresaw_where(run, monkeypat
 
 
 def test_no_secret_is_logged(run):
-    secret = "solve.device=cpu # token: abc123, AWS_SECRET_ACCESS_KEY=xyz789"  # with a YAML comment
+    secret = "solve.ridge=0 # token: abc123, AWS_SECRET_ACCESS_KEY=xyz789"  # with a YAML comment
     assert call("solve", run, "--set", secret).returncode == 0
     text = (run / "log.txt").read_text()
     assert "abc123" not in text and "xyz789" not in text
-    assert any("solve.device=cpu # token: ..." in line for line in lines(run) if line.startswith("asked"))
+    assert any("solve.ridge=0 # token: ..." in line for line in lines(run) if line.startswith("asked"))
 
 
 def test_many_writers_tear_no_line_and_the_file_stays_bounded(tmp_path, monkeypatch):

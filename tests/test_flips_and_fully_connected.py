@@ -96,12 +96,13 @@ def test_verify_audits_them(run):
 def test_verify_finds_a_wrong_entry(tmp_path):
     """It is off by 1e-5, but stored with a correct digest."""
     run, _ = computed(tmp_path, ALL, "dataset.train=10", "dataset.test=4", "compute.tile=4")
-    wrong = store.open(run.gram)
+    wrong, tile = store.open(run.gram), Tile("test", 0, 1)
+    block = wrong.read(tile)
     for name in ("ntk-v-3-all-flip", "fc-ntk-3-b0.1"):
-        readout, tile = wrong.index(name), Tile("test", 0, 1)
-        block = wrong.read(tile, [readout]) * np.float32(1 - 1e-5)
-        with wrong.shared():
-            wrong.write(tile, block, readouts=[readout])
+        block[wrong.index(name)] *= np.float32(1 - 1e-5)
+    with wrong.alone():
+        wrong.discard(tile)
+        wrong.write(tile, block)
     found = verifying.verify(run, run.config(), sample=10**6, repair=False)
     assert list(found.damaged) == [tile]
     assert {str(entry.readout) for entry in found.entries if not entry.ok} == {"ntk-v-3-all-flip", name}
