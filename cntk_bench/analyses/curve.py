@@ -12,10 +12,9 @@ import numpy as np
 from cntk_bench.analyses import analysis, extrapolation
 from cntk_bench.errors import UserError
 from cntk_bench.regression import nested, placement, prediction
-from cntk_bench.regression.ridge import ridges
+from cntk_bench.regression.ridge import ridges, shown
 from cntk_bench.runs import draws, images, scoring
 from cntk_bench.runs.access import OpenRun
-from cntk_bench.text import short
 
 
 def sizes(n: int, classes: int) -> list[int]:
@@ -77,9 +76,9 @@ def follow(
     if ridge is None:
         several = ridges(how.ridge)
         if len(several) > 1:
-            given = short(list(how.ridge) if isinstance(how.ridge, tuple) else how.ridge)
             raise UserError(
-                f"solve.ridge of the run is {given}, not one number, as a learning curve needs: give --ridge"
+                f"solve.ridge of the run is {shown(how.ridge)}, not one number, as a learning curve needs: "
+                "give --ridge"
             )
         (ridge,) = several
     _, _, classes = analysis.truth(opened)

@@ -238,18 +238,17 @@ def verify(directory: str, sample: int, repair: bool, overrides: tuple[str, ...]
     elif not train.needed(settings):
         streams.say(f"nothing to verify: the columns of {short(str(where.path))} need no Gram matrix")
     trained = train.checked(where, settings)
-    if found is not None or trained:
+    any_training = bool(trained.there or trained.missing)
+    if found is not None or any_training:
         verify.keep(where, stage, found, trained)
     code = 0 if found is None else _tell_verified(found, where, directory)
-    damaged = {label: one.damage for label, one in trained.items() if one.damage}
-    missing = sum(not one.finished for label, one in trained.items() if label not in damaged)
-    there = len(trained) - missing
-    document.add(training={"checked": there, "missing": missing, "damaged": damaged})
+    damaged = trained.damaged
+    document.add(training={"checked": trained.there, "missing": trained.missing, "damaged": damaged})
     for label, fault in damaged.items():
         streams.say(f"damaged: {short(label, 100)}: {short(fault, 200)}")
-    if trained:
-        left = f", {missing} not finished yet" if missing else ""
-        streams.say(f"{there} pieces of training checked, {len(damaged)} damaged{left}")
+    if any_training:
+        left = f", {trained.missing} not finished yet" if trained.missing else ""
+        streams.say(f"{trained.there} pieces of training checked, {len(damaged)} damaged{left}")
     if damaged:
         streams.complain("run `cntk-bench train` on the run's config to train what is damaged anew")
     return 1 if damaged else code

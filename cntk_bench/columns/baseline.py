@@ -32,7 +32,7 @@ from cntk_bench.errors import UserError
 from cntk_bench.kernels.spec import Readout
 from cntk_bench.system import memory
 from cntk_bench.system.memory import GIB
-from cntk_bench.text import one_line, short
+from cntk_bench.text import one_line
 
 Above = Annotated[StrictFloat, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
 
@@ -255,10 +255,9 @@ def _ridges_of_linear(how: Baseline) -> list[float]:
     if isinstance(how.ridge, str):
         values += [10.0**power for power in range(1, int(np.log10(ridge.LARGEST)) + 1)]
     if not values:
-        given = short(list(how.ridge) if isinstance(how.ridge, tuple) else how.ridge)
         raise UserError(
-            f"column LINEAR needs a ridge above 0, and baseline.ridge is {given}: add one, such as 0.001, or "
-            "use loo"
+            f"column LINEAR needs a ridge above 0, and baseline.ridge is {ridge.shown(how.ridge)}: add one, "
+            "such as 0.001, or use loo"
         )
     return values
 

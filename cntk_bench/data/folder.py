@@ -267,12 +267,12 @@ def _split(
     """Indices of the training and of the test images."""
     given = {entry.part for entry in entries}
     source = layout.labels or path
-    if None in given and len(given) > 1:
-        raise UserError(
-            f"{short(str(source))} says of some images whether they are for training or testing, but not of "
-            "all: fill its column split in every row, or in none"
-        )
     if None in given:
+        if len(given) > 1:
+            raise UserError(
+                f"{short(str(source))} says of some images whether they are for training or testing, but "
+                "not of all: fill its column split in every row, or in none"
+            )
         if layout.test_share is None:
             way = "name a column split of it" if layout.labels else "make train/ and test/ there"
             raise UserError(

@@ -83,7 +83,7 @@ class Recipe:
             ("zca_regularizer", self.zca_regularizer),
             ("contrast_floor", self.contrast_floor),
         ):
-            if not (isinstance(value, Real) and isfinite(value) and value > 0):
+            if not (_is_finite(value) and value > 0):
                 raise UserError(f"{name} is {short(value)}: use a number above 0")
 
     @property

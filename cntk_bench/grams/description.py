@@ -95,6 +95,13 @@ def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
     return (read_plain(path / "zarr.json"), "") if os.path.exists(path / "zarr.json") else None
 
 
+def changed(path: Path | Bucket) -> UserError:
+    """The error to raise if another process has changed a store that we had the right to change alone."""
+    return UserError(
+        f"{short(str(path))} was changed by another process meanwhile: run the same command again"
+    )
+
+
 @contextmanager
 def readable(path: Path | Bucket) -> Iterator[None]:
     """Turn errors that keep a store from being read into a UserError of one line."""

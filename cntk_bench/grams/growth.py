@@ -235,12 +235,10 @@ def _grow(store: Store, plan: Plan, asked: Mapping, facts: ImageFacts, tag: str)
     with writing(store.path):
         store.chunks.resize(new)
         image_facts.write(store.group, facts, store.path)
-        if isinstance(
-            store.path, Path
-        ):  # the description, which is on the disk first, must not be there alone
+        if isinstance(store.path, Path):
+            # Else a power cut could leave the description, which is flushed, without what it describes.
             _flush_grown(store.path)
-    digests = image_facts.read(store.path, store.group, "digests", (new.n_train, new.n_test))
-    known = image_facts.kept(digests)
+    known = image_facts.kept(image_facts.read(store.path, store.group, "digests", (new.n_train, new.n_test)))
 
     def change(there: dict) -> dict:
         past = {name: value for name, value in there.items() if name not in ("data", image_facts.KEPT)}
@@ -275,15 +273,10 @@ def _grown(store: Store, plan: Plan, asked: Mapping) -> tuple[tuple[str, ...], P
 def _unchanged(store: Store, tag: str) -> dict:
     """The group's metadata; UserError if they are no longer those of the store and the tag."""
     found = description.raw(store.path)
-    if found is None or found[1] != tag or not _attributes(found[0]).items() <= store.attributes.items():
-        raise UserError(
-            f"{short(str(store.path))} was changed by another process meanwhile: run the same command again"
-        )
-    return json.loads(found[0])
-
-
-def _attributes(metadata: bytes) -> dict:
-    return json.loads(metadata)["attributes"]
+    group = json.loads(found[0]) if found is not None and found[1] == tag else None
+    if group is None or not group["attributes"].items() <= store.attributes.items():
+        raise description.changed(store.path)
+    return group
 
 
 def _replace(store: Store, change: Callable[[dict], dict], tag: str) -> None:

@@ -149,13 +149,11 @@ def create(bucket: Bucket, files: Mapping[str, Any]) -> None:
                 f"{short(str(bucket))} holds tiles without a store ({short(strays[0])}): remove them, or use "
                 "another compute.store"
             )
-        for name in sorted(files, key="zarr.json".__eq__):
+        for name in files.keys() - {"zarr.json"}:
             require()
-            content = files[name].to_bytes()
-            if name == "zarr.json":
-                put_description(bucket, content, None)
-            else:
-                bucket.put(name, content)
+            bucket.put(name, files[name].to_bytes())
+        require()
+        put_description(bucket, files["zarr.json"].to_bytes(), None)
 
 
 def put_description(bucket: Bucket, content: bytes, tag: str | None) -> None:
@@ -174,6 +172,4 @@ def put_description(bucket: Bucket, content: bytes, tag: str | None) -> None:
         return
     found = bucket.get("zarr.json")
     if found is None or found[0] != content:  # else an earlier try had written it, and its answer was lost
-        raise UserError(
-            f"{short(str(bucket))} was changed by another process meanwhile: run the same command again"
-        )
+        raise description.changed(bucket)

@@ -83,6 +83,11 @@ def ridges(value: float | str | Sequence[float]) -> tuple[float, ...]:
     return tuple(dict.fromkeys(float(r) for r in values))
 
 
+def shown(value: float | str | Sequence[float]) -> str:
+    """A setting of ridges as its config has it, shortened, for messages."""
+    return short(list(value) if isinstance(value, tuple) else value)
+
+
 def solve(
     gram: np.ndarray,
     labels: np.ndarray,

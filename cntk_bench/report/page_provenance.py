@@ -149,9 +149,8 @@ def _verified(record: dict) -> list[tuple[str, str, str]]:
         int(number(one.get(key)) or 0) for key in ("trained", "trained_damaged", "trained_missing")
     )
     if trained or left:
-        told = (
-            f"{count(trained)} pieces checked, {wrong} damaged, {f'{left} missing, ' if left else ''}{when}"
-        )
+        absent = f"{left} missing, " if left else ""
+        told = f"{count(trained)} pieces checked, {wrong} damaged, {absent}{when}"
         result = FAILED if wrong else UNKNOWN if left else PASSED
         results.append(("Trained networks: stored results are undamaged", result, told))
     return results

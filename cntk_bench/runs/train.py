@@ -9,10 +9,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from cntk_bench import columns
 from cntk_bench.columns import Job
-from cntk_bench.columns.column import Done
 from cntk_bench.config.config import Config
 from cntk_bench.errors import UserError
 from cntk_bench.grams import description, growth, store
@@ -147,9 +147,21 @@ def require_trained(name: str, depth: int, some: Sequence[Job]) -> None:
         )
 
 
-def checked(run: Run, settings: Config) -> dict[str, Done]:
-    """Map each training job's label to what its results are."""
+@dataclass(frozen=True)
+class Checked:
+    """Results of training jobs: how many are there, how many are missing, and what is damaged, by label."""
+
+    there: int
+    missing: int
+    damaged: dict[str, str]
+
+
+def checked(run: Run, settings: Config) -> Checked:
+    """Look at the results of all training jobs of a config."""
     if not needed(settings):
-        return {}
+        return Checked(0, 0, {})
     material = Material(run, settings, record.computed(record.load(run.record)))
-    return {job.label: job.done() for _, _, some in jobs(settings, material) for job in some}
+    found = {job.label: job.done() for _, _, some in jobs(settings, material) for job in some}
+    damaged = {label: one.damage for label, one in found.items() if one.damage is not None}
+    missing = sum(one.damage is None and not one.finished for one in found.values())
+    return Checked(len(found) - missing, missing, damaged)

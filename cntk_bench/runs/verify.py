@@ -3,14 +3,13 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 
 from cntk_bench import backends
-from cntk_bench.columns.column import Done
 from cntk_bench.config.config import Config
 from cntk_bench.data import Dataset
 from cntk_bench.errors import UserError, VerificationError
@@ -25,6 +24,7 @@ from cntk_bench.records import record
 from cntk_bench.records.directory import Run
 from cntk_bench.runs import images
 from cntk_bench.runs.stored import mended, require_images_and_labels
+from cntk_bench.runs.train import Checked
 from cntk_bench.text import one_line, short
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def begun(settings: Config, sample: int, repair: bool) -> dict:
     return stage | {"sample": sample, "repair": repair}
 
 
-def keep(run: Run, stage: dict, found: Verification | None, trained: Mapping[str, Done]) -> None:
+def keep(run: Run, stage: dict, found: Verification | None, trained: Checked) -> None:
     """Write what was found into the record, if the run can be written to.
 
     Parameters
@@ -132,7 +132,7 @@ def keep(run: Run, stage: dict, found: Verification | None, trained: Mapping[str
         From `begun`.
     found : Verification or None
         Result for the tiles; None if there are none to check.
-    trained : mapping of str to Done
+    trained : Checked
         Result for training jobs (`train.checked`).
     """
     started = datetime.fromisoformat(stage["started"])
@@ -143,9 +143,8 @@ def keep(run: Run, stage: dict, found: Verification | None, trained: Mapping[str
         stage |= {"unreadable": len(found.unreadable), "entries": len(errors)}
         stage |= {"entries_wrong": sum(not entry.ok for entry in found.entries)}
         stage |= {"largest_error": max(errors, default=None)}
-    damaged = sum(one.damage is not None for one in trained.values())
-    there = damaged + sum(one.finished for one in trained.values() if one.damage is None)
-    stage |= {"trained": there, "trained_damaged": damaged, "trained_missing": len(trained) - there}
+    stage |= {"trained": trained.there, "trained_damaged": len(trained.damaged)}
+    stage |= {"trained_missing": trained.missing}
     try:
         with run.lock(math.inf):
             if run.record.exists():
