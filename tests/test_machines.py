@@ -52,12 +52,28 @@ def test_two_coordinators_at_one_moment_are_one_process(alone, folder, kind, fau
     calls = [stage for stage in stages if stage["stage"] == "compute"]
     assert len(calls) == 2 and all(stage["seconds"] for stage in calls)
     hosts = {file.name.rsplit("-", 2)[0] for file in (run / "gram.zarr" / FOLDER).iterdir()}
-    numbers = [file.name.split("-")[-2] for file in (run / "gram.zarr" / FOLDER).iterdir()]
     if "--uts" in KINDS[kind]:
         assert hosts == {"one", "other"}
-    else:  # both machines have the same name
-        assert len(hosts) == 1 and max(Counter(numbers).values()) == 2, numbers
+    else:  # both machines have the same name, and both coordinators are process 1
+        assert len(hosts) == 1
         assert calls[0]["process"] == calls[1]["process"] and calls[0]["call"] != calls[1]["call"]
+    require_same(alone, folder)
+
+
+def test_two_writers_with_one_process_number_have_a_journal_each(alone, folder, faults):  # noqa: F811
+    """Each share is process 1 of its machine, and both machines have one name."""
+    faults("two shares at one moment, each process 1 on a machine of the same name (--shard)")
+    share = ("compute", "shared.yaml", "--output", "run", "--shard")
+    shares = [
+        machines.begin("process numbers of its own", name, folder, *share, part)
+        for name, part in (("one", "1/2"), ("other", "2/2"))
+    ]
+    for process in shares:
+        ended(process)
+    times, run = computed(folder / "run"), folder / "run"
+    assert len(times) == times.total() == TILES
+    writers = [file.name.rsplit("-", 1)[0] for file in (run / "gram.zarr" / FOLDER).iterdir()]
+    assert len(writers) == 2 and writers[0] == writers[1] and writers[0].endswith("-1"), writers
     require_same(alone, folder)
 
 
