@@ -92,7 +92,7 @@ def compile_kernels() -> None:
 
     import cntk_bench.cli.program  # noqa: F401
     from cntk_bench import Readout, gram
-    from cntk_bench.costs import measure  # noqa: F401
+    from cntk_bench.costs import cost  # noqa: F401
     from cntk_bench.regression import prediction, ridge  # noqa: F401
     from cntk_bench.runs import access, compute, solve, status, verify  # noqa: F401
 

@@ -12,7 +12,7 @@ from cntk_bench.text import short
 
 if TYPE_CHECKING:
     from cntk_bench.config.config import Config
-    from cntk_bench.costs.measure import Cost
+    from cntk_bench.costs.cost import Cost
     from cntk_bench.costs.span import Span
     from cntk_bench.data import Dataset
     from cntk_bench.kernels.spec import Readout
@@ -108,7 +108,7 @@ def _cells(settings: "Config") -> "list[tuple[str, tuple[Readout, ...]]]":
 
 def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: int) -> "Cost":
     from cntk_bench import backends
-    from cntk_bench.costs import measure
+    from cntk_bench.costs.cost import cost as predict
     from cntk_bench.runs import stored
     from cntk_bench.system.bucket import Bucket
 
@@ -120,7 +120,7 @@ def _plan_grams(settings: "Config", where: "Run", loaded: "Dataset", workers: in
     how = settings.solve
     missing = stored.remaining(where, tiles, spec, settings, loaded, backend)
     x = loaded.x_train
-    cost = measure.cost(spec, tiles, x, worker, where.path, loaded.classes, how, matrices, missing)
+    cost = predict(spec, tiles, x, worker, where.path, loaded.classes, how, matrices, missing)
     solving = units.size(cost.solve.host) + (
         f", {units.size(cost.solve.gpu)} on the GPU" if cost.solve.gpu else ""
     )
@@ -210,7 +210,7 @@ def _facts(cost: "Cost", backend: str, workers: int) -> dict:
 
 def _solving(cost: "Cost") -> str:
     """Describe the time of the solve."""
-    from cntk_bench.costs.measure import UNKNOWN
+    from cntk_bench.costs.cost import UNKNOWN
 
     solving = cost.solving
     of = f"{solving.matrices:,} {'matrix' if solving.matrices == 1 else 'matrices'}"

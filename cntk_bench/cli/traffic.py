@@ -6,7 +6,7 @@ from cntk_bench.cli import units
 from cntk_bench.text import short
 
 if TYPE_CHECKING:
-    from cntk_bench.costs.measure import Cost
+    from cntk_bench.costs.cost import Cost
     from cntk_bench.system.bucket import Bucket
 
 
