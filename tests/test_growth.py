@@ -82,6 +82,19 @@ def test_more_images_compute_the_difference(run, tmp_path):
     assert computed(tmp_path, "dataset.train=60")[1] == []
 
 
+def test_a_store_that_was_enlarged_meanwhile_is_not_called_damaged(run, tmp_path):
+    """A reader of 40 images looks for 8 rows of the last tile, and finds the digest of its 16."""
+    reader = store.open(run.gram)
+    last = reader.plan.tiles("train")[-1]
+    whole = reader.read(last)
+    computed(tmp_path, "dataset.train=60")
+    np.testing.assert_array_equal(reader.read(last), whole)  # by the digest that it knows
+    reader.progress.refresh()
+    with pytest.raises(UserError, match="changed by another process meanwhile: run the same command again"):
+        reader.read(last)
+    np.testing.assert_array_equal(store.open(run.gram).read(last)[:, :8, :8], whole)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

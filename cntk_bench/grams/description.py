@@ -96,7 +96,7 @@ def raw(path: Path | Bucket) -> tuple[bytes, str] | None:
 
 
 def changed(path: Path | Bucket) -> UserError:
-    """The error to raise if another process has changed a store that we had the right to change alone."""
+    """The error to raise if another process has changed what a store holds while we relied on it."""
     return UserError(
         f"{short(str(path))} was changed by another process meanwhile: run the same command again"
     )

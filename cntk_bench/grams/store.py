@@ -297,8 +297,9 @@ class Store:
 
         Raises
         ------
-        Unreadable
-            If the operating system or the server refuses to read them at the moment.
+        UserError
+            If the operating system or the server refuses to read them at the moment (`Unreadable`), or
+            another process has made the store larger since it was opened.
         """
         for last in (False, True):
             plane, fault = self.chunks.read(tile, readout)
@@ -309,6 +310,8 @@ class Store:
                 return plane, None
             if not last:  # another process may have written it since the journals were read
                 self.progress.refresh()
+        if description.read(self.path) != self.attributes:  # the digests may be of larger tiles than ours
+            raise description.changed(self.path)
         return None, "missing or altered: the digest does not fit"
 
     def read(self, tile: Tile, readouts: Sequence[int] | None = None, *, checked: bool = True) -> np.ndarray:
@@ -319,7 +322,7 @@ class Store:
         Raises
         ------
         UserError
-            If the tile is not done, or cannot be read at the moment (`Unreadable`).
+            If the tile is not done, or as for `inspect`.
         VerificationError
             If a chunk is damaged or does not have its digest.
         """
