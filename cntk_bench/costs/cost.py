@@ -25,8 +25,8 @@ from cntk_bench.system import memory
 
 USUAL = Solve()
 # Factor by which a computation may exceed the slowest short measurement, which does not see what begins later
-# on this machine: an assumption, not a bound. The two sittings of cifar10-cntk-v-2k-random in `results/`, by
-# the same kernels on the same busy cores, differ by 22 % in pairs per second.
+# on this machine: an assumption, not a bound. Where other programs compute at times, sittings of one run can
+# differ by more: those of cifar10-low-data-80 in `results/` by a factor of two.
 UNKNOWN = 1.25
 
 
