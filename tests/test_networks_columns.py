@@ -49,6 +49,7 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     )
     reached = [100 * job.result().history[-1][1] for job in some if job.recipe.rate == best]
     assert solution["train_accuracy"] == pytest.approx(np.mean(reached))
+    assert solution["initial_loss"] == pytest.approx(_initial_loss(*some[:2]))
     assert "rate: of 2 learning rates, the one that is best on the test images, as in the paper" in shown
     assert "CNN-V: trained networks of width 16" in shown and not Path("runs/nets/gram.zarr").exists()
     assert "4 of 4 trained" in call("status", "runs/nets")
@@ -61,6 +62,30 @@ def test_a_run_trains_and_shows_what_the_networks_score(written):
     assert stages[0]["settings"]["network"]["width"] == 16
     call("train", "nets.yaml")  # there is nothing left to do, so no stage is recorded
     assert len(json.loads(Path("runs/nets/record.json").read_text())["stages"]) == 3
+
+
+def _initial_loss(*trials):
+    """Mean squared error of the outputs before the first step, over images, classes and trials."""
+    data = images.load(config.load("nets.yaml"))
+    targets = np.eye(data.classes)[data.y_train] - 0.1
+    found = []
+    for job in trials:
+        net = job.network()
+        outputs = net.forward(net.weights(job.recipe.weights_seed), torch.tensor(data.x_train))
+        found.append(np.square(outputs.detach().numpy() - targets).mean())
+    return np.mean(found)
+
+
+def test_a_column_can_have_a_kappa_of_its_own(written):
+    """The networks are those of the same number without a mapping."""
+    call("run", "nets.yaml", *changed("network.kappa={CNN-V: 0.25, FC-NN: 3}"))
+    assert solutions()[0]["kappa"] == 0.25
+    _, _, mapped = next(jobs(*material()))
+    _, _, alone = next(jobs(*material("runs/nets", "network.kappa=0.25")))
+    assert [job.folder for job in mapped] == [job.folder for job in alone]
+    assert {job.network().kappa for job in mapped} == {0.25}
+    _, _, others = next(jobs(*material("runs/nets", "network.kappa=0.05")))
+    assert not {job.folder for job in others} & {job.folder for job in mapped}
 
 
 def test_an_accuracy_counts_no_epoch_before_the_first_step(written):
@@ -355,6 +380,9 @@ def test_nothing_to_train(written):
         ("network.rates=[-1]", "expected a list of distinct numbers above 0"),
         ("network.rates={CNTK-V: [1]}", "or a mapping of such lists by column"),
         ("network.rates={CNN-GAP: [1]}", "network.rates has none for CNN-V: add CNN-V: [...] to it"),
+        ("network.kappa=0", "network.kappa is 0: expected a number above 0, the factor of the output, or a"),
+        ("network.kappa={CNTK-V: 1}", "network.kappa is {'CNTK-V': 1}: expected a number above 0"),
+        ("network.kappa={CNN-GAP: 1}", "network.kappa has none for CNN-V: add CNN-V: ... to it"),
         ("network.momentum=1", "network.momentum is 1: expected a number of at least 0 and below 1"),
         ("network.loss=max", "network.loss is 'max': expected mean or sum"),
         ("network.widht=3", "did you mean network.width?"),

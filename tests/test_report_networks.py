@@ -174,3 +174,18 @@ def test_a_cell_without_accuracy_is_shown_as_such(tmp_path):
     assert report.rows(past)[-1]["accuracy"] is None and report.rows(past)[-1]["difference"] is None
     report.write(past, tmp_path)
     assert (tmp_path / "accuracy.svg").exists()
+
+
+def test_large_initial_outputs_are_told():
+    """Targets of different classes differ by 1; outputs further from them than this are told, by column."""
+    words = "before training, outputs differ from the targets by "
+    assert words not in report.table(with_networks("CNN-V", "CNN-GAP", initial_loss=1.0))
+    for wrong in ("9", None, True, [9.0], float("nan")):
+        assert words not in report.table(with_networks("CNN-V", initial_loss=wrong))
+    told = with_networks("CNN-V", initial_loss=7.29)
+    told["solutions"].append({"column": "CNN-GAP", **NETWORK, "initial_loss": 0.09})
+    assert f"CNN-V: {words}2.7 (root mean square)" in report.table(told)
+    told["solutions"].append({"column": "CNN-V", **NETWORK, "depth": 4, "initial_loss": 9.0})
+    assert f"CNN-V: {words}2.7 to 3 (root mean square)" in report.table(told)
+    draws = [NETWORK | {"initial_loss": loss} for loss in (0.5, 4.0)]
+    assert f"CNN-V: {words}2 (root mean square)" in report.table(with_networks("CNN-V", draws=draws))

@@ -36,7 +36,11 @@ class Network(Section):
     """How finite networks are built and trained (for details, see `cntk_bench/networks/recipe.py`)."""
 
     width: Count = Field(1024, description="an integer of at least 1, the channels or units of a layer")
-    kappa: Factor = Field(0.05, description="a number above 0, the factor of the output")
+    kappa: Factor | dict[str, Factor] = Field(
+        0.05,
+        description="a number above 0, the factor of the output, or a mapping of such numbers by column, "
+        "such as {CNN-V: 0.005, CNN-GAP: 0.05}",
+    )
     beta: Annotated[StrictFloat, Field(ge=0, le=1e6, allow_inf_nan=False)] = Field(
         0.0, description="a number of at least 0, the factor of the biases of FC-NN"
     )
@@ -74,6 +78,13 @@ class Network(Section):
                 raise ValueError
         return rates
 
+    @field_validator("kappa")
+    @classmethod
+    def _by_column(cls, kappa: Any) -> Any:
+        if isinstance(kappa, dict) and not set(kappa) <= set(KINDS):
+            raise ValueError
+        return kappa
+
     @field_validator("validation", "momentum")
     @classmethod
     def _finite(cls, value: float) -> float:
@@ -81,13 +92,16 @@ class Network(Section):
             raise ValueError
         return value
 
-    def of(self, column: str) -> tuple[float, ...]:
-        """Return the rates of a column; UserError if there are none."""
-        if not isinstance(self.rates, dict):
-            return self.rates
-        if column not in self.rates:
-            raise UserError(f"network.rates has none for {column}: add {column}: [...] to it")
-        return self.rates[column]
+    def of(self, column: str) -> tuple[float, tuple[float, ...]]:
+        """Return kappa and the rates of a column; UserError if there are none."""
+        found: dict[str, Any] = {"kappa": self.kappa, "rates": self.rates}
+        for name, values in found.items():
+            if isinstance(values, dict):
+                if column not in values:
+                    form = {"kappa": "...", "rates": "[...]"}[name]
+                    raise UserError(f"network.{name} has none for {column}: add {column}: {form} to it")
+                found[name] = values[column]
+        return found["kappa"], found["rates"]
 
     def held_out(self, n: int) -> np.ndarray:
         """Return which of n training images are held out to choose the rate, (v,) int64, ascending."""
@@ -136,12 +150,14 @@ class NetworkColumn:
 
     def _by_rate(self, depth: int, material: Material) -> dict[float, list[Training]]:
         how: Network = material.section("network")
+        kappa, rates = how.of(self.name)
         return {
             rate: [
                 Training(
                     label=f"{self.name} at depth {depth}, rate {exact(rate)}, trial {trial}",
                     kind=self.kind,
                     depth=depth,
+                    kappa=kappa,
                     how=how,
                     recipe=Recipe(
                         rate=rate,
@@ -159,7 +175,7 @@ class NetworkColumn:
                 )
                 for trial in range(how.trials)
             ]
-            for rate in how.of(self.name)
+            for rate in rates
         }
 
     def fill(self, depth: int | None, inputs: Inputs) -> Cell:
@@ -169,7 +185,7 @@ class NetworkColumn:
         held_out = how.held_out(len(inputs.y_train))
         common: dict[str, Any] = {
             "width": how.width,
-            "kappa": how.kappa,
+            "kappa": how.of(self.name)[0],
             "trials": how.trials,
             "epochs_after": how.epochs_after,
         }
@@ -211,6 +227,7 @@ def _candidate(rate: float, results: dict[int, Result], truth: np.ndarray) -> di
     ends = [result.history[-1] for result in results.values()]
     facts = {
         "rate": rate,
+        "initial_loss": float(np.mean([result.history[0][0] for result in results.values()])),
         "train_accuracy": 100 * float(np.mean([accuracy for _, accuracy in ends])),
         "train_loss": float(np.mean([loss for loss, _ in ends])),
         "epochs": [result.epoch for result in results.values()],

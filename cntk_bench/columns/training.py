@@ -34,7 +34,7 @@ class Training:
     ----------
     label : str
         In words, unique within the run.
-    kind, depth
+    kind, depth, kappa
         As for `networks.architecture.Architecture`.
     how : columns.network.Network
         The config's section.
@@ -47,6 +47,7 @@ class Training:
     label: str
     kind: str
     depth: int
+    kappa: float
     how: Any
     recipe: Recipe
     material: Material
@@ -55,7 +56,7 @@ class Training:
     @cached_property
     def identity(self) -> str:
         """SHA-256 of everything that determines the weights."""
-        network = {"kind": self.kind, "depth": self.depth, "width": self.how.width, "kappa": self.how.kappa}
+        network = {"kind": self.kind, "depth": self.depth, "width": self.how.width, "kappa": self.kappa}
         if self.kind == "fc":
             network["beta"] = self.how.beta
         data = {"images": self.material.fingerprint(), "held_out": []}
@@ -127,7 +128,7 @@ class Training:
 
     def epoch_time(self) -> float:
         """Return the length of an epoch in the kernel's time (`networks.recipe`)."""
-        return self.recipe.time(self._trained_on(), self.material.classes, self.how.kappa)
+        return self.recipe.time(self._trained_on(), self.material.classes, self.kappa)
 
     def effort(self) -> Effort:
         """As `columns.Job`."""
@@ -233,7 +234,7 @@ class Training:
         beta = self.how.beta if self.kind == "fc" else 0.0
         shape = x.shape[1], x.shape[2]
         return Architecture(
-            self.kind, self.depth, self.how.width, *shape, self.material.classes, self.how.kappa, beta
+            self.kind, self.depth, self.how.width, *shape, self.material.classes, self.kappa, beta
         )
 
     def images(self, device: Any) -> Any:

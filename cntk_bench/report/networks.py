@@ -1,6 +1,7 @@
 """Notes on trained networks, which stand below a table."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 from cntk_bench.report.rows import draws_of, name_of, number
@@ -12,6 +13,7 @@ CHOICES = {
     "train": "the one that is best on the training images",
 }
 MOST = 5  # failures that are listed
+APART = 1.0  # the difference between the target of an image's class and those of the others
 
 
 def notes(solutions: list[dict]) -> list[str]:
@@ -34,6 +36,7 @@ def notes(solutions: list[dict]) -> list[str]:
             f"{_and(list(columns))}: trained networks of width {_and(widths)}; each accuracy is the mean "
             f"over {over} and over {epochs} each: {_which_epochs(solutions)}."
         )
+    found += _initial(solutions)
     for count in sorted({s["held_out"] for s in solutions if type(s.get("held_out")) is int}):
         columns = dict.fromkeys(short(s["column"], 40) for s in solutions if s.get("held_out") == count)
         found.append(
@@ -61,6 +64,29 @@ def notes(solutions: list[dict]) -> list[str]:
         more = f" and {len(failures) - MOST} more" if len(failures) > MOST else ""
         found.append(f"Networks that failed, left out of all accuracies: {'; '.join(failures[:MOST])}{more}.")
     return found
+
+
+def _initial(solutions: list[dict]) -> list[str]:
+    """A sentence on columns whose outputs were large before training, if there are any.
+
+    A network in the limit of infinite width predicts f0(x) - K(x, X) K(X, X)^-1 f0(X) more than its kernel
+    does, where f0 are its initial outputs: what the training images do not determine of them remains.
+    """
+    large: dict[str, list[float]] = {}
+    for s in solutions:
+        for one in draws_of(s):
+            loss = number(one.get("initial_loss"))
+            if loss is not None and loss > APART**2:
+                large.setdefault(short(s["column"], 40), []).append(sqrt(loss))
+    if not large:
+        return []
+    every = [value for values in large.values() for value in values]
+    sizes = dict.fromkeys(f"{value:.2g}" for value in (min(every), max(every)))
+    return [
+        f"{_and(list(large))}: before training, outputs differ from the targets by {' to '.join(sizes)} "
+        "(root mean square), more than targets of different classes do (1). Part of these initial outputs "
+        "remains in the predictions for test images; a smaller network.kappa makes them smaller."
+    ]
 
 
 def is_chosen_by(solution: Mapping[str, Any], way: str) -> bool:
