@@ -53,6 +53,19 @@ def test_what_differs_is_a_column_and_what_all_share_is_told_once(called, tmp_pa
     assert not any("normalize" in head for head in heads) and table.count("CNTK-V") == 2
 
 
+def test_a_mapping_by_column_counts_as_the_value_of_the_cells_column(called, tmp_path):
+    """One network may be asked for by a number or by a mapping; what is another column's is no difference."""
+    cell = ("CNN-V", 3)
+    for name, kappa in (("a", 0.002), ("b", {"CNN-GAP": 1.0, "CNN-V": 0.002}), ("c", {"CNN-V": 0.05})):
+        solved(tmp_path / name, {cell: right(0.8)}, settings={"network": {"kappa": kappa}})
+    code, out, _ = called("compare", "a", "b")
+    assert code == 0 and "network: kappa 0.002" in out and "CNN-GAP" not in out
+    assert "Solves with the same settings share a row" in out
+    code, out, _ = called("compare", "b", "c")
+    above, (heads, *_) = lines_of(out)
+    assert code == 0 and "network.kappa" in heads and "kappa" not in above
+
+
 def lines_of(out):
     above, table = out.split("\n\n")[:2]
     return above, table.splitlines()

@@ -78,7 +78,7 @@ def _initial_loss(*trials):
 
 def test_a_column_can_have_a_kappa_of_its_own(written):
     """The networks are those of the same number without a mapping."""
-    call("run", "nets.yaml", *changed("network.kappa={CNN-V: 0.25, FC-NN: 3}"))
+    call("run", "nets.yaml", *changed("network.kappa={FC-NN: 3, CNN-V: 0.25}"))
     assert solutions()[0]["kappa"] == 0.25
     _, _, mapped = next(jobs(*material()))
     _, _, alone = next(jobs(*material("runs/nets", "network.kappa=0.25")))

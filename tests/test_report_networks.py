@@ -177,15 +177,15 @@ def test_a_cell_without_accuracy_is_shown_as_such(tmp_path):
 
 
 def test_large_initial_outputs_are_told():
-    """Targets of different classes differ by 1; outputs further from them than this are told, by column."""
-    words = "before training, outputs differ from the targets by "
-    assert words not in report.table(with_networks("CNN-V", "CNN-GAP", initial_loss=1.0))
+    """Targets of different classes differ by 1; outputs far beyond this are told, by column."""
+    words = "before training, the root-mean-square difference of outputs and targets was "
+    assert words not in report.table(with_networks("CNN-V", "CNN-GAP", initial_loss=2.25))
     for wrong in ("9", None, True, [9.0], float("nan")):
         assert words not in report.table(with_networks("CNN-V", initial_loss=wrong))
     told = with_networks("CNN-V", initial_loss=7.29)
     told["solutions"].append({"column": "CNN-GAP", **NETWORK, "initial_loss": 0.09})
-    assert f"CNN-V: {words}2.7 (root mean square)" in report.table(told)
-    told["solutions"].append({"column": "CNN-V", **NETWORK, "depth": 4, "initial_loss": 9.0})
-    assert f"CNN-V: {words}2.7 to 3 (root mean square)" in report.table(told)
+    assert f"CNN-V: {words}2.7, while" in report.table(told)
+    told["solutions"].append({"column": "CNN-V", **NETWORK, "depth": 4, "initial_loss": 22500.0})
+    assert f"CNN-V: {words}2.7 to 150.0, while" in report.table(told)
     draws = [NETWORK | {"initial_loss": loss} for loss in (0.5, 4.0)]
-    assert f"CNN-V: {words}2 (root mean square)" in report.table(with_networks("CNN-V", draws=draws))
+    assert f"CNN-V: {words}2.0, while" in report.table(with_networks("CNN-V", draws=draws))

@@ -1,7 +1,8 @@
 """How a cell was solved: the settings that decide its number, and the circumstances that should not.
 
 Settings have the dotted keys of the YAML. A requested value is replaced by the actual one where that says
-more: the number of images for "all", the solver that was chosen for "auto".
+more: the number of images for "all", the solver that was chosen for "auto", a column's own kappa for a
+mapping by column.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ ONLY_WITH = {
     "solve.iterations": ("solve.solver", (*ITERATIVE, "auto")),
     "network.validation": ("network.choose", ("validation",)),
 }
+BY_COLUMN = ("network.kappa", "network.rates")  # each may be a mapping by column
 PREPARATION = ("statistics", "zca_regularizer", "contrast_scale", "contrast_floor")
 
 
@@ -42,7 +44,7 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
     found |= _solved(entry.stage, solution)
     column = solution["column"]
     found = {
-        key: value
+        key: value[column] if key in BY_COLUMN and isinstance(value, dict) and column in value else value
         for key, value in found.items()
         if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }

@@ -299,7 +299,7 @@ class Store:
         ------
         UserError
             If the operating system or the server refuses to read them at the moment (`Unreadable`), or
-            another process has made the store larger since it was opened.
+            another process has changed what the store holds since it was opened.
         """
         for last in (False, True):
             plane, fault = self.chunks.read(tile, readout)

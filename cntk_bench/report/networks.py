@@ -13,7 +13,7 @@ CHOICES = {
     "train": "the one that is best on the training images",
 }
 MOST = 5  # failures that are listed
-APART = 1.0  # the difference between the target of an image's class and those of the others
+LARGE = 1.5  # root mean square of initial outputs that is noted; targets of different classes differ by 1
 
 
 def notes(solutions: list[dict]) -> list[str]:
@@ -76,16 +76,17 @@ def _initial(solutions: list[dict]) -> list[str]:
     for s in solutions:
         for one in draws_of(s):
             loss = number(one.get("initial_loss"))
-            if loss is not None and loss > APART**2:
+            if loss is not None and loss > LARGE**2:
                 large.setdefault(short(s["column"], 40), []).append(sqrt(loss))
     if not large:
         return []
     every = [value for values in large.values() for value in values]
-    sizes = dict.fromkeys(f"{value:.2g}" for value in (min(every), max(every)))
+    sizes = dict.fromkeys(f"{value:,.1f}" for value in (min(every), max(every)))
     return [
-        f"{_and(list(large))}: before training, outputs differ from the targets by {' to '.join(sizes)} "
-        "(root mean square), more than targets of different classes do (1). Part of these initial outputs "
-        "remains in the predictions for test images; a smaller network.kappa makes them smaller."
+        f"{_and(list(large))}: before training, the root-mean-square difference of outputs and targets was "
+        f"{' to '.join(sizes)}, while targets of different classes differ by 1. Part of these initial "
+        "outputs remains in the predictions for test images. A smaller network.kappa makes them smaller, "
+        "with rates larger by 1 / kappa^2."
     ]
 
 
