@@ -233,7 +233,8 @@ networks)
         cifar10
         column 480 networks configs/cifar10-four-columns-small.yaml --set 'kernel.depths=[3, 4]' "${DATA[@]}" \
             --set "dataset.train=$(size 2000 20)" --set dataset.test=null --set "network.width=$(size 256 4)" \
-            --set network.batch=128 --set 'network.rates={CNN-V: [100, 250], CNN-GAP: [400, 1000]}' --set network.trials=1 --set "network.epochs=$(size 100 2)" \
+            --set 'network.rates={CNN-V: [100, 250], CNN-GAP: [400, 1000]}' --set network.batch=128 \
+            --set network.trials=1 --set "network.epochs=$(size 100 2)" \
             --set network.curve=false --set 'kernel.columns=[CNN-V, CNTK-V, CNN-GAP, CNTK-GAP]' && forget networks
     else
         tell "networks: no PyTorch here"

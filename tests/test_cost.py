@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import slow_backend
 from slow_backend import IMAGES, SPEC, SlowBackend
 
 from cntk_bench.config.config import Solve
-from cntk_bench.costs import cost, measure
+from cntk_bench.costs import cost
 from cntk_bench.costs.forecast import Forecast
 from cntk_bench.costs.measure import Rate
 from cntk_bench.costs.span import Span
@@ -18,9 +19,7 @@ from cntk_bench.regression import placement
 
 @pytest.fixture
 def backend(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
-    return SlowBackend(clock)
+    return slow_backend.begin(monkeypatch)
 
 
 def test_the_cost_of_a_run(backend, tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 """Measured rates, on the clock of a made-up backend (`slow_backend`)."""
 
 import pytest
-from slow_backend import IMAGES, SPEC, SlowBackend
+import slow_backend
+from slow_backend import IMAGES, SPEC
 
 from cntk_bench.costs import measure
 from cntk_bench.costs.measure import Rate
@@ -10,9 +11,7 @@ from cntk_bench.costs.span import Span
 
 @pytest.fixture
 def backend(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
-    return SlowBackend(clock)
+    return slow_backend.begin(monkeypatch)
 
 
 def test_a_rate_is_that_of_a_warm_tile(backend):

@@ -70,20 +70,20 @@ class Network(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     curve: StrictBool = Field(False, description="true or false")
 
+    @field_validator("kappa", "rates")
+    @classmethod
+    def _by_column(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not set(value) <= set(KINDS):
+            raise ValueError
+        return value
+
     @field_validator("rates")
     @classmethod
     def _distinct(cls, rates: Any) -> Any:
-        for column, some in rates.items() if isinstance(rates, dict) else [("CNN-V", rates)]:
-            if len(set(some)) < len(some) or column not in KINDS:
+        for some in rates.values() if isinstance(rates, dict) else [rates]:
+            if len(set(some)) < len(some):
                 raise ValueError
         return rates
-
-    @field_validator("kappa")
-    @classmethod
-    def _by_column(cls, kappa: Any) -> Any:
-        if isinstance(kappa, dict) and not set(kappa) <= set(KINDS):
-            raise ValueError
-        return kappa
 
     @field_validator("validation", "momentum")
     @classmethod
@@ -92,16 +92,21 @@ class Network(Section):
             raise ValueError
         return value
 
-    def of(self, column: str) -> tuple[float, tuple[float, ...]]:
-        """Return kappa and the rates of a column; UserError if there are none."""
-        found: dict[str, Any] = {"kappa": self.kappa, "rates": self.rates}
-        for name, values in found.items():
-            if isinstance(values, dict):
-                if column not in values:
-                    form = {"kappa": "...", "rates": "[...]"}[name]
-                    raise UserError(f"network.{name} has none for {column}: add {column}: {form} to it")
-                found[name] = values[column]
-        return found["kappa"], found["rates"]
+    def kappa_of(self, column: str) -> float:
+        """Return kappa of a column; UserError if there is none."""
+        return self._of("kappa", column, "...")
+
+    def rates_of(self, column: str) -> tuple[float, ...]:
+        """Return the rates of a column; UserError if there are none."""
+        return self._of("rates", column, "[...]")
+
+    def _of(self, key: str, column: str, form: str) -> Any:
+        values = getattr(self, key)
+        if not isinstance(values, dict):
+            return values
+        if column not in values:
+            raise UserError(f"network.{key} has none for {column}: add {column}: {form} to it")
+        return values[column]
 
     def held_out(self, n: int) -> np.ndarray:
         """Return which of n training images are held out to choose the rate, (v,) int64, ascending."""
@@ -138,7 +143,8 @@ class NetworkColumn:
     def require_training(self, section: Callable[[str], Any]) -> None:
         """As `columns.Trained`."""
         how = section("network")
-        how.of(self.name)
+        how.kappa_of(self.name)
+        how.rates_of(self.name)
         networks.require()
         from cntk_bench.networks import device
 
@@ -150,14 +156,13 @@ class NetworkColumn:
 
     def _by_rate(self, depth: int, material: Material) -> dict[float, list[Training]]:
         how: Network = material.section("network")
-        kappa, rates = how.of(self.name)
         return {
             rate: [
                 Training(
                     label=f"{self.name} at depth {depth}, rate {exact(rate)}, trial {trial}",
                     kind=self.kind,
                     depth=depth,
-                    kappa=kappa,
+                    kappa=how.kappa_of(self.name),
                     how=how,
                     recipe=Recipe(
                         rate=rate,
@@ -175,7 +180,7 @@ class NetworkColumn:
                 )
                 for trial in range(how.trials)
             ]
-            for rate in rates
+            for rate in how.rates_of(self.name)
         }
 
     def fill(self, depth: int | None, inputs: Inputs) -> Cell:
@@ -185,7 +190,7 @@ class NetworkColumn:
         held_out = how.held_out(len(inputs.y_train))
         common: dict[str, Any] = {
             "width": how.width,
-            "kappa": how.of(self.name)[0],
+            "kappa": how.kappa_of(self.name),
             "trials": how.trials,
             "epochs_after": how.epochs_after,
         }

@@ -30,7 +30,6 @@ ONLY_WITH = {
     "solve.iterations": ("solve.solver", (*ITERATIVE, "auto")),
     "network.validation": ("network.choose", ("validation",)),
 }
-BY_COLUMN = ("network.kappa", "network.rates")  # each may be a mapping by column
 PREPARATION = ("statistics", "zca_regularizer", "contrast_scale", "contrast_floor")
 
 
@@ -44,7 +43,7 @@ def settings(entry: Entry, solution: Mapping[str, Any]) -> dict[str, Any]:
     found |= _solved(entry.stage, solution)
     column = solution["column"]
     found = {
-        key: value[column] if key in BY_COLUMN and isinstance(value, dict) and column in value else value
+        key: value[column] if isinstance(value, dict) and column in value else value  # a mapping by column
         for key, value in found.items()
         if (key.startswith("dataset.") or columns.decides(key, column)) and key not in NO_SETTINGS
     }

@@ -149,9 +149,10 @@ def create(bucket: Bucket, files: Mapping[str, Any]) -> None:
                 f"{short(str(bucket))} holds tiles without a store ({short(strays[0])}): remove them, or use "
                 "another compute.store"
             )
-        for name in files.keys() - {"zarr.json"}:
-            require()
-            bucket.put(name, files[name].to_bytes())
+        for name, content in files.items():
+            if name != "zarr.json":
+                require()
+                bucket.put(name, content.to_bytes())
         require()
         put_description(bucket, files["zarr.json"].to_bytes(), None)
 

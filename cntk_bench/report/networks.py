@@ -69,21 +69,21 @@ def notes(solutions: list[dict]) -> list[str]:
 def _initial(solutions: list[dict]) -> list[str]:
     """A sentence on columns whose outputs were large before training, if there are any.
 
-    A network in the limit of infinite width predicts f0(x) - K(x, X) K(X, X)^-1 f0(X) more than its kernel
-    does, where f0 are its initial outputs: what the training images do not determine of them remains.
+    In the limit of infinite width a trained network predicts what its kernel does, plus f0(x) - K(x, X)
+    K(X, X)^-1 f0(X), where f0 are its initial outputs: the part that the training images X do not determine.
     """
-    large: dict[str, list[float]] = {}
-    for s in solutions:
-        for one in draws_of(s):
-            loss = number(one.get("initial_loss"))
-            if loss is not None and loss > LARGE**2:
-                large.setdefault(short(s["column"], 40), []).append(sqrt(loss))
+    large = [
+        (short(s["column"], 40), sqrt(loss))
+        for s in solutions
+        for loss in (number(one.get("initial_loss")) for one in draws_of(s))
+        if loss is not None and loss > LARGE**2
+    ]
     if not large:
         return []
-    every = [value for values in large.values() for value in values]
-    sizes = dict.fromkeys(f"{value:,.1f}" for value in (min(every), max(every)))
+    columns = dict.fromkeys(column for column, _ in large)
+    sizes = dict.fromkeys(f"{end(size for _, size in large):,.1f}" for end in (min, max))
     return [
-        f"{_and(list(large))}: before training, the root-mean-square difference of outputs and targets was "
+        f"{_and(list(columns))}: before training, the root-mean-square difference of outputs and targets was "
         f"{' to '.join(sizes)}, while targets of different classes differ by 1. Part of these initial "
         "outputs remains in the predictions for test images. A smaller network.kappa makes them smaller, "
         "with rates larger by 1 / kappa^2."
